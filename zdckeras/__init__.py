@@ -1,0 +1,1 @@
+"""Fast generative simulation of calorimeter showers in Keras 3."""
