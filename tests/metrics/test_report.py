@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
+from zdckeras.metrics.report import COLUMNS, Table, score
+from zdckeras.metrics.shapes import shape_table, shapes
+from zdckeras.metrics.two_sample import classifier_auc
+from zdckeras.particles import conditions_of
+from zdckeras.showers import Showers
+
+ROWS = 60
+RNG = np.random.default_rng(0)
+PDG = RNG.choice([22, 2112, 3122, 310], ROWS)
+DIVERSITY = RNG.uniform(size=ROWS)
+
+
+def draw(seed):
+    rng = np.random.default_rng(seed)
+    return rng.poisson(0.2, (ROWS, 56, 30)).astype("uint16")
+
+
+@pytest.fixture(scope="module")
+def real():
+    particles = conditions_of(PDG, np.random.default_rng(0).normal(0, 500, (ROWS, 3)))
+    return Showers(particles, PDG, {"zp": draw(1)})
+
+
+def test_score_is_what_the_metrics_say(real):
+    generated = [draw(2), draw(3), draw(4)]
+    found = score(real, generated, DIVERSITY, channels="proton-paper", errors="faster-zdc", seed=5)
+    residuals = [Residuals.between(real.response, g, "proton-paper") for g in generated]
+    expected = {
+        "WS": [ws(r) for r in residuals],
+        "RMSE": [rmse(r, "faster-zdc") for r in residuals],
+        "MAE_w": [mae_weighted(r, DIVERSITY) for r in residuals],
+    }
+    for metric, values in expected.items():
+        assert found["metrics"]["all"][metric] == pytest.approx([np.mean(values), np.std(values, ddof=1)])
+    rows = PDG == 2112
+    assert found["metrics"]["n"]["WS"][0] == pytest.approx(np.mean([ws(r[rows]) for r in residuals]))
+    assert found["shapes"] == shape_table(shapes(real.response), shapes(generated[0]))
+    assert found["auc"] == classifier_auc(real.response, generated[0], real.particles, 5)
+    counts = [(PDG == code).sum() for code in (2112, 3122, 310, 3222)]
+    assert found["counts"] == dict(zip(COLUMNS, [*counts, ROWS], strict=True))
+    assert (found["detector"], found["showers"], found["runs"]) == ("zp", ROWS, 3)
+    assert (found["channels"], found["errors"]) == ("proton-paper", "faster-zdc")
+
+
+def test_arrays_lists_and_generators_are_alike(real):
+    runs = [draw(2), draw(3)]
+    expected = score(real, runs, DIVERSITY)
+    assert json.dumps(score(real, np.stack(runs), DIVERSITY)) == json.dumps(expected)
+    assert json.dumps(score(real, (run for run in runs), DIVERSITY)) == json.dumps(expected)
+
+
+def test_bad_generations(real):
+    with pytest.raises(ValueError, match="at least one generation"):
+        score(real, [], DIVERSITY)
+    with pytest.raises(ValueError, match=r"\(60, 56, 30\) and \(59, 56, 30\)"):
+        score(real, [draw(2)[:59]], DIVERSITY)
+    with pytest.raises(ValueError, match=r"\(60, 56, 30\) and \(56, 30\)"):
+        score(real, draw(2), DIVERSITY)
+
+
+def test_table_text_and_markdown(real, tmp_path):
+    table = Table()
+    floor, model = score(real, [draw(2)], DIVERSITY), score(real, [draw(3), 2 * draw(4)], DIVERSITY)
+    table.add("floor", floor)
+    table.add("bs+div", model)
+    text = table.text().splitlines()
+    assert [line.split("  ")[0] for line in text[1:5]] == ["floor WS", "floor MAE_w", "bs+div WS", "bs+div MAE_w"]
+    assert text[0].split() == ["n", "Lambda", "K0S", "Sigma+", "all"]
+    assert len({len(line) for line in text[:5]}) == 1
+    mean, deviation = model["metrics"]["Lambda"]["MAE_w"]
+    assert f"{mean:.2f} ± {deviation:.2f}" in text[4]
+    assert text[4].split()[-4] == "-"  # no Sigma+ in this set
+    single = [f"{floor['metrics'][species]['WS'][0]:.2f}" for species in COLUMNS]
+    assert text[1].split() == ["floor", "WS", *single[:3], "-", single[4]]
+    markdown = table.markdown().splitlines()
+    assert markdown[2] == "|  | n | Lambda | K0S | Sigma+ | all |"
+    assert markdown[3] == "| --- | ---: | ---: | ---: | ---: | ---: |"
+    assert "detector zp, showers 60, channels papers, errors zdc" in markdown[0]
+    assert any(line.startswith(f"| floor | 1 | {floor['auc']:.3f} |") for line in markdown)
+    table.write(tmp_path / "run")
+    assert (tmp_path / "run" / "report.md").read_text(encoding="utf-8") == table.markdown()
+    read = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert read["bs+div"]["metrics"]["all"] == model["metrics"]["all"]
+    assert read["floor"]["metrics"]["Sigma+"]["WS"] == [None, None]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["report.json", "report.md"]
+
+
+def test_failed_write_keeps_the_old_report(real, tmp_path):
+    table = Table(["WS"])
+    table.add("floor", score(real, [draw(2)], DIVERSITY))
+    table.write(tmp_path)
+    before = (tmp_path / "report.json").read_text(), (tmp_path / "report.md").read_text()
+    table.add("model", {**table.scores["floor"], "extra": object()})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        table.write(tmp_path)
+    assert ((tmp_path / "report.json").read_text(), (tmp_path / "report.md").read_text()) == before
+    assert len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,167 @@
+"""The verdict on generated showers as one dictionary, and the table that sets several models side by side."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras.atomic import atomic_path
+from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
+from zdckeras.metrics.shapes import OBSERVABLES, shape_table, shapes
+from zdckeras.metrics.two_sample import classifier_auc
+from zdckeras.particles import SPECIES
+
+COLUMNS = (*SPECIES, ALL)
+
+
+def score(real, generated, diversity, detector=None, channels="papers", errors="zdc", seed=0):
+    """Judge repeated generations for the conditions of real showers.
+
+    WS, MAE, RMSE and MAE_w are computed for every generation and species; shapes and the classifier's AUC come from
+    the first generation. The Monte-Carlo floor is this function applied to [second simulation of the conditions].
+
+    Arguments:
+        real: `Showers`, the test set.
+        generated: generations of all its conditions, each (N, nx, ny) photon counts: an array (runs, N, nx, ny), a
+            list, or a generator, of which one element is held at a time.
+        diversity: (N,) output variability of each row's condition in [0, 1].
+        detector: name; may be left out where there is only one.
+        channels: convention of the five channels.
+        errors: convention of MAE and RMSE, "zdc" or "faster-zdc".
+        seed: of the classifier.
+
+    Returns:
+        Plain dictionary: "detector", "channels", "errors", "showers", "runs", "counts" (species -> rows), "metrics"
+        (species -> metric -> [mean, standard deviation over runs]), "shapes" (see `shape_table`), "auc".
+
+    Raises:
+        ValueError: for no generations, or ones that do not have the shape of the real responses.
+    """
+    name = real.detector(detector).name
+    response = real.response_of(name)
+    runs, table, auc = [], None, None
+    for images in generated:
+        residuals = Residuals.between(response, images, channels)
+        runs.append(channel_metrics(residuals, real.pdg, diversity, errors))
+        if len(runs) == 1:
+            table = shape_table(shapes(response), shapes(images))
+            auc = classifier_auc(response, images, real.particles, seed)
+    metrics = over_runs(runs)
+    counts = {species: int(real.species(code).sum()) for species, code in SPECIES.items()}
+    return {
+        "detector": name,
+        "channels": channels,
+        "errors": errors,
+        "showers": len(real),
+        "runs": len(runs),
+        "counts": counts | {ALL: len(real)},
+        "metrics": {species: {k: list(pair) for k, pair in values.items()} for species, values in metrics.items()},
+        "shapes": table,
+        "auc": auc,
+    }
+
+
+class Table:
+    """Scores of several models under one another, as plain text or Markdown.
+
+    Arguments:
+        metrics: which metrics get a line per model, by their key in `channel_metrics`.
+
+    Example:
+        >>> table = Table(["WS"])
+        >>> values = {species: {"WS": [1.0, 0.25]} for species in COLUMNS}
+        >>> table.add("floor", {"metrics": values, "shapes": {}, "auc": 0.5, "runs": 5})
+        >>> print(table.text().splitlines()[1])
+        floor WS  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25
+    """
+
+    def __init__(self, metrics=("WS", "MAE_w")):
+        self.metrics = tuple(metrics)
+        self.scores = {}
+
+    def add(self, name, result):
+        """Append one model's `score` under a name; a name that is there already is replaced."""
+        self.scores[name] = result
+
+    def rows(self):
+        """Header and lines of the channel metrics, as lists of words."""
+        lines = [["", *COLUMNS]]
+        for name, result in self.scores.items():
+            for metric in self.metrics:
+                pairs = [result["metrics"][species][metric] for species in COLUMNS]
+                lines.append([f"{name} {metric}", *(_value(*pair, result["runs"]) for pair in pairs)])
+        return lines
+
+    def shape_rows(self):
+        """Header and lines of runs, AUC and shape distances (in real standard deviations), as lists of words."""
+        names = [name for name in OBSERVABLES if all(name in result["shapes"] for result in self.scores.values())]
+        lines = [["", "runs", "AUC", *names]]
+        for model, result in self.scores.items():
+            distances = [result["shapes"][name]["distance"] for name in names]
+            values = [f"{value:.3f}" for value in (result["auc"], *distances)]
+            lines.append([model, str(result["runs"]), *values])
+        return lines
+
+    def text(self):
+        """Both tables with columns aligned, an empty line between."""
+        return "\n\n".join("\n".join(_aligned(lines)) for lines in (self.rows(), self.shape_rows()))
+
+    def markdown(self):
+        """Both tables as Markdown with a sentence on what they show."""
+        first = next(iter(self.scores.values()), {})
+        settings = [f"{key} {first[key]}" for key in ("detector", "showers", "channels", "errors") if key in first]
+        about = f" ({', '.join(settings)})" if settings else ""
+        return "\n".join(
+            [
+                f"Mean ± standard deviation over generations, in photons{about}:",
+                "",
+                *_markdown(self.rows()),
+                "",
+                "Classifier AUC (0.5 is indistinguishable) and Wasserstein distance of shower shapes in units of the "
+                "real standard deviation:",
+                "",
+                *_markdown(self.shape_rows()),
+                "",
+            ]
+        )
+
+    def write(self, folder):
+        """Write report.md and report.json (every score in full) into a folder, each whole or not at all."""
+        folder = Path(folder)
+        with atomic_path(folder / "report.md") as markdown, atomic_path(folder / "report.json") as plain:
+            markdown.write_text(self.markdown(), encoding="utf-8")
+            plain.write_text(json.dumps(_without_nan(self.scores), indent=1), encoding="utf-8")
+        return folder
+
+
+def _value(mean, deviation, runs):
+    """Mean ± deviation; only the mean where there is one run; a dash where there are no showers."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.2f} ± {deviation:.2f}" if runs > 1 else f"{mean:.2f}"
+
+
+def _aligned(lines):
+    """Text lines with every column as wide as its longest word."""
+    widths = np.max([[len(word) for word in line] for line in lines], axis=0)
+    return [
+        "  ".join([line[0].ljust(widths[0])] + [w.rjust(n) for w, n in zip(line[1:], widths[1:], strict=True)])
+        for line in lines
+    ]
+
+
+def _markdown(lines):
+    """Lines of a Markdown table."""
+    header, *body = lines
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return ["| " + " | ".join(line) + " |" for line in (header, rule, *body)]
+
+
+def _without_nan(value):
+    """JSON has no NaN: a species without showers becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,112 @@
+"""Shower-shape observables: how bright, where, how wide, how concentrated each response is."""
+
+import numpy as np
+
+from zdckeras.metrics.channels import wasserstein
+from zdckeras.showers import ROWS
+
+CORE = 5  # cells whose share of the photons is the core fraction
+
+# Symbols and units of the observables, in column order.
+OBSERVABLES = {
+    "photons": "photon sum",
+    "centre_x": "centre of gravity x [cells]",
+    "centre_y": "centre of gravity y [cells]",
+    "width": "width (rms) [cells]",
+    "lit": "lit cells",
+    "brightest": "brightest cell [photons]",
+    "core": f"share of the {CORE} brightest cells",
+    "asymmetry_x": "right-left asymmetry",
+    "asymmetry_y": "up-down asymmetry",
+    "parity": "even-odd asymmetry",
+    "sparsity": "Hoyer sparsity",
+}
+
+
+def shapes(responses):
+    """Eleven shower-shape observables of each response.
+
+    With counts R[i,j], D cells, S = sum_ij R, and positions x_i = i - (nx-1)/2, y_j = j - (ny-1)/2 in cells from the
+    detector's centre:
+    photons S; centre_x = sum R x / S and centre_y = sum R y / S; width = sqrt(sum R ((x-centre_x)^2 +
+    (y-centre_y)^2) / S); lit = number of cells with R > 0; brightest = max R; core = sum of the 5 largest R / S;
+    asymmetry_x = sum R sign(x) / S and asymmetry_y likewise; parity = sum R (-1)^(i+j) / S, the balance between
+    the two groups of fibres that are read out apart; sparsity = (sqrt(D) - S / sqrt(sum R^2)) / (sqrt(D) - 1), which
+    is 0 for equal light everywhere and 1 for a single lit cell (Hoyer 2004).
+    A response without photons has sparsity 1 and 0 elsewhere.
+
+    Arguments:
+        responses: (N, nx, ny) photon counts, whole or not.
+
+    Returns:
+        (N, 11) float64, columns in the order of `OBSERVABLES`.
+
+    Raises:
+        ValueError: for another shape, or values that are negative or not finite.
+
+    Example:
+        >>> image = np.zeros((1, 4, 4))
+        >>> image[0, 3, 0] = 7
+        >>> dict(zip(OBSERVABLES, shapes(image)[0].tolist()))["centre_x"]
+        1.5
+    """
+    responses = np.asarray(responses)
+    if responses.ndim != 3:
+        raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
+    rows, nx, ny = responses.shape
+    cells = nx * ny
+    x, y = (axis.reshape(-1) for axis in np.indices((nx, ny)))
+    parity = 1.0 - 2.0 * ((x + y) % 2)
+    x, y = x - (nx - 1) / 2, y - (ny - 1) / 2
+    moments = np.stack([np.ones(cells), x, y, x**2 + y**2, np.sign(x), np.sign(y), parity], axis=1)
+    core = min(CORE, cells)
+    table = np.empty((rows, len(OBSERVABLES)))
+    for start in range(0, rows, ROWS):
+        counts = responses[start : start + ROWS].reshape(-1, cells)
+        top = np.partition(counts, cells - core, axis=1)[:, cells - core :].astype("float64")
+        lit = np.count_nonzero(counts, axis=1)
+        counts = counts.astype("float64")
+        if not (np.isfinite(counts).all() and (counts >= 0).all()):
+            raise ValueError(f"Expected finite, non-negative photon counts in rows {start} to {start + len(counts)}.")
+        photons, *sums = (counts @ moments).T
+        some = np.maximum(photons, np.finfo("float64").tiny)
+        empty = photons == 0
+        centre_x, centre_y, square, *asymmetries = (total / some for total in sums)
+        width = np.sqrt(np.maximum(square - centre_x**2 - centre_y**2, 0.0))
+        norm = np.sqrt(np.einsum("nd,nd->n", counts, counts)) + empty
+        sparsity = (np.sqrt(cells) - photons / norm) / (np.sqrt(cells) - 1.0)
+        sparsity = np.where(empty, 1.0, sparsity)
+        columns = [photons, centre_x, centre_y, width, lit, top.max(axis=1), top.sum(axis=1) / some]
+        table[start : start + ROWS] = np.stack([*columns, *asymmetries, sparsity], axis=1)
+    return table
+
+
+def shape_table(real, generated):
+    """Mean and deviation of every observable, real and generated, and how far apart the two distributions are.
+
+    The distance is the Wasserstein-1 distance divided by the real standard deviation (by 1 where that is 0), so that
+    0.1 means that the photons, cells, ... are on average a tenth of the natural spread away.
+
+    Arguments:
+        real: (N, 11) from `shapes`.
+        generated: (M, 11) from `shapes`.
+
+    Returns:
+        observable -> {"real", "real_std", "generated", "generated_std", "distance"} -> number.
+
+    Raises:
+        ValueError: unless both have a column for every observable.
+    """
+    real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
+    if real.shape[1:] != (len(OBSERVABLES),) or generated.shape[1:] != real.shape[1:]:
+        raise ValueError(
+            f"Expected two tables (N, {len(OBSERVABLES)}) of `shapes`, received {real.shape} and {generated.shape}."
+        )
+    spread = real.std(axis=0)
+    distance = wasserstein(real, generated) / np.where(spread > 0, spread, 1.0)
+    columns = [real.mean(axis=0), spread, generated.mean(axis=0), generated.std(axis=0), distance]
+    keys = ("real", "real_std", "generated", "generated_std", "distance")
+    return {
+        name: {key: float(column[k]) for key, column in zip(keys, columns, strict=True)}
+        for k, name in enumerate(OBSERVABLES)
+    }

@@ -1,0 +1,155 @@
+"""How real imitated showers are: imitations of the primaries of unseen Geant4 showers beside those showers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zdckeras.detectors import detector
+from zdckeras.simulation.frozen import FrozenShowers
+
+OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
+STATISTICS = ("mean", "spread")
+
+
+def observables(light, energy, where):
+    """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
+
+    With l_ij the light in cell ij at (x_i, y_j), L its sum and (X, Y) its centroid: L / E;
+    w = sqrt(sum l_ij ((x_i - X)^2 + (y_j - Y)^2) / L); max l_ij / L; sum over the outer quarter of both axes / L.
+
+    Arguments:
+        light: (N, nx, ny) photons.
+        energy: (N,) total energies [GeV].
+        where: detector or its name.
+
+    Returns:
+        (N, 4) in the order of `OBSERVABLES`; the width in cm.
+
+    Example:
+        >>> light = np.zeros((1, 44, 44)); light[0, 20:22, 20] = 5
+        >>> observables(light, np.array([100.0]), "zn").round(2).tolist()
+        [[0.1, 0.08, 0.5, 0.0]]
+    """
+    where, light = detector(where), np.asarray(light, "float64")
+    total = light.sum(axis=(1, 2))
+    safe = np.maximum(total, 1e-12)
+    variance = np.zeros(len(light))
+    for axis, cells in zip((2, 1), where.shape, strict=True):
+        place = (np.arange(cells) - (cells - 1) / 2) * where.pitch
+        profile = light.sum(axis=axis) / safe[:, None]
+        variance += profile @ place**2 - (profile @ place) ** 2
+    mx, my = (n // 8 for n in where.shape)
+    inner = light[:, mx : where.shape[0] - mx, my : where.shape[1] - my].sum(axis=(1, 2))
+    return np.stack([total / energy, np.sqrt(np.maximum(variance, 0)), light.max(axis=(1, 2)) / safe,
+                     1 - inner / safe], axis=1)
+
+
+def in_detector(library):
+    """Light (N, nx, ny) of showers in the central part of their block that is the detector."""
+    shape = detector(library.detector).shape
+    low = [(b - n) // 2 for b, n in zip(library.light.shape[1:], shape, strict=True)]
+    return library.light[:, low[0] : low[0] + shape[0], low[1] : low[1] + shape[1]]
+
+
+def imitate(showers, frozen, draws, rng):
+    """Observables of several imitations of the primaries of each shower.
+
+    Arguments:
+        showers: `ShowerLibrary` whose primaries are imitated.
+        frozen: `FrozenShowers`, which must not know these showers.
+        draws: imitations R of each.
+        rng: seed or `np.random.Generator`.
+
+    Returns:
+        (N, R, 4) observables, and (N, R) library index of the shower behind each.
+    """
+    repeated = np.repeat(np.arange(len(showers)), draws)
+    x, y = showers.impact[repeated].T
+    light, source = frozen.expected_light(showers.pdg[repeated], showers.energy[repeated], x, y, rng)
+    values = observables(light, showers.energy[repeated], showers.detector)
+    return values.reshape(len(showers), draws, -1), source.reshape(len(showers), draws)
+
+
+def imitate_left_out(library, draws, folds, rng):
+    """Observables of imitations of every library shower by a library without it: `folds` parts take turns.
+
+    Arguments:
+        library: `ShowerLibrary`.
+        draws, rng: as `imitate`.
+        folds: number of parts; as many as showers leaves one out at a time.
+
+    Returns:
+        As `imitate`.
+    """
+    rng = np.random.default_rng(rng)
+    part = rng.permutation(len(library)) % folds
+    values, source = np.zeros((len(library), draws, len(OBSERVABLES))), np.zeros((len(library), draws), "int64")
+    for fold in range(folds):
+        known = np.flatnonzero(part != fold)
+        frozen = FrozenShowers(library.detector, library.select(known))
+        values[part == fold], index = imitate(library.select(part == fold), frozen, draws, rng)
+        source[part == fold] = known[index]
+    return values, source
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table: a statistic of an observable in one bin, real and imitated, with standard errors.
+
+    `pull` is the difference over its standard error; `count` the number of real showers.
+    """
+
+    label: str
+    observable: str
+    statistic: str
+    count: int
+    real: float
+    real_error: float
+    imitated: float
+    imitated_error: float
+    pull: float
+
+
+def _mean_and_spread(values, weight):
+    """Weighted mean and standard deviation over the last two axes of values (..., n, R)."""
+    norm = np.maximum(weight.sum(axis=(-2, -1)), 1e-12)
+    mean = (weight * values).sum(axis=(-2, -1)) / norm
+    square = (weight * (values - mean[..., None, None]) ** 2).sum(axis=(-2, -1)) / norm
+    return np.stack([mean, np.sqrt(square)])
+
+
+def compare(label, real, imitated, source, rng, resamples=200):
+    """Means and spreads of all observables in one bin, real against imitated.
+
+    The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;
+    the imitated ones also by library shower, as the imitations that rest on one of them stand or fall together.
+
+    Arguments:
+        label: name of the bin.
+        real: (n, 4) observables of unseen showers, n at least 3.
+        imitated: (n, R, 4) of imitations of the same primaries.
+        source: (n, R) library showers behind them.
+        rng: seed or `np.random.Generator`.
+        resamples: number of bootstrap draws.
+
+    Returns:
+        List of `Comparison`, for every observable its mean and its spread.
+    """
+    rng, count = np.random.default_rng(rng), len(real)
+    _, cluster = np.unique(source, return_inverse=True)
+    clusters = cluster.max() + 1
+    rows = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), resamples)])
+    library = np.concatenate([np.ones((1, clusters)), rng.multinomial(clusters, np.full(clusters, 1 / clusters),
+                                                                      resamples)])
+    weight = rows[:, :, None] * library[:, cluster.reshape(source.shape)]
+    alone = library[:, cluster.reshape(source.shape)]
+    lines = []
+    for k, name in enumerate(OBSERVABLES):
+        a = _mean_and_spread(real[None, :, None, k], rows[:, :, None])
+        b = _mean_and_spread(imitated[None, :, :, k], weight)
+        own = _mean_and_spread(imitated[None, :, :, k], alone)
+        for s, statistic in enumerate(STATISTICS):
+            difference = a[s] - b[s]
+            lines.append(Comparison(label, name, statistic, count, a[s, 0], a[s, 1:].std(), b[s, 0],
+                                    own[s, 1:].std(), difference[0] / max(difference[1:].std(), 1e-12)))
+    return lines

@@ -1,0 +1,149 @@
+"""The reference simulation as data: primaries, transport and frozen showers make `Showers` of any size."""
+
+from itertools import count
+
+import numpy as np
+from tqdm import tqdm
+
+from zdckeras.detectors import detector
+from zdckeras.showers import PAPER_PHOTONS, Showers, concatenate
+from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.primaries import draw_primaries
+from zdckeras.simulation.transport import transport
+
+SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
+BLOCK = 20_000  # primaries simulated at once; part of the meaning of a seed
+PARTS = ("train", "validation", "test")
+ROUNDS = 2000  # attempts to bring a condition over its photon cut again
+
+
+def respond(conditions, pdg, detectors, rng):
+    """One response of each detector to each particle: transport, decays, showers, photons.
+
+    Arguments:
+        conditions: (N, 9) in the order of `zdckeras.particles.CONDITIONS`.
+        pdg: (N,) PDG ids.
+        detectors: names.
+        rng: NumPy generator.
+
+    Returns:
+        Detector name -> (N, nx, ny) uint16 photon counts; many are empty.
+
+    Example:
+        >>> from zdckeras.particles import conditions_of
+        >>> pdg = np.array([2112])
+        >>> particle = conditions_of(pdg, np.array([[0.0, 0.0, 2680.0]]))
+        >>> r = respond(particle, pdg, ["zn"], np.random.default_rng(0))["zn"]
+        >>> r.shape, bool(500 < r.sum() < 2500)
+        ((1, 44, 44), True)
+    """
+    arrivals = transport(conditions, pdg, rng, tuple(detectors))
+    return {
+        name: FrozenShowers(name).respond(a.primary, a.pdg, a.energy, a.x, a.y, len(pdg), rng)
+        for name, a in ((name, arrivals[name]) for name in detectors)
+    }
+
+
+def _lit(responses):
+    """Rows in which at least one detector passes the papers' photon cut."""
+    return np.any([r.sum(axis=(1, 2)) >= PAPER_PHOTONS[name] for name, r in responses.items()], axis=0)
+
+
+def stream(detectors, seed, keep_all=False):
+    """Endless blocks of independent showers, block b fixed by (seed, b).
+
+    Arguments:
+        detectors: names.
+        seed: integer or sequence of integers.
+        keep_all: also responses below the papers' photon cut (10 for ZN, 1 for ZP, in at least one detector).
+
+    Returns:
+        Iterator of `Showers`; each block starts from 20,000 primaries.
+
+    Example:
+        >>> block = next(stream(["zn"], seed=3))
+        >>> bool(block.response.sum(axis=(1, 2)).min() >= 10)
+        True
+    """
+    names = [detector(name).name for name in detectors]
+    for block in count():
+        rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
+        conditions, pdg = draw_primaries(BLOCK, rng)
+        responses = respond(conditions, pdg, names, rng)
+        kept = slice(None) if keep_all else _lit(responses)
+        yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()},
+                      {"source": SOURCE, "seed": np.atleast_1d(seed).tolist()})
+
+
+def load(name, part="train", size=20_000, seed=0, progress=False):
+    """The embedded reference data: `size` showers over the papers' photon cut.
+
+    Training, validation and test are independent draws of one process (the same Geant4 library), not a split of it.
+
+    Arguments:
+        name: "zn", "zp" or "zn+zp".
+        part: "train", "validation" or "test".
+        size: number of showers.
+        seed: of the draw; each part has its own stream.
+        progress: show a bar.
+
+    Returns:
+        `Showers`; the first n of a longer draw are the shorter draw.
+
+    Raises:
+        ValueError: for an unknown detector or part, or a size below 1.
+
+    Example:
+        >>> showers = load("zn", "test", size=5)
+        >>> len(showers), showers.metadata["source"]
+        (5, 'Geant4 11.4 frozen showers, light scale arbitrary')
+    """
+    if part not in PARTS:
+        raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(PARTS)}.")
+    if size < 1:
+        raise ValueError(f"Expected a size of at least 1, received {size}.")
+    blocks, done = [], 0
+    with tqdm(total=size, desc=f"simulating {name} {part}", unit="shower", disable=not progress) as bar:
+        for block in stream(name.split("+"), [seed, PARTS.index(part)]):
+            blocks.append(block[: size - done])
+            done += len(blocks[-1])
+            bar.update(len(blocks[-1]))
+            if done == size:
+                return concatenate(blocks)
+
+
+def resimulate(showers, seed):
+    """A second, independent response to the same particles, again over the photon cut: the Monte-Carlo floor.
+
+    Particles that fail the cut are simulated again until they pass, as the first response passed it.
+
+    Arguments:
+        showers: `Showers` of the reference simulation.
+        seed: of the second draw.
+
+    Returns:
+        `Showers` of the same particles in the same order.
+
+    Raises:
+        ValueError: if a particle does not pass in 2000 attempts (it cannot have come from this simulation).
+
+    Example:
+        >>> first = load("zn", "test", size=20)
+        >>> second = resimulate(first, seed=1)
+        >>> bool((first.particles == second.particles).all()), bool((first.response == second.response).all())
+        (True, False)
+    """
+    rng = np.random.default_rng([seed, 2])
+    responses = {name: np.zeros_like(r) for name, r in showers.responses.items()}
+    open_rows = np.arange(len(showers))
+    for _ in range(ROUNDS):
+        attempts = np.tile(open_rows, max(1, min(64, 2000 // len(open_rows))))
+        for part in np.array_split(attempts, -(-len(attempts) // BLOCK)):
+            drawn = respond(showers.particles[part], showers.pdg[part], list(responses), rng)
+            lit = _lit(drawn)
+            for name, r in drawn.items():
+                responses[name][part[lit]] = r[lit]
+        open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
+        if not len(open_rows):
+            return Showers(showers.particles, showers.pdg, responses, {"source": SOURCE, "seed": seed})
+    raise ValueError(f"{len(open_rows)} particles never pass the photon cut, such as {showers.particles[open_rows[0]]}.")

@@ -1,0 +1,178 @@
+"""Training that repeats and resumes: seeded batches with their noise, whole-state checkpoints, one call to fit."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from zdckeras.atomic import atomic_path
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite; the message says when, and where the last good weights are."""
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches of named arrays, each with fresh noise, all fixed by (seed, epoch, batch).
+
+    Noise is data: it is drawn here with NumPy and handed to the model beside the arrays, so that every backend
+    trains on the same numbers and an interrupted training goes on exactly where it stopped.
+
+    Arguments:
+        arrays: name -> (N, ...) array; rows are gathered batch by batch and cast to float32.
+        batch_size: rows per batch; the last, smaller batch is dropped if `whole`.
+        seed: of the order and the noise.
+        uniform, normal: name -> shape of one row's uniform [0, 1) or standard-normal noise.
+        shuffle: False for validation, whose noise is then the same in every epoch.
+        whole: drop the incomplete last batch (graphs then compile once).
+
+    Raises:
+        ValueError: for arrays of different lengths, or fewer rows than one batch.
+
+    Example:
+        >>> batches = Batches({"x": np.arange(6.0)}, 4, seed=1, normal={"z": (2,)})
+        >>> x = batches[0][0]
+        >>> len(batches), x["x"].shape, x["z"].shape
+        (1, (4,), (4, 2))
+    """
+
+    def __init__(self, arrays, batch_size, seed=0, uniform=None, normal=None, shuffle=True, whole=True):
+        super().__init__(workers=1)
+        lengths = {name: len(values) for name, values in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Expected arrays of one length, received {lengths}.")
+        self.rows = next(iter(lengths.values()))
+        if self.rows < batch_size and whole:
+            raise ValueError(f"Expected at least one batch of {batch_size} rows, received {self.rows}.")
+        self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
+        self.uniform, self.normal = uniform or {}, normal or {}
+        self.shuffle, self.whole = shuffle, whole
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch):
+        """Fix order and noise to those of one epoch."""
+        self.epoch = epoch if self.shuffle else 0
+        order = np.arange(self.rows)
+        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(order) if self.shuffle else order
+
+    def __len__(self):
+        return self.rows // self.batch_size if self.whole else -(-self.rows // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rng = np.random.default_rng([self.seed, self.epoch, index, 1])
+        batch = {name: np.asarray(values[rows], "float32") for name, values in self.arrays.items()}
+        for name, shape in self.uniform.items():
+            batch[name] = rng.random((len(rows), *shape), "float32")
+        for name, shape in self.normal.items():
+            batch[name] = rng.standard_normal((len(rows), *shape), "float32")
+        return (batch,)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
+
+    Arguments:
+        path: file `*.npz`, written under a temporary name and renamed.
+        batches: the `Batches` of the training.
+        every: epochs between saves (the last epoch is always saved).
+
+    Raises:
+        DivergedError: when the loss is not finite; the file then still holds the last good state.
+    """
+
+    def __init__(self, path, batches, every=1):
+        super().__init__()
+        self.path, self.batches, self.every = Path(path), batches, every
+        self.history = {}
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def restore(self, model):
+        """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
+
+        Raises:
+            ValueError: if the file belongs to another model.
+        """
+        if not self.path.exists():
+            return 0
+        self.set_model(model)
+        model.optimizer.build(model.trainable_variables)
+        variables = self._variables()
+        with np.load(self.path, allow_pickle=False) as state:
+            shapes = [tuple(v.shape) for v in variables]
+            saved = [state[f"v{i}"].shape for i in range(len(state.files) - 1)]
+            if shapes != saved:
+                raise ValueError(f"{self.path} holds the state of another model: expected {len(shapes)} variables "
+                                 f"of shapes {shapes[:3]}..., received {len(saved)} of {saved[:3]}...")
+            for index, variable in enumerate(variables):
+                variable.assign(state[f"v{index}"])
+            record = json.loads(str(state["record"]))
+        self.history = record["history"]
+        return record["epochs"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {key: float(value) for key, value in (logs or {}).items()}
+        if not np.isfinite(logs.get("loss", 0.0)):
+            kept = f"the state after epoch {self.saved} is in {self.path}" if self.path.exists() else "nothing was saved"
+            raise DivergedError(f"The loss is {logs['loss']} after epoch {epoch + 1}; {kept}. "
+                                "Try a smaller learning rate.")
+        for key, value in logs.items():
+            self.history.setdefault(key, []).append(value)
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            self.save(epoch + 1)
+
+    @property
+    def saved(self):
+        """Epochs in the file."""
+        with np.load(self.path, allow_pickle=False) as state:
+            return json.loads(str(state["record"]))["epochs"]
+
+    def save(self, epochs):
+        """Write the state after `epochs` epochs."""
+        record = json.dumps({"epochs": epochs, "history": self.history})
+        arrays = {f"v{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(self._variables())}
+        with atomic_path(self.path) as temporary:
+            np.savez(temporary, record=np.array(record), **arrays)
+
+
+def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=None):
+    """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
+
+    Arguments:
+        model: compiled `keras.Model` with its loss in `compute_loss`.
+        batches, validation: `Batches`.
+        epochs: in all, those of earlier, interrupted calls included.
+        checkpoint: path of the state file.
+        every: epochs between checkpoints.
+        verbose: as in `fit`; by default a progress bar on a terminal and a line per epoch in a log.
+
+    Returns:
+        History, name -> list over epochs.
+
+    Raises:
+        DivergedError: see `Checkpoint`.
+    """
+    keeper = Checkpoint(checkpoint, batches, every)
+    model.build_from(batches[0][0])
+    done = keeper.restore(model)
+    if verbose is None:
+        verbose = 1 if sys.stdout.isatty() else 2
+    if done < epochs:
+        model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
+                  callbacks=[keeper], verbose=verbose, shuffle=False)
+    return keeper.history
+
+
+def annealed(learning_rate, batches, epochs, warmup=0.05):
+    """Cosine learning-rate schedule from a short linear warm-up down to zero over a training of `epochs`."""
+    steps = max(len(batches) * epochs, 2)
+    first = max(int(warmup * steps), 1)
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / 10, steps - first, alpha=0.01, warmup_target=learning_rate, warmup_steps=first)

@@ -1,0 +1,191 @@
+"""Photon counts to numbers that a flow likes, and exactly back: dequantise, normalise, logit, and imposed sums."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+MARGIN = 0.02
+
+
+def _log(x):
+    return ops.log(ops.maximum(x, 1e-30))
+
+
+class Dequantise:
+    """v = n + r u, which spreads an integer count n over [n, n + r); the inverse is the floor.
+
+    Uniform u is squeezed into [0.02, 0.98] so that rounding in float32 cannot carry a value over an integer.
+    The log-determinant is zero up to a constant.
+
+    Arguments:
+        noise: range r in (0, 1]; the neutron study found 0.5 best (Wasserstein distance 12.6, 4.6 and 7.1 for
+            r = 1, 0.5 and 0.1).
+
+    Raises:
+        ValueError: for a range outside (0, 1].
+
+    Example:
+        >>> d = Dequantise(0.5)
+        >>> v = d.forward(np.array([[0.0, 3.0]]), np.array([[0.0, 1.0]]))
+        >>> [[round(float(x), 2) for x in row] for row in v], ops.convert_to_numpy(d.inverse(v)).tolist()
+        ([[0.01, 3.49]], [[0.0, 3.0]])
+    """
+
+    def __init__(self, noise=0.5):
+        if not 0.0 < noise <= 1.0:
+            raise ValueError(f"Expected a dequantisation range in (0, 1], received {noise}.")
+        self.noise = noise
+
+    def forward(self, counts, uniform):
+        """Counts and uniform numbers of one shape to positive reals."""
+        uniform = MARGIN + (1.0 - 2.0 * MARGIN) * ops.cast(uniform, "float32")
+        return ops.cast(counts, "float32") + self.noise * uniform
+
+    def inverse(self, values):
+        """Largest integer not above each value, never negative."""
+        return ops.maximum(ops.floor(values), 0.0)
+
+
+class Logit:
+    """y = logit(alpha + (1 - 2 alpha) x) for x in [0, 1], with log|dy/dx| summed over the last axis.
+
+    Arguments:
+        alpha: keeps x = 0 and x = 1 finite; 1e-6 in the literature.
+
+    Example:
+        >>> y, log_det = Logit(1e-6).forward(np.array([[0.5]]))
+        >>> round(float(y[0, 0]), 6), round(float(log_det[0]), 4)
+        (0.0, 1.3863)
+    """
+
+    def __init__(self, alpha=1e-6):
+        if not 0.0 < alpha < 0.5:
+            raise ValueError(f"Expected alpha in (0, 0.5), received {alpha}.")
+        self.alpha = alpha
+
+    def forward(self, x):
+        """Unit interval to the real line: (y, log-determinant)."""
+        s = self.alpha + (1.0 - 2.0 * self.alpha) * x
+        y = _log(s) - ops.log1p(-s)
+        return y, ops.sum(math.log(1.0 - 2.0 * self.alpha) - _log(s) - ops.log1p(-s), axis=-1)
+
+    def inverse(self, y):
+        """Real line to the unit interval, clipped at 0 where alpha was added."""
+        return ops.clip((ops.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha), 0.0, 1.0)
+
+
+class ShapeCode:
+    """A response as its shape: dequantise, divide by the sum, logit, standardise.
+
+    y = (logit(v / sum v) - m) / s with v = n + r u. The code has one number per cell; the photon sums travel
+    beside it, and `decode` finds the one integer image with those sums (see `impose_sums`), so that
+    decode(encode(n), sums(n)) = n.
+
+    Arguments:
+        noise: dequantisation range r.
+        alpha: of the logit.
+        mean, scale: (D,) standardisation per cell, from `ShapeCode.fit`; 0 and 1 by default.
+
+    Source:
+        neutron study, normalizing flows (noise range); Krause and Shih, CaloFlow, arXiv:2106.05285, section III.
+
+    Example:
+        >>> n = np.array([[0, 3, 1, 12]])
+        >>> code = ShapeCode()
+        >>> y = code.encode(n, np.full((1, 4), 0.4))
+        >>> ops.convert_to_numpy(code.decode(y, np.array([[16]]), np.ones((1, 4)))).tolist()
+        [[0.0, 3.0, 1.0, 12.0]]
+    """
+
+    def __init__(self, noise=0.5, alpha=1e-6, mean=0.0, scale=1.0):
+        self.dequantise, self.logit = Dequantise(noise), Logit(alpha)
+        self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+
+    @classmethod
+    def fit(cls, responses, noise=0.5, alpha=1e-6, seed=0, sample=10_000):
+        """Mean and deviation of every cell's code over (at most `sample`) training responses (N, nx, ny)."""
+        rng = np.random.default_rng(seed)
+        chosen = rng.permutation(len(responses))[:sample]
+        counts = np.asarray(responses)[np.sort(chosen)].reshape(len(chosen), -1)
+        y = keras.ops.convert_to_numpy(cls(noise, alpha).encode(counts, rng.random(counts.shape, "float32")))
+        return cls(noise, alpha, y.mean(axis=0), y.std(axis=0) + 1e-3)
+
+    def get_config(self):
+        """Numbers that rebuild this object (plain lists, for a model's configuration)."""
+        return {"noise": self.dequantise.noise, "alpha": self.logit.alpha,
+                "mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    def encode(self, counts, uniform):
+        """Counts (B, D) and uniform noise (B, D) to the code y (B, D)."""
+        v = self.dequantise.forward(counts, uniform)
+        y, _ = self.logit.forward(v / ops.sum(v, axis=-1, keepdims=True))
+        return (y - self.mean) / self.scale
+
+    def fractions(self, y):
+        """Code (B, D) to fractions (B, D) that sum to one."""
+        x = self.logit.inverse(y * self.scale + self.mean)
+        return x / (ops.sum(x, axis=-1, keepdims=True) + 1e-12)
+
+    def decode(self, y, sums, masks):
+        """Code (B, D) and integer sums (B, K) over the K masks to integer photon counts (B, D)."""
+        return impose_sums(self.fractions(y), sums, masks)
+
+    def soft_sums(self, y, total, masks):
+        """Differentiable sums over masks, S_k = V f_k - r D_k / 2 with V = N + r D / 2: (B, K).
+
+        Arguments:
+            y: code (B, D).
+            total: photon sums N, (B, 1).
+            masks: (K, D).
+        """
+        masks = ops.convert_to_tensor(masks, dtype="float32")
+        half = 0.5 * self.dequantise.noise
+        volume = total + half * y.shape[-1]
+        return volume * ops.matmul(self.fractions(y), ops.transpose(masks)) - half * ops.sum(masks, axis=-1)
+
+
+def impose_sums(fractions, sums, masks, iterations=28):
+    """Integer image n_i = floor(T_k p_i), i in mask k, with the scale T_k found so that sum_i n_i = S_k exactly.
+
+    The sum is a rising step function of T_k, bracketed by S/P <= T <= (S + D_k)/P with P the mask's share of p, and
+    bisected. It equals the response itself when p is proportional to a dequantised response. Where two cells cross
+    an integer at the same float32 T, the missing photons (one, rarely two) go to the mask's brightest cell.
+
+    Arguments:
+        fractions: (B, D) non-negative.
+        sums: (B, K) integers.
+        masks: (K, D), disjoint, covering every cell.
+        iterations: halvings of the bracket; 28 exhaust float32.
+
+    Returns:
+        (B, D) float32 of integers.
+
+    Example:
+        >>> p = np.array([[0.1, 0.2, 0.3, 0.4]], "float32")
+        >>> masks = np.array([[1, 1, 0, 0], [0, 0, 1, 1]])
+        >>> n = ops.convert_to_numpy(impose_sums(p, np.array([[4, 2]]), masks))
+        >>> n.tolist()
+        [[1.0, 3.0, 1.0, 1.0]]
+    """
+    masks = np.asarray(masks, "float32")
+    member = np.argmax(masks, axis=0)
+    down = ops.convert_to_tensor(masks.T)
+    sums = ops.cast(sums, "float32")
+    share = ops.maximum(ops.matmul(fractions, down), 1e-12)
+    low, high = sums / share, (sums + masks.sum(axis=1)) / share
+
+    def counts_at(scale):
+        return ops.floor(fractions * ops.take(scale, member, axis=1))
+
+    for _ in range(iterations):
+        middle = 0.5 * (low + high)
+        fits = ops.matmul(counts_at(middle), down) <= sums
+        low, high = ops.where(fits, middle, low), ops.where(fits, high, middle)
+    counts = counts_at(low)
+    missing = sums - ops.matmul(counts, down)
+    for k in range(len(masks)):
+        brightest = ops.argmax(fractions * masks[k], axis=1)
+        counts = counts + missing[:, k : k + 1] * ops.one_hot(brightest, masks.shape[1])
+    return counts
