@@ -58,6 +58,7 @@ def test_types_are_normalised():
         ({"pdg": np.array([22, 22, 22, np.nan])}, "pdg: expected whole numbers"),
         ({"pdg": np.array([22, 22, 22, np.inf])}, "pdg: expected whole numbers"),
         ({"pdg": np.array([22, 22, 22, 9999999])}, r"Unknown PDG id\(s\) \[9999999\]"),
+        ({"pdg": np.array([22, 99999999, 22, 9999999])}, r"Unknown PDG id\(s\) \[9999999, 99999999\]"),
         ({"responses": {}}, "at least one detector"),
         ({"responses": np.zeros((4, 44, 44))}, "dictionary"),
         ({"responses": {"tpc": np.zeros((4, 44, 44))}}, "Unknown detector 'tpc'"),

@@ -84,9 +84,7 @@ def main(argv=None):
     if not args.output.parent.is_dir():
         parser.error(f"the folder of --output does not exist: {args.output.parent}")
 
-    pt, pz, pdg, version = forward_particles(
-        args.events, args.seed, args.beam_energy, args.max_angle, args.min_energy
-    )
+    pt, pz, pdg, version = forward_particles(args.events, args.seed, args.beam_energy, args.max_angle, args.min_energy)
     metadata = {
         "generator": "Pythia",
         "version": version,

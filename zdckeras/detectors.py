@@ -21,6 +21,8 @@ class Detector:
         centre_x: transverse position of the detector's centre [cm] (y is 0).
         fibre_radius: radius of the one active fibre in each cell [cm]; 0 where cells are not single fibres.
         length: depth along the beam [cm].
+        bend: displacement times momentum of a unit charge that the magnets on the way cause along x [cm GeV], such
+            that a proton of the beam (2680 GeV) arrives at the centre of ZP.
 
     Example:
         >>> detector("zn").shape, round(detector("zp").half_size[0], 2)
@@ -34,6 +36,7 @@ class Detector:
     centre_x: float
     fibre_radius: float
     length: float
+    bend: float = 0.0
 
     @property
     def half_size(self):
@@ -48,8 +51,8 @@ class Detector:
 
 # Sizes and positions: AliceO2 ZDCBase/Geometry.h (mean of A and C side for the distance).
 DETECTORS = {
-    "zn": Detector("zn", (44, 44), 0.16, 11260.6, 0.0, 0.01825, 100.0),
-    "zp": Detector("zp", (56, 30), 0.4, 11252.6, 24.35, 0.0275, 150.0),
+    "zn": Detector("zn", (44, 44), 0.16, 11260.6, 0.0, 0.01825, 100.0, 24.35 * 2680.0),
+    "zp": Detector("zp", (56, 30), 0.4, 11252.6, 24.35, 0.0275, 150.0, 24.35 * 2680.0),
     "ecal": Detector("ecal", (30, 30), 2.0, 1250.0, 0.0, 0.0, 43.4),
 }
 

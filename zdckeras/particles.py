@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 from hepunits import GeV, MeV, cm
-from particle import Particle, ParticleNotFound
+from particle import InvalidParticle, Particle, ParticleNotFound
 
 from zdckeras.detectors import detector
 
@@ -37,7 +37,7 @@ def species(pdg):
     """
     try:
         return Particle.from_pdgid(int(pdg))
-    except (ParticleNotFound, ValueError, OverflowError):
+    except (ParticleNotFound, InvalidParticle, ValueError, OverflowError):
         raise ValueError(f"Unknown PDG id {pdg}: it is not in the table of the `particle` package.") from None
 
 
@@ -75,17 +75,17 @@ def conditions_of(pdg, momentum, vertex=None):
     check_pdg(pdg)
     codes, inverse = np.unique(pdg, return_inverse=True)
     mass = np.array([species(int(c)).mass or 0.0 for c in codes])[inverse]
-    charge = np.array([species(int(c)).charge for c in codes])[inverse]
+    charge = np.array([float(species(int(c)).charge) for c in codes])[inverse]
     vertex = np.zeros_like(momentum) if vertex is None else np.asarray(vertex, "float64")
     energy = np.sqrt((momentum**2).sum(axis=1) + (mass * MeV / GeV) ** 2)
     return np.column_stack([energy, vertex, momentum, mass, charge])
 
 
 def expected_impact(conditions, where):
-    """Straight-line impact point (x, y) = v + (z_D - v_z) (p_x, p_y) / |p_z| on a detector's front face.
+    """Expected impact point (x, y) = v + (z_D - v_z) (p_x, p_y) / |p_z| + (q B / |p|, 0) on a detector's front face.
 
-    The sides A and C are treated alike: the particle flies towards the side that p_z points to. For a neutral
-    particle this is where it hits; a charged one is deflected by the magnets on the way.
+    Straight flight plus, for a charge q, the bend B of the magnets on the way. The sides A and C are treated alike:
+    the particle flies towards the side that p_z points to. Decays in flight scatter around this point.
 
     Arguments:
         conditions: (N, 9).
@@ -95,14 +95,16 @@ def expected_impact(conditions, where):
         (N, 2) [cm], relative to the beam axis.
 
     Example:
-        >>> c = conditions_of(np.array([22]), np.array([[0.001, 0.0, -10.0]]))
-        >>> expected_impact(c, "zn").round(3).tolist()
-        [[1.126, 0.0]]
+        >>> c = conditions_of(np.array([22, 2212]), np.array([[0.001, 0.0, -10.0], [0.0, 0.0, 2680.0]]))
+        >>> expected_impact(c, "zp").round(2).tolist()
+        [[1.13, 0.0], [24.35, 0.0]]
     """
-    conditions = np.asarray(conditions, "float64")
-    vertex, momentum = conditions[:, 1:4], conditions[:, 4:7]
-    flight = detector(where).distance - np.sign(momentum[:, 2]) * vertex[:, 2]
-    return vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
+    conditions, where = np.asarray(conditions, "float64"), detector(where)
+    vertex, momentum, charge = conditions[:, 1:4], conditions[:, 4:7], conditions[:, 8]
+    flight = where.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
+    point = vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
+    point[:, 0] += charge * where.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)
+    return point
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from zdckeras.metrics.shapes import OBSERVABLES
 from zdckeras.particles import COLUMN, species
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-REAL = {"color": "0.75", "edgecolor": "0.4"}
-PERCENTILE = 99.5  # histograms end here, so that one rare bright shower does not squeeze the rest
+RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright shower does not squeeze the rest
 
 
 def save_figure(figure, path, dpi=150):
@@ -50,20 +49,21 @@ def response_gallery(showers, generated, detector=None):
     rows = {"real": real} | {name: np.asarray(images) for name, images in generated.items()}
     _same_shape(rows)
     number, nx, ny = real.shape
-    ratio = min(max(ny / nx, 0.5), 2.0)
-    figure = Figure(figsize=(1.0 + 1.35 * number, 0.6 + (1.35 * ratio + 0.2) * len(rows)), layout="constrained")
+    height = 1.25 * min(max(ny / nx, 0.5), 2.0) + 0.15
+    figure = Figure(figsize=(0.9 + 1.25 * number, 0.35 + height * len(rows)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.02, hspace=0.0, wspace=0.0)
     axes = figure.subplots(len(rows), number, squeeze=False)
     norm = LogNorm(1, max(2.0, *(float(images.max()) for images in rows.values())))
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        line[0].set_ylabel(name)
-        for column, (axis, image) in enumerate(zip(line, images, strict=True)):
+    for line, (name, images) in enumerate(rows.items()):
+        axes[line, 0].set_ylabel(name)
+        for column, (axis, image) in enumerate(zip(axes[line], images, strict=True)):
             lit = np.ma.masked_less(image, 0.5)
             picture = axis.imshow(
                 lit.T, origin="lower", cmap="viridis", norm=norm, interpolation="none", aspect="equal"
             )
             axis.set(xticks=[], yticks=[])
             title = f"{image.sum():.0f}"
-            if line is axes[0]:
+            if line == 0:
                 energy = showers.particles[column, COLUMN["energy"]]
                 title = f"${species(showers.pdg[column]).latex_name}$, {energy:.0f} GeV\n{title}"
             axis.set_title(title, fontsize=8, pad=2)
@@ -71,11 +71,11 @@ def response_gallery(showers, generated, detector=None):
     return figure
 
 
-def channel_histograms(real, generated, bins=40):
+def channel_histograms(real, generated, bins=30):
     """Distributions of the five channel sums with the ratio generated to real underneath.
 
     Shaded: real. Lines: one a model. Bars are statistical, sqrt(n) in each bin; the grey band of the ratio is the
-    statistical error of the real histogram. The last bin holds everything beyond.
+    statistical error of the real histogram. The outer bins hold everything beyond them.
 
     Arguments:
         real: (N, 5) channel sums [photons].
@@ -93,10 +93,10 @@ def channel_histograms(real, generated, bins=40):
         if values.ndim != 2 or values.shape[1] != CHANNELS:
             raise ValueError(f"{name}: expected channel sums of shape (N, {CHANNELS}), received {values.shape}.")
     titles = [f"channel {k + 1} [photons]" for k in range(CHANNELS)]
-    return _histograms(rows, titles, bins, ["linear"] * CHANNELS, log_counts=True, across=CHANNELS)
+    return _histograms(rows, titles, bins, across=CHANNELS)
 
 
-def shape_histograms(real, generated, bins=40):
+def shape_histograms(real, generated, bins=30):
     """Distributions of the shower-shape observables with the ratio generated to real underneath.
 
     Arguments:
@@ -114,7 +114,7 @@ def shape_histograms(real, generated, bins=40):
     for name, values in rows.items():
         if values.ndim != 2 or values.shape[1] != len(OBSERVABLES):
             raise ValueError(f"{name}: expected shapes (N, {len(OBSERVABLES)}), received {values.shape}.")
-    return _histograms(rows, list(OBSERVABLES.values()), bins, log_counts=False, across=4)
+    return _histograms(rows, list(OBSERVABLES.values()), bins, across=4)
 
 
 def learning_curves(histories, key="loss"):
@@ -145,3 +145,75 @@ def learning_curves(histories, key="loss"):
     if histories:
         axis.legend(frameon=False)
     return figure
+
+
+def _histograms(rows, titles, bins, across):
+    """A grid of histograms with ratio panels; `rows` has "real" first, one column for each title."""
+    down = -(-len(titles) // across)
+    figure = Figure(figsize=(3.1 * across, 3.2 * down + 0.4), layout="constrained")
+    grid = figure.add_gridspec(2 * down, across, height_ratios=[3, 1] * down)
+    for k, title in enumerate(titles):
+        line, column = divmod(k, across)
+        axis = figure.add_subplot(grid[2 * line, column])
+        below = figure.add_subplot(grid[2 * line + 1, column], sharex=axis)
+        _histogram(axis, below, {name: values[:, k] for name, values in rows.items()}, bins)
+        axis.tick_params(labelbottom=False)
+        below.set(ylim=(0.5, 1.5), xlabel=title)
+        if column == 0:
+            axis.set_ylabel("showers")
+            below.set_ylabel("ratio")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _histogram(axis, below, values, bins):
+    """One quantity: real shaded, models as lines with bars, all scaled to the number of real showers."""
+    real = values["real"]
+    edges = _edges(real, bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    reference = _counts(real, edges)
+    shown = np.where(reference > 0, reference, np.nan)
+    axis.stairs(reference, edges, fill=True, color="0.8", label="real")
+    below.stairs(1 + 1 / np.sqrt(shown), edges, baseline=1 - 1 / np.sqrt(shown), fill=True, color="0.8")
+    below.axhline(1, color="0.4", linewidth=0.8)
+    models = {name: column for name, column in values.items() if name != "real"}
+    for colour, (name, column) in zip(_colours(models), models.items(), strict=True):
+        found, weight = _counts(column, edges), len(real) / len(column)
+        counts, error = weight * found, weight * np.sqrt(found)
+        axis.stairs(counts, edges, color=colour, linewidth=1.2, label=name)
+        axis.errorbar(centres, counts, error, fmt="none", color=colour, linewidth=0.7)
+        below.errorbar(centres, counts / shown, error / shown, fmt=".", color=colour, markersize=3, linewidth=0.7)
+    if _whole(real):  # numbers of photons and cells fall steeply
+        axis.set(yscale="log", ylim=(0.5, None))
+
+
+def _edges(real, bins):
+    """Equal bins between two percentiles of the real values, whole-numbered where all values are whole."""
+    low, high = np.percentile(real, RANGE)
+    if _whole(real):
+        width = max(1.0, np.ceil((high - low + 1) / bins))
+        return np.arange(np.floor(low) - 0.5, high + width + 0.5, width)
+    return np.linspace(low, high if high > low else low + 1.0, bins + 1)
+
+
+def _whole(values):
+    return bool(np.all(values == np.rint(values)))
+
+
+def _counts(values, edges):
+    """Counts in bins, the first and last one holding what lies beyond."""
+    inside = np.clip(values, (edges[0] + edges[1]) / 2, (edges[-2] + edges[-1]) / 2)
+    return np.histogram(inside, edges)[0].astype("float64")
+
+
+def _colours(models):
+    """One colour for each model, in turn."""
+    return [COLOURS[k % len(COLOURS)] for k in range(len(models))]
+
+
+def _same_shape(rows):
+    """ValueError unless every array has the shape of the real one."""
+    for name, images in rows.items():
+        if images.shape != rows["real"].shape:
+            raise ValueError(f"{name}: expected responses of shape {rows['real'].shape}, received {images.shape}.")

@@ -160,7 +160,8 @@ def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=
         DivergedError: see `Checkpoint`.
     """
     keeper = Checkpoint(checkpoint, batches, every)
-    model.build_from(batches[0][0])
+    if not model.built:
+        model(batches[0][0])
     done = keeper.restore(model)
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2

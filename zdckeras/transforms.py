@@ -121,11 +121,11 @@ class ShapeCode:
         """Counts (B, D) and uniform noise (B, D) to the code y (B, D)."""
         v = self.dequantise.forward(counts, uniform)
         y, _ = self.logit.forward(v / ops.sum(v, axis=-1, keepdims=True))
-        return (y - self.mean) / self.scale
+        return ops.divide(ops.subtract(y, self.mean), self.scale)
 
     def fractions(self, y):
         """Code (B, D) to fractions (B, D) that sum to one."""
-        x = self.logit.inverse(y * self.scale + self.mean)
+        x = self.logit.inverse(ops.add(ops.multiply(y, self.scale), self.mean))
         return x / (ops.sum(x, axis=-1, keepdims=True) + 1e-12)
 
     def decode(self, y, sums, masks):
@@ -172,9 +172,9 @@ def impose_sums(fractions, sums, masks, iterations=28):
     masks = np.asarray(masks, "float32")
     member = np.argmax(masks, axis=0)
     down = ops.convert_to_tensor(masks.T)
-    sums = ops.cast(sums, "float32")
+    fractions, sums = ops.convert_to_tensor(fractions, "float32"), ops.cast(sums, "float32")
     share = ops.maximum(ops.matmul(fractions, down), 1e-12)
-    low, high = sums / share, (sums + masks.sum(axis=1)) / share
+    low, high = sums / share, ops.add(sums, masks.sum(axis=1)) / share
 
     def counts_at(scale):
         return ops.floor(fractions * ops.take(scale, member, axis=1))
@@ -186,6 +186,6 @@ def impose_sums(fractions, sums, masks, iterations=28):
     counts = counts_at(low)
     missing = sums - ops.matmul(counts, down)
     for k in range(len(masks)):
-        brightest = ops.argmax(fractions * masks[k], axis=1)
+        brightest = ops.argmax(ops.multiply(fractions, masks[k]), axis=1)
         counts = counts + missing[:, k : k + 1] * ops.one_hot(brightest, masks.shape[1])
     return counts

@@ -177,6 +177,46 @@ class Flow(keras.Model):
         return cls(keras.saving.deserialize_keras_object(config.pop("bijection")), **config)
 
 
+@keras.saving.register_keras_serializable("zdckeras")
+class Generator(keras.Model):
+    """A flow run from latent to data as a model of its own: `predict` compiles it once, `export` ships it.
+
+        x = f(z; c)
+
+    Arguments:
+        flow: the `Flow`, whose weights are shared.
+
+    Returns:
+        From a call on noise z (B, D) and context (B, C) or None, or on the pair [noise, context]: x (B, D).
+
+    Raises:
+        ValueError: if an input does not fit the sizes of the flow.
+
+    Example:
+        >>> import numpy as np
+        >>> generator = Generator(Flow.iaf(variables=2, steps=1, hidden=(8,)))
+        >>> generator.predict(np.ones((3, 2), "float32"), verbose=0).tolist()[0]
+        [1.0, 1.0]
+    """
+
+    def __init__(self, flow, **kwargs):
+        super().__init__(**kwargs)
+        self.flow = flow
+        self.built = True
+
+    def call(self, noise, context=None):
+        if isinstance(noise, (list, tuple)):
+            noise, context = noise
+        return self.flow.generate(noise, context)
+
+    def get_config(self):
+        return {"name": self.name, "flow": keras.saving.serialize_keras_object(self.flow)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("flow")), **config)
+
+
 def _alternate(kind, variables, context, steps, permutation_seed, seed, step):
     """Chain of steps with permutations between; weights and orders of the k-th seeded apart."""
     if steps < 1:

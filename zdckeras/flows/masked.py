@@ -83,8 +83,7 @@ class MaskedDense(keras.layers.Layer):
 
     def call(self, inputs):
         mask = ops.greater_equal(self.out_degrees[None, :], self.in_degrees[:, None])
-        kernel = ops.convert_to_tensor(self.kernel)
-        return ops.matmul(inputs, ops.where(mask, kernel, ops.zeros_like(kernel))) + self.bias
+        return ops.matmul(inputs, self.kernel * ops.cast(mask, self.compute_dtype)) + self.bias
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], len(self.out_degrees))

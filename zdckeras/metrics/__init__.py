@@ -1,0 +1,1 @@
+"""How close generated showers are to real ones."""

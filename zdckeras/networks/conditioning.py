@@ -17,7 +17,7 @@ class ParticleFeatures(layers.Layer):
     f = [ (c - mean) / scale,  ln E,  b / a,  sin and cos of  k pi b / a (k = 1..frequencies),
           sin and cos of  pi b / pitch  and their products,  sin and cos of  2 pi m / M (four mass scales M) ]
 
-    with b the straight-line impact point on the detector's face, clipped to 1.5 half-sizes a. The functions with the
+    with b the expected impact point on the detector's face, clipped to 1.5 half-sizes a. The functions with the
     period of two cells tell even from odd cells and the position inside a cell, which decides the brightest fibres;
     the mass scales tell species apart whose masses a standard scaler puts side by side.
 
@@ -46,14 +46,25 @@ class ParticleFeatures(layers.Layer):
         self.frequencies = frequencies
         self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 2 * len(self.MASS_SCALES)
 
+    @staticmethod
+    def impact(where, conditions):
+        """Expected impact point (B, 2) [cm] from the detector's centre, clipped to 1.5 half-sizes.
+
+        The formula of `zdckeras.particles.expected_impact`, inside the graph.
+        """
+        half = np.asarray(where.half_size, "float32")
+        pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
+        flight = where.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
+        point = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
+        momentum = ops.maximum(ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True)), 1e-6)
+        bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * where.bend / momentum - where.centre_x
+        return ops.clip(point + bend * np.array([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
+
     def call(self, conditions):
         conditions = ops.cast(conditions, "float32")
         half = np.asarray(self.detector.half_size, "float32")
         energy, mass = conditions[:, :1], conditions[:, COLUMN["mass"] : COLUMN["mass"] + 1]
-        pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
-        flight = self.detector.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
-        impact = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
-        impact = ops.clip(impact, -1.5 * half, 1.5 * half)
+        impact = self.impact(self.detector, conditions)
         orders = np.arange(1, self.frequencies + 1, dtype="float32") * math.pi
         wave = ops.reshape((impact / half)[:, :, None] * orders, (-1, 2 * self.frequencies))
         cell = impact * (math.pi / self.detector.pitch)
@@ -64,7 +75,7 @@ class ParticleFeatures(layers.Layer):
             ops.log(ops.maximum(energy, 1e-3)) - 6.0,
             impact / half,
             ops.sin(wave), ops.cos(wave),
-            sine, cosine, sine * sine[:, ::-1], cosine * cosine[:, ::-1],
+            sine, cosine, sine * ops.flip(sine, axis=-1), cosine * ops.flip(cosine, axis=-1),
             ops.sin(masses), ops.cos(masses),
         ], axis=-1)
 

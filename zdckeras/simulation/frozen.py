@@ -7,132 +7,120 @@ from scipy.spatial import KDTree
 
 from zdckeras.detectors import detector
 from zdckeras.simulation.library import packaged_library
-from zdckeras.simulation.response_fit import KINDS, MESONS, PHOTON, SILENT, ResponseFit, shower_kind
+from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
 # What counts as near: the unit of distance in log(energy) and in cells, and the number of neighbours to draw from.
 ENERGY_UNIT = {"photon": 1.0, "hadron": 0.25}
-CELL_UNIT = {"photon": 0.05, "hadron": 0.15}
-NEIGHBOURS = {"photon": 12, "hadron": 48}
+CELL_UNIT = {"photon": 0.04, "hadron": 0.15}
+NEIGHBOURS = {"photon": 16, "hadron": 32}
 MESON_DISTANCE = 2.0  # between mesons and baryons, in the same unit
+FAINTEST_RATIO = 0.02  # of the mean light; no shower gets less
 HIGHEST_ENERGY = 1e5  # GeV; the brightest cell then stays below 65536 photons
 CHUNK = 2048  # arrivals simulated at once
 
-# Symmetries of a square: (swap x and y, sign of x, sign of y). A block that is not square has the first four.
-SYMMETRIES = np.array([(swap, x, y) for swap in (0, 1) for x in (1, -1) for y in (1, -1)])
-
-
-def _images(symmetries, xy):
-    """Images (S, N, 2) of points or cells xy (N, 2), measured from the block's centre."""
-    return np.where(symmetries[:, None, :1] == 1, xy[None, :, ::-1], xy[None]) * symmetries[:, None, 1:]
-
-
-def _offset(position):
-    """Impact relative to the fibre of its cell, in [-1/2, 1/2) cells, for positions [cells] from a cell's corner."""
-    return np.mod(position, 1.0) - 0.5
-
 
 class _Pool:
-    """The library's photons, or its hadrons, under all symmetries, in a tree that finds those near a particle."""
+    """The library's photons, or its hadrons, in a tree that finds those near an arriving particle."""
 
-    def __init__(self, group, members, symmetries, impact, log_energy, meson, half):
-        self.units = ENERGY_UNIT[group], CELL_UNIT[group]
+    def __init__(self, group, members, log_energy, folded, meson):
+        self.members, self.units = members, (ENERGY_UNIT[group], CELL_UNIT[group])
         self.reach = log_energy[members].min(), log_energy[members].max()
         self.count = min(NEIGHBOURS[group], len(members) - 1)
-        self.shower = np.tile(members, len(symmetries))
-        self.symmetry = np.repeat(np.arange(len(symmetries)), len(members))
-        self.impact = _images(symmetries, impact[members]).reshape(-1, 2) + half
-        points = self._points(log_energy[self.shower], self.impact, meson[self.shower])
-        self.tree = KDTree(points, boxsize=[0, 1 / self.units[1], 1 / self.units[1], 0])
+        self.tree = KDTree(self._points(log_energy[members], folded[members], meson[members]))
 
-    def _points(self, log_energy, position, meson):
-        cell = np.mod(np.mod(position, 1.0), 1.0) / self.units[1]  # twice, as mod(-1e-17, 1) is 1
+    def _points(self, log_energy, folded, meson):
         energy = np.clip(log_energy, *self.reach) / self.units[0]
-        return np.column_stack([energy, cell, meson * MESON_DISTANCE])
+        return np.column_stack([energy, folded / self.units[1], meson * MESON_DISTANCE])
 
-    def near(self, log_energy, position, meson):
-        """Nearest candidates (N, k) and their weights 1 - (d / d_last)^2, normalised."""
-        points = self._points(log_energy, position, meson)
-        distance, candidate = self.tree.query(points, k=self.count + 1)
+    def near(self, log_energy, folded, meson):
+        """Nearest showers (N, k) and their weights 1 - (d / d_last)^2, normalised."""
+        distance, index = self.tree.query(self._points(log_energy, folded, meson), k=self.count + 1)
         weight = 1.0 + 1e-9 - (distance[:, :-1] / np.maximum(distance[:, -1:], 1e-9)) ** 2
-        return candidate[:, :-1], weight / weight.sum(axis=1, keepdims=True)
+        return self.members[index[:, :-1]], weight / weight.sum(axis=1, keepdims=True)
 
 
 class _Frozen:
-    """A library made ready for drawing: the fit, one pool a group, lit cells under every symmetry."""
+    """A library made ready for drawing: the fit, one pool a group, and all showers folded into one orientation.
+
+    Mirrors, and in a square block the swap of x and y, bring the impact into the part 0 <= u_y (<= u_x) <= 1/2 of
+    the cell, where u is measured from the fibre. There a particle and the showers are compared; the shower drawn is
+    then mirrored as the particle was.
+    """
 
     def __init__(self, library):
         self.where = detector(library.detector)
-        self.half = np.array(self.where.shape) / 2
+        self.shape = np.array(self.where.shape)
         block = np.array(library.light.shape[1:])
-        symmetries = SYMMETRIES if block[0] == block[1] else SYMMETRIES[:4]
+        self.square = block[0] == block[1]
         kind, energy = shower_kind(library.pdg, library.energy)
+        centred = library.impact / self.where.pitch
+        offset = self.offset(centred + self.shape / 2)
+        folded, sign, swap = self.fold(offset)
+        self.impact = np.where(swap[:, None], (centred * sign)[:, ::-1], centred * sign)
         self.total = library.light.sum(axis=(1, 2), dtype="float64")
-        log_energy, impact = np.log(energy), library.impact / self.where.pitch
-        offset = _offset(impact + self.half)
         self.fit = ResponseFit.fit(kind, energy, offset, self.total)
         mean, self.spread = self.fit(kind, energy, offset)
         self.deviation = self.total / (mean * energy) - 1.0
         self.pools = {
-            group: _Pool(group, np.flatnonzero(which), symmetries, impact, log_energy, np.isin(kind, MESONS), self.half)
+            group: _Pool(group, np.flatnonzero(which), np.log(energy), folded, np.isin(kind, MESONS))
             for group, which in (("photon", kind == PHOTON), ("hadron", kind != PHOTON))}
         shower, x, y = np.nonzero(library.light)
         self.light = library.light[shower, x, y]
         self.start = np.searchsorted(shower, np.arange(len(library) + 1))
         # From the block's centre in half cells, so that a mirrored cell is a cell.
-        centred = 2 * np.stack([x, y], axis=1) + 1 - block
-        self.cell = ((_images(symmetries, centred) + np.array(self.where.shape) - 1) // 2).astype("int16")
-        self.local = {k: self._local(k) for k in KINDS}
+        cell = (2 * np.stack([x, y], axis=1) + 1 - block) * sign[shower]
+        self.cell = np.where(swap[shower, None], cell[:, ::-1], cell).astype("int16")
 
-    def _deviation(self, shower, spread):
-        """Relative deviations of showers from the mean, stretched to the spread at the particle's energy."""
-        return self.deviation[shower] * spread / self.spread[shower]
+    @staticmethod
+    def offset(position):
+        """Impact relative to the fibre of its cell, in [-1/2, 1/2) cells, for positions [cells] from the corner."""
+        return np.mod(position, 1.0) - 0.5
 
-    def _local(self, kind, energies=48, positions=8):
-        """Mean deviation of what would be drawn, uniformly over the cell, on a grid of log energy."""
-        pool = self.pools["photon" if kind == PHOTON else "hadron"]
-        grid = np.linspace(*pool.reach, energies)
-        u = (np.arange(positions) + 0.5) / positions
-        position = np.tile(np.stack(np.meshgrid(u, u), axis=-1).reshape(-1, 2), (energies, 1))
-        log_energy = np.repeat(grid, positions**2)
-        kinds = np.full(len(log_energy), kind)
-        candidate, weight = pool.near(log_energy, position, np.isin(kinds, MESONS))
-        mean, spread = self.fit(kinds, np.exp(log_energy), _offset(position))
-        deviation = (weight * self._deviation(pool.shower[candidate], spread[:, None])).sum(axis=1)
-        mean, deviation = mean.reshape(energies, -1), deviation.reshape(energies, -1)
-        return grid, (mean * deviation).sum(axis=1) / mean.sum(axis=1)
+    def fold(self, offset):
+        """Offset mirrored into the common part of the cell (N, 2), the signs (N, 2) and swaps (N,) that do it."""
+        sign = np.where(offset < 0, -1, 1)
+        folded = np.abs(offset)
+        swap = self.square & (folded[:, 1] > folded[:, 0])
+        return np.where(swap[:, None], folded[:, ::-1], folded), sign, swap
 
     def draw(self, kind, energy, position, rng):
-        """One shower a particle: index, symmetry, factor to its light, each (N,), and shift [cells] (N, 2)."""
-        count = len(kind)
-        shower, symmetry, factor = np.zeros(count, "int64"), np.zeros(count, "int64"), np.zeros(count)
-        shift, chance = np.zeros((count, 2), "int64"), rng.random(count)
-        mean, spread = self.fit(kind, energy, _offset(position))
+        """One shower a particle: index and factor to its light (N,)."""
+        shower, factor, chance = np.zeros(len(kind), "int64"), np.zeros(len(kind)), rng.random(len(kind))
+        offset = self.offset(position)
+        folded = self.fold(offset)[0]
+        mean, spread = self.fit(kind, energy, offset)
         log_energy = np.log(np.maximum(energy, 1e-9))
         for group, pool in self.pools.items():
             one = np.flatnonzero((kind == PHOTON) if group == "photon" else (kind != PHOTON) & (kind != SILENT))
             if not len(one):
                 continue
-            candidate, weight = pool.near(log_energy[one], position[one], np.isin(kind[one], MESONS))
+            near, weight = pool.near(log_energy[one], folded[one], np.isin(kind[one], MESONS))
+            deviation = self.deviation[near] * spread[one, None] / self.spread[near]
+            deviation -= (weight * deviation).sum(axis=1, keepdims=True)
+            deviation /= np.sqrt(1.0 - (weight**2).sum(axis=1, keepdims=True))
             column = (np.cumsum(weight[:, :-1], axis=1) < chance[one, None]).sum(axis=1)
-            chosen = candidate[np.arange(len(one)), column]
-            shower[one], symmetry[one] = pool.shower[chosen], pool.symmetry[chosen]
-            shift[one] = np.rint(position[one] - pool.impact[chosen])
-            local = np.zeros(len(one))
-            for k in np.unique(kind[one]):
-                local[kind[one] == k] = np.interp(log_energy[one][kind[one] == k], *self.local[k])
-            ratio = np.maximum(1.0 + self._deviation(shower[one], spread[one]) - local, 0.02)
+            rows = np.arange(len(one))
+            shower[one] = near[rows, column]
+            ratio = np.maximum(1.0 + deviation[rows, column], FAINTEST_RATIO)
             factor[one] = mean[one] * energy[one] * ratio / np.maximum(self.total[shower[one]], 1e-9)
-        return shower, symmetry, factor, shift
+        return shower, factor
 
-    def cells(self, shower, symmetry, factor, shift):
+    def cells(self, shower, factor, position):
         """Lit cells inside the detector, all particles in a row: particle, flat cell index, expected light."""
+        _, sign, swap = self.fold(self.offset(position))
+        impact = np.where(swap[:, None], self.impact[shower, ::-1], self.impact[shower]) * sign
+        shift = np.rint(position - self.shape / 2 - impact).astype("int32")
+        corner = ((self.shape - 1) + 2 * shift).astype("int16")
         length = np.diff(self.start)[shower]
-        particle = np.repeat(np.arange(len(shower)), length)
+        particle = np.repeat(np.arange(len(shower), dtype="int32"), length)
         entry = np.arange(len(particle)) + np.repeat(self.start[shower] - np.cumsum(length) + length, length)
-        cell = self.cell[symmetry[particle], entry] + shift.astype("int16")[particle]
-        inside = ((cell >= 0) & (cell < np.array(self.where.shape, "int16"))).all(axis=1)
-        particle, entry, cell = particle[inside], entry[inside], cell[inside].astype("int32")
-        return particle, cell[:, 0] * self.where.shape[1] + cell[:, 1], self.light[entry] * factor[particle]
+        cell = self.cell[entry]
+        turned = np.flatnonzero(swap[particle])
+        cell[turned] = cell[turned, ::-1]
+        cell = (cell * sign.astype("int16")[particle] + corner[particle]) >> 1
+        inside = np.flatnonzero(((cell >= 0) & (cell < self.shape.astype("int16"))).all(axis=1))
+        particle, cell = particle[inside], cell[inside].astype("int32")
+        return particle, cell[:, 0] * self.where.shape[1] + cell[:, 1], self.light[entry[inside]] * factor[particle]
 
 
 @cache
@@ -187,7 +175,7 @@ class FrozenShowers:
         if not np.isfinite(xy).all():
             raise ValueError("Expected finite impact points [cm], received NaN or infinity.")
         kind, available = shower_kind(pdg, energy)
-        position = xy / self.detector.pitch + self._frozen.half
+        position = xy / self.detector.pitch + self._frozen.shape / 2
         hit = ((position >= 0) & (position < self.detector.shape)).all(axis=1) & (available > 0)
         return np.where(hit, kind, SILENT), available, position
 
@@ -197,8 +185,8 @@ class FrozenShowers:
             part = slice(first, first + CHUNK)
             lit = np.flatnonzero(kind[part] != SILENT) + first
             if len(lit):
-                shower, *placed = self._frozen.draw(kind[lit], energy[lit], position[lit], rng)
-                particle, cell, light = self._frozen.cells(shower, *placed)
+                shower, factor = self._frozen.draw(kind[lit], energy[lit], position[lit], rng)
+                particle, cell, light = self._frozen.cells(shower, factor, position[lit])
                 yield lit, shower, lit[particle], cell, light
 
     def expected_light(self, pdg, energy, x, y, rng):

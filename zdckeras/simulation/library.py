@@ -1,7 +1,6 @@
 """The shower library: expected light of Geant4 showers in a block wider than the detector, in a compact file."""
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.atomic import atomic_path
 from zdckeras.detectors import detector
 from zdckeras.particles import check_pdg
 
@@ -127,7 +127,7 @@ def save_library(library, path):
 
     Arguments:
         library: `ShowerLibrary`.
-        path: file name, ".npz". The file appears complete or not at all.
+        path: file name ending in ".npz". The file appears complete or not at all.
 
     Example:
         >>> import tempfile
@@ -137,19 +137,17 @@ def save_library(library, path):
         >>> load_library(name).metadata["source"]
         'example'
     """
-    path = Path(path)
     light = library.light
     step = max(STEP, float(np.log(max(light.max(), FAINTEST) / FAINTEST)) / 254)
     with np.errstate(divide="ignore"):
         codes = np.clip(np.rint(np.log(light / FAINTEST) / step) + 1, 0, 255)
     codes[light < FAINTEST] = 0
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as stream:
+    with atomic_path(path) as temporary:
         np.savez_compressed(
-            stream, codes=codes.astype("uint8"), step=np.float64(step), primaries=library.primaries.astype("float32"),
+            temporary, codes=codes.astype("uint8"), step=np.float64(step),
+            primaries=library.primaries.astype("float32"),
             total=light.sum(axis=(1, 2), dtype="float64").astype("float32"),
             metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
-    os.replace(temporary, path)
 
 
 def _arrays(path, names):

@@ -19,9 +19,10 @@ PROTON_SHARE = 82 / 208  # of the nucleons in lead
 VERTEX_DEVIATION = (4.15e-6, 4.42e-6, 0.0245)  # in the real training set [cm]
 COPIES = (20, 60)  # how often a repeated condition occurs
 
-# The sample is drawn by importance: a particle of the table counts E to this power, times the number of its species.
-# Spectra and shares of the generator can be had back by dividing the weights out; correlations of energy, angle and
-# decay are the generator's throughout.
+# The sample is drawn by importance: a particle of the table counts E to this power, times a factor for its species.
+# Both were chosen so that the particles that light up ZN resemble the real training set (AliceO2, ZDC fastsimulation
+# scales) and that the rarer species fill a table of their own. At a given species and energy, angles are the
+# generator's; its spectra and shares come back when the weights are divided out.
 ENERGY_POWER = 1.0
 EMPHASIS = {22: 20.0, 3122: 6.0, 310: 27.0, 130: 13.0, 3222: 21.0}
 SPECTATORS = 0.11  # share of the draws
@@ -133,6 +134,14 @@ def draw_spectators(size, rng):
 
 def draw_primaries(size, rng, repeated=0.5, spectators=SPECTATORS, path=TABLE):
     """Draw primaries as a training set has them: conditions and species, some conditions many times.
+
+    N conditions c = (E, v, p, m, q): a share of spectators, the rest from the table by weight, v from a normal
+    distribution. Of 1,000,000 such primaries (seeds 5 and 6), the 33 % that bring more than 40 GeV to ZN have (real
+    training set in brackets) energy 1218 +- 905 GeV (1367 +- 1260), pz -20 +- 1517 GeV (39 +- 1858), px and py
+    +- 0.158 and 0.159 GeV (0.235, 0.258), mass 390 +- 468 MeV (354 +- 455), charge 0.027 +- 0.166 e (0.063 +- 0.257);
+    gamma 57 %, n 28 %, Lambda 5.6 %, K0S 3.7 %, K0L 3.1 %, Sigma+ 2.8 %. Particles wider than 0.7 mrad
+    are not in the packaged table: with one out to 3.5 mrad they were 0.8 % of those that light up ZN. Neutral ones at
+    1.2 to 3.3 mrad, which point at ZP, are taken as stopped by the apertures of the magnets.
 
     Arguments:
         size: number of rows N.

@@ -9,6 +9,7 @@ from zdckeras.simulation.frozen import FrozenShowers
 
 OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
 STATISTICS = ("mean", "spread")
+KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
 
 def observables(light, energy, where):
@@ -111,11 +112,11 @@ class Comparison:
 
 
 def _mean_and_spread(values, weight):
-    """Weighted mean and standard deviation over the last two axes of values (..., n, R)."""
-    norm = np.maximum(weight.sum(axis=(-2, -1)), 1e-12)
-    mean = (weight * values).sum(axis=(-2, -1)) / norm
-    square = (weight * (values - mean[..., None, None]) ** 2).sum(axis=(-2, -1)) / norm
-    return np.stack([mean, np.sqrt(square)])
+    """Weighted mean, and standard deviation of one set of showers, averaged over the R sets: (B, n, R) to (2, B)."""
+    norm = np.maximum(weight.sum(axis=1), 1e-12)
+    mean = (weight * values).sum(axis=1) / norm
+    variance = np.maximum((weight * values**2).sum(axis=1) / norm - mean**2, 0.0)
+    return np.stack([mean.mean(axis=1), np.sqrt(variance).mean(axis=1)])
 
 
 def compare(label, real, imitated, source, rng, resamples=200):
@@ -123,10 +124,11 @@ def compare(label, real, imitated, source, rng, resamples=200):
 
     The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;
     the imitated ones also by library shower, as the imitations that rest on one of them stand or fall together.
+    The spread is that among the n showers of a bin, for the imitations the average over the R sets of n.
 
     Arguments:
         label: name of the bin.
-        real: (n, 4) observables of unseen showers, n at least 3.
+        real: (n, 4) observables of unseen showers.
         imitated: (n, R, 4) of imitations of the same primaries.
         source: (n, R) library showers behind them.
         rng: seed or `np.random.Generator`.
@@ -136,20 +138,57 @@ def compare(label, real, imitated, source, rng, resamples=200):
         List of `Comparison`, for every observable its mean and its spread.
     """
     rng, count = np.random.default_rng(rng), len(real)
+
+    def resampled(size):
+        return np.concatenate([np.ones((1, size)), rng.multinomial(size, np.full(size, 1 / size), resamples)])
+
     _, cluster = np.unique(source, return_inverse=True)
-    clusters = cluster.max() + 1
-    rows = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), resamples)])
-    library = np.concatenate([np.ones((1, clusters)), rng.multinomial(clusters, np.full(clusters, 1 / clusters),
-                                                                      resamples)])
-    weight = rows[:, :, None] * library[:, cluster.reshape(source.shape)]
-    alone = library[:, cluster.reshape(source.shape)]
+    rows = resampled(count)[:, :, None]
+    library = resampled(cluster.max() + 1)[:, cluster.reshape(source.shape)]
     lines = []
     for k, name in enumerate(OBSERVABLES):
-        a = _mean_and_spread(real[None, :, None, k], rows[:, :, None])
-        b = _mean_and_spread(imitated[None, :, :, k], weight)
-        own = _mean_and_spread(imitated[None, :, :, k], alone)
+        shown = _mean_and_spread(real[None, :, None, k], rows)
+        drawn = _mean_and_spread(imitated[None, :, :, k], library)
+        difference = shown - _mean_and_spread(imitated[None, :, :, k], rows * library)
         for s, statistic in enumerate(STATISTICS):
-            difference = a[s] - b[s]
-            lines.append(Comparison(label, name, statistic, count, a[s, 0], a[s, 1:].std(), b[s, 0],
-                                    own[s, 1:].std(), difference[0] / max(difference[1:].std(), 1e-12)))
+            lines.append(Comparison(label, name, statistic, count, shown[s, 0], shown[s, 1:].std(), drawn[s, 0],
+                                    drawn[s, 1:].std(), difference[s, 0] / max(difference[s, 1:].std(), 1e-12)))
+    return lines
+
+
+def compare_by_kind(showers, imitated, source, energies=(20.0, 100.0, 500.0, 2700.0), least=8, rng=0):
+    """The comparison in bins of kind and energy.
+
+    Arguments:
+        showers: `ShowerLibrary` of unseen showers.
+        imitated, source: their imitations.
+        energies: edges of the bins [GeV].
+        least: bins with fewer showers are left out.
+        rng: seed or `np.random.Generator`.
+
+    Returns:
+        List of `Comparison`.
+    """
+    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
+    lines = []
+    for name, kinds in KIND_NAMES.items():
+        for low, high in zip(energies[:-1], energies[1:], strict=True):
+            which = np.isin(showers.pdg, kinds) & (showers.energy >= low) & (showers.energy < high)
+            if which.sum() >= least:
+                lines += compare(f"{name} {low:.0f}-{high:.0f} GeV", real[which], imitated[which], source[which], rng)
+    return lines
+
+
+def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), least=8, rng=0):
+    """The comparison in bins of the distance [cm] of the impact to the nearest edge of the face, all kinds together.
+
+    Arguments and result: as `compare_by_kind`, for showers of the finite block.
+    """
+    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
+    distance = (np.array(detector(showers.detector).half_size) - np.abs(showers.impact)).min(axis=1)
+    lines = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        which = (distance >= low) & (distance < high)
+        if which.sum() >= least:
+            lines += compare(f"edge {low:.1f}-{high:.1f} cm", real[which], imitated[which], source[which], rng)
     return lines

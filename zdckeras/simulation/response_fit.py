@@ -93,10 +93,10 @@ class ResponseFit:
 
     With t = log(E_s / 200 GeV) and u the impact relative to the fibre of its cell, photons:
     m = a0 + a1 t + a2 t^2 + sum_k g_k (exp(-u^2 / 2 w_k^2) - its mean over the cell). Hadrons, which hardly feel u,
-    share a curve a0 + a1 t + a2 t^2; mesons add b0 + b1 t, and every kind a constant c_kind, each held near zero by a Gaussian prior that gives way where there
-    are enough showers. log s^2 is linear in t, with a constant more for mesons. Mean (least squares, weights
-    1 / (m s)^2) and spread (Fisher scoring of the normal likelihood) are fitted in turn. Outside the energies of the
-    library both stay as they are at its ends.
+    share a curve a0 + a1 t + a2 t^2; mesons add b0 + b1 t, and every kind a constant c_kind, each held near zero by a
+    Gaussian prior that gives way where there are enough showers. log s^2 is linear in t, with a constant more for
+    mesons. Mean (least squares, weights 1 / (m s)^2) and spread (Fisher scoring of the normal likelihood) are fitted
+    in turn. Outside the energies of the library both stay as they are at its ends.
 
     Arguments:
         mean_parameters: coefficients for "photon" and "hadron" [photons per GeV].

@@ -138,7 +138,8 @@ def transport(conditions, pdg, rng, detectors=("zn", "zp")):
     everywhere: beam pipe, collimators and scattering in them are left out. Neutrinos and muons, and whatever
     misses the faces, are dropped. Momentum and id are what counts; the columns energy, mass and charge are implied.
 
-    Measured on one core: 100,000 primaries of `draw_primaries` in SECONDS s (RATE primaries per second).
+    Measured on one shared core: `python -m timeit -s "from zdckeras.simulation.primaries import draw_primaries as d;
+    from zdckeras.simulation.transport import transport; c = d(100_000, 1)" "transport(*c, 2)"`: 0.10 s.
 
     Arguments:
         conditions: (N, 9) in the order of `particles.CONDITIONS`.

@@ -1,0 +1,212 @@
+"""One body over all bijections: what is true of every invertible map, with and without context."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.flows.autoregressive import InverseAutoregressive, MaskedAutoregressive
+from zdckeras.flows.bijections import Chain, Permutation
+from zdckeras.flows.flow import Flow, Generator
+from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
+
+BATCH = 6
+KINDS = {
+    "reverse": lambda u, c: Permutation(5, context=c),
+    "shuffle": lambda u, c: Permutation(5, seed=3, context=c),
+    "maf step": lambda u, c: MaskedAutoregressive(5, c, hidden=(7, 12), univariate=u),
+    "iaf step": lambda u, c: InverseAutoregressive(5, c, hidden=(7, 12), univariate=u),
+    "narrow maf step": lambda u, c: MaskedAutoregressive(7, c, hidden=(4, 3), univariate=u, activation="gelu"),
+    "narrow iaf step": lambda u, c: InverseAutoregressive(7, c, hidden=(5,), univariate=u, activation="relu"),
+    "maf": lambda u, c: Flow.maf(4, c, steps=2, hidden=(6, 6), univariate=u, permutation_seed=1).bijection,
+    "iaf": lambda u, c: Flow.iaf(4, c, steps=2, hidden=(6, 6), univariate=u).bijection,
+}
+AUTOREGRESSIVE = [kind for kind in KINDS if "step" in kind]
+UNIVARIATE = {"affine": Affine, "spline": lambda: RationalQuadraticSpline(bins=4, bound=3.0)}
+
+
+@pytest.fixture(params=[0, 3], ids=["free", "context"])
+def context_columns(request):
+    return request.param
+
+
+@pytest.fixture(params=UNIVARIATE)
+def univariate(request):
+    return UNIVARIATE[request.param]()
+
+
+@pytest.fixture(params=KINDS)
+def bijection(request, univariate, context_columns, scramble):
+    return scramble(KINDS[request.param](univariate, context_columns), seed=1)
+
+
+@pytest.fixture(params=AUTOREGRESSIVE)
+def step(request, univariate, context_columns, scramble):
+    return scramble(KINDS[request.param](univariate, context_columns), seed=2)
+
+
+def inputs(bijection, seed=0):
+    rng = np.random.default_rng(seed)
+    context = rng.normal(size=(BATCH, bijection.context)).astype("float32") if bijection.context else None
+    return rng.normal(size=(BATCH, bijection.variables_count)).astype("float32"), context
+
+
+def host(values):
+    return ops.convert_to_numpy(values)
+
+
+def jacobian(function, values):
+    """(B, D, D) matrix d out_i / d in_j of a row-wise function, one forward-mode column after the other."""
+    values, columns = ops.convert_to_tensor(values), []
+    for j in range(values.shape[1]):
+        tangent = np.zeros(tuple(values.shape), "float32")
+        tangent[:, j] = 1.0
+        columns.append(host(ops.jvp(function, (values,), (ops.convert_to_tensor(tangent),))[1]))
+    return np.stack(columns, axis=-1)
+
+
+def test_round_trip(bijection):
+    values, context = inputs(bijection)
+    for there, back in (
+        (bijection.transform_and_log_det, bijection.inverse_and_log_det),
+        (bijection.inverse_and_log_det, bijection.transform_and_log_det),
+    ):
+        mapped, log_det = there(values, context)
+        again, opposite = back(mapped, context)
+        np.testing.assert_allclose(host(again), values, atol=1e-4)
+        np.testing.assert_allclose(host(opposite), -host(log_det), atol=1e-4)
+
+
+@pytest.mark.parametrize("direction", ["transform_and_log_det", "inverse_and_log_det"])
+def test_log_det_is_that_of_the_jacobian(bijection, direction):
+    values, context = inputs(bijection, seed=1)
+    mapping = getattr(bijection, direction)
+    matrix = jacobian(lambda v: mapping(v, context)[0], values)
+    log_det = host(mapping(values, context)[1])
+    assert log_det.shape == (BATCH,)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(matrix.astype("float64"))[1], atol=2e-4)
+
+
+def test_one_sweep_equals_one_pass_per_variable(step):
+    values, context = inputs(step, seed=2)
+    masked = isinstance(step, MaskedAutoregressive)
+    update = step.univariate.transform_and_log_det if masked else step.univariate.inverse_and_log_det
+    naive = values
+    for _ in range(step.variables_count):
+        naive, log_det = update(values, step.network(naive, context))
+    fast, fast_log_det = (step.transform_and_log_det if masked else step.inverse_and_log_det)(values, context)
+    np.testing.assert_allclose(host(fast), host(naive), atol=2e-5)
+    np.testing.assert_allclose(host(fast_log_det), host(log_det).sum(axis=1), atol=5e-5)
+
+
+def test_jacobian_is_triangular(step):
+    values, context = inputs(step, seed=3)
+    matrix = jacobian(lambda v: step.transform_and_log_det(v, context)[0], values)
+    above = np.triu(np.ones(matrix.shape[1:], bool), 1)
+    assert np.abs(matrix[:, above]).max() == 0.0
+    assert (np.diagonal(matrix, axis1=1, axis2=2) > 0).all()
+    assert (np.abs(matrix[:, ~above]).max(axis=0) > 0).mean() > 0.8
+
+
+def test_every_output_depends_on_every_context_column(univariate, scramble):
+    step = scramble(MaskedAutoregressive(5, 3, hidden=(7,), univariate=univariate), seed=4)
+    values, context = inputs(step, seed=4)
+    base = host(step.network(values, context))
+    for column in range(3):
+        moved = context.copy()
+        moved[:, column] += 1.0
+        assert (np.abs(host(step.network(values, moved)) - base).max(axis=(0, 2)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("kind", ["maf", "iaf"])
+def test_fit_moves_every_weight(kind, univariate, context_columns, scramble):
+    flow = scramble(Flow(KINDS[kind](univariate, context_columns)), seed=5)
+    values, context = inputs(flow, seed=5)
+    before = [host(weight) for weight in flow.weights]
+    expected = -host(flow.log_prob(values, context)).mean()
+    flow.compile(keras.optimizers.SGD(0.1))
+    history = flow.fit(values if context is None else [values, context], batch_size=BATCH, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
+    for weight, old in zip(flow.weights, before, strict=True):
+        assert np.isfinite(host(weight)).all() and np.abs(host(weight) - old).max() > 0.0, weight.path
+
+
+@pytest.mark.parametrize("kind", ["maf", "iaf"])
+def test_save_and_load_inside_another_model(kind, univariate, context_columns, scramble, tmp_path):
+    flow = scramble(Flow(KINDS[kind](univariate, context_columns)), seed=6)
+    values, context = inputs(flow, seed=6)
+    tensors = [keras.Input((flow.variables_count,))] + ([keras.Input((flow.context,))] if flow.context else [])
+    model = keras.Model(tensors, -flow(*tensors))
+    model.save(tmp_path / "outer.keras")
+    again = keras.saving.load_model(tmp_path / "outer.keras")
+    arguments = [values] if context is None else [values, context]
+    np.testing.assert_array_equal(host(again(arguments)), -host(flow.log_prob(values, context)))
+
+
+def test_generator_compiles_saves_and_loads(univariate, context_columns, scramble, tmp_path):
+    generator = Generator(scramble(Flow(KINDS["maf"](univariate, context_columns)), seed=7))
+    noise, context = inputs(generator.flow, seed=7)
+    arguments = noise if context is None else [noise, context]
+    generator.save(tmp_path / "generator.keras")
+    expected = host(generator.flow.generate(noise, context))
+    again = keras.saving.load_model(tmp_path / "generator.keras")
+    np.testing.assert_allclose(again.predict(arguments, verbose=0), expected, atol=2e-5)
+
+
+def test_empty_batch_and_single_row(univariate):
+    for build in (MaskedAutoregressive, InverseAutoregressive):
+        step = build(3, hidden=(4,), univariate=univariate)
+        for size in (0, 1):
+            values = np.full((size, 3), 0.5, "float32")
+            for mapping in (step.transform_and_log_det, step.inverse_and_log_det):
+                mapped, log_det = mapping(values)
+                np.testing.assert_allclose(host(mapped), values, atol=1e-6)
+                assert host(log_det).shape == (size,)
+
+
+def test_chain_runs_from_latent_to_data():
+    chain = Chain([Permutation(3, [1, 2, 0]), Permutation(3)])
+    z = np.array([[1.0, 2.0, 3.0]], "float32")
+    assert host(chain.transform_and_log_det(z)[0]).tolist() == [[1.0, 3.0, 2.0]]
+    assert host(chain.inverse_and_log_det(chain.transform_and_log_det(z)[0])[0]).tolist() == z.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 4)), np.zeros((2, 3))), r"shape \(batch, 5\), received \(2, 4\)"),
+        ((np.zeros(5), np.zeros((2, 3))), r"shape \(batch, 5\), received \(5,\)"),
+        ((np.zeros((2, 5)), None), r"context of shape \(batch, 3\), received none"),
+        ((np.zeros((2, 5)), np.zeros((2, 4))), r"context of shape \(batch, 3\), received \(2, 4\)"),
+        ((np.zeros((2, 5)), np.zeros((1, 3))), "received 1 and 2"),
+    ],
+)
+def test_inputs_that_do_not_fit(arguments, message):
+    step = MaskedAutoregressive(5, 3, hidden=(7,))
+    for mapping in (step.transform_and_log_det, step.inverse_and_log_det, step.inverse_and_parameters):
+        with pytest.raises(ValueError, match=message):
+            mapping(*arguments)
+
+
+def test_context_without_use_is_refused():
+    with pytest.raises(ValueError, match="expected no context"):
+        Permutation(3).transform_and_log_det(np.zeros((2, 3)), np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Permutation(0), "variables >= 1"),
+        (lambda: Permutation(3, [0, 0, 1]), r"permutation of 0..2, received \[0, 0, 1\]"),
+        (lambda: Permutation(3, [0, 1]), r"permutation of 0..2, received \[0, 1\]"),
+        (lambda: Permutation(3, [0, 1, 2], seed=1), "received both"),
+        (lambda: Chain([]), r"received \[\]"),
+        (lambda: Chain([Permutation(3), Permutation(4)]), r"received \[\(3, 0\), \(4, 0\)\]"),
+        (lambda: MaskedAutoregressive(3, hidden=()), "hidden widths"),
+        (lambda: MaskedAutoregressive(3, hidden=(0,)), "hidden widths"),
+        (lambda: Flow.maf(3, steps=0), "at least one step, received 0"),
+    ],
+)
+def test_bad_settings(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

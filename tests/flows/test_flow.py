@@ -1,0 +1,117 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy.stats import norm
+
+from zdckeras.flows.autoregressive import Autoregressive
+from zdckeras.flows.bijections import Permutation
+from zdckeras.flows.flow import Flow, Generator
+from zdckeras.flows.univariate import RationalQuadraticSpline
+
+
+def host(values):
+    return ops.convert_to_numpy(values)
+
+
+def draw(flow, batch=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(batch, size)).astype("float32") for size in (flow.variables_count, flow.context))
+
+
+def test_a_fresh_flow_is_a_standard_normal():
+    flow = Flow.maf(4, 2, steps=3, hidden=(8,), univariate=RationalQuadraticSpline())
+    x, context = draw(flow)
+    np.testing.assert_allclose(host(flow(x, context)), norm.logpdf(x).sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(host(flow.generate(x, context)), host(ops.flip(ops.flip(x))), atol=1e-6)
+
+
+def test_density_integrates_to_one(scramble):
+    flow = scramble(Flow.maf(2, 1, steps=2, hidden=(8, 8), univariate=RationalQuadraticSpline(bins=5)), seed=3, size=1.0)
+    axis = np.linspace(-9.0, 9.0, 361, dtype="float32")
+    x = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    density = np.exp(host(flow(x, np.full((len(x), 1), 0.5, "float32"))))
+    assert abs(density.sum() * (axis[1] - axis[0]) ** 2 - 1.0) < 1e-3
+    assert density.max() > 1.2 * norm.pdf(0.0) ** 2  # it is not the base density
+
+
+@pytest.mark.parametrize("permutation_seed", [None, 4])
+def test_paths_of_maf_and_iaf_correspond(permutation_seed, scramble):
+    layout = {"steps": 3, "hidden": (8, 8), "permutation_seed": permutation_seed}
+    teacher, student = scramble(Flow.maf(4, 2, **layout), seed=1), Flow.iaf(4, 2, **layout)
+    orders = [
+        [part.order.tolist() for part in flow.bijection.bijections if isinstance(part, Permutation)]
+        for flow in (teacher, student)
+    ]
+    assert orders[0] == orders[1] and len(orders[0]) == 2
+    x, context = draw(teacher)
+    states, parameters = teacher.inverse_path(x, context)
+    assert [tuple(theta.shape) for theta in parameters] == [(5, 4, 2)] * 3
+    np.testing.assert_array_equal(host(states[0]), host(teacher.encode(x, context)[0]))
+    np.testing.assert_array_equal(host(states[3]), x)
+    # One univariate map per step leads from state to state with the parameters of the path, past the permutation.
+    steps = [part for part in teacher.bijection.bijections if isinstance(part, Autoregressive)]
+    for k, (step, theta) in enumerate(zip(steps, parameters, strict=True)):
+        source = host(states[k]) if k == 0 else host(states[k])[:, orders[0][k - 1]]
+        np.testing.assert_allclose(host(step.univariate.transform_and_log_det(source, theta)[0]), states[k + 1], atol=1e-5)
+    # A student whose networks ignore their input and give constant parameters equals such a teacher everywhere.
+    for flow in (teacher, student):
+        for step in (part for part in flow.bijection.bijections if isinstance(part, Autoregressive)):
+            for weight in step.network.weights:
+                weight.assign(ops.zeros_like(weight))
+            step.network.masked[-1].bias.assign(np.linspace(-1.0, 1.0, 8))
+    teacher_path, student_path = teacher.inverse_path(x, context), student.transform_path(teacher.encode(x, context)[0], context)
+    for ours, theirs in zip(teacher_path[0] + teacher_path[1], student_path[0] + student_path[1], strict=True):
+        np.testing.assert_allclose(host(ours), host(theirs), atol=1e-5)
+
+
+def test_student_path_ends_in_what_it_generates(scramble):
+    student = scramble(Flow.iaf(4, 2, steps=3, hidden=(8, 8)), seed=2)
+    z, context = draw(student)
+    states, parameters = student.transform_path(z, context)
+    assert len(states) == 4 and len(parameters) == 3
+    np.testing.assert_array_equal(host(states[0]), z)
+    np.testing.assert_array_equal(host(states[3]), host(student.generate(z, context)))
+
+
+def test_paths_only_run_in_one_pass():
+    z = np.zeros((1, 3), "float32")
+    with pytest.raises(TypeError, match="received MaskedAutoregressive"):
+        Flow.maf(3, hidden=(4,)).transform_path(z)
+    with pytest.raises(TypeError, match="received InverseAutoregressive"):
+        Flow.iaf(3, hidden=(4,)).inverse_path(z)
+
+
+def test_fit_finds_a_conditional_normal():
+    rng = np.random.default_rng(0)
+    context = rng.choice([-1.0, 1.0], size=(2000, 1)).astype("float32")
+    x = (2.0 * context + 0.5 * rng.normal(size=(2000, 2))).astype("float32")
+    x[:, 1] += x[:, 0]
+    flow = Flow.maf(2, 1, steps=1, hidden=(16,), seed=1)
+    flow.compile(keras.optimizers.Adam(0.02))
+    flow.fit([x, context], batch_size=250, epochs=25, verbose=0)
+    assert flow.evaluate([x, context], verbose=0) < 1.45 + 0.06  # the entropy, 1 + log(2 pi) + 2 log(1/2) = 1.4516
+    sample = Generator(flow).predict([rng.normal(size=x.shape).astype("float32"), context], verbose=0)
+    for sign in (-1.0, 1.0):
+        chosen = context[:, 0] == sign
+        np.testing.assert_allclose(sample[chosen].mean(axis=0), [2.0 * sign, 4.0 * sign], atol=0.15)
+        np.testing.assert_allclose(np.cov(sample[chosen].T), [[0.25, 0.25], [0.25, 0.5]], atol=0.08)
+
+
+def test_sample_weights_and_a_compiled_loss(scramble):
+    flow = scramble(Flow.maf(3, steps=1, hidden=(4,)), seed=4)
+    x, _ = draw(flow)
+    weight = np.arange(5.0, dtype="float32")
+    log_p = host(flow(x))
+    flow.compile("sgd")
+    np.testing.assert_allclose(flow.evaluate(x, sample_weight=weight, verbose=0), -(weight * log_p).mean(), rtol=1e-5)
+    flow.compile("sgd", loss=lambda y, y_pred: ops.square(y_pred - y))
+    np.testing.assert_allclose(flow.evaluate(x, np.ones(5), verbose=0), np.mean((log_p - 1.0) ** 2), rtol=1e-5)
+
+
+def test_seed_repeats_the_weights():
+    first, second, other = (Flow.maf(3, 2, steps=2, hidden=(4, 4), seed=seed) for seed in (5, 5, 6))
+    for a, b in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(host(a), host(b))
+    kernels = [host(flow.weights[0]) for flow in (first, other)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.patches import StepPatch
+
+from zdckeras.metrics.shapes import OBSERVABLES
+from zdckeras.particles import conditions_of
+from zdckeras.plots import channel_histograms, learning_curves, response_gallery, save_figure, shape_histograms
+from zdckeras.showers import Showers
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def showers():
+    pdg = np.array([22, 3122, 2112])
+    response = RNG.poisson(0.2, (3, 56, 30)).astype("uint16")
+    response[1, 30, 10] = 400
+    return Showers(conditions_of(pdg, np.array([[0, 0, 100.0], [0, 0, 2000.0], [0, 0, 500.0]])), pdg, {"zp": response})
+
+
+def pictures(figure):
+    return [axis for axis in figure.axes if axis.images and not axis.get_label().startswith("<colorbar")]
+
+
+def test_gallery_shows_what_it_is_given(showers):
+    generated = {"teacher": 2 * showers.response, "student": np.zeros((3, 56, 30))}
+    axes = pictures(response_gallery(showers, generated))
+    assert len(axes) == 9
+    assert [axes[k].get_ylabel() for k in (0, 3, 6)] == ["real", "teacher", "student"]
+    shown = [showers.response, *generated.values()]
+    for k, axis in enumerate(axes):
+        image = shown[k // 3][k % 3]
+        np.testing.assert_array_equal(axis.images[0].get_array().filled(0), image.T)
+        assert axis.get_title().splitlines()[-1] == f"{image.sum():.0f}"
+        assert (axis.images[0].norm.vmin, axis.images[0].norm.vmax) == (1, 800)
+    assert axes[0].get_title().startswith(r"$\gamma$, 100 GeV")
+    assert axes[1].get_title().startswith(r"$\Lambda$, 2000 GeV")
+    assert "\n" not in axes[3].get_title()
+
+
+def test_gallery_refuses_other_shapes(showers):
+    with pytest.raises(ValueError, match=r"teacher: expected responses of shape \(3, 56, 30\), received \(2, 56, 30\)"):
+        response_gallery(showers, {"teacher": showers.response[:2]})
+
+
+def stairs(axis, label):
+    return next(patch for patch in axis.patches if isinstance(patch, StepPatch) and patch.get_label() == label)
+
+
+def test_channel_histograms_count_every_shower():
+    real, one = RNG.poisson(50, (1000, 5)), RNG.poisson(60, (1000, 5))
+    figure = channel_histograms(real, {"one": one, "half": one[:500]})
+    upper, lower = figure.axes[0::2], figure.axes[1::2]
+    assert len(upper) == len(lower) == 5
+    for k, (axis, below) in enumerate(zip(upper, lower, strict=True)):
+        values, edges, _ = stairs(axis, "real").get_data()
+        assert values.sum() == 1000
+        middle = slice(1, -1)
+        np.testing.assert_array_equal(values[middle], np.histogram(real[:, k], edges)[0][middle])
+        assert np.all(edges % 1 == 0.5)
+        assert stairs(axis, "one").get_data().values.sum() == 1000
+        assert stairs(axis, "half").get_data().values.sum() == pytest.approx(1000)
+        assert below.get_xlabel() == f"channel {k + 1} [photons]"
+        found = stairs(axis, "one").get_data().values
+        bars = next(c for c in below.containers if isinstance(c, ErrorbarContainer))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(values > 0, found / values, np.nan)
+        np.testing.assert_allclose(bars.lines[0].get_ydata(), ratio)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real", "one", "half"]
+
+
+def test_error_bars_are_poisson_after_scaling():
+    real, half = np.full((100, 5), 3.0), np.full((25, 5), 3.0)
+    axis = channel_histograms(real, {"quarter": half}).axes[0]
+    segments = axis.containers[0].lines[2][0].get_segments()
+    low, high = np.array([s[:, 1] for s in segments if np.ptp(s[:, 1]) > 0])[0]
+    assert (low, high) == (pytest.approx(100 - 4 * 5), pytest.approx(100 + 4 * 5))
+
+
+def test_shape_histograms_have_a_panel_for_each_observable():
+    real, one = RNG.normal(size=(300, len(OBSERVABLES))), RNG.normal(size=(200, len(OBSERVABLES)))
+    figure = shape_histograms(real, {"one": one})
+    assert [axis.get_xlabel() for axis in figure.axes[1::2]] == list(OBSERVABLES.values())
+    for axis in figure.axes[0::2]:
+        assert stairs(axis, "real").get_data().values.sum() == 300
+        assert stairs(axis, "one").get_data().values.sum() == pytest.approx(300)
+
+
+@pytest.mark.parametrize("draw, columns", [(channel_histograms, 5), (shape_histograms, 11)])
+def test_histograms_refuse_other_columns(draw, columns):
+    good, bad = np.ones((3, columns)), np.ones((3, 2))
+    with pytest.raises(ValueError, match=r"real: expected .*received \(3, 2\)"):
+        draw(bad, {"one": good})
+    with pytest.raises(ValueError, match=r"one: expected .*received \(3, 2\)"):
+        draw(good, {"one": bad})
+
+
+def test_learning_curves():
+    figure = learning_curves({"a": {"loss": [3, 2, 1], "val_loss": [4, 3, 2]}, "b": {"loss": [5, 4]}})
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines) == ["a, training", "a, validation", "b, training"]
+    assert lines["a, validation"].get_xdata().tolist() == [1, 2, 3]
+    assert list(lines["a, validation"].get_ydata()) == [4, 3, 2]
+    assert lines["a, training"].get_color() == lines["a, validation"].get_color() != lines["b, training"].get_color()
+    with pytest.raises(ValueError, match="b: expected a history with 'ws', found loss"):
+        learning_curves({"b": {"loss": [5, 4]}}, "ws")
+
+
+@pytest.mark.parametrize("suffix, start", [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_figures_are_saved_whole(tmp_path, showers, suffix, start):
+    path = tmp_path / "new" / f"gallery.{suffix}"
+    save_figure(response_gallery(showers, {"same": showers.response}), path, dpi=50)
+    assert path.read_bytes().startswith(start)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_save_keeps_the_old_picture(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    figure = learning_curves({})
+    figure.axes[0].set_title("$\\nonsense{$")
+    with pytest.raises(ValueError, match="nonsense"):
+        save_figure(figure, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
