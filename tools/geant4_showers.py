@@ -116,8 +116,11 @@ class Block:
             def Construct(self):
                 return block._place(self)
 
+            def make_fibres(self):
+                return Fibres("fibres")
+
             def ConstructSDandField(self):
-                self.fibres = Fibres("fibres")
+                self.fibres = self.make_fibres()
                 g4.G4SDManager.GetSDMpointer().AddNewDetector(self.fibres)
                 self.SetSensitiveDetector(block.fibre, self.fibres)
 
@@ -171,9 +174,9 @@ class Block:
 class Primaries:
     """Shower number i of a seed: always the same particle and the same Geant4 random numbers."""
 
-    def __init__(self, g4, block, options):
+    def __init__(self, g4, block, options, more_actions=tuple):
         self.block, self.options = block, options
-        self.kinds, shares = zip(*ABSORBERS[block.where.name].kinds.items(), strict=True)
+        self.kinds, shares = zip(*options.kinds.items(), strict=True)
         self.shares = np.array(shares) / sum(shares)
         primaries = self
 
@@ -196,7 +199,9 @@ class Primaries:
         class Actions(g4.G4VUserActionInitialization):
             def Build(self):
                 self.gun = Gun()
-                self.SetUserAction(self.gun)
+                self.more = more_actions()  # no action may be made before the physics list
+                for action in (self.gun, *self.more):
+                    self.SetUserAction(action)
 
         self.actions = Actions()
 
@@ -229,10 +234,18 @@ def start(g4, block, primaries):
     return manager, physics
 
 
+def share(text):
+    """A kind and its share out of NAME=SHARE."""
+    name, _, number = text.partition("=")
+    if not name or not float(number) > 0:
+        raise ValueError(text)
+    return name, float(number)
+
+
 def settings(options, where):
     """What must agree for showers to stand in one file, as JSON."""
     return json.dumps({"detector": where.name, "wide": options.wide, "seed": options.seed, "energy": options.energy,
-                       "kinds": ABSORBERS[where.name].kinds})
+                       "kinds": options.kinds})
 
 
 def earlier(path, wanted):
@@ -266,6 +279,8 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--energy", type=float, nargs=2, default=(20.0, 2700.0), metavar=("LOW", "HIGH"),
                         help="range [GeV], uniform in the logarithm (default 20 2700)")
+    parser.add_argument("--kinds", type=share, nargs="+", metavar="NAME=SHARE",
+                        help="Geant4's names of particles and their shares (default: the mix of the detector)")
     parser.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
     options = parser.parse_args(arguments)
     if options.showers == sys.maxsize and options.seconds == math.inf:
@@ -273,6 +288,7 @@ def main(arguments=None):
     if not 2.0 <= options.energy[0] < options.energy[1]:
         parser.error(f"expected 2 <= LOW < HIGH for --energy, received {options.energy}")
     where = detector(options.detector)
+    options.kinds = dict(options.kinds or ABSORBERS[where.name].kinds)
     wanted = settings(options, where)
     light, rows, seconds = earlier(options.output, wanted)
     g4 = find_geant4()

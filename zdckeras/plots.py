@@ -3,13 +3,15 @@
 Every function returns a `matplotlib.figure.Figure` made without pyplot: no window, no global state, any machine.
 """
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from zdckeras.atomic import atomic_path
-from zdckeras.detectors import CHANNELS
-from zdckeras.metrics.shapes import OBSERVABLES
+from zdckeras.detectors import CHANNELS, channel_sums
+from zdckeras.metrics.shapes import OBSERVABLES, shapes
 from zdckeras.particles import COLUMN, species
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -26,6 +28,28 @@ def save_figure(figure, path, dpi=150):
     """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def write_pictures(folder, showers, generated, histories, columns=8):
+    """The four pictures of a report: responses.png, channels.png, shapes.png and learning.png.
+
+    Arguments:
+        folder: where to; made if missing.
+        showers: `Showers` of one detector, the real ones; the gallery shows the first of each of its species.
+        generated: model name -> (N, nx, ny) photon counts for the same particles.
+        histories: model name -> dictionary of lists, see `learning_curves`.
+        columns: particles in the gallery.
+    """
+    folder, real = Path(folder), showers.response
+    _, first = np.unique(showers.pdg, return_index=True)
+    shown = np.sort(first)[:columns]
+    gallery = {name: images[shown] for name, images in generated.items()}
+    save_figure(response_gallery(showers[shown], gallery), folder / "responses.png")
+    sums = {name: channel_sums(images) for name, images in generated.items()}
+    save_figure(channel_histograms(channel_sums(real), sums), folder / "channels.png")
+    observed = {name: shapes(images) for name, images in generated.items()}
+    save_figure(shape_histograms(shapes(real), observed), folder / "shapes.png")
+    save_figure(learning_curves(histories), folder / "learning.png")
 
 
 def response_gallery(showers, generated, detector=None):

@@ -133,23 +133,26 @@ def write_root(showers, path):
     (unsigned short). The metadata are a TObjString "metadata" that holds JSON.
 
     Arguments:
-        showers: `Showers`.
+        showers: `Showers`, or an iterable of `Showers` with the same detectors that are written one after the other;
+            the metadata are those of the first.
         path: the .root file to write.
 
     Returns:
         The file as a `pathlib.Path`.
     """
     path = Path(path)
-    columns = {name: showers.particles[:, index] for index, name in enumerate(CONDITIONS)}
-    columns["pdg"] = showers.pdg
-    columns |= {BRANCH + name: counts for name, counts in showers.responses.items()}
-    types = {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
-    metadata = _metadata_text(showers)
+    tree = None
     with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
-        file["metadata"] = metadata
-        tree = file.mktree("showers", types)
-        for start in range(0, len(showers), CHUNK):
-            tree.extend({name: values[start : start + CHUNK] for name, values in columns.items()})
+        for part in [showers] if isinstance(showers, Showers) else showers:
+            columns = {name: part.particles[:, index] for index, name in enumerate(CONDITIONS)}
+            columns["pdg"] = part.pdg
+            columns |= {BRANCH + name: counts for name, counts in part.responses.items()}
+            if tree is None:
+                file["metadata"] = _metadata_text(part)
+                types = {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
+                tree = file.mktree("showers", types)
+            for start in range(0, len(part), CHUNK):
+                tree.extend({name: values[start : start + CHUNK] for name, values in columns.items()})
     return path
 
 

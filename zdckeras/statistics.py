@@ -76,6 +76,46 @@ def condition_statistics(showers, detector=None):
     )
 
 
+def repeated_pairs(showers, seed=0):
+    """Two responses to the same particle, row by row, from rows that share a condition (a floor).
+
+    Within every condition the rows are shuffled and each is paired with the next, cyclically; rows whose condition
+    occurs once are left out.
+
+    Arguments:
+        showers: `Showers`.
+        seed: of the shuffling.
+
+    Returns:
+        (first, second): `Showers` of equal particles, row by row.
+
+    Raises:
+        ValueError: if no condition occurs twice.
+
+    Example:
+        >>> from zdckeras.particles import conditions_of
+        >>> from zdckeras.showers import Showers
+        >>> pdg = np.array([22, 22, 2112])
+        >>> particles = conditions_of(pdg, np.array([[0.0, 0.0, 90.0], [0.0, 0.0, 90.0], [0.0, 0.0, 2500.0]]))
+        >>> first, second = repeated_pairs(Showers(particles, pdg, {"zn": np.eye(44)[None].repeat(3, axis=0)}))
+        >>> len(first), bool((first.particles == second.particles).all())
+        (2, True)
+    """
+    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
+    condition = condition.reshape(-1)
+    rows = np.random.default_rng(seed).permutation(len(condition))
+    rows = rows[repeats[condition[rows]] > 1]
+    if not len(rows):
+        raise ValueError(f"No floor: none of the {len(repeats)} conditions occurs twice.")
+    rows = rows[np.argsort(condition[rows], kind="stable")]
+    groups = condition[rows]
+    following = np.arange(1, len(rows) + 1)
+    last = np.flatnonzero(np.append(groups[1:] != groups[:-1], True))
+    following[last] = np.append(0, last[:-1] + 1)
+    order = np.argsort(rows)
+    return showers[rows[order]], showers[rows[following][order]]
+
+
 def _moments(responses, condition, repeats):
     """For each condition: summed pixel deviation, mean photon sum, flat index of the brightest mean pixel."""
     rows, conditions = len(condition), len(repeats)

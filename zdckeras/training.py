@@ -120,7 +120,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {key: float(value) for key, value in (logs or {}).items()}
         if not np.isfinite(logs.get("loss", 0.0)):
-            kept = f"the state after epoch {self.saved} is in {self.path}" if self.path.exists() else "nothing was saved"
+            kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
             raise DivergedError(f"The loss is {logs['loss']} after epoch {epoch + 1}; {kept}. "
                                 "Try a smaller learning rate.")
         for key, value in logs.items():

@@ -27,7 +27,8 @@ def test_a_fresh_flow_is_a_standard_normal():
 
 
 def test_density_integrates_to_one(scramble):
-    flow = scramble(Flow.maf(2, 1, steps=2, hidden=(8, 8), univariate=RationalQuadraticSpline(bins=5)), seed=3, size=1.0)
+    spline = RationalQuadraticSpline(bins=5)
+    flow = scramble(Flow.maf(2, 1, steps=2, hidden=(8, 8), univariate=spline), seed=3, size=1.0)
     axis = np.linspace(-9.0, 9.0, 361, dtype="float32")
     x = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     density = np.exp(host(flow(x, np.full((len(x), 1), 0.5, "float32"))))
@@ -53,15 +54,17 @@ def test_paths_of_maf_and_iaf_correspond(permutation_seed, scramble):
     steps = [part for part in teacher.bijection.bijections if isinstance(part, Autoregressive)]
     for k, (step, theta) in enumerate(zip(steps, parameters, strict=True)):
         source = host(states[k]) if k == 0 else host(states[k])[:, orders[0][k - 1]]
-        np.testing.assert_allclose(host(step.univariate.transform_and_log_det(source, theta)[0]), states[k + 1], atol=1e-5)
+        mapped = step.univariate.transform_and_log_det(ops.convert_to_tensor(source), theta)[0]
+        np.testing.assert_allclose(host(mapped), host(states[k + 1]), atol=1e-5)
     # A student whose networks ignore their input and give constant parameters equals such a teacher everywhere.
     for flow in (teacher, student):
         for step in (part for part in flow.bijection.bijections if isinstance(part, Autoregressive)):
             for weight in step.network.weights:
                 weight.assign(ops.zeros_like(weight))
             step.network.masked[-1].bias.assign(np.linspace(-1.0, 1.0, 8))
-    teacher_path, student_path = teacher.inverse_path(x, context), student.transform_path(teacher.encode(x, context)[0], context)
-    for ours, theirs in zip(teacher_path[0] + teacher_path[1], student_path[0] + student_path[1], strict=True):
+    states, parameters = teacher.inverse_path(x, context)
+    same_states, same_parameters = student.transform_path(states[0], context)
+    for ours, theirs in zip(states + parameters, same_states + same_parameters, strict=True):
         np.testing.assert_allclose(host(ours), host(theirs), atol=1e-5)
 
 
@@ -88,8 +91,8 @@ def test_fit_finds_a_conditional_normal():
     x = (2.0 * context + 0.5 * rng.normal(size=(2000, 2))).astype("float32")
     x[:, 1] += x[:, 0]
     flow = Flow.maf(2, 1, steps=1, hidden=(16,), seed=1)
-    flow.compile(keras.optimizers.Adam(0.02))
-    flow.fit([x, context], batch_size=250, epochs=25, verbose=0)
+    flow.compile(keras.optimizers.Adam(0.01))
+    flow.fit([x, context], batch_size=250, epochs=30, verbose=0)
     assert flow.evaluate([x, context], verbose=0) < 1.45 + 0.06  # the entropy, 1 + log(2 pi) + 2 log(1/2) = 1.4516
     sample = Generator(flow).predict([rng.normal(size=x.shape).astype("float32"), context], verbose=0)
     for sign in (-1.0, 1.0):
@@ -104,7 +107,9 @@ def test_sample_weights_and_a_compiled_loss(scramble):
     weight = np.arange(5.0, dtype="float32")
     log_p = host(flow(x))
     flow.compile("sgd")
-    np.testing.assert_allclose(flow.evaluate(x, sample_weight=weight, verbose=0), -(weight * log_p).mean(), rtol=1e-5)
+    # Keras hands sample weights on only beside a target, which the density ignores.
+    weighted = flow.evaluate(x, np.zeros(5), sample_weight=weight, verbose=0)
+    np.testing.assert_allclose(weighted, -(weight * log_p).mean(), rtol=1e-5)
     flow.compile("sgd", loss=lambda y, y_pred: ops.square(y_pred - y))
     np.testing.assert_allclose(flow.evaluate(x, np.ones(5), verbose=0), np.mean((log_p - 1.0) ** 2), rtol=1e-5)
 

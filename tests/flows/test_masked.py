@@ -6,7 +6,9 @@ from keras import ops
 from zdckeras.flows.masked import MaskedDense, MaskedNetwork, degrees
 
 
-@pytest.mark.parametrize(("units", "variables", "levels"), [(256, 1936, 256), (12, 5, 5), (5, 5, 5), (9, 7, 4), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("units", "variables", "levels"), [(256, 1936, 256), (12, 5, 5), (5, 5, 5), (9, 7, 4), (3, 1, 1)]
+)
 def test_degrees_are_sorted_even_and_complete(units, variables, levels):
     found = degrees(units, variables, levels)
     values, counts = np.unique(found, return_counts=True)
@@ -53,7 +55,7 @@ def test_functional_model_knows_the_shape():
 
 
 def test_the_sweep_never_calls_the_network():
-    """Work about one pass: the number of univariate inversions is that of the distinct degrees, not of the variables."""
+    """Work about one pass: as many univariate inversions as there are distinct degrees, not variables."""
     network, groups = MaskedNetwork(24, 2, hidden=(6, 8)), []
 
     def update(y, theta):

@@ -60,7 +60,7 @@ class Flow(keras.Model):
         Returns:
             A `Flow` that evaluates densities in one pass and samples by the exact one-sweep solution.
         """
-        return cls(_alternate(MaskedAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
+        return cls(_chain(MaskedAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
 
     @classmethod
     def iaf(cls, variables, context=0, steps=4, permutation_seed=None, seed=None, name=None, **step):
@@ -69,7 +69,7 @@ class Flow(keras.Model):
         Returns:
             A `Flow` that samples in one pass and evaluates densities by the exact one-sweep solution.
         """
-        return cls(_alternate(InverseAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
+        return cls(_chain(InverseAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
 
     @property
     def variables_count(self):
@@ -217,7 +217,7 @@ class Generator(keras.Model):
         return cls(keras.saving.deserialize_keras_object(config.pop("flow")), **config)
 
 
-def _alternate(kind, variables, context, steps, permutation_seed, seed, step):
+def _chain(kind, variables, context, steps, permutation_seed, seed, step):
     """Chain of steps with permutations between; weights and orders of the k-th seeded apart."""
     if steps < 1:
         raise ValueError(f"Expected at least one step, received {steps}.")

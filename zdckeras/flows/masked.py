@@ -35,7 +35,8 @@ def degrees(units, variables, levels):
     """
     if not 1 <= levels <= min(units, variables):
         raise ValueError(
-            f"Expected 1 <= levels <= min(units, variables), received {levels} levels, {units} units, {variables} variables."
+            "Expected 1 <= levels <= min(units, variables), received "
+            f"{levels} levels, {units} units, {variables} variables."
         )
     return np.repeat(edges(variables, levels)[:-1], np.diff(edges(units, levels)))
 

@@ -32,7 +32,7 @@ class Affine:
 
     parameters = 2
 
-    def __init__(self, bound=math.log(1000.0)):
+    def __init__(self, bound=7.0):
         if not bound > 0:
             raise ValueError(f"Expected a positive bound of the log scale, received {bound}.")
         self.bound = float(bound)
@@ -66,7 +66,9 @@ class RationalQuadraticSpline:
         y = y_k + h_k (s theta^2 + d_k theta (1 - theta)) / (s + (d_{k+1} + d_k - 2 s) theta (1 - theta))
 
     with theta = (x - x_k) / w_k and s = h_k / w_k; w and h are softmax shares of 2B, the inner slopes d are softplus,
-    the outer ones 1. Float32 inverts it to about 1e-5 while no slope is far below `min_slope` or above its inverse.
+    the outer ones 1. Outside the flattest places the inverse is exact to rounding; where the slope is small, rounding
+    of y alone moves x: with normal parameters of deviation 0.3, 0.5 and 1 a round trip in float32 is off by at most
+    1e-6, 8e-6 and 2e-3 (28,000 points, 8 bins, B = 5).
 
     Arguments:
         bins: number K of bins, at least 2.
@@ -129,7 +131,7 @@ class RationalQuadraticSpline:
         inside = ops.abs(x) < self.bound
         clipped = ops.clip(x, -self.bound, self.bound)
         left, width, bottom, height, d0, d1 = self._bin(clipped, params, by_height=False)
-        theta = (clipped - left) / width
+        theta = ops.clip((clipped - left) / width, 0.0, 1.0)
         s, mixed = height / width, theta * (1.0 - theta)
         denominator = s + (d1 + d0 - 2.0 * s) * mixed
         y = bottom + height * (s * ops.square(theta) + d0 * mixed) / denominator  # eq. 4
@@ -146,7 +148,7 @@ class RationalQuadraticSpline:
         b = height * d0 - rise * curve
         c = -s * rise
         root = ops.sqrt(ops.maximum(ops.square(b) - 4.0 * a * c, keras.config.epsilon() ** 2))
-        theta = 2.0 * c / (-b - root)
+        theta = ops.clip(2.0 * c / (-b - root), 0.0, 1.0)
         denominator = s + curve * theta * (1.0 - theta)
         x = left + theta * width
         return ops.where(inside, x, y), ops.where(inside, -self._log_slope(theta, s, d0, d1, denominator), 0.0)

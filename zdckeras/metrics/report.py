@@ -11,6 +11,7 @@ from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
 from zdckeras.metrics.shapes import OBSERVABLES, shape_table, shapes
 from zdckeras.metrics.two_sample import classifier_auc
 from zdckeras.particles import SPECIES
+from zdckeras.statistics import condition_statistics
 
 COLUMNS = (*SPECIES, ALL)
 
@@ -60,6 +61,33 @@ def score(real, generated, diversity, detector=None, channels="papers", errors="
         "shapes": table,
         "auc": auc,
     }
+
+
+def compare(real, seconds, models, runs=5, seed=0, detector=None):
+    """One table of several models on one test set, below the Monte-Carlo floor.
+
+    Arguments:
+        real: `Showers`, the test set.
+        seconds: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor".
+        models: name -> function of (conditions (N, 9), seed) that gives (N, nx, ny) photon counts.
+        runs: generations of every model, with the seeds [seed, 0], [seed, 1], ...
+        seed: of generations and classifier.
+        detector: name; may be left out where there is only one.
+
+    Returns:
+        `Table` with the rows floor and one per model.
+
+    Raises:
+        ValueError: as `score`, or if no condition occurs twice, so that MAE_w is undefined.
+    """
+    diversity = condition_statistics(real, detector).diversity
+    table = Table()
+    table.add("floor", score(real, seconds, diversity, detector, seed=seed))
+    for name, sample in models.items():
+        made = (sample(real.particles, seed=[seed, run]) for run in range(runs))
+        table.add(name, score(real, made, diversity, detector, seed=seed))
+        print(f"judged {name}", flush=True)
+    return table
 
 
 class Table:

@@ -100,6 +100,7 @@ class Distiller(keras.Model):
         super().__init__(**kwargs)
         self.teacher, self.student, self.channels = teacher, student, channels
         self.teacher.trainable = False
+        self.student.frame.trainable = bool(channels)  # the other losses compare residuals, which it does not touch
         self.built = True
 
     def _data_direction(self, inputs):

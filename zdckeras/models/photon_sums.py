@@ -8,24 +8,45 @@ from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.networks.conditioning import ParticleFeatures
 
-OFFSET = 0.5  # of the logarithm, so that an empty channel stays finite
+OFFSET = 0.5  # added to every sum, so that the logarithm of an empty channel stays finite
 
 
-def log_code(sums, uniform):
-    """y = ln(S + u + 1/2), the dequantised logarithm of integer sums (arrays of NumPy or Keras)."""
-    return ops.log(ops.cast(sums, "float32") + uniform + OFFSET)
+def code_sums(sums, uniform):
+    """Integer sums to reals: y_1 = ln sum_k v_k and y_k = ln(v_k / v_1), k = 2..K, with v = S + u + 1/2.
+
+    Arguments:
+        sums: (B, K) integers.
+        uniform: (B, K) numbers in [0, 1).
+
+    Returns:
+        (B, K) float32.
+
+    Example:
+        >>> y = code_sums(np.array([[3, 0, 7]]), np.full((1, 3), 0.3, "float32"))
+        >>> ops.convert_to_numpy(decode_sums(y)).tolist()
+        [[3.0, 0.0, 7.0]]
+    """
+    v = ops.cast(sums, "float32") + ops.cast(uniform, "float32") + OFFSET
+    return ops.concatenate([ops.log(ops.sum(v, axis=-1, keepdims=True)), ops.log(v[:, 1:] / v[:, :1])], axis=-1)
+
+
+def decode_sums(y):
+    """Back from the reals of `code_sums` to integer sums (B, K), as float32."""
+    ratio = ops.concatenate([ops.ones_like(y[:, :1]), ops.exp(y[:, 1:])], axis=-1)
+    v = ops.exp(y[:, :1]) * ratio / ops.sum(ratio, axis=-1, keepdims=True)
+    return ops.maximum(ops.floor(v - OFFSET), 0.0)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class PhotonSums(keras.Model):
     """Conditional spline flow of photon sums, p(S_1, ..., S_K | particle).
 
-    y_k = (ln(S_k + u_k + 1/2) - m_k) / s_k follows a masked autoregressive flow with rational-quadratic splines; the
-    context is a network on `ParticleFeatures`. Sampling inverts all of it: S_k = floor(exp(s_k y_k + m_k) - 1/2).
+    The photon number and the ratios of the sums, as standardised logarithms (`code_sums`), follow a masked
+    autoregressive flow with rational-quadratic splines; the context is a network on `ParticleFeatures`.
 
     Arguments:
         features: configuration of `ParticleFeatures` (where, mean, scale).
-        mean, scale: (K,) standardisation of the logarithms.
+        mean, scale: (K,) standardisation of the code.
         steps, hidden, bins: autoregressive steps, hidden widths, spline bins.
         embedding: widths of the network that reads the particle; the last is the context's size.
         seed: of the initial weights.
@@ -40,7 +61,7 @@ class PhotonSums(keras.Model):
         (3, 5)
     """
 
-    def __init__(self, features, mean, scale, steps=4, hidden=(128, 128), bins=10, embedding=(128, 64), seed=0,
+    def __init__(self, features, mean, scale, steps=3, hidden=(64, 64), bins=8, embedding=(128, 128, 64), seed=0,
                  **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(features=features, mean=list(map(float, mean)), scale=list(map(float, scale)),
@@ -59,7 +80,7 @@ class PhotonSums(keras.Model):
         """A fresh model with its scalers fitted on training conditions (N, 9) and sums (N, K)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
-        y = np.log(np.asarray(sums, "float64") + 0.5 + OFFSET)
+        y = ops.convert_to_numpy(code_sums(sums, np.full(np.shape(sums), 0.5, "float32")))
         features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
         return cls(features, y.mean(axis=0), y.std(axis=0) + 1e-3, **settings)
@@ -69,7 +90,7 @@ class PhotonSums(keras.Model):
         return self.embed(self.features(conditions))
 
     def call(self, inputs):
-        y = ops.divide(ops.subtract(log_code(inputs["sums"], inputs["u_sums"]), self.mean), self.scale)
+        y = ops.divide(ops.subtract(code_sums(inputs["sums"], inputs["u_sums"]), self.mean), self.scale)
         return self.flow.log_prob(y, self.context(inputs["conditions"]))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -79,9 +100,8 @@ class PhotonSums(keras.Model):
     def generate(self, noise, conditions):
         """Integer sums (B, K), as float32, from standard normal noise (B, K) and physical conditions (B, 9)."""
         y = self.flow.generate(noise, self.context(conditions))
-        top = self.mean + 5.0 * self.scale  # the spline's range: nothing beyond was seen in training
-        logarithm = ops.minimum(ops.add(ops.multiply(y, self.scale), self.mean), top)
-        return ops.maximum(ops.floor(ops.exp(logarithm) - OFFSET), 0.0)
+        y = ops.clip(y, -5.0, 5.0)  # the spline's range: nothing beyond was seen in training
+        return decode_sums(ops.add(ops.multiply(y, self.scale), self.mean))
 
     def get_config(self):
         return {**self.settings, "name": self.name}

@@ -57,13 +57,13 @@ class ShapeFlow(keras.Model):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, where, conditions, responses, noise=0.5, **settings):
+    def fit_scales(cls, where, conditions, responses, noise=1.0, bell=0.13, **settings):
         """A fresh model with its scalers fitted on training conditions (N, 9) and responses (N, nx, ny)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
         features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
-        return cls(features, ShapeCode.fit(responses, noise).get_config(), **settings)
+        return cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
 
     def student(self, **settings):
         """A fresh inverse autoregressive twin with the same context network and impact frame (weights copied)."""

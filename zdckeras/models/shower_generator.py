@@ -51,7 +51,7 @@ class ShowerGenerator(keras.Model):
 
         Arguments:
             conditions: (N, 9) physical conditions.
-            seed: block b draws its noise from (seed, b).
+            seed: integer or integers; block b draws its noise from (seed, b).
             batch_size: rows per block; part of the meaning of the seed.
 
         Returns:
@@ -68,7 +68,7 @@ class ShowerGenerator(keras.Model):
         for block, start in enumerate(range(0, len(conditions), batch_size)):
             rows = conditions[start : start + batch_size]
             padded = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
-            noise = np.random.default_rng([seed, block]).standard_normal((batch_size, self.noise_width), "float32")
+            noise = np.random.default_rng([*np.atleast_1d(seed).tolist(), block]).standard_normal((batch_size, self.noise_width), "float32")
             counts = self.predict_on_batch({"conditions": padded, "noise": noise})
             responses[start : start + batch_size] = np.asarray(counts)[: len(rows)]
         return responses

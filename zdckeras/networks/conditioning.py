@@ -15,6 +15,7 @@ class ParticleFeatures(layers.Layer):
     """Features of the 9 physical conditions, computed inside the model so that what is shipped takes raw particles.
 
     f = [ (c - mean) / scale,  ln E,  b / a,  sin and cos of  k pi b / a (k = 1..frequencies),
+          tanh(b / w) and tanh((a - |b|) / w) for w of 1 and 4 cells,
           sin and cos of  pi b / pitch  and their products,  sin and cos of  2 pi m / M (four mass scales M) ]
 
     with b the expected impact point on the detector's face, clipped to 1.5 half-sizes a. The functions with the
@@ -44,7 +45,7 @@ class ParticleFeatures(layers.Layer):
         if self.mean.shape != (9,) or self.scale.shape != (9,):
             raise ValueError(f"Expected mean and scale of 9 conditions, received {self.mean.shape}, {self.scale.shape}.")
         self.frequencies = frequencies
-        self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 2 * len(self.MASS_SCALES)
+        self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
 
     @staticmethod
     def impact(where, conditions):
@@ -52,29 +53,31 @@ class ParticleFeatures(layers.Layer):
 
         The formula of `zdckeras.particles.expected_impact`, inside the graph.
         """
-        half = np.asarray(where.half_size, "float32")
+        half = ops.convert_to_tensor(where.half_size, "float32")
         pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
         flight = where.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
         point = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
         momentum = ops.maximum(ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True)), 1e-6)
         bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * where.bend / momentum - where.centre_x
-        return ops.clip(point + bend * np.array([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
+        return ops.clip(point + bend * ops.convert_to_tensor([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
 
     def call(self, conditions):
         conditions = ops.cast(conditions, "float32")
-        half = np.asarray(self.detector.half_size, "float32")
+        half = ops.convert_to_tensor(self.detector.half_size, "float32")
         energy, mass = conditions[:, :1], conditions[:, COLUMN["mass"] : COLUMN["mass"] + 1]
         impact = self.impact(self.detector, conditions)
         orders = np.arange(1, self.frequencies + 1, dtype="float32") * math.pi
-        wave = ops.reshape((impact / half)[:, :, None] * orders, (-1, 2 * self.frequencies))
+        wave = ops.reshape(ops.multiply((impact / half)[:, :, None], orders), (-1, 2 * self.frequencies))
         cell = impact * (math.pi / self.detector.pitch)
         sine, cosine = ops.sin(cell), ops.cos(cell)
-        masses = mass * (2.0 * math.pi / np.asarray(self.MASS_SCALES, "float32"))
+        masses = ops.multiply(mass, 2.0 * math.pi / np.asarray(self.MASS_SCALES, "float32"))
         return ops.concatenate([
-            (conditions - self.mean) / self.scale,
+            ops.divide(ops.subtract(conditions, self.mean), self.scale),
             ops.log(ops.maximum(energy, 1e-3)) - 6.0,
             impact / half,
             ops.sin(wave), ops.cos(wave),
+            *(ops.tanh(distance / (cells * self.detector.pitch))
+              for cells in (1.0, 4.0) for distance in (impact, half - ops.abs(impact))),
             sine, cosine, sine * ops.flip(sine, axis=-1), cosine * ops.flip(cosine, axis=-1),
             ops.sin(masses), ops.cos(masses),
         ], axis=-1)

@@ -50,7 +50,7 @@ class ImpactFrame(layers.Layer):
     def call(self, conditions, context):
         nx, ny = self.detector.shape
         impact = ParticleFeatures.impact(self.detector, ops.cast(conditions, "float32"))
-        centre = impact / self.detector.pitch + np.asarray(self.detector.shape, "float32") / 2
+        centre = ops.add(impact / self.detector.pitch, np.asarray(self.detector.shape, "float32") / 2)
         maps = ops.reshape(ops.matmul(self.weigh(context), self.tables), (-1, 2, 2 * nx, 2 * ny))
         rows, columns = self._select(centre[:, 0], nx), self._select(centre[:, 1], ny)
         cropped = ops.matmul(ops.matmul(rows[:, None], maps), ops.transpose(columns, (0, 2, 1))[:, None])

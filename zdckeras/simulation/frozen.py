@@ -10,10 +10,14 @@ from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
 # What counts as near: the unit of distance in log(energy) and in cells, and the number of neighbours to draw from.
-ENERGY_UNIT = {"photon": 1.0, "hadron": 0.25}
-CELL_UNIT = {"photon": 0.04, "hadron": 0.15}
-NEIGHBOURS = {"photon": 16, "hadron": 32}
-MESON_DISTANCE = 2.0  # between mesons and baryons, in the same unit
+ENERGY_UNIT = {"photon": 0.4, "hadron": 0.25}
+CELL_UNIT = {"photon": 0.07, "hadron": 0.2}
+NEIGHBOURS = {"photon": 10, "hadron": 24}
+MESON_DISTANCE = 3.0  # between mesons and baryons, in the same unit
+# Light lost at a real edge because particles that left do not come back: share, and range [cells]
+# (tools/geant4_edges.py: neutrons in ZN and protons in ZP of 40 GeV, gammas of 30 GeV).
+EDGE_LOSS = {"zn": {"photon": (0.18, 1.6), "hadron": (0.30, 2.5)}, "zp": {"photon": (0.22, 1.3), "hadron": (0.29, 3.1)}}
+EDGE_REACH = 4.0  # ranges; impacts farther from an edge lose less than 1 % there
 FAINTEST_RATIO = 0.02  # of the mean light; no shower gets less
 HIGHEST_ENERGY = 1e5  # GeV; the brightest cell then stays below 65536 photons
 CHUNK = 2048  # arrivals simulated at once
@@ -69,7 +73,8 @@ class _Frozen:
         self.start = np.searchsorted(shower, np.arange(len(library) + 1))
         # From the block's centre in half cells, so that a mirrored cell is a cell.
         cell = (2 * np.stack([x, y], axis=1) + 1 - block) * sign[shower]
-        self.cell = np.where(swap[shower, None], cell[:, ::-1], cell).astype("int16")
+        cell = np.where(swap[shower, None], cell[:, ::-1], cell).astype("int16")
+        self.x, self.y = cell.T.reshape(-1), cell[:, ::-1].T.reshape(-1)  # as it is, then with x and y swapped
 
     @staticmethod
     def offset(position):
@@ -105,22 +110,54 @@ class _Frozen:
             factor[one] = mean[one] * energy[one] * ratio / np.maximum(self.total[shower[one]], 1e-9)
         return shower, factor
 
-    def cells(self, shower, factor, position):
+    def cells(self, kind, shower, factor, position):
         """Lit cells inside the detector, all particles in a row: particle, flat cell index, expected light."""
         _, sign, swap = self.fold(self.offset(position))
         impact = np.where(swap[:, None], self.impact[shower, ::-1], self.impact[shower]) * sign
-        shift = np.rint(position - self.shape / 2 - impact).astype("int32")
-        corner = ((self.shape - 1) + 2 * shift).astype("int16")
+        corner = self.shape - 1 + 2 * np.rint(position - self.shape / 2 - impact).astype("int64")
         length = np.diff(self.start)[shower]
-        particle = np.repeat(np.arange(len(shower), dtype="int32"), length)
-        entry = np.arange(len(particle)) + np.repeat(self.start[shower] - np.cumsum(length) + length, length)
-        cell = self.cell[entry]
-        turned = np.flatnonzero(swap[particle])
-        cell[turned] = cell[turned, ::-1]
-        cell = (cell * sign.astype("int16")[particle] + corner[particle]) >> 1
-        inside = np.flatnonzero(((cell >= 0) & (cell < self.shape.astype("int16"))).all(axis=1))
-        particle, cell = particle[inside], cell[inside].astype("int32")
-        return particle, cell[:, 0] * self.where.shape[1] + cell[:, 1], self.light[entry[inside]] * factor[particle]
+        first = self.start[shower] - np.cumsum(length) + length
+        total, rows = int(length.sum()), len(self.light)
+
+        def per_cell(values, dtype):
+            return np.repeat(values.astype(dtype), length)
+
+        entry = per_cell(first, "int32") + np.arange(total, dtype="int32")
+        turned = entry + per_cell(swap * rows, "int32")
+        x, y = ((side[turned] * per_cell(sign[:, axis], "int16") + per_cell(corner[:, axis], "int16")) >> 1
+                for axis, side in enumerate((self.x, self.y)))
+        nx, ny = self.where.shape
+        # As unsigned numbers, cells below 0 are above the last.
+        inside = np.flatnonzero((x.view("uint16") < nx) & (y.view("uint16") < ny))
+        particle = per_cell(np.arange(len(shower)), "int32")[inside]
+        x, y = x[inside].astype("int32"), y[inside].astype("int32")
+        light = self.light[entry[inside]] * factor.astype("float32")[particle]
+        self.lose(light, kind, particle, (x, y), position)
+        return particle, x * ny + y, light
+
+    def lose(self, light, kind, particle, cell, position):
+        """Take away the light of particles that came back from beyond an edge: 1 - a (1 + 4 d c / (r^2 + b^2))^-4.
+
+        d and c are the distances of impact and cell to the edge, r that between impact and cell: the light at the
+        mirror image of the cell behind the edge, relative to that of the cell, would be a steep function of
+        r^2 + 4 d c over r^2.
+        """
+        if self.where.name not in EDGE_LOSS:
+            return
+        loss = EDGE_LOSS[self.where.name]
+        share, reach = np.where(kind[:, None] == PHOTON, loss["photon"], loss["hadron"]).astype("float32").T
+        place = position.astype("float32")
+        for axis, size in enumerate(self.where.shape):
+            for far in (False, True):
+                distance = size - place[:, axis] if far else place[:, axis]
+                entry = np.flatnonzero((distance < EDGE_REACH * reach)[particle])
+                one = particle[entry]
+                x, y = (cell[k][entry] + np.float32(0.5) for k in (0, 1))
+                away = (x - place[one, 0]) ** 2 + (y - place[one, 1]) ** 2 + reach[one] ** 2
+                depth = (x, y)[axis]
+                ratio = 1 + 4 * distance[one] * (size - depth if far else depth) / away
+                ratio *= ratio
+                light[entry] *= 1 - share[one] / (ratio * ratio)
 
 
 @cache
@@ -134,13 +171,15 @@ class FrozenShowers:
 
     A particle of kind k that can put E_s into a shower, at the point u of a cell, gets one of the nearest library
     showers i (in log E_s, in u after a mirror or rotation, and among mesons or baryons), drawn with weight
-    1 - (d_i / d_last)^2. Its light is
+    w_i = 1 - (d_i / d_last)^2, normalised. Its light is
 
-        l_ij = m(k, E_s, u) E_s (1 + [s(k, E_s) / s_i] r_i - <r>) l_ij(library) / L_i,   r_i = L_i / (m_i E_i) - 1,
+        l = m(k, E_s, u) E_s (1 + (q_i - sum_n w_n q_n) / sqrt(1 - sum_n w_n^2)) l_i / L_i,
+        q_i = (L_i / (m_i E_i) - 1) s(k, E_s) / s_i,
 
-    where m and s are the smooth fits of mean and relative spread (`ResponseFit`), L_i is the summed light of the
-    shower, and <r> is the mean of the bracket's second term over the cell, so that the mean is the fit's. The shower
-    is moved by whole cells and cut at the detector's edge. Photon counts are Poisson with that expectation.
+    where m and s are the smooth fits of mean and relative spread (`ResponseFit`) and L_i is the summed light of the
+    library shower: the mean is the fit's, and the spread does not suffer from the small number of neighbours. The
+    shower is moved by whole cells, cut at the detector's edge, and loses there the light of particles that had been
+    outside (EDGE_LOSS). Photon counts are Poisson with that expectation.
     A particle that does not hit the front face leaves no light.
 
     Arguments:
@@ -186,7 +225,7 @@ class FrozenShowers:
             lit = np.flatnonzero(kind[part] != SILENT) + first
             if len(lit):
                 shower, factor = self._frozen.draw(kind[lit], energy[lit], position[lit], rng)
-                particle, cell, light = self._frozen.cells(shower, factor, position[lit])
+                particle, cell, light = self._frozen.cells(kind[lit], shower, factor, position[lit])
                 yield lit, shower, lit[particle], cell, light
 
     def expected_light(self, pdg, energy, x, y, rng):

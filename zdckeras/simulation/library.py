@@ -156,7 +156,7 @@ def _arrays(path, names):
     if not path.is_file():
         raise FileNotFoundError(f"No shower file {path}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise ValueError(f"{path} has no array {', '.join(missing)}; expected {', '.join(names)}, "

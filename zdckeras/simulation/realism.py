@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.detectors import detector
+from zdckeras.metrics.shapes import OBSERVABLES as SHAPES
+from zdckeras.metrics.shapes import shapes
 from zdckeras.simulation.frozen import FrozenShowers
 
 OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
@@ -15,8 +17,8 @@ KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (13
 def observables(light, energy, where):
     """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
 
-    With l_ij the light in cell ij at (x_i, y_j), L its sum and (X, Y) its centroid: L / E;
-    w = sqrt(sum l_ij ((x_i - X)^2 + (y_j - Y)^2) / L); max l_ij / L; sum over the outer quarter of both axes / L.
+    With l_ij the light in cell ij, L its sum and w the width of `zdckeras.metrics.shapes` [cells]: L / E; w times the
+    pitch; max l_ij / L; and sum l_ij / L over the cells of the outer eighth at each edge.
 
     Arguments:
         light: (N, nx, ny) photons.
@@ -31,18 +33,12 @@ def observables(light, energy, where):
         >>> observables(light, np.array([100.0]), "zn").round(2).tolist()
         [[0.1, 0.08, 0.5, 0.0]]
     """
-    where, light = detector(where), np.asarray(light, "float64")
-    total = light.sum(axis=(1, 2))
-    safe = np.maximum(total, 1e-12)
-    variance = np.zeros(len(light))
-    for axis, cells in zip((2, 1), where.shape, strict=True):
-        place = (np.arange(cells) - (cells - 1) / 2) * where.pitch
-        profile = light.sum(axis=axis) / safe[:, None]
-        variance += profile @ place**2 - (profile @ place) ** 2
+    where, table = detector(where), dict(zip(SHAPES, shapes(light).T, strict=True))
+    total = np.maximum(table["photons"], 1e-12)
     mx, my = (n // 8 for n in where.shape)
-    inner = light[:, mx : where.shape[0] - mx, my : where.shape[1] - my].sum(axis=(1, 2))
-    return np.stack([total / energy, np.sqrt(np.maximum(variance, 0)), light.max(axis=(1, 2)) / safe,
-                     1 - inner / safe], axis=1)
+    inner = light[:, mx : where.shape[0] - mx, my : where.shape[1] - my].sum(axis=(1, 2), dtype="float64")
+    return np.stack([table["photons"] / energy, table["width"] * where.pitch, table["brightest"] / total,
+                     1 - inner / total], axis=1)
 
 
 def in_detector(library):

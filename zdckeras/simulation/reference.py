@@ -66,13 +66,54 @@ def stream(detectors, seed, keep_all=False):
         True
     """
     names = [detector(name).name for name in detectors]
+    cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
+    metadata = {"source": SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": "any" if keep_all else f"at least {cut}"}
     for block in count():
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
         conditions, pdg = draw_primaries(BLOCK, rng)
         responses = respond(conditions, pdg, names, rng)
         kept = slice(None) if keep_all else _lit(responses)
-        yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()},
-                      {"source": SOURCE, "seed": np.atleast_1d(seed).tolist()})
+        yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()}, metadata)
+
+
+def draws(name, part="train", size=20_000, seed=0, keep_all=False, progress=False):
+    """The rows of `load`, block by block as they are simulated, for writing more than memory holds.
+
+    Arguments:
+        name, part, size, seed, progress: as in `load`.
+        keep_all: also responses below the papers' photon cut.
+
+    Returns:
+        Iterator of `Showers`, `size` rows in all.
+
+    Raises:
+        ValueError: as in `load`.
+
+    Example:
+        >>> [len(block) for block in draws("zn", size=7, keep_all=True)]
+        [7]
+    """
+    names = [detector(one).name for one in name.split("+")]
+    if part not in PARTS:
+        raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(PARTS)}.")
+    if int(size) != size or size < 1:
+        raise ValueError(f"Expected a whole number of at least 1 as size, received {size}.")
+    if int(seed) != seed or seed < 0:
+        raise ValueError(f"Expected a whole number of at least 0 as seed, received {seed}.")
+    return _draws(names, part, int(size), [int(seed), PARTS.index(part)], keep_all, progress)
+
+
+def _draws(names, part, size, seed, keep_all, progress):
+    """The iterator of `draws`."""
+    done = 0
+    with tqdm(total=size, desc=f"simulating {'+'.join(names)} {part}", unit=" showers", disable=not progress) as bar:
+        for block in stream(names, seed, keep_all):
+            block = block[: size - done]
+            done += len(block)
+            yield block
+            bar.update(len(block))
+            if done == size:
+                return
 
 
 def load(name, part="train", size=20_000, seed=0, progress=False):
@@ -91,25 +132,14 @@ def load(name, part="train", size=20_000, seed=0, progress=False):
         `Showers`; the first n of a longer draw are the shorter draw.
 
     Raises:
-        ValueError: for an unknown detector or part, or a size below 1.
+        ValueError: for an unknown detector or part, a size below 1 or a seed below 0.
 
     Example:
         >>> showers = load("zn", "test", size=5)
         >>> len(showers), showers.metadata["source"]
         (5, 'Geant4 11.4 frozen showers, light scale arbitrary')
     """
-    if part not in PARTS:
-        raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(PARTS)}.")
-    if size < 1:
-        raise ValueError(f"Expected a size of at least 1, received {size}.")
-    blocks, done = [], 0
-    with tqdm(total=size, desc=f"simulating {name} {part}", unit="shower", disable=not progress) as bar:
-        for block in stream(name.split("+"), [seed, PARTS.index(part)]):
-            blocks.append(block[: size - done])
-            done += len(blocks[-1])
-            bar.update(len(blocks[-1]))
-            if done == size:
-                return concatenate(blocks)
+    return concatenate(draws(name, part, size, seed, progress=progress))
 
 
 def resimulate(showers, seed):
@@ -133,7 +163,7 @@ def resimulate(showers, seed):
         >>> bool((first.particles == second.particles).all()), bool((first.response == second.response).all())
         (True, False)
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, len(PARTS), 0, 1])  # no stream of `load` starts like this
     responses = {name: np.zeros_like(r) for name, r in showers.responses.items()}
     open_rows = np.arange(len(showers))
     for _ in range(ROUNDS):

@@ -1,0 +1,82 @@
+"""Small models of a 30 x 30 calorimeter and showers for them, the same on every backend."""
+
+import keras
+import numpy as np
+import pytest
+
+from zdckeras.detectors import channel_sums
+from zdckeras.models.photon_sums import PhotonSums
+from zdckeras.models.shape_flow import ShapeFlow
+from zdckeras.models.shower_generator import ShowerGenerator
+from zdckeras.particles import conditions_of
+from zdckeras.showers import Showers
+
+WHERE = "ecal"
+
+
+def randomise(model, seed=0, size=0.3):
+    """Give every weight a value from a seeded NumPy generator, the same on every backend."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign((size * rng.normal(size=weight.shape) / np.sqrt(max(weight.shape[0], 4))).astype("float32"))
+    return model
+
+
+def small_showers(rows=48, seed=0):
+    """Neutrons and photons with round spots of Poisson light where they hit."""
+    rng = np.random.default_rng(seed)
+    pdg = rng.choice([22, 2112], rows)
+    pz = rng.choice([-1.0, 1.0], rows) * rng.uniform(100.0, 2500.0, rows)
+    momentum = np.column_stack([rng.normal(0.0, 0.008, (rows, 2)) * np.abs(pz)[:, None], pz])
+    spot = 14.5 + rng.normal(0.0, 3.0, (rows, 2))
+    x, y = np.indices((30, 30))[:, None] - spot.T[:, :, None, None]
+    light = 12.0 * np.exp(-(x**2 + y**2) / 8.0)
+    return Showers(conditions_of(pdg, momentum), pdg, {WHERE: rng.poisson(light).astype("uint16")}, {})
+
+
+def small_sums(showers):
+    sums = channel_sums(showers.response)
+    return randomise(PhotonSums.fit_scales(WHERE, showers.particles, sums, steps=2, hidden=(8,), bins=4,
+                                           embedding=(8,)), seed=1)
+
+
+def small_shape(showers, **settings):
+    return randomise(ShapeFlow.fit_scales(WHERE, showers.particles, showers.response,
+                                          **{"steps": 2, "hidden": (8,), "embedding": (8,), "maps": 2, **settings}),
+                     seed=2)
+
+
+@pytest.fixture(scope="session")
+def showers():
+    return small_showers()
+
+
+@pytest.fixture
+def sums_model(showers):
+    return small_sums(showers)
+
+
+@pytest.fixture
+def teacher(showers):
+    return small_shape(showers)
+
+
+@pytest.fixture(scope="session")
+def generator(showers):
+    """A MAF generator; shared, so leave its weights alone."""
+    return ShowerGenerator(small_sums(showers), small_shape(showers))
+
+
+@pytest.fixture
+def compiled():
+    """Outputs of a function of arrays as NumPy, computed in one compiled graph (eager JAX takes seconds for loops)."""
+
+    def call(function, *arrays):
+        class Wrapped(keras.Model):
+            def call(self, inputs):
+                return function(*(inputs[str(i)] for i in range(len(arrays))))
+
+        inputs = {str(i): np.asarray(a, "float32") for i, a in enumerate(arrays)}
+        return Wrapped().predict_on_batch(inputs)
+
+    return call

@@ -1,0 +1,198 @@
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from zdckeras.export.saved_model import export_saved_model
+
+pytest.importorskip("tensorflow")
+ROOT = Path(__file__).parents[2]
+ROWS = 6
+
+# What a user without Keras and without this package does. Both are made impossible to import.
+STRANGER = """
+import sys
+sys.modules["zdckeras"] = sys.modules["keras"] = None
+import numpy as np
+import tensorflow as tf
+
+served, inputs, outputs = sys.argv[1:]
+x = np.load(inputs)
+condition, noise = tf.constant(x["condition"]), tf.constant(x["noise"])
+model = tf.saved_model.load(served)
+generate, sample, rows = (model.signatures[name] for name in ("serving_default", "sample", "sample_rows"))
+seed, seeds = tf.constant([1, 2]), tf.range(len(x["condition"])) + 5
+some = tf.constant([4, 1])
+graphs = [f.graph.as_graph_def() for f in model.signatures.values()]
+kinds = {node.op for g in graphs for part in (g.node, *(f.node_def for f in g.library.function)) for node in part}
+try:
+    generate(condition=condition * np.nan, noise=noise)
+    refused = ""
+except tf.errors.InvalidArgumentError as error:
+    refused = str(error)
+np.savez(
+    outputs,
+    photons=generate(condition=condition, noise=noise)["photons"],
+    first=generate(condition=condition[:1], noise=noise[:1])["photons"],
+    sample=sample(condition=condition, seed=seed)["photons"],
+    again=sample(condition=condition, seed=seed)["photons"],
+    other=sample(condition=condition, seed=tf.constant([1, 3]))["photons"],
+    rows=rows(condition=condition, seed=seeds)["photons"],
+    some=rows(condition=tf.gather(condition, some), seed=tf.gather(seeds, some))["photons"],
+    same=rows(condition=tf.repeat(condition[:1], 3, axis=0), seed=tf.constant([8, 9, 8]))["photons"],
+    names=sorted(model.signatures), kinds=sorted(kinds), refused=refused,
+    inputs=sorted(str(f.structured_input_signature[1]) for f in model.signatures.values()),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def inputs(generator, showers):
+    noise = np.random.default_rng(0).standard_normal((ROWS, generator.noise_width)).astype("float32")
+    return {"condition": showers.particles[:ROWS].astype("float32"), "noise": noise}
+
+
+@pytest.fixture(scope="module")
+def served(generator, tmp_path_factory):
+    return export_saved_model(generator, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def answers(served, inputs, tmp_path_factory):
+    """The arrays that a fresh process, which knows TensorFlow only, gets out of the SavedModel."""
+    folder = tmp_path_factory.mktemp("stranger")
+    np.savez(folder / "in.npz", **inputs)
+    done = subprocess.run([sys.executable, "-I", "-c", STRANGER, served, folder / "in.npz", folder / "out.npz"],
+                          cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "out.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def nearly_equal(a, b):
+    """Photon counts that rounding in another order of operations may move: one cell in 300, by one photon or two."""
+    difference = np.abs(a.astype("int64") - b.astype("int64"))
+    return a.shape == b.shape and (difference > 0).mean() < 1 / 300 and difference.max() <= 2
+
+
+def test_layout(served):
+    assert served.name == "1"
+    assert (served / "saved_model.pb").is_file() and (served / "variables").is_dir()
+    assert [path.name for path in served.parent.iterdir()] == ["1"]
+
+
+def test_photons_are_those_of_the_generator(generator, answers, inputs):
+    expected = generator.predict_on_batch({"conditions": inputs["condition"], "noise": inputs["noise"]})
+    assert answers["photons"].dtype == np.int32
+    assert nearly_equal(answers["photons"], expected)
+    assert expected.sum() > 0 and not nearly_equal(answers["photons"][::-1], expected)
+
+
+def test_any_batch_size(answers):
+    assert nearly_equal(answers["first"], answers["photons"][:1])
+
+
+def test_sample_repeats_for_a_seed(answers):
+    assert np.array_equal(answers["sample"], answers["again"])
+    assert (answers["sample"] != answers["other"]).any(axis=(1, 2)).all()
+    assert answers["sample"].shape == (ROWS, 30, 30) and answers["sample"].min() >= 0
+
+
+def test_rows_do_not_depend_on_their_batch(answers):
+    assert nearly_equal(answers["some"], answers["rows"][[4, 1]])
+    assert nearly_equal(answers["same"][0], answers["same"][2])
+    assert not nearly_equal(answers["same"][0], answers["same"][1])
+
+
+def test_signatures_and_operations_are_plain(answers):
+    assert answers["names"].tolist() == ["sample", "sample_rows", "serving_default"]
+    signatures = " ".join(answers["inputs"])
+    assert "shape=(None, 9), dtype=tf.float32, name='condition'" in signatures
+    assert "shape=(None, 905), dtype=tf.float32, name='noise'" in signatures
+    assert "shape=(2,), dtype=tf.int32, name='seed'" in signatures
+    assert "shape=(None,), dtype=tf.int32, name='seed'" in signatures
+    kinds = set(answers["kinds"].tolist())
+    assert "MatMul" in kinds and "StatelessRandomNormalV2" in kinds
+    assert not [kind for kind in kinds if "PyFunc" in kind or "Xla" in kind or kind.startswith("Random")]
+
+
+def test_conditions_that_are_not_numbers_are_refused(answers):
+    assert "condition: expected finite numbers" in str(answers["refused"])
+
+
+def test_existing_version_is_kept_unless_told_otherwise(generator, tmp_path, monkeypatch):
+    folder = tmp_path / "1"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"1 exists: give another version, or allow to overwrite it"):
+        export_saved_model(generator, tmp_path)
+    assert (folder / "saved_model.pb").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_failed_export_leaves_the_old_version(generator, tmp_path, monkeypatch):
+    """Here the weights cannot be saved; on the way, nothing half-written may stay."""
+    folder = tmp_path / "1"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text("precious")
+
+    def broken(*arguments, **settings):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("zdckeras.export.saved_model.write_saved_model", broken)
+    monkeypatch.setattr(type(generator), "save", broken)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_saved_model(generator, tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert (folder / "saved_model.pb").read_text() == "precious"
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])
+def test_wrong_version(generator, tmp_path, version):
+    with pytest.raises(ValueError, match="whole number above 0 as version"):
+        export_saved_model(generator, tmp_path, version)
+
+
+def test_only_generators_are_exported(teacher, tmp_path):
+    with pytest.raises(TypeError, match="Expected a ShowerGenerator to export, received ShapeFlow"):
+        export_saved_model(teacher, tmp_path)
+
+
+def test_missing_tensorflow_is_named(generator, tmp_path, monkeypatch):
+    monkeypatch.setattr("zdckeras.export.saved_model.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="TensorFlow, which is not installed: pip install"):
+        export_saved_model(generator, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tool_writes_the_same_in_place_of_an_older_one(generator, served, tmp_path, capsys):
+    """The tool as a user runs it, on a file and over an existing version, from a process under TensorFlow."""
+    generator.save(tmp_path / "model.keras")
+    old = tmp_path / "served" / "3" / "notes"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "export.py", tmp_path / "model.keras", tmp_path / "served", "--version", "3",
+         "--overwrite"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "signatures serving_default, sample, sample_rows" in done.stdout
+    assert not old.exists() and (old.parent / "saved_model.pb").is_file()
+    names = {path.relative_to(served).as_posix() for path in served.rglob("*")}
+    assert names == {path.relative_to(old.parent).as_posix() for path in old.parent.rglob("*")}
+
+
+def test_tool_names_what_is_wrong(generator, tmp_path, capsys):
+    main = runpy.run_path(str(ROOT / "tools" / "export.py"))["main"]
+    (tmp_path / "text.keras").write_text("no model")
+    keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    for name, message in (("none.keras", "no such file"), ("text.keras", "text.keras"),
+                          ("other.keras", "Expected a ShowerGenerator to export, received Sequential")):
+        with pytest.raises(SystemExit) as stop:
+            main([str(tmp_path / name), str(tmp_path / "served")])
+        assert stop.value.code == 2 and message in capsys.readouterr().err

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.detectors import CONVENTIONS, channel_masks
+from zdckeras.transforms import Dequantise, Logit, ShapeCode, impose_sums
+
+numpy = ops.convert_to_numpy
+
+
+def masks_of(shape, convention="papers"):
+    return channel_masks(shape, convention).reshape(5, -1)
+
+
+def sums_of(counts, masks):
+    return counts.reshape(len(counts), -1) @ masks.T.astype("int64")
+
+
+def images(shape, brightest, rows=24, seed=0):
+    """Poisson images from empty to bright, each with one cell of `brightest` photons in the bright half."""
+    rng = np.random.default_rng(seed)
+    mean = np.geomspace(0.001, 3.0, rows)[:, None] * rng.exponential(1.0, (rows, shape[0] * shape[1]))
+    counts = rng.poisson(mean)
+    counts[np.arange(rows // 2, rows), rng.integers(0, counts.shape[1], rows - rows // 2)] = brightest
+    return counts
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
+def test_dequantised_counts_come_back(noise):
+    counts = np.repeat([0, 1, 7, 2000, 3000], 1000)[None]
+    uniform = np.random.default_rng(0).random(counts.shape, "float32")
+    uniform[0, ::1000], uniform[0, 1::1000] = 0.0, np.nextafter(np.float32(1), np.float32(0))
+    values = numpy(Dequantise(noise).forward(counts, uniform))
+    assert (values > counts).all() and (values < counts + noise).all()
+    assert np.array_equal(numpy(Dequantise(noise).inverse(values)), counts)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dequantise(0.0), r"range in \(0, 1\], received 0.0"),
+        (lambda: Dequantise(1.5), "received 1.5"),
+        (lambda: Logit(0.0), r"alpha in \(0, 0.5\), received 0.0"),
+        (lambda: Logit(0.5), "received 0.5"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.05])
+def test_logit_is_inverted(alpha):
+    x = np.array([[0.0, 1e-4, 0.02, 0.5, 0.9, 1.0]], "float32")
+    y, _ = Logit(alpha).forward(x)
+    np.testing.assert_allclose(numpy(Logit(alpha).inverse(y)), x, atol=2e-7)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.05])
+def test_logit_log_determinant_is_the_numerical_one(alpha):
+    x, step = np.array([[0.03, 0.2, 0.5, 0.7, 0.95]], "float32"), np.float32(1e-3)
+    logit = Logit(alpha)
+    _, log_det = logit.forward(x)
+    slope = (numpy(logit.forward(x + step)[0]) - numpy(logit.forward(x - step)[0])) / (2 * step)
+    assert float(log_det[0]) == pytest.approx(np.log(slope).sum(), abs=3e-3)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize(("shape", "brightest"), [((44, 44), 2000), ((56, 30), 2000), ((44, 44), 3000)])
+def test_code_gives_the_same_photons_back(shape, brightest, convention):
+    counts, masks = images(shape, brightest), masks_of(shape, convention)
+    code = ShapeCode.fit(images(shape, 40, rows=64, seed=1).reshape(-1, *shape))
+    uniform = np.random.default_rng(2).random(counts.shape, "float32")
+    y = code.encode(counts, uniform)
+    assert np.array_equal(numpy(code.decode(y, sums_of(counts, masks), masks)), counts)
+
+
+def test_code_gives_the_same_photons_back_from_the_photon_number_alone():
+    counts, everything = images((44, 44), 2000), np.ones((1, 1936))
+    y = ShapeCode().encode(counts, np.random.default_rng(3).random(counts.shape, "float32"))
+    decoded = numpy(ShapeCode().decode(y, counts.sum(axis=1, keepdims=True), everything))
+    assert np.array_equal(decoded, counts)
+
+
+def test_fitted_code_is_standardised_and_survives_its_config():
+    counts = images((30, 30), 20, rows=400)
+    code = ShapeCode.fit(counts.reshape(-1, 30, 30))
+    uniform = np.random.default_rng(4).random(counts.shape, "float32")
+    y = numpy(code.encode(counts, uniform))
+    np.testing.assert_allclose(y.mean(axis=0), 0.0, atol=0.3)
+    np.testing.assert_allclose(y.std(axis=0), 1.0, atol=0.3)
+    again = ShapeCode(**code.get_config())
+    assert np.array_equal(numpy(again.encode(counts, uniform)), y)
+
+
+def test_fractions_sum_to_one():
+    y = np.random.default_rng(5).normal(0.0, 3.0, (4, 900)).astype("float32")
+    np.testing.assert_allclose(numpy(ShapeCode().fractions(y)).sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_soft_sums_follow_the_photons():
+    """S_k of a dequantised response, on average over the noise: half its range r is taken off every cell."""
+    counts, masks = images((44, 44), 300), masks_of((44, 44))
+    y = ShapeCode().encode(counts, np.full(counts.shape, 0.5, "float32"))
+    soft = numpy(ShapeCode().soft_sums(y, counts.sum(axis=1, keepdims=True).astype("float32"), masks))
+    np.testing.assert_allclose(soft, sums_of(counts, masks), atol=0.2)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("shape", [(44, 44), (56, 30)])
+def test_sums_are_imposed_exactly(shape, convention):
+    rng, masks = np.random.default_rng(6), masks_of(shape, convention)
+    fractions = rng.gamma(0.1, 1.0, (64, masks.shape[1]))
+    fractions = (fractions / fractions.sum(axis=1, keepdims=True)).astype("float32")
+    sums = rng.integers(0, 4000, (64, 5))
+    sums[:8] = 0
+    sums[8:16, 2] = 0
+    counts = numpy(impose_sums(fractions, sums, masks))
+    assert np.array_equal(sums_of(counts, masks), sums)
+    assert counts.min() >= 0 and np.array_equal(counts, np.rint(counts))
+
+
+def test_rows_of_a_batch_do_not_mix():
+    rng, masks = np.random.default_rng(7), masks_of((30, 30))
+    fractions, sums = rng.dirichlet(np.ones(900), 5).astype("float32"), rng.integers(0, 500, (5, 5))
+    together = numpy(impose_sums(fractions, sums, masks))
+    alone = np.concatenate([numpy(impose_sums(fractions[i : i + 1], sums[i : i + 1], masks)) for i in range(5)])
+    assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0 / 900])
+def test_masks_without_or_with_equal_shares_get_their_sums(fraction):
+    """No cell stands out: the photons must stay inside their mask all the same."""
+    masks, sums = masks_of((30, 30)), np.array([[3, 0, 700, 1, 9]])
+    counts = numpy(impose_sums(np.full((1, 900), fraction, "float32"), sums, masks))
+    assert np.array_equal(sums_of(counts, masks), sums)
+    assert counts.min() >= 0
+
+
+def test_brighter_cells_never_get_fewer_photons():
+    rng, masks = np.random.default_rng(8), np.ones((1, 400))
+    fractions = np.sort(rng.gamma(0.3, 1.0, (16, 400)), axis=1)
+    fractions = (fractions / fractions.sum(axis=1, keepdims=True)).astype("float32")
+    counts = numpy(impose_sums(fractions, rng.integers(0, 3000, (16, 1)), masks))
+    assert (np.diff(counts, axis=1) >= 0).all()

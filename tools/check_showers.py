@@ -1,0 +1,131 @@
+"""How real the frozen showers are: imitations of unseen Geant4 showers beside these, with errors; table and picture.
+
+    python tools/check_showers.py --output realism.png
+    python tools/check_showers.py zn --unseen raw_wide.npz --unseen raw_finite.npz
+
+Unseen are the showers of the library itself, each imitated by a library without it (--folds parts take turns), those
+of the finite block in tests/data, and whatever --unseen names (files of tools/geant4_showers.py, one detector then).
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.library import load_library, merge, packaged_library, read_geant4
+from zdckeras.simulation.realism import (
+    KIND_NAMES,
+    OBSERVABLES,
+    STATISTICS,
+    compare_by_edge,
+    compare_by_kind,
+    imitate,
+    imitate_left_out,
+    in_detector,
+    observables,
+)
+
+FINITE = Path(__file__).parents[1] / "tests" / "data"
+
+
+def show(title, lines):
+    """Print one table and the summary of its pulls; return how many lines are beyond two standard errors."""
+    print(f"\n{title}")
+    print(f"{'bin':26}{'n':>5}  {'observable':11}{'':7}{'Geant4':>19}{'imitated':>19}{'pull':>7}")
+    for line in lines:
+        print(f"{line.label:26}{line.count:5}  {line.observable:11}{line.statistic:7}"
+              f"{line.real:9.4f} +-{line.real_error:7.4f}{line.imitated:9.4f} +-{line.imitated_error:7.4f}"
+              f"{line.pull:+7.2f}{' *' if abs(line.pull) > 2 else ''}")
+    for name in OBSERVABLES:
+        for statistic in STATISTICS:
+            pulls = np.array([e.pull for e in lines if (e.observable, e.statistic) == (name, statistic)])
+            if len(pulls):
+                print(f"{name:11}{statistic:7} {len(pulls):3} bins, mean pull {pulls.mean():+.2f}, "
+                      f"rms {np.sqrt((pulls**2).mean()):.2f}, beyond 2: {(np.abs(pulls) > 2).sum()}")
+    return sum(abs(line.pull) > 2 for line in lines)
+
+
+def unseen_by_block(paths, name):
+    """Showers of the named raw files that the library does not have, those of one block together."""
+    known = {tuple(row) for row in packaged_library(name).primaries[:, :4].astype("float32").tolist()}
+    parts = {}
+    for path in paths:
+        part = read_geant4(path, name)
+        new = [tuple(row) not in known for row in part.primaries[:, :4].astype("float32").tolist()]
+        if any(new):
+            parts.setdefault(part.light.shape[1:], []).append(part.select(np.array(new)))
+        print(f"{path}: {sum(new)} of {len(part)} showers are not in the library")
+    return [merge(group) for group in parts.values()]
+
+
+def plot(results, path):
+    """Light per GeV, its spread, width and outer light against energy, by kind; points Geant4, bands imitation."""
+    import matplotlib.pyplot as plt
+
+    rows = [(0, "mean"), (0, "spread"), (1, "mean"), (3, "mean")]
+    figure, axes = plt.subplots(len(rows), len(results), figsize=(5.5 * len(results), 11), squeeze=False)
+    for column, (name, (showers, imitated)) in enumerate(results.items()):
+        real = observables(in_detector(showers), showers.energy, showers.detector)
+        edges = np.geomspace(showers.energy.min(), showers.energy.max() * 1.001, 7)
+        for row, (k, statistic) in enumerate(rows):
+            axis = axes[row, column]
+            for number, (kind, ids) in enumerate(KIND_NAMES.items()):
+                points = []
+                for low, high in zip(edges[:-1], edges[1:], strict=True):
+                    which = np.isin(showers.pdg, ids) & (showers.energy >= low) & (showers.energy < high)
+                    if which.sum() < 5:
+                        continue
+                    a, b, n = real[which, k], imitated[which][:, :, k], which.sum()
+                    error = a.std() / np.sqrt(n if statistic == "mean" else 2 * n)
+                    summary = (a.mean(), b.mean()) if statistic == "mean" else (a.std(), b.std(axis=0).mean())
+                    points.append((np.sqrt(low * high) * (1 + 0.04 * number), *summary, error))
+                if points:
+                    x, shown, drawn, error = np.array(points).T
+                    axis.errorbar(x, shown, error, fmt="o", ms=3, color=f"C{number}", label=f"{kind}, Geant4")
+                    axis.plot(x, drawn, "-", color=f"C{number}", label=f"{kind}, imitated")
+            axis.set(xscale="log", ylabel=f"{OBSERVABLES[k]} {statistic}", title=name if row == 0 else None)
+        axes[-1, column].set_xlabel("energy [GeV]")
+    axes[0, 0].legend(fontsize=6, ncol=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    print(f"\npicture: {path}")
+
+
+def main(arguments=None):
+    """Print the tables, draw the picture, and say how many lines are beyond two standard errors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detectors", nargs="*", default=["zn", "zp"])
+    parser.add_argument("--unseen", type=Path, action="append", default=[], help="raw file of more showers")
+    parser.add_argument("--draws", type=int, default=20, help="imitations of each shower")
+    parser.add_argument("--folds", type=int, default=10, help="parts of the library that take turns")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("realism.png"))
+    options = parser.parse_args(arguments)
+    if options.unseen and len(options.detectors) != 1:
+        parser.error("expected one detector with --unseen")
+    results, beyond, total = {}, 0, 0
+    for name in options.detectors:
+        library, frozen = packaged_library(name), FrozenShowers(name)
+        imitated, source = imitate_left_out(library, options.draws, options.folds, options.seed)
+        results[f"{name}, left out"] = library, imitated
+        tables = {f"{name}: {len(library)} library showers, left out": compare_by_kind(library, imitated, source)}
+        finite = FINITE / f"finite_{name}.npz"
+        others = [load_library(finite)] if finite.exists() else []
+        for showers in others + unseen_by_block(options.unseen, name):
+            imitated, source = imitate(showers, frozen, options.draws, options.seed)
+            title = f"{name}: {len(showers)} unseen showers, block of {showers.light.shape[1:]} cells"
+            tables[title] = compare_by_kind(showers, imitated, source, (20.0, 200.0, 2700.0))
+            if showers.light.shape[1:] == frozen.detector.shape:
+                tables[title] += compare_by_edge(showers, imitated, source)
+            else:
+                results[f"{name}, unseen"] = showers, imitated
+        for title, lines in tables.items():
+            beyond += show(title, lines)
+            total += len(lines)
+    print(f"\n{beyond} of {total} lines are beyond two standard errors; 4.6 % would be by chance alone")
+    plot(results, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A generator as a TensorFlow SavedModel: graphs of plain TensorFlow operations, without Keras or this package."""
+
+
+def write_saved_model(generator, path):
+    """Write the three signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
+
+    Runs under the TensorFlow backend only. The graphs hold the generator's operations for any batch size, and its
+    weights as variables.
+
+    Arguments:
+        generator: `ShowerGenerator`.
+        path: folder to write.
+    """
+    import tensorflow as tf
+
+    width = generator.noise_width
+    condition = tf.TensorSpec((None, 9), tf.float32, name="condition")
+    noise = tf.TensorSpec((None, width), tf.float32, name="noise")
+
+    @tf.function(input_signature=[condition, noise])
+    def serving_default(condition, noise):
+        condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
+        return {"photons": tf.cast(generator.generate(noise, condition), tf.int32)}
+
+    @tf.function(input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
+    def sample(condition, seed):
+        return serving_default(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed))
+
+    def row_noise(seed):
+        return tf.random.stateless_normal((width,), tf.stack([seed, 0]))
+
+    @tf.function(input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed")])
+    def sample_rows(condition, seed):
+        return serving_default(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
+
+    module = tf.Module()
+    module.weights = [variable.value for variable in generator.variables]
+    signatures = {"serving_default": serving_default, "sample": sample, "sample_rows": sample_rows}
+    for name, function in signatures.items():
+        setattr(module, name, function)
+    tf.saved_model.save(module, str(path), signatures=signatures)

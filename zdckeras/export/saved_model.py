@@ -1,0 +1,104 @@
+"""A trained generator as a TensorFlow SavedModel, for servers and programs that know neither Keras nor this package."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import keras
+
+import zdckeras
+from zdckeras import backend
+from zdckeras.backend.tensorflow_export import write_saved_model
+from zdckeras.models.shower_generator import ShowerGenerator
+
+
+def export_saved_model(generator, folder, version=1, overwrite=False):
+    """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
+
+    Three signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
+    photon counts as int32:
+
+        serving_default(condition (B, 9) float32, noise (B, 5 + D) float32): n = generate(noise, c)
+        sample(condition, seed (2,) int32): the same with standard normal noise drawn from the seed
+        sample_rows(condition, seed (B,) int32): row b draws its noise from seed b alone, so that a particle's shower
+            does not depend on the batch it came in (up to rounding: TensorFlow multiplies matrices of different
+            heights in different order, which moves a photon now and then)
+
+    They contain plain TensorFlow operations only. Under another backend than TensorFlow the generator is saved as
+    `.keras` and written by a second process under TensorFlow, which must be installed.
+
+    Arguments:
+        generator: `ShowerGenerator`.
+        folder: where to; made if missing.
+        version: whole number above 0; servers take the highest.
+        overwrite: replace this version if it exists.
+
+    Returns:
+        The folder of the version, a `pathlib.Path`. It appears whole or not at all.
+
+    Raises:
+        TypeError: if `generator` is no `ShowerGenerator`.
+        ValueError: for a version that is no whole number above 0.
+        FileExistsError: if the version exists and `overwrite` is False.
+        ImportError: if TensorFlow is not installed.
+        RuntimeError: if the second process fails, with its last words.
+
+    Example:
+        >>> export_saved_model("model.keras", "served")
+        Traceback (most recent call last):
+        TypeError: Expected a ShowerGenerator to export, received str 'model.keras'.
+    """
+    if not isinstance(generator, ShowerGenerator):
+        raise TypeError(f"Expected a ShowerGenerator to export, received {type(generator).__name__} {generator!r}.")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"Expected a whole number above 0 as version, received {version!r}.")
+    target = Path(folder) / str(version)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
+    if find_spec("tensorflow") is None:
+        raise ImportError("A SavedModel is written by TensorFlow, which is not installed: pip install tensorflow.")
+    with _replacing(target) as temporary:
+        if backend.name() == "tensorflow":
+            write_saved_model(generator, temporary)
+        else:
+            _write_in_tensorflow_process(generator, temporary)
+    return target
+
+
+@contextmanager
+def _replacing(target):
+    """A temporary folder beside `target` that takes its place when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (target.with_name(f".{target.name}-{kind}-{secrets.token_hex(6)}") for kind in ("new", "old"))
+    try:
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_in_tensorflow_process(generator, path):
+    """Save the generator, and let a fresh process under TensorFlow, on the CPU, reload and write it."""
+    places = [str(Path(zdckeras.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1",
+                   "PYTHONPATH": os.pathsep.join(places)}
+    with TemporaryDirectory() as scratch:
+        model = Path(scratch) / "generator.keras"
+        generator.save(model)
+        done = subprocess.run([sys.executable, "-m", "zdckeras.export.saved_model", model, Path(path).resolve()],
+                              env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError("The TensorFlow process that writes the SavedModel failed: " + done.stderr.strip()[-1000:])
+
+
+if __name__ == "__main__":
+    write_saved_model(keras.saving.load_model(sys.argv[1]), sys.argv[2])
