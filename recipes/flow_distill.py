@@ -15,6 +15,7 @@ import argparse
 import json
 from hashlib import sha256
 from pathlib import Path
+from shutil import copy
 
 import keras
 import numpy as np
@@ -35,20 +36,20 @@ from zdckeras.training import Batches, annealed, train
 
 PRESETS = {
     "laptop": dict(
-        train=60_000, validation=5_000, test=20_000, generations=5, batch=256,
-        sums=dict(train=100_000, epochs=25, batch=512, rate=2e-3),
+        train=50_000, validation=5_000, test=20_000, generations=5, batch=256,
+        sums=dict(train=100_000, epochs=20, batch=512, rate=2e-3),
         shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)),
-        teacher=dict(epochs=6, rate=1e-3), warm_up=dict(epochs=3, rate=1e-3), student=dict(epochs=1, rate=5e-4)),
+        teacher=dict(epochs=6, rate=1e-3), student=dict(epochs=4, rate=1e-3), start=3),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, batch=256,
         sums=dict(train=300_000, epochs=60, batch=1024, rate=1e-3),
         shape=dict(steps=4, hidden=(1452, 1452), embedding=(512, 256)),
-        teacher=dict(epochs=100, rate=1e-4), warm_up=dict(epochs=50, rate=1e-4), student=dict(epochs=50, rate=1e-4)),
+        teacher=dict(epochs=100, rate=1e-4), student=dict(epochs=100, rate=1e-4), start=50),
     "smoke": dict(
         train=512, validation=128, test=256, generations=2, batch=64,
         sums=dict(train=512, epochs=2, batch=64, rate=2e-3),
         shape=dict(steps=2, hidden=(16, 16), embedding=(16,), maps=2),
-        teacher=dict(epochs=2, rate=1e-3), warm_up=dict(epochs=1, rate=1e-3), student=dict(epochs=1, rate=1e-3)),
+        teacher=dict(epochs=2, rate=1e-3), student=dict(epochs=2, rate=1e-3), start=1),
 }
 STUDENTS = {"bs": (0.0, False), "bs+div": (0.0, True), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
 
@@ -64,12 +65,13 @@ def data(args, p):
     return more[: p["train"]], more, validation, test, [resimulate(test, args.seed + k).response for k in range(2)]
 
 
-def fit(model, batches, spec, path, validation=None):
-    """Adam on a cosine schedule; resumes from `path`."""
+def fit(model, batches, spec, path, epochs=None, validation=None):
+    """Adam on a cosine schedule over all epochs; stops after `epochs` if given; resumes from `path`."""
     print(f"\n{path.stem}: {model.count_params():,} weights, {spec['epochs']} x {len(batches)} steps", flush=True)
-    model.compile(keras.optimizers.Adam(annealed(spec["rate"], batches, spec["epochs"]), clipnorm=1.0),
-                  jit_compile=backend.jit_compile())
-    return train(model, batches, spec["epochs"], path, validation)
+    if not model.compiled:
+        model.compile(keras.optimizers.Adam(annealed(spec["rate"], batches, spec["epochs"]), clipnorm=1.0),
+                      jit_compile=backend.jit_compile())
+    return train(model, batches, epochs or spec["epochs"], path, validation)
 
 
 def main():
@@ -99,39 +101,52 @@ def main():
     check = Batches({"conditions": validation.particles, "responses": validation.response}, p["batch"], **noise,
                     shuffle=False)
     histories["teacher"] = fit(teacher, Batches(rows, p["batch"], seed, **noise), p["teacher"],
-                               states / "teacher.npz", check)
+                               states / "teacher.npz", validation=check)
 
-    # students: a common start on the baseline loss, then each on its own
+    # students: a common start on the baseline loss, then each goes on from there with its own
     noise["normal"] = {"z": (nx * ny,)}
     variable = variability_weight(condition_statistics(training).diversity)
-    start, students = teacher.student(seed=seed + 1), {}
-    rows["weight"] = np.ones_like(variable)
-    histories["start"] = fit(Distiller(teacher, start), Batches(rows, p["batch"], seed, **noise), p["warm_up"],
-                             states / "start.npz")
+    rows["weight"], rows["channels"] = np.ones_like(variable), np.zeros_like(variable)
+    student = teacher.student(seed=seed + 1)
+    distiller, begun = Distiller(teacher, student), states / "start.npz"
+    histories["start"] = fit(distiller, Batches(rows, p["batch"], seed, **noise), p["student"], begun, p["start"])
+    weights = {}
     for name, (channels, scaled) in STUDENTS.items():
-        students[name] = teacher.student()
-        students[name].set_weights(start.get_weights())
+        rows["channels"] = np.full_like(variable, channels)
         rows["weight"] = variable if scaled else np.ones_like(variable)
-        histories[name] = fit(Distiller(teacher, students[name], channels), Batches(rows, p["batch"], seed + 1, **noise),
-                              p["student"], states / f"{name.replace('+', '_')}.npz")
+        path = states / f"{name.replace('+', '_')}.npz"
+        if not path.exists():
+            copy(begun, path)
+        histories[name] = fit(distiller, Batches(rows, p["batch"], seed, **noise), p["student"], path)
+        weights[name] = student.get_weights()
 
     # judge on the test set; the student to ship is chosen on the validation set, from its own channel sums
-    models = {name: ShowerGenerator(sums, shape) for name, shape in {"teacher": teacher, **students}.items()}
-    free = {name: ShowerGenerator(sums, model.shape, impose="total") for name, model in models.items()}
-    imposed = compare(test, seconds, {name: m.sample for name, m in models.items()}, p["generations"], seed)
-    total = compare(test, seconds, {name: m.sample for name, m in free.items()}, 1, seed)
-    choice = compare(validation, [validation.response], {name: free[name].sample for name in students}, 1, seed)
-    best = min(students, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
+    def sampler(name, impose):
+        def sample(conditions, seed):
+            if name in weights:
+                student.set_weights(weights[name])
+            return generators[name in weights, impose].sample(conditions, seed)
+        return sample
+
+    generators = {(distilled, impose): ShowerGenerator(sums, student if distilled else teacher, impose)
+                  for distilled in (False, True) for impose in ("channels", "total")}
+    models = {impose: {name: sampler(name, impose) for name in ("teacher", *weights)} for impose in ("channels", "total")}
+    imposed = compare(test, seconds, models["channels"], p["generations"], seed)
+    total = compare(test, seconds, models["total"], 1, seed)
+    choice = compare(validation, [validation.response], {name: models["total"][name] for name in weights}, 1, seed)
+    best = min(weights, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
     print(f"\nfive channel sums imposed\n{imposed.text()}\n\nonly the photon number imposed\n{total.text()}\n")
 
     # report, pictures, models
     imposed.write(out)
     total.write(out / "free_sums")
     some = test[:2000]
-    write_pictures(out, some, {name: models[name].sample(some.particles, seed) for name in ("teacher", best)}, histories)
-    models["teacher"].save(out / "teacher.keras")
-    models[best].save(out / "student.keras")
-    export_saved_model(models[best], out / "saved_model", overwrite=True)
+    write_pictures(out, some, {name: models["channels"][name](some.particles, seed) for name in ("teacher", best)},
+                   histories)
+    generators[False, "channels"].save(out / "teacher.keras")
+    student.set_weights(weights[best])
+    generators[True, "channels"].save(out / "student.keras")
+    export_saved_model(generators[True, "channels"], out / "saved_model", overwrite=True)
     print(f"student chosen on the validation set: {best}; report, pictures and models are in {out}")
 
 

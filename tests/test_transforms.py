@@ -25,14 +25,23 @@ def images(shape, brightest, rows=24, seed=0):
     return counts
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
-def test_dequantised_counts_come_back(noise):
+@pytest.mark.parametrize(("noise", "bell"), [(0.1, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.13), (0.5, 2.0)])
+def test_dequantised_counts_come_back(noise, bell):
     counts = np.repeat([0, 1, 7, 2000, 3000], 1000)[None]
     uniform = np.random.default_rng(0).random(counts.shape, "float32")
     uniform[0, ::1000], uniform[0, 1::1000] = 0.0, np.nextafter(np.float32(1), np.float32(0))
-    values = numpy(Dequantise(noise).forward(counts, uniform))
+    values = numpy(Dequantise(noise, bell).forward(counts, uniform))
     assert (values > counts).all() and (values < counts + noise).all()
-    assert np.array_equal(numpy(Dequantise(noise).inverse(values)), counts)
+    assert np.array_equal(numpy(Dequantise(noise, bell).inverse(values)), counts)
+
+
+def test_noise_has_the_distribution_of_its_name():
+    """Uniform with the deviation r / sqrt(12), or a bell of the width asked for, around r / 2."""
+    uniform = np.random.default_rng(9).random(200_000, "float32")
+    flat, bell = (numpy(Dequantise(0.8, width).forward(np.zeros(200_000), uniform)) / 0.8 for width in (0.0, 0.13))
+    assert flat.mean() == pytest.approx(0.5, abs=0.003) and flat.std() == pytest.approx(0.96 / 12**0.5, rel=0.01)
+    assert bell.mean() == pytest.approx(0.5, abs=0.003) and bell.std() == pytest.approx(0.13, rel=0.06)
+    assert (np.diff(bell[np.argsort(uniform)]) >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +49,7 @@ def test_dequantised_counts_come_back(noise):
     [
         (lambda: Dequantise(0.0), r"range in \(0, 1\], received 0.0"),
         (lambda: Dequantise(1.5), "received 1.5"),
+        (lambda: Dequantise(0.5, -0.1), "at least 0, received -0.1"),
         (lambda: Logit(0.0), r"alpha in \(0, 0.5\), received 0.0"),
         (lambda: Logit(0.5), "received 0.5"),
     ],
@@ -66,10 +76,11 @@ def test_logit_log_determinant_is_the_numerical_one(alpha):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize(("noise", "bell"), [(0.5, 0.0), (1.0, 0.13)])
 @pytest.mark.parametrize(("shape", "brightest"), [((44, 44), 2000), ((56, 30), 2000), ((44, 44), 3000)])
-def test_code_gives_the_same_photons_back(shape, brightest, convention):
+def test_code_gives_the_same_photons_back(shape, brightest, noise, bell, convention):
     counts, masks = images(shape, brightest), masks_of(shape, convention)
-    code = ShapeCode.fit(images(shape, 40, rows=64, seed=1).reshape(-1, *shape))
+    code = ShapeCode.fit(images(shape, 40, rows=64, seed=1).reshape(-1, *shape), noise, bell)
     uniform = np.random.default_rng(2).random(counts.shape, "float32")
     y = code.encode(counts, uniform)
     assert np.array_equal(numpy(code.decode(y, sums_of(counts, masks), masks)), counts)
@@ -84,7 +95,7 @@ def test_code_gives_the_same_photons_back_from_the_photon_number_alone():
 
 def test_fitted_code_is_standardised_and_survives_its_config():
     counts = images((30, 30), 20, rows=400)
-    code = ShapeCode.fit(counts.reshape(-1, 30, 30))
+    code = ShapeCode.fit(counts.reshape(-1, 30, 30), bell=0.2)
     uniform = np.random.default_rng(4).random(counts.shape, "float32")
     y = numpy(code.encode(counts, uniform))
     np.testing.assert_allclose(y.mean(axis=0), 0.0, atol=0.3)

@@ -192,11 +192,14 @@ def impose_sums(fractions, sums, masks, iterations=28):
 def _scaled_to_sum(p, total, iterations):
     """floor(T p) with sum `total` (B, 1) of one mask's cells p (B, n)."""
     share = ops.maximum(ops.sum(p, axis=1, keepdims=True), 1e-12)
-    low, high = total / share, (total + p.shape[1]) / share
-    for _ in range(iterations):
+
+    def halve(_, bracket):
+        low, high = bracket
         middle = 0.5 * (low + high)
         fits = ops.sum(ops.floor(middle * p), axis=1, keepdims=True) <= total
-        low, high = ops.where(fits, middle, low), ops.where(fits, high, middle)
+        return ops.where(fits, middle, low), ops.where(fits, high, middle)
+
+    low, _ = ops.fori_loop(0, iterations, halve, (total / share, (total + p.shape[1]) / share))
     counts = ops.floor(low * p)
     missing = total - ops.sum(counts, axis=1, keepdims=True)
     return counts + missing * ops.one_hot(ops.argmax(p, axis=1), p.shape[1])

@@ -41,10 +41,10 @@ def test_masked_dense_wants_vectors_of_degrees():
 
 
 def test_network_config_rebuilds_it():
-    network = MaskedNetwork(5, 3, context=2, hidden=(6, 9), activation="gelu", seed=1)
+    network = MaskedNetwork(5, 2, context=3, hidden=(7, 12), activation="gelu", seed=1)
     again = MaskedNetwork.from_config(network.get_config())
     again.set_weights(network.get_weights())
-    x, context = np.ones((2, 5), "float32"), np.ones((2, 2), "float32")
+    x, context = np.ones((30, 5), "float32"), np.ones((30, 3), "float32")
     np.testing.assert_array_equal(*(ops.convert_to_numpy(n(x, context)) for n in (network, again)))
     assert again.get_config() == network.get_config()
 

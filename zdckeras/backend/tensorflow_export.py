@@ -17,19 +17,19 @@ def write_saved_model(generator, path):
     condition = tf.TensorSpec((None, 9), tf.float32, name="condition")
     noise = tf.TensorSpec((None, width), tf.float32, name="noise")
 
-    @tf.function(input_signature=[condition, noise])
+    @tf.function(autograph=False, input_signature=[condition, noise])
     def serving_default(condition, noise):
         condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
         return {"photons": tf.cast(generator.generate(noise, condition), tf.int32)}
 
-    @tf.function(input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
+    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
     def sample(condition, seed):
         return serving_default(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed))
 
     def row_noise(seed):
         return tf.random.stateless_normal((width,), tf.stack([seed, 0]))
 
-    @tf.function(input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed")])
+    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed")])
     def sample_rows(condition, seed):
         return serving_default(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
@@ -84,9 +85,9 @@ def compare(real, seconds, models, runs=5, seed=0, detector=None):
     table = Table()
     table.add("floor", score(real, seconds, diversity, detector, seed=seed))
     for name, sample in models.items():
-        made = (sample(real.particles, seed=[seed, run]) for run in range(runs))
+        numbers = tqdm(range(runs), desc=f"judging {name}", unit="generation")
+        made = (sample(real.particles, seed=[seed, run]) for run in numbers)
         table.add(name, score(real, made, diversity, detector, seed=seed))
-        print(f"judged {name}", flush=True)
     return table
 
 

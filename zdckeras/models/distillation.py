@@ -86,21 +86,20 @@ class Distiller(keras.Model):
     Arguments:
         teacher: trained MAF `ShapeFlow`; its weights stay as they are.
         student: its `student()`.
-        channels: weight lambda of the physics loss, 0 to leave it out.
 
     Returns:
         call gives the per-sample loss (B,) of {"conditions" (B, 9), "responses" (B, nx, ny), "u_cells" (B, D),
-        "z" (B, D), "weight" (B,)}; a weight of 1 everywhere leaves "div" out.
+        "z" (B, D), "weight" (B,), "channels" (B,)}. A weight of 1 everywhere leaves "div" out, and channels, the
+        lambda of the physics loss, of 0 leaves "ch" out: all variants are one compiled step.
 
     Source:
         flow distillation for the Zero Degree Calorimeter, arXiv:2512.20346; CaloFlow II, arXiv:2110.11377.
     """
 
-    def __init__(self, teacher, student, channels=0.0, **kwargs):
+    def __init__(self, teacher, student, **kwargs):
         super().__init__(**kwargs)
-        self.teacher, self.student, self.channels = teacher, student, channels
+        self.teacher, self.student = teacher, student
         self.teacher.trainable = False
-        self.student.frame.trainable = bool(channels)  # the other losses compare residuals, which it does not touch
         self.built = True
 
     def _data_direction(self, inputs):
@@ -113,11 +112,9 @@ class Distiller(keras.Model):
         own = student.context(conditions, sums)
         mine, my_parameters = student.flow.transform_path(states[0], own)
         loss = path_loss(mine, my_parameters, states, parameters, range(1, len(states)))
-        if not self.channels:
-            return loss
         total = ops.sum(sums, axis=-1, keepdims=True)
-        made = student.code.soft_sums(student.decode(mine[-1], conditions, own), total, student.masks)
-        return loss + self.channels * channel_loss(made, sums, total)
+        made = student.code.soft_sums(student.decode(mine[-1], conditions, total, own), total, student.masks)
+        return loss + inputs["channels"] * channel_loss(made, sums, total)
 
     def _latent_direction(self, inputs):
         teacher, student = self.teacher, self.student

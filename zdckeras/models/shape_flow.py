@@ -40,7 +40,7 @@ class ShapeFlow(keras.Model):
         (2, 1936)
     """
 
-    def __init__(self, features, code, inverse=False, steps=3, hidden=(192, 192), embedding=(192, 96), maps=16,
+    def __init__(self, features, code, inverse=False, steps=3, hidden=(192, 192), embedding=(192, 96), maps=8,
                  convention="papers", seed=0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
@@ -58,18 +58,24 @@ class ShapeFlow(keras.Model):
 
     @classmethod
     def fit_scales(cls, where, conditions, responses, noise=1.0, bell=0.13, **settings):
-        """A fresh model with its scalers fitted on training conditions (N, 9) and responses (N, nx, ny)."""
+        """A fresh model with its scalers and its impact frame fitted on training conditions (N, 9) and responses (N, nx, ny)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
         features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
-        return cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
+        model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
+        some = np.random.default_rng(0).permutation(len(responses))[:10_000]
+        counts = np.asarray(responses)[some].reshape(len(some), -1)
+        code = model.code.encode(counts, np.random.default_rng(1).random(counts.shape, "float32"))
+        model.frame.adapt(conditions[some], counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
+        return model
 
     def student(self, **settings):
-        """A fresh inverse autoregressive twin with the same context network and impact frame (weights copied)."""
+        """A fresh inverse autoregressive twin with the same context network and impact frame, the latter frozen."""
         twin = ShapeFlow(**{**self.settings, "inverse": True, **settings})
         twin.embed.set_weights(self.embed.get_weights())
         twin.frame.set_weights(self.frame.get_weights())
+        twin.frame.trainable = False
         return twin
 
     def sums(self, responses):
@@ -86,12 +92,13 @@ class ShapeFlow(keras.Model):
     def encode(self, responses, uniform, conditions, context):
         """Residuals r (B, D) of responses in the impact frame, and log |dr/dy| (B,)."""
         y = self.code.encode(ops.reshape(responses, (-1, self.detector.cells)), uniform)
-        shift, log_scale = self.frame(conditions, context)
+        photons = ops.sum(ops.reshape(responses, (-1, self.detector.cells)), axis=-1, keepdims=True)
+        shift, log_scale = self.frame(conditions, photons, context)
         return (y - shift) * ops.exp(-log_scale), -ops.sum(log_scale, axis=-1)
 
-    def decode(self, residuals, conditions, context):
-        """Residuals r (B, D) back to the code y (B, D)."""
-        shift, log_scale = self.frame(conditions, context)
+    def decode(self, residuals, conditions, photons, context):
+        """Residuals r (B, D) of showers with `photons` (B, 1) back to the code y (B, D)."""
+        shift, log_scale = self.frame(conditions, photons, context)
         return shift + residuals * ops.exp(log_scale)
 
     def call(self, inputs):
@@ -106,7 +113,8 @@ class ShapeFlow(keras.Model):
     def generate(self, noise, conditions, sums):
         """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""
         context = self.context(conditions, sums)
-        return self.decode(self.flow.generate(noise, context), conditions, context)
+        photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)
+        return self.decode(self.flow.generate(noise, context), conditions, photons, context)
 
     def get_config(self):
         return {**self.settings, "name": self.name}
