@@ -12,6 +12,7 @@ from zdckeras.particles import conditions_of
 from zdckeras.showers import Showers
 
 WHERE = "ecal"
+EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, except where eager loops compile too
 
 
 def randomise(model, seed=0, size=0.3):
@@ -68,15 +69,22 @@ def generator(showers):
 
 
 @pytest.fixture
-def compiled():
-    """Outputs of a function of arrays as NumPy, computed in one compiled graph (eager JAX takes seconds for loops)."""
+def eager():
+    """Value of `run_eagerly` with which a few steps take least time."""
+    return EAGER
+
+
+@pytest.fixture(scope="session")
+def evaluate():
+    """Outputs of a function of arrays as NumPy, on every backend in the way that takes least time."""
 
     def call(function, *arrays):
         class Wrapped(keras.Model):
             def call(self, inputs):
                 return function(*(inputs[str(i)] for i in range(len(arrays))))
 
-        inputs = {str(i): np.asarray(a, "float32") for i, a in enumerate(arrays)}
-        return Wrapped().predict_on_batch(inputs)
+        model = Wrapped()
+        model.compile(run_eagerly=EAGER)
+        return model.predict_on_batch({str(i): np.asarray(a, "float32") for i, a in enumerate(arrays)})
 
     return call

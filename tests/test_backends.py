@@ -47,7 +47,7 @@ def losses():
     rng = np.random.default_rng(0)
     particles = conditions_of(np.repeat([22, 2112], ROWS // 2), rng.normal(0.0, [5.0, 5.0, 1000.0], (ROWS, 3)))
     counts = rng.poisson(2.0 * rng.exponential(1.0, (ROWS, 30, 30))).astype("uint16")
-    small = {"steps": 2, "hidden": (8,), "embedding": (8,)}
+    small = {"steps": 1, "hidden": (8,), "embedding": (8,)}
     shape = set_weights(ShapeFlow.fit_scales("ecal", particles, counts, maps=2, **small), 1)
     sums = np.asarray(keras.ops.convert_to_numpy(shape.sums(counts.astype("float32"))))
     number = set_weights(PhotonSums.fit_scales("ecal", particles, sums, bins=4, **small), 2)

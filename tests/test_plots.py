@@ -5,7 +5,14 @@ from matplotlib.patches import StepPatch
 
 from zdckeras.metrics.shapes import OBSERVABLES
 from zdckeras.particles import conditions_of
-from zdckeras.plots import channel_histograms, learning_curves, response_gallery, save_figure, shape_histograms
+from zdckeras.plots import (
+    channel_histograms,
+    learning_curves,
+    response_gallery,
+    save_figure,
+    shape_histograms,
+    write_pictures,
+)
 from zdckeras.showers import Showers
 
 RNG = np.random.default_rng(0)
@@ -124,3 +131,10 @@ def test_failed_save_keeps_the_old_picture(tmp_path):
         save_figure(figure, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_four_pictures_are_written(tmp_path, showers):
+    write_pictures(tmp_path / "out", showers, {"teacher": showers.response}, {"teacher": {"loss": [2.0, 1.0]}})
+    made = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in made] == ["channels.png", "learning.png", "responses.png", "shapes.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)

@@ -3,7 +3,7 @@ import pytest
 
 from zdckeras.particles import conditions_of
 from zdckeras.showers import Showers
-from zdckeras.statistics import condition_statistics
+from zdckeras.statistics import condition_statistics, repeated_pairs
 
 
 def make(repeats, seed=0, pdg=None, energies=None, mean=None):
@@ -92,3 +92,20 @@ def test_two_detectors_need_a_name():
     np.testing.assert_array_equal(
         condition_statistics(both, "zn").diversity, condition_statistics(showers).diversity
     )
+
+
+def test_pairs_are_other_rows_of_the_same_condition():
+    showers, condition = make(np.array([1, 2, 3, 7, 1, 20]))
+    first, second = repeated_pairs(showers, seed=4)
+    assert len(first) == 2 + 3 + 7 + 20
+    np.testing.assert_array_equal(first.particles, second.particles)
+    key = {row.tobytes(): number for number, row in enumerate(showers.response)}
+    used = [[key[row.tobytes()] for row in part.response] for part in (first, second)]
+    assert sorted(used[0]) == sorted(used[1]) and not np.equal(*used).any()
+    assert (condition[used[0]] == condition[used[1]]).all()
+    np.testing.assert_array_equal(repeated_pairs(showers, seed=4)[1].response, second.response)
+
+
+def test_no_pairs_without_repeats():
+    with pytest.raises(ValueError, match="none of the 3 conditions occurs twice"):
+        repeated_pairs(make(np.ones(3, int))[0])

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
-from zdckeras.metrics.report import COLUMNS, Table, score
+from zdckeras.metrics.report import COLUMNS, Table, compare, score
 from zdckeras.metrics.shapes import shape_table, shapes
 from zdckeras.metrics.two_sample import classifier_auc
 from zdckeras.particles import conditions_of
 from zdckeras.showers import Showers
+from zdckeras.statistics import condition_statistics
 
 ROWS = 60
 RNG = np.random.default_rng(0)
@@ -62,6 +63,21 @@ def test_bad_generations(real):
         score(real, [draw(2)[:59]], DIVERSITY)
     with pytest.raises(ValueError, match=r"\(60, 56, 30\) and \(56, 30\)"):
         score(real, draw(2), DIVERSITY)
+
+
+def test_compare_scores_every_model_over_its_seeds(real):
+    twice = Showers(*(np.concatenate([part, part]) for part in (real.particles, real.pdg)),
+                    {"zp": np.concatenate([real.response, draw(9)])})
+
+    def model(conditions, seed):
+        assert np.array_equal(conditions, twice.particles)
+        return np.concatenate([draw(seed), draw(seed)])
+
+    table = compare(twice, [np.concatenate([draw(7), draw(8)])], {"a": model}, runs=3, seed=2)
+    diversity = condition_statistics(twice).diversity
+    expected = score(twice, [model(twice.particles, [2, run]) for run in range(3)], diversity, seed=2)
+    assert list(table.scores) == ["floor", "a"] and table.scores["floor"]["runs"] == 1
+    assert table.scores["a"]["metrics"]["all"] == expected["metrics"]["all"]
 
 
 def test_table_text_and_markdown(real, tmp_path):

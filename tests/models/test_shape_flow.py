@@ -55,7 +55,7 @@ def test_log_probability_is_the_flow_s_and_the_frame_s(teacher, showers):
     assert float(teacher.compute_loss(y_pred=log_p)) == pytest.approx(-log_p.mean() / 900, rel=1e-5)
 
 
-def test_generated_code_has_the_noise_it_came_from(teacher, showers, compiled):
+def test_generated_code_has_the_noise_it_came_from(teacher, showers, evaluate):
     """Noise to code by the slow direction of a MAF, and back to the noise by its fast one."""
     sums = channel_sums(showers.response[:4])
     noise = np.random.default_rng(1).standard_normal((4, 900)).astype("float32")
@@ -67,15 +67,15 @@ def test_generated_code_has_the_noise_it_came_from(teacher, showers, compiled):
         shift, log_scale = teacher.frame(conditions, photons, context)
         return teacher.flow.encode((y - shift) * ops.exp(-log_scale), context)[0]
 
-    np.testing.assert_allclose(compiled(there_and_back, noise, showers.particles[:4], sums), noise, atol=2e-3)
+    np.testing.assert_allclose(evaluate(there_and_back, noise, showers.particles[:4], sums), noise, atol=2e-3)
 
 
-def test_shape_of_the_code_and_dependence_on_the_sums(teacher, showers, compiled):
+def test_shape_of_the_code_and_dependence_on_the_sums(teacher, showers, evaluate):
     sums = channel_sums(showers.response[:4])
     noise = np.zeros((4, 900), "float32")
-    y = compiled(teacher.generate, noise, showers.particles[:4], np.concatenate([sums[:2], 10 * sums[2:]]))
+    y = evaluate(teacher.generate, noise, showers.particles[:4], np.concatenate([sums[:2], 10 * sums[2:]]))
     assert y.shape == (4, 900) and np.isfinite(y).all()
-    other = compiled(teacher.student().generate, noise, showers.particles[:4], sums)
+    other = evaluate(teacher.student().generate, noise, showers.particles[:4], sums)
     assert other.shape == y.shape
 
 
@@ -105,7 +105,7 @@ def test_paths_of_teacher_and_student_compare_entry_by_entry(teacher, showers):
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_saved_model_gives_the_same(teacher, showers, compiled, tmp_path, inverse):
+def test_saved_model_gives_the_same(teacher, tmp_path, inverse):
     model = teacher.student() if inverse else teacher
     model.save(tmp_path / "shape.keras")
     again = keras.saving.load_model(tmp_path / "shape.keras")
@@ -119,9 +119,9 @@ def test_saved_model_gives_the_same(teacher, showers, compiled, tmp_path, invers
         assert np.array_equal(numpy(a.value), numpy(b.value))
 
 
-def test_training_lowers_the_loss(showers):
+def test_training_lowers_the_loss(showers, eager):
     model = ShapeFlow.fit_scales("ecal", showers.particles, showers.response, steps=1, hidden=(16,), embedding=(8,),
                                  maps=2)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
     losses = [float(np.ravel(model.train_on_batch(batch_of(showers, 48)))[0]) for _ in range(15)]
     assert losses[-1] < losses[0] - 0.02

@@ -71,7 +71,7 @@ def test_fitted_maps_standardise_the_code():
     code = (3.0 - 0.3 * distance + np.exp(-0.05 * distance) * rng.normal(size=distance.shape)).reshape(rows, -1)
     photons = rng.integers(50, 300, (rows, 1))
     layer = ImpactFrame("ecal", context=3, maps=1)
-    layer.adapt(conditions, photons, code)
+    layer.adapt(conditions, photons, code, ridge=0.01)
     shift, log_scale = (ops.convert_to_numpy(part) for part in layer(
         conditions, photons.astype("float32"), np.zeros((rows, 3), "float32")))
     residuals = ((code - shift) * np.exp(-log_scale)).reshape(rows, 30, 30)[:, 5:25, 5:25]

@@ -86,7 +86,7 @@ class ImpactFrame(layers.Layer):
         conditions, photons = np.asarray(conditions, "float32"), np.asarray(photons, "float32")
         basis = ops.convert_to_numpy(self.basis(conditions, photons)).astype("float64")
         first = ops.convert_to_numpy(self.first_cell(conditions))
-        target = np.asarray(code, "float64").reshape(-1, nx, ny)
+        target = np.array(code, "float64").reshape(-1, nx, ny)
         tables = np.zeros((BASIS, 2, 2 * nx, 2 * ny))
         for which in range(2):
             for group in range(0, BASIS, 3):
