@@ -334,9 +334,10 @@ def main():
             arguments = [*sys.argv[1:], "--solutions", solutions]
             for row in run_alone(contender, arguments, settings.threads):
                 rows.append(row)
+                peak = f"{row['peak_mib']:7.0f} ({row['before_mib']:.0f})"
                 print(
                     f"{contender:34s} {row['batch']:5d} {row['wall_ms']:10.2f} {row['wall_ms'] / row['batch']:10.3f} "
-                    f"{row['cpu_ms']:10.2f} {row['first_call_s']:8.2f} {row['peak_mib']:7.0f} ({row['before_mib']:.0f})",
+                    f"{row['cpu_ms']:10.2f} {row['first_call_s']:8.2f} {peak}",
                     flush=True,
                 )
     cpu = {(row["contender"], row["batch"]): row["cpu_ms"] for row in rows}

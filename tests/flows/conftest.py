@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -13,3 +14,15 @@ def scramble():
         return layer
 
     return apply
+
+
+@pytest.fixture
+def op_by_op():
+    """Under JAX an eager call compiles its loops anew each time; run them operation by operation, which is quicker."""
+    if keras.config.backend() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.disable_jit():
+        yield

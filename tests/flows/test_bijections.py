@@ -67,6 +67,7 @@ def jacobian(mapping, values, context):
     return host(product).reshape(-1, D, D).swapaxes(1, 2)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_round_trip(bijection):
     z, context = inputs(bijection)
     x, log_det = bijection.transform_and_log_det(z, context)
@@ -92,12 +93,14 @@ def check_jacobian(step, mapping, values, context):
         assert (np.abs(matrix[:, sees]).max(axis=0) > 0).mean() > 0.7
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_log_det_is_that_of_the_jacobian(bijection):
     masked = any(isinstance(part, MaskedAutoregressive) for part in getattr(bijection, "bijections", [bijection]))
     mapping = bijection.inverse_and_log_det if masked else bijection.transform_and_log_det
     check_jacobian(bijection, mapping, *inputs(bijection, seed=1))
 
 
+@pytest.mark.usefixtures("op_by_op")
 @pytest.mark.parametrize(("kind", "name"), [("maf step", "spline"), ("narrow iaf step", "affine")])
 def test_log_det_of_the_sweep_is_that_of_the_jacobian(kind, name, scramble):
     step = scramble(KINDS[kind](UNIVARIATE[name](), 3), seed=1)
@@ -105,6 +108,7 @@ def test_log_det_of_the_sweep_is_that_of_the_jacobian(kind, name, scramble):
     check_jacobian(step, sweep, *inputs(step, seed=1))
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_one_sweep_equals_one_pass_per_variable(step):
     values, context = (None if rows is None else ops.convert_to_tensor(rows) for rows in inputs(step, seed=2))
     masked = isinstance(step, MaskedAutoregressive)
@@ -117,6 +121,7 @@ def test_one_sweep_equals_one_pass_per_variable(step):
     np.testing.assert_allclose(host(fast_log_det), host(log_det).sum(axis=1), atol=5e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_every_output_depends_on_every_context_column(univariate, scramble):
     step = scramble(MaskedAutoregressive(D, 3, hidden=WIDE, univariate=univariate), seed=4)
     values, context = inputs(step, seed=4)
@@ -163,6 +168,7 @@ def test_generator_compiles_saves_and_loads(kind, name, columns, scramble, tmp_p
     np.testing.assert_allclose(again.predict(arguments, verbose=0), expected, atol=2e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_one_row_of_one_variable(univariate):
     step = MaskedAutoregressive(1, 1, hidden=(4,), univariate=univariate)
     x, log_det = step.transform_and_log_det([[0.5]], [[1.0]])

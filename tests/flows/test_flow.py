@@ -19,6 +19,7 @@ def draw(flow, batch=30, seed=0):
     return (rng.normal(size=(batch, size)).astype("float32") for size in (flow.variables_count, flow.context))
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_a_fresh_flow_is_a_standard_normal():
     flow = Flow.maf(5, 3, steps=3, hidden=(7, 12), univariate=RationalQuadraticSpline())
     x, context = draw(flow)
@@ -26,6 +27,7 @@ def test_a_fresh_flow_is_a_standard_normal():
     np.testing.assert_allclose(host(flow.generate(x, context)), host(ops.flip(ops.flip(x))), atol=1e-6)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_density_integrates_to_one(scramble):
     spline = RationalQuadraticSpline(bins=5)
     flow = scramble(Flow.maf(2, 1, steps=2, hidden=(8, 8), univariate=spline), seed=3, size=1.0)
@@ -36,6 +38,7 @@ def test_density_integrates_to_one(scramble):
     assert density.max() > 1.2 * norm.pdf(0.0) ** 2  # it is not the base density
 
 
+@pytest.mark.usefixtures("op_by_op")
 @pytest.mark.parametrize("permutation_seed", [None, 4])
 def test_paths_of_maf_and_iaf_correspond(permutation_seed, scramble):
     layout = {"steps": 3, "hidden": (7, 12), "permutation_seed": permutation_seed}
@@ -68,6 +71,7 @@ def test_paths_of_maf_and_iaf_correspond(permutation_seed, scramble):
         np.testing.assert_allclose(host(ours), host(theirs), atol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_student_path_ends_in_what_it_generates(scramble):
     student = scramble(Flow.iaf(5, 3, steps=3, hidden=(7, 12)), seed=2)
     z, context = draw(student)
@@ -115,6 +119,7 @@ def test_sample_weights_and_a_compiled_loss(scramble):
     np.testing.assert_allclose(squared, np.mean((log_p - 1.0) ** 2), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_seed_repeats_the_weights():
     first, second, other = (Flow.maf(5, 3, steps=2, hidden=(7, 12), seed=seed) for seed in (5, 5, 6))
     for a, b in zip(first.weights, second.weights, strict=True):
