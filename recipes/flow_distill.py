@@ -130,7 +130,8 @@ def main():
 
     generators = {(distilled, impose): ShowerGenerator(sums, student if distilled else teacher, impose)
                   for distilled in (False, True) for impose in ("channels", "total")}
-    models = {impose: {name: sampler(name, impose) for name in ("teacher", *weights)} for impose in ("channels", "total")}
+    models = {impose: {name: sampler(name, impose) for name in ("teacher", *weights)}
+              for impose in ("channels", "total")}
     imposed = compare(test, seconds, models["channels"], p["generations"], seed)
     total = compare(test, seconds, models["total"], 1, seed)
     choice = compare(validation, [validation.response], {name: models["total"][name] for name in weights}, 1, seed)

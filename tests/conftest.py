@@ -12,7 +12,7 @@ from zdckeras.particles import conditions_of
 from zdckeras.showers import Showers
 
 WHERE = "ecal"
-EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, except where eager loops compile too
+EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 
 
 def randomise(model, seed=0, size=0.3):

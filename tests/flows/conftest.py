@@ -16,9 +16,22 @@ def scramble():
     return apply
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """These tests compile much and run little, so JAX is told not to optimise."""
+    if keras.config.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def op_by_op():
-    """Under JAX an eager call compiles its loops anew each time; run them operation by operation, which is quicker."""
+    """An eager call under JAX compiles its loops anew each time; operation by operation is quicker."""
     if keras.config.backend() != "jax":
         yield
         return

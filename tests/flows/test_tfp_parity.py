@@ -106,7 +106,9 @@ def test_distribution_of_a_flow(tfp, data, scramble):
     np.testing.assert_array_equal(draws.numpy(), batch.sample(3, seed=[1, 2]).numpy())
     # What is drawn comes from the flow: back in latent space it is the base's own draw for that seed.
     latent = flow.encode(tf.reshape(draws, (-1, D)), np.tile(context, (3, 1)))[0]
-    np.testing.assert_allclose(latent.numpy(), batch.distribution.sample(3, seed=[1, 2]).numpy().reshape(-1, D), atol=1e-4)
+    np.testing.assert_allclose(
+        latent.numpy(), batch.distribution.sample(3, seed=[1, 2]).numpy().reshape(-1, D), atol=1e-4
+    )
     expected = flow(tf.reshape(draws, (-1, D)), np.tile(context, (3, 1))).numpy()
     np.testing.assert_allclose(batch.log_prob(draws).numpy().ravel(), expected, rtol=1e-4)
 

@@ -67,7 +67,7 @@ def variability_weight(diversity):
     """
     diversity = np.asarray(diversity, "float64")
     if not ((diversity >= 0) & (diversity <= 1)).all():
-        raise ValueError(f"Expected diversities in [0, 1], received values from {diversity.min()} to {diversity.max()}.")
+        raise ValueError(f"Expected diversities in [0, 1], received {diversity.min()} to {diversity.max()}.")
     weight = 1.0 / (1.0 + diversity / max(diversity.mean(), 1e-9))
     return (weight / weight.mean()).astype("float32")
 

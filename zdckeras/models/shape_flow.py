@@ -58,7 +58,7 @@ class ShapeFlow(keras.Model):
 
     @classmethod
     def fit_scales(cls, where, conditions, responses, noise=1.0, bell=0.13, **settings):
-        """A fresh model with its scalers and its impact frame fitted on training conditions (N, 9) and responses (N, nx, ny)."""
+        """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
         features = dict(where=where, mean=conditions.mean(axis=0).tolist(),

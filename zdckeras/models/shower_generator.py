@@ -4,9 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from zdckeras.models.photon_sums import PhotonSums
-from zdckeras.models.shape_flow import ShapeFlow
-
 
 @keras.saving.register_keras_serializable("zdckeras")
 class ShowerGenerator(keras.Model):
@@ -68,7 +65,8 @@ class ShowerGenerator(keras.Model):
         for block, start in enumerate(range(0, len(conditions), batch_size)):
             rows = conditions[start : start + batch_size]
             padded = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
-            noise = np.random.default_rng([*np.atleast_1d(seed).tolist(), block]).standard_normal((batch_size, self.noise_width), "float32")
+            rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
+            noise = rng.standard_normal((batch_size, self.noise_width), "float32")
             counts = self.predict_on_batch({"conditions": padded, "noise": noise})
             responses[start : start + batch_size] = np.asarray(counts)[: len(rows)]
         return responses

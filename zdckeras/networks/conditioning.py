@@ -43,7 +43,7 @@ class ParticleFeatures(layers.Layer):
         self.detector = detector(where)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         if self.mean.shape != (9,) or self.scale.shape != (9,):
-            raise ValueError(f"Expected mean and scale of 9 conditions, received {self.mean.shape}, {self.scale.shape}.")
+            raise ValueError(f"Expected mean and scale of shape (9,), received {self.mean.shape}, {self.scale.shape}.")
         self.frequencies = frequencies
         self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
 

@@ -8,7 +8,6 @@ from zdckeras.detectors import detector
 from zdckeras.networks.conditioning import ParticleFeatures
 from zdckeras.particles import COLUMN
 
-
 BASIS = 9  # three classes of particles times 1, l, l^2
 
 
@@ -69,8 +68,8 @@ class ImpactFrame(layers.Layer):
         first = self.first_cell(conditions)
         weights = ops.concatenate([self.basis(ops.cast(conditions, "float32"), photons), self.weigh(context)], axis=-1)
         maps = ops.reshape(ops.matmul(weights, self.tables), (-1, 2, 2 * nx, 2 * ny))
-        rows, columns = (ops.one_hot(ops.arange(n, 2 * n, dtype="int32")[None, :] - first[:, k : k + 1], 2 * n, dtype="float32")
-                         for k, n in enumerate((nx, ny)))
+        cells = (ops.arange(n, 2 * n, dtype="int32")[None, :] - first[:, k : k + 1] for k, n in enumerate((nx, ny)))
+        rows, columns = (ops.one_hot(cell, 2 * n, dtype="float32") for cell, n in zip(cells, (nx, ny), strict=True))
         cropped = ops.matmul(ops.matmul(rows[:, None], maps), ops.transpose(columns, (0, 2, 1))[:, None])
         cropped = ops.reshape(cropped, (-1, 2, nx * ny))
         return cropped[:, 0], 3.0 * ops.tanh(cropped[:, 1] / 3.0)

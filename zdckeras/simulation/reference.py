@@ -67,7 +67,8 @@ def stream(detectors, seed, keep_all=False):
     """
     names = [detector(name).name for name in detectors]
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
-    metadata = {"source": SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": "any" if keep_all else f"at least {cut}"}
+    photons = "any" if keep_all else f"at least {cut}"
+    metadata = {"source": SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
     for block in count():
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
         conditions, pdg = draw_primaries(BLOCK, rng)
@@ -176,4 +177,4 @@ def resimulate(showers, seed):
         open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
         if not len(open_rows):
             return Showers(showers.particles, showers.pdg, responses, {"source": SOURCE, "seed": seed})
-    raise ValueError(f"{len(open_rows)} particles never pass the photon cut, such as {showers.particles[open_rows[0]]}.")
+    raise ValueError(f"{len(open_rows)} particles never pass the cut, such as {showers.particles[open_rows[0]]}.")
