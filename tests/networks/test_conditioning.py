@@ -70,5 +70,5 @@ def test_survives_its_config():
 
 @pytest.mark.parametrize("wrong", [np.ones(8), np.ones((9, 1))])
 def test_scaler_of_another_size_is_refused(wrong):
-    with pytest.raises(ValueError, match="mean and scale of 9 conditions"):
+    with pytest.raises(ValueError, match=r"Expected mean and scale of .*received .*\(9,\)"):
         ParticleFeatures("zn", wrong, np.ones(9))

@@ -34,7 +34,7 @@ class Flow(keras.Model):
         >>> import numpy as np
         >>> flow = Flow.maf(variables=2, context=3, steps=2, hidden=(8, 8))
         >>> log_p = flow(np.zeros((1, 2), "float32"), np.zeros((1, 3), "float32"))
-        >>> round(float(log_p[0]), 4)
+        >>> round(float(ops.convert_to_numpy(log_p)[0]), 4)
         -1.8379
     """
 

@@ -134,4 +134,4 @@ class Distiller(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted mean over the batch; both directions have the same weight."""
-        return 2.0 * ops.mean(x["weight"] * y_pred)
+        return 2.0 * ops.mean(ops.multiply(x["weight"], y_pred))

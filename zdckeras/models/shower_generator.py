@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.models.photon_sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.models.shape_flow import ShapeFlow  # noqa: F401
+
 
 @keras.saving.register_keras_serializable("zdckeras")
 class ShowerGenerator(keras.Model):

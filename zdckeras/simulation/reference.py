@@ -177,4 +177,4 @@ def resimulate(showers, seed):
         open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
         if not len(open_rows):
             return Showers(showers.particles, showers.pdg, responses, {"source": SOURCE, "seed": seed})
-    raise ValueError(f"{len(open_rows)} particles never pass the cut, such as {showers.particles[open_rows[0]]}.")
+    raise ValueError(f"{len(open_rows)} particles never pass the photon cut: {showers.particles[open_rows[0]]}.")
