@@ -133,8 +133,9 @@ def test_every_output_depends_on_every_context_column(univariate, scramble):
 
 
 @pytest.mark.parametrize("kind", ["maf", "narrow iaf step"])
-def test_fit_moves_every_weight(kind, univariate, context_columns, scramble):
-    flow = scramble(Flow(KINDS[kind](univariate, context_columns)), seed=5)
+@pytest.mark.parametrize(("name", "columns"), [("affine", 0), ("spline", 3)])
+def test_fit_moves_every_weight(kind, name, columns, scramble):
+    flow = scramble(Flow(KINDS[kind](UNIVARIATE[name](), columns)), seed=5)
     values, context = inputs(flow, seed=5)
     before = [host(weight) for weight in flow.weights]
     expected = -host(flow.log_prob(values, context)).mean()
