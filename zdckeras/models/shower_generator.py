@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.models.photon_sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.models.shape_flow import ShapeFlow  # noqa: F401
 
@@ -32,6 +33,7 @@ class ShowerGenerator(keras.Model):
             raise ValueError(f"Expected impose='channels' or 'total', received {impose!r}.")
         self.sums, self.shape, self.impose = sums, shape, impose
         self.noise_width = 5 + shape.detector.cells
+        self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
         self.built = True
 
     def generate(self, noise, conditions):
