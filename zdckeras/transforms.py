@@ -17,9 +17,8 @@ class Dequantise:
     """v = n + r t(u), which spreads an integer count n over [n, n + r); the inverse is the floor.
 
     t(u) = u, the uniform noise of the literature, or, with a width w > 0, the bell 1/2 + w Phi^{-1}(u). Affine maps
-    of a Gaussian can only place the step between no photon and one where a Gaussian tail has it: with r = 1 and
-    w = 0.13 a cell with probability 0 / 0.01 / 0.05 / 0.2 of one photon comes out at 0.004 / 0.008 / 0.04 / 0.17,
-    with uniform noise of r = 0.5 a cell without any light gets a stray photon in 4 % of the showers. Noise is kept
+    of a Gaussian can only place the step between no photon and one where a Gaussian tail has it; the bell with r = 1
+    is meant to bring that tail near the probability of a photon. Noise is kept
     within [0.02, 0.98] r so that rounding in float32 cannot carry a value over an integer.
 
     Arguments:
