@@ -3,6 +3,8 @@
 The backend is chosen by the environment variable KERAS_BACKEND before the first import.
 """
 
+from importlib import import_module
+
 import keras
 
 
@@ -26,3 +28,21 @@ def jit_compile():
 
         return bool(tf.config.list_physical_devices("GPU"))
     return name() == "jax"
+
+
+def steps():
+    """Gradients and training steps of the running backend, one module for each with the same three names.
+
+    value_and_grad(loss, variables) -> (value, remarks, gradients): `loss()` gives (scalar, remarks), remarks being
+    any structure of tensors; variables that do not enter get zeros. What the loss assigns to other variables stays.
+
+    grad(function, x): gradient of sum(function(x)) with the shape of x, itself differentiable (gradient penalty).
+
+    Steps: base class of models that define `train_on(data)` and `test_on(data)`.
+
+    Example:
+        >>> x = keras.ops.convert_to_tensor([1.0, 2.0])
+        >>> keras.ops.convert_to_numpy(steps().grad(lambda x: x**3, x)).tolist()
+        [3.0, 12.0]
+    """
+    return import_module(f"zdckeras.backend.{name()}_steps")

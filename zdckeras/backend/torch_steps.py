@@ -1,0 +1,34 @@
+"""Gradients and training steps of models with several losses, on torch."""
+
+import keras
+import torch
+
+
+def value_and_grad(loss, variables):
+    """Value, remarks and gradients of a loss: see `zdckeras.backend.steps`."""
+    with torch.enable_grad():
+        value, remarks = loss()
+        values = [v.value for v in variables]
+        found = torch.autograd.grad(value, values, allow_unused=True)
+    gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
+    return value.detach(), keras.tree.map_structure(torch.Tensor.detach, remarks), gradients
+
+
+def grad(function, x):
+    """Gradient of sum(function(x)) by x: see `zdckeras.backend.steps`."""
+    with torch.enable_grad():
+        x = keras.ops.convert_to_tensor(x)
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+class Steps:
+    """`train_step` and `test_step` as torch's trainer calls them."""
+
+    def train_step(self, data):
+        with torch.no_grad():
+            return self.train_on(data)
+
+    def test_step(self, data):
+        return self.test_on(data)

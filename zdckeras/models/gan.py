@@ -1,0 +1,234 @@
+"""Conditional GANs of one or several detectors: GAN, SDI-GAN, with intensity, auxiliary-regressor and L2 terms."""
+
+import keras
+import numpy as np
+from keras import ops
+from scipy.optimize import minimize_scalar
+
+from zdckeras import backend
+from zdckeras.detectors import channel_sums
+from zdckeras.metrics.channels import wasserstein
+from zdckeras.models import gan_losses
+from zdckeras.models.sampler import Sampler
+from zdckeras.networks.convolutional import Critic, PeakRegressor, ResponseNetwork
+from zdckeras.particles import Scaler
+from zdckeras.phases import Phase, PhasedModel
+from zdckeras.statistics import condition_statistics
+
+WEIGHTS = ("diversity", "intensity", "auxiliary", "l2")
+
+
+def training_arrays(showers, diversity=True):
+    """What the GANs train on, by name, for `Batches`.
+
+    Arguments:
+        showers: `Showers` of one or more detectors.
+        diversity: with the diversity of each row's condition, for which conditions must repeat.
+
+    Returns:
+        "conditions" (N, 9) and, for each detector d, "responses_d" (N, nx, ny), "peak_d" (N, 2), the brightest cell of
+        the row's own response, and "diversity_d" (N,).
+
+    Raises:
+        ValueError: if no condition occurs twice, so that there is no diversity.
+    """
+    arrays = {"conditions": showers.particles.astype("float32")}
+    for name, counts in showers.responses.items():
+        arrays[f"responses_{name}"] = counts
+        peak = counts.reshape(len(counts), -1).argmax(axis=1)
+        arrays[f"peak_{name}"] = np.column_stack(np.divmod(peak, counts.shape[2])).astype("float32")
+        if diversity:
+            arrays[f"diversity_{name}"] = condition_statistics(showers, name).diversity.astype("float32")
+    return arrays
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseGAN(PhasedModel):
+    """Generator against critic, and the terms that the proton and neutron studies add; one detector or several.
+
+    L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
+
+    Every term compares a generated response with the real one to the same particle. With several detectors each
+    response has its own logit and its own terms, and terms are averaged. Phases of a step: critic, regressor (where
+    lambda_aux > 0; it learns from real responses only), generator.
+
+    Arguments:
+        where: detector name, or several for a joint model.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions, from `fit_scales`.
+        weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell) and "l2"; 0 leaves a
+            term and its cost out.
+        generator, critic: sizes, as in `ResponseNetwork` and `Critic`.
+        penalty: weight of E |grad_x D|^2 / 2 at real responses; 0 leaves it out.
+        seed: of all weights.
+        momentum: of the averaged generator, see `PhasedModel`.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses, a tuple of (B, nx, ny).
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+
+    Source:
+        proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; R1 penalty, arXiv:1801.04406.
+
+    Example:
+        >>> small = dict(hidden=8, channels=(4, 4, 2), spots=2)
+        >>> gan = ResponseGAN.fit_scales("zp", np.random.default_rng(0).normal(size=(5, 9)), generator=small)
+        >>> list(gan.phases())
+        ['critic', 'generator']
+    """
+
+    def __init__(self, where, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        names = (where,) if isinstance(where, str) else tuple(where)
+        self.weights_of = {name: 0.0 for name in WEIGHTS} | {k: float(v) for k, v in (weights or {}).items()}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        if wrong:
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+        self.settings = dict(where=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
+                             critic=critic or {}, penalty=penalty, seed=seed)
+        self.names, self.penalty = names, penalty
+        self.generator = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
+        self.average = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
+        self.average.set_weights(self.generator.get_weights())
+        self.average.trainable = False
+        self.critic = Critic(names, scaler, seed=seed, **(critic or {}))
+        self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, critic=None, **settings):
+        """A fresh model for the detectors of training `Showers`, its scalers fitted on them."""
+        scaler = Scaler.fit(showers.particles)
+        return cls(tuple(showers.responses), {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()},
+                   critic={**(critic or {}), "summary": Critic.fit_summary(showers)}, **settings)
+
+    def phases(self):
+        weights = self.weights_of
+        terms = ("adversarial", *(name for name in WEIGHTS if weights[name]))
+        found = {"critic": Phase(self._critic_loss, (self.critic,), ("adversarial", "penalty")[: 1 + bool(self.penalty)])}
+        if self.regressors:
+            found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
+        return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+
+    def averages(self):
+        return ((self.generator, self.average),)
+
+    def _columns(self, batch, kind):
+        """One array of the batch for each detector."""
+        wanted = [f"{kind}_{name}" for name in self.names]
+        if not set(wanted) <= set(batch):
+            raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
+                             f"received {', '.join(batch)}.")
+        return [batch[name] for name in wanted]
+
+    def _critic_loss(self, batch, training):
+        real, conditions = self._columns(batch, "responses"), batch["conditions"]
+        for name, photons, where in zip(self.names, real, self.generator.detectors, strict=True):
+            if tuple(photons.shape[1:]) != where.shape:
+                raise ValueError(f"responses_{name}: expected shape (B, {where.shape[0]}, {where.shape[1]}), "
+                                 f"received {tuple(photons.shape)}.")
+        generated = [ops.stop_gradient(n) for n in self.generator(batch["z"], conditions)]
+        both = ops.concatenate([conditions, conditions])
+        seen = self.critic.look([ops.concatenate(pair) for pair in zip(real, generated, strict=True)], both)
+        terms = {"adversarial": gan_losses.critic_loss(*ops.split(self.critic.decide(seen, both), 2))}
+        if self.penalty:
+            norm = gan_losses.gradient_norm(lambda x: self.critic.decide(x, both), seen)
+            terms["penalty"] = self.penalty * ops.mean(ops.square(norm))
+        return terms
+
+    def _regressor_loss(self, batch, training):
+        pairs = zip(self.regressors, self._columns(batch, "responses"), self._columns(batch, "peak"), strict=True)
+        return {"auxiliary": sum(gan_losses.auxiliary_loss(r(n), peak) for r, n, peak in pairs) / len(self.names)}
+
+    def _generator_loss(self, batch, training):
+        weights, conditions = self.weights_of, batch["conditions"]
+        codes = [batch["z"], batch["z2"]] if weights["diversity"] else [batch["z"]]
+        pairs = ops.concatenate([conditions] * len(codes))
+        generated = self.generator(ops.concatenate(codes), pairs)
+        terms = {"adversarial": gan_losses.generator_loss(self.critic(generated, pairs))}
+        first = [ops.split(n, len(codes))[0] for n in generated]
+        real = self._columns(batch, "responses")
+        if weights["diversity"]:
+            terms["diversity"] = weights["diversity"] * sum(
+                gan_losses.diversity_loss(*ops.split(ops.log1p(n), 2), *codes, d)
+                for n, d in zip(generated, self._columns(batch, "diversity"), strict=True)) / len(real)
+        if weights["intensity"]:
+            terms["intensity"] = weights["intensity"] * sum(map(gan_losses.intensity_loss, real, first)) / len(real)
+        if weights["auxiliary"]:
+            terms["auxiliary"] = weights["auxiliary"] * sum(
+                gan_losses.auxiliary_loss(r(n), peak) for r, n, peak in
+                zip(self.regressors, first, self._columns(batch, "peak"), strict=True)) / len(real)
+        if weights["l2"]:
+            terms["l2"] = weights["l2"] * sum(gan_losses.l2_loss(ops.log1p(n), ops.log1p(m))
+                                              for n, m in zip(real, first, strict=True)) / len(real)
+        return terms
+
+    def call(self, inputs):
+        return self.average(inputs["z"], inputs["conditions"])
+
+    def get_config(self):
+        return {**self.settings, "momentum": self.momentum, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class GanGenerator(Sampler):
+    """The shipped generator of a GAN: 10 normal numbers and a particle to photon counts, for all its detectors.
+
+    Arguments:
+        network: the trained `ResponseNetwork` (of a `ResponseGAN`, its `average`).
+        factors: light yield of each detector, 1 by default; from `fit_factor` (the neutron study's postprocessing,
+            applied to the light in photon space before whole photons are drawn).
+
+    Raises:
+        ValueError: unless there is one positive factor for each detector.
+    """
+
+    def __init__(self, network, factors=None, **kwargs):
+        super().__init__(**kwargs)
+        self.network, self.detectors = network, network.detectors
+        self.factors = [1.0] * len(self.detectors) if factors is None else [float(f) for f in factors]
+        if len(self.factors) != len(self.detectors) or not all(np.isfinite(f) and f > 0 for f in self.factors):
+            raise ValueError(f"Expected one positive factor for each of {len(self.detectors)} detectors, "
+                             f"received {self.factors}.")
+        self.noise_width = network.settings["latent"]
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise, conditions):
+        responses = self.network(noise, conditions, factors=tuple(self.factors))
+        return responses if len(responses) > 1 else responses[0]
+
+    def get_config(self):
+        return {"network": keras.saving.serialize_keras_object(self.network), "factors": self.factors,
+                "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+def fit_factor(real, generated, channels="papers"):
+    """The factor on generated light that brings channel sums closest to real ones, in photon space.
+
+    f = argmin_f (1/5) sum_k W(S_k, f S'_k), sought within [1/3, 3]
+
+    Arguments:
+        real, generated: (N, nx, ny) photon counts of validation particles.
+        channels: convention of the five channels.
+
+    Returns:
+        The factor.
+
+    Source:
+        neutron ZDC study, "GAN + postprocessing".
+
+    Example:
+        >>> n = np.random.default_rng(0).poisson(5.0, (50, 4, 4))
+        >>> round(fit_factor(2 * n, n), 3)
+        2.0
+    """
+    real, generated = channel_sums(real, channels), channel_sums(generated, channels)
+    found = minimize_scalar(lambda f: wasserstein(real, np.exp(f) * generated).mean(), bounds=(-np.log(3), np.log(3)),
+                            method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

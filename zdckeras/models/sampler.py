@@ -1,0 +1,54 @@
+"""What every shipped generator can do: answer a list of particles, of any length, from a seed."""
+
+import keras
+import numpy as np
+
+
+class Sampler(keras.Model):
+    """Base of generators that map noise and physical conditions to photon counts.
+
+    Subclasses set `noise_width`, the numbers of standard normal noise a shower takes, and `detectors`, a list of
+    `Detector`, and define `generate(noise, conditions)`, which gives one (B, nx, ny) array for one detector and a
+    tuple of them for several.
+
+    Returns:
+        call({"conditions": (B, 9), "noise": (B, noise_width)}) gives what `generate` gives.
+    """
+
+    def generate(self, noise, conditions):
+        """Photon counts from standard normal noise (B, noise_width) and physical conditions (B, 9)."""
+        raise NotImplementedError
+
+    def call(self, inputs):
+        return self.generate(inputs["noise"], inputs["conditions"])
+
+    def sample(self, conditions, seed=0, batch_size=256):
+        """Responses to many particles, in independent seeded blocks.
+
+        Arguments:
+            conditions: (N, 9) physical conditions.
+            seed: integer or integers; block b draws its noise from (seed, b).
+            batch_size: rows per block; part of the meaning of the seed.
+
+        Returns:
+            (N, nx, ny) uint16 photon counts; detector name -> counts where there are several detectors.
+
+        Raises:
+            ValueError: for conditions of another shape, or not finite.
+        """
+        conditions = np.asarray(conditions, "float32")
+        if conditions.ndim != 2 or conditions.shape[1] != 9 or not np.isfinite(conditions).all():
+            raise ValueError(f"Expected finite conditions of shape (N, 9), received shape {conditions.shape} with "
+                             f"{(~np.isfinite(conditions)).sum()} values that are not finite.")
+        responses = [np.empty((len(conditions), *where.shape), "uint16") for where in self.detectors]
+        for block, start in enumerate(range(0, len(conditions), batch_size)):
+            rows = conditions[start : start + batch_size]
+            padded = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
+            rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
+            noise = rng.standard_normal((batch_size, self.noise_width), "float32")
+            made = self.predict_on_batch({"conditions": padded, "noise": noise})
+            for counts, part in zip(responses, made if isinstance(made, (tuple, list)) else (made,), strict=True):
+                counts[start : start + batch_size] = np.asarray(part)[: len(rows)]
+        if len(responses) == 1:
+            return responses[0]
+        return {where.name: counts for where, counts in zip(self.detectors, responses, strict=True)}

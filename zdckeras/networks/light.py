@@ -1,0 +1,190 @@
+"""From light to photons: spots of light, cell noise made from a few latent numbers, and whole photon counts."""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.detectors import CHANNELS, channel_masks, detector
+from zdckeras.networks.conditioning import ParticleFeatures
+
+FREQUENCY = 5.0  # turns of the cell noise per unit of latent noise
+QUANTUM = 2.0**-12  # of light [photons], see `PhotonDraw`
+EDGE = 1e-4  # uniform numbers stay this far from 0 and 1
+
+
+def straight_through(values, whole):
+    """The numbers `whole`, exactly, with the gradient of `values`."""
+    return ops.stop_gradient(whole) + (values - ops.stop_gradient(values))
+
+
+def round_up_or_down(values, uniform):
+    """Whole numbers with the given mean: n = floor(v + u), so that E_u n = v.
+
+    The gradient by v is that of the mean, 1 (straight-through): the floor has none.
+
+    Arguments:
+        values: expected photons, any shape, non-negative.
+        uniform: numbers in [0, 1) of the same shape.
+
+    Returns:
+        Whole numbers as float32.
+
+    Example:
+        >>> n = round_up_or_down(ops.convert_to_tensor([0.2, 0.2, 3.0]), ops.convert_to_tensor([0.5, 0.9, 0.5]))
+        >>> ops.convert_to_numpy(n).tolist()
+        [0.0, 1.0, 3.0]
+    """
+    return straight_through(values, ops.floor(values + uniform))
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CellNoise(layers.Layer):
+    """Uniform numbers for every cell from a few standard-normal ones: u_j = frac(z . a_j).
+
+    The vectors a_j are fixed random directions of about 5 sqrt(d) turns per unit: each z . a_j, wrapped to [0, 1), is
+    uniform, and numbers of different cells are independent in pairs. So a generator that is handed 10 normal numbers
+    still fills 1936 cells with noise of their own, by operations that every exchange format knows. z is rounded to
+    2^-10 and a_j to 2^-6, so that float32 adds up the turns exactly: every backend makes the same numbers, bit by bit.
+
+    Arguments:
+        numbers: how many uniform numbers N.
+        latent: d, how many normal numbers come in.
+        seed: of the directions.
+
+    Returns:
+        call((B, d)) gives (B, N) within [1e-4, 1 - 1e-4].
+
+    Example:
+        >>> u = ops.convert_to_numpy(CellNoise(1000, 10)(np.random.default_rng(0).normal(size=(50, 10))))
+        >>> round(float(u.mean()), 2), round(float(u.var() * 12), 1)
+        (0.5, 1.0)
+    """
+
+    def __init__(self, numbers, latent, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.numbers, self.latent, self.seed = numbers, latent, seed
+        directions = np.random.default_rng([seed, latent, numbers]).standard_normal((latent, numbers))
+        self.directions = (np.round(64.0 * FREQUENCY * directions) / 64.0).astype("float32")
+        self.built = True
+
+    def call(self, noise):
+        turns = ops.matmul(ops.round(1024.0 * noise) / 1024.0, self.directions)
+        return ops.clip(turns - ops.floor(turns), EDGE, 1.0 - EDGE)
+
+    def get_config(self):
+        return {**super().get_config(), "numbers": self.numbers, "latent": self.latent, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PhotonDraw(layers.Layer):
+    """Whole photons in every cell, with the channel sums kept: systematic sampling along the cells of a channel.
+
+    Cells are put in a fixed random order, channel after channel. With C_j the light summed up to cell j,
+    n_j = floor(C_j + u) - floor(C_{j-1} + u): whole numbers with mean l_j and, for whole channel sums, exactly those
+    sums. The gradient is that of the mean (straight-through). Light is summed in multiples of 2^-12 photons, which
+    float32 adds without rounding up to 4096 photons: every backend then draws the same photons.
+
+    Arguments:
+        where: detector name.
+        convention: of the five channels.
+        seed: of the order.
+
+    Returns:
+        call((B, D) weights, (B, 5) whole sums, (B, 1) uniform numbers) gives (B, nx, ny) photons: the sums S_k spread
+        over the cells of their channel in proportion to the weights.
+
+    Example:
+        >>> draw = PhotonDraw("zp")
+        >>> n = draw(np.ones((1, 1680), "float32"), np.array([[3.0, 0, 0, 0, 700]], "float32"), np.array([[0.5]]))
+        >>> tuple(n.shape), float(ops.sum(n)), sorted(set(ops.convert_to_numpy(n).ravel().tolist()))
+        ((1, 56, 30), 703.0, [0.0, 1.0])
+    """
+
+    def __init__(self, where, convention="papers", seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector, self.convention, self.seed = detector(where), convention, seed
+        channel = channel_masks(self.detector.shape, convention).reshape(CHANNELS, -1).argmax(axis=0)
+        mixed = np.random.default_rng(seed).permutation(self.detector.cells)
+        self.order = mixed[np.argsort(channel[mixed], kind="stable")].astype("int32")
+        self.back = np.argsort(self.order).astype("int32")
+        self.masks = (channel[self.order][None, :] == np.arange(CHANNELS)[:, None]).astype("float32")
+        self.last = self.masks * (np.cumsum(self.masks, axis=1) == self.masks.sum(axis=1, keepdims=True))
+        self.built = True
+
+    def call(self, weights, sums, uniform):
+        weights = ops.take(weights, self.order, axis=1) + 1e-12
+        light = weights * ops.matmul(sums / ops.matmul(weights, self.masks.T), self.masks)
+        quanta = ops.round(light / QUANTUM) * QUANTUM
+        quanta = quanta + ops.matmul(sums - ops.matmul(quanta, self.masks.T), self.last)
+        steps = ops.floor(ops.cumsum(quanta, axis=1) + ops.round(uniform / QUANTUM) * QUANTUM)
+        whole = ops.maximum(steps - ops.concatenate([ops.zeros_like(steps[:, :1]), steps[:, :-1]], axis=1), 0.0)
+        return ops.reshape(ops.take(straight_through(light, whole), self.back, axis=1), (-1, *self.detector.shape))
+
+    def get_config(self):
+        return {**super().get_config(), "where": self.detector.name, "convention": self.convention, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class Light(layers.Layer):
+    """The photons of a response: spots of light near the expected impact, times a texture, fluctuating in every cell.
+
+    w_ij = sum_k a_k g((i - x_k) / w_k) g((j - y_k) / w_k) / w_k^2  exp(t_ij)  (u_ij / (1 - u_ij))^s,
+    g(s) = exp(-s^2 / 2),  and `PhotonDraw` spreads the channel sums over the weights w.
+
+    Shares a_k, centres (x_k, y_k), widths w_k and the spread s of a fibre's light come from a hidden vector of the
+    network, the texture t (cut at +-3) from its last feature map, u from `CellNoise`. Centres start at the expected
+    impact, widths at steps from 0.6 cells to a third of the detector.
+
+    Arguments:
+        where: detector name.
+        hidden: width H of the hidden vector.
+        latent: numbers of latent noise.
+        spots: how many, K.
+        seed: of weights, cell noise and order of the cells.
+
+    Returns:
+        call((B, H) hidden, (B, nx, ny) texture, (B, 5) whole sums, (B, d) noise, (B, 9) conditions) gives
+        (B, nx, ny) photons.
+    """
+
+    def __init__(self, where, hidden, latent=10, spots=8, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector, self.hidden, self.latent, self.spots, self.seed = detector(where), hidden, latent, spots, seed
+        self.read = layers.Dense(4 * spots + 1, dtype="float32",
+                                 kernel_initializer=keras.initializers.GlorotUniform(seed))
+        self.read.build((None, hidden))
+        self.noise = CellNoise(self.detector.cells + 1, latent, seed)
+        self.draw = PhotonDraw(where, seed=seed)
+        self.widths = np.geomspace(0.6, min(self.detector.shape) / 3.0, spots).astype("float32")
+        self.built = True
+
+    def call(self, hidden, texture, sums, noise, conditions):
+        raw = self.read(hidden)
+        share, dx, dy, width = (raw[:, k * self.spots : (k + 1) * self.spots] for k in range(4))
+        impact = ParticleFeatures.impact(self.detector, conditions) / self.detector.pitch
+        width = ops.multiply(ops.exp(2.0 * ops.tanh(width / 2.0)), self.widths)
+        profiles = []
+        for axis, (offset, cells) in enumerate(zip((dx, dy), self.detector.shape, strict=True)):
+            centre = impact[:, axis : axis + 1] + (cells - 1) / 2.0 + 4.0 * offset
+            distance = ops.subtract(np.arange(cells, dtype="float32"), centre[:, :, None]) / width[:, :, None]
+            profiles.append(ops.exp(-0.5 * ops.square(distance)) / width[:, :, None])
+        share = ops.exp(ops.minimum(2.0 * share, 20.0))[:, :, None]
+        light = ops.matmul(ops.transpose(profiles[0] * share, (0, 2, 1)), profiles[1])
+        uniform = self.noise(noise)
+        spread = 0.8 * ops.sigmoid(raw[:, -1:])
+        cell = uniform[:, :-1]
+        fibre = spread * (ops.log(cell) - ops.log1p(-cell))
+        texture = ops.reshape(3.0 * ops.tanh(texture / 3.0), (-1, self.detector.cells))
+        weights = ops.reshape(light, (-1, self.detector.cells)) * ops.exp(texture + fibre)
+        return self.draw(weights, sums, uniform[:, -1:])
+
+    def get_config(self):
+        return {**super().get_config(), "where": self.detector.name, "hidden": self.hidden, "latent": self.latent,
+                "spots": self.spots, "seed": self.seed}
+
+
+def log_whole(sums):
+    """ln(1 + S) - 3, the scale on which networks see photon sums."""
+    return ops.log1p(sums) - math.log(20.0)
