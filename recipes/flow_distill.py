@@ -17,7 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import copy
 
-import keras
 import numpy as np
 
 from zdckeras import backend
@@ -32,7 +31,7 @@ from zdckeras.plots import write_pictures
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import condition_statistics, repeated_pairs
-from zdckeras.training import Batches, annealed, train
+from zdckeras.training import Batches, fit_adam
 
 PRESETS = {
     "laptop": dict(
@@ -65,15 +64,6 @@ def data(args, p):
     return more[: p["train"]], more, validation, test, [resimulate(test, args.seed + k).response for k in range(2)]
 
 
-def fit(model, batches, spec, path, epochs=None, validation=None):
-    """Adam on a cosine schedule over all epochs; stops after `epochs` if given; resumes from `path`."""
-    print(f"\n{path.stem}: {model.count_params():,} weights, {spec['epochs']} x {len(batches)} steps", flush=True)
-    if not model.compiled:
-        model.compile(keras.optimizers.Adam(annealed(spec["rate"], batches, spec["epochs"]), clipnorm=1.0),
-                      jit_compile=backend.jit_compile())
-    return train(model, batches, epochs or spec["epochs"], path, validation)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
@@ -96,12 +86,12 @@ def main():
     counts = channel_sums(more.response)
     sums = PhotonSums.fit_scales(where, more.particles, counts, seed=seed)
     batches = Batches({"conditions": more.particles, "sums": counts}, p["sums"]["batch"], seed, {"u_sums": (5,)})
-    fit(sums, batches, p["sums"], states / "photon_sums.npz")
+    fit_adam(sums, batches, states / "photon_sums.npz", p["sums"]["epochs"], p["sums"]["rate"])
     teacher, histories = ShapeFlow.fit_scales(where, *rows.values(), seed=seed, **p["shape"]), {}
     check = Batches({"conditions": validation.particles, "responses": validation.response}, p["batch"], **noise,
                     shuffle=False)
-    histories["teacher"] = fit(teacher, Batches(rows, p["batch"], seed, **noise), p["teacher"],
-                               states / "teacher.npz", validation=check)
+    histories["teacher"] = fit_adam(teacher, Batches(rows, p["batch"], seed, **noise), states / "teacher.npz",
+                                    **p["teacher"], validation=check)
 
     # students: a common start on the baseline loss, then each goes on from there with its own
     noise["normal"] = {"z": (nx * ny,)}
@@ -109,7 +99,8 @@ def main():
     rows["weight"], rows["channels"] = np.ones_like(variable), np.zeros_like(variable)
     student = teacher.student(seed=seed + 1)
     distiller, begun = Distiller(teacher, student), states / "start.npz"
-    histories["start"] = fit(distiller, Batches(rows, p["batch"], seed, **noise), p["student"], begun, p["start"])
+    histories["start"] = fit_adam(distiller, Batches(rows, p["batch"], seed, **noise), begun, **p["student"],
+                                  until=p["start"])
     weights = {}
     for name, (channels, scaled) in STUDENTS.items():
         rows["channels"] = np.full_like(variable, channels)
@@ -117,7 +108,7 @@ def main():
         path = states / f"{name.replace('+', '_')}.npz"
         if not path.exists():
             copy(begun, path)
-        histories[name] = fit(distiller, Batches(rows, p["batch"], seed, **noise), p["student"], path)
+        histories[name] = fit_adam(distiller, Batches(rows, p["batch"], seed, **noise), path, **p["student"])
         weights[name] = student.get_weights()
 
     # judge on the test set; the student to ship is chosen on the validation set, from its own channel sums

@@ -13,18 +13,16 @@ was before the first call.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
 
 import numpy as np
+from bench_common import compiled, machine, pin, run_alone, timed, version, write_json
 
 BOUND = -np.log(1e-3)  # of |log scale|; fixed in zuko
 KEEP = 2  # showers compared with the NumPy solution
@@ -86,7 +84,6 @@ def ours(contender, settings, steps):
     """noise, context -> showers on the device, by this package."""
     engine, kind = contender.split(", ")
     os.environ["KERAS_BACKEND"] = ENGINES[engine]
-    import keras
     from keras import ops
 
     from zdckeras.flows.autoregressive import Autoregressive
@@ -119,14 +116,11 @@ def ours(contender, settings, steps):
                 values = part.transform_and_log_det(values, context)[0]
         return values
 
-    function = naive if kind == "naive inverse" else flow.generate
-    if keras.config.backend() == "jax":
-        import jax
-
-        return jax.jit(function), jax.numpy.asarray, lambda result: np.asarray(result)
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile="xla" in engine), tf.constant, lambda result: result.numpy()
+    return (
+        compiled(naive if kind == "naive inverse" else flow.generate, xla="xla" in engine),
+        ops.convert_to_tensor,
+        ops.convert_to_numpy,
+    )
 
 
 def zuko(contender, settings, steps):
@@ -223,7 +217,7 @@ def peak_memory():
 
 def measure(contender, settings):
     """Rows of the table of one contender; runs in a process of its own."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-settings.threads :])
+    pin(settings.threads)
     steps, noise, context = draw_problem(settings)
     build = {"zuko": zuko, "flowjax": flowjax}.get(PEERS.get(contender), ours)
     function, put, host = build(contender, settings, steps)
@@ -233,17 +227,14 @@ def measure(contender, settings):
     for batch in sorted(settings.batches):
         arguments = put(noise[:batch]), put(context[:batch])
         run = partial(lambda arguments: host(function(*arguments)), arguments)
-        start = time.perf_counter()
-        result = run()  # compiles, warms up and is checked; host() waits for the device
-        first = time.perf_counter() - start
+        result, first = timed(run)  # compiles, warms up and is checked; host() waits for the device
         difference = float(np.abs(result[:KEEP] - expected[:batch]).max())
         if not difference < 1e-4:
             raise SystemExit(f"{contender}, batch {batch}: differs from the NumPy solution by {difference:.2g}.")
         walls, cpus = [], []
         for _ in range(3 if first > 10.0 else settings.repeats):
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            walls.append(time.perf_counter() - wall)
+            cpu = time.process_time()
+            walls.append(timed(run)[1])
             cpus.append(time.process_time() - cpu)
         rows.append(
             {
@@ -260,33 +251,6 @@ def measure(contender, settings):
         )
         print(json.dumps(rows[-1]), flush=True)
     return rows
-
-
-def version(package):
-    """Installed version, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def run_alone(contender, arguments, threads):
-    """Run `measure` in a fresh process; its rows, or exit with its message."""
-    count = str(threads)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": count,
-        "TF_NUM_INTRAOP_THREADS": count,
-        "TF_NUM_INTEROP_THREADS": count,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'false' if threads == 1 else 'true'}",
-    }
-    command = [sys.executable, __file__, *arguments, "--measure", contender]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    output, errors = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{contender} failed:\n{errors.strip()[-2000:]}")
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def main():
@@ -316,7 +280,7 @@ def main():
         parser.error(f"unknown contenders {sorted(unknown)}; there are {sorted(contenders)}")
     print(
         f"D = {settings.variables}, context {settings.context}, {settings.steps} step(s) of {settings.depth} x "
-        f"{settings.width}, {settings.threads} thread(s), {platform.machine()}, Python {platform.python_version()}"
+        f"{settings.width}; {machine(settings.threads)}"
     )
     print(", ".join(f"{package} {found or 'not installed'}" for package, found in versions.items()))
     header = ("ms", "ms/shower", "CPU ms")
@@ -332,8 +296,11 @@ def main():
                 print(f"{contender:34s} {package} is not installed")
                 continue
             arguments = [*sys.argv[1:], "--solutions", solutions]
-            for row in run_alone(contender, arguments, settings.threads):
-                rows.append(row)
+            found, failure = run_alone(__file__, contender, arguments, settings.threads)
+            if failure:
+                raise SystemExit(f"{contender} failed:\n{failure}")
+            rows += found
+            for row in found:
                 peak = f"{row['peak_mib']:7.0f} ({row['before_mib']:.0f})"
                 print(
                     f"{contender:34s} {row['batch']:5d} {row['wall_ms']:10.2f} {row['wall_ms'] / row['batch']:10.3f} "
@@ -352,10 +319,7 @@ def main():
             if ratios:
                 print(f"{engine}, batch {batch}, ratios of CPU time: {', '.join(ratios)}")
     if settings.json:
-        temporary = f"{settings.json}.part"
-        with open(temporary, "w") as file:
-            json.dump({"settings": vars(settings), "versions": versions, "rows": rows}, file, indent=1)
-        os.replace(temporary, settings.json)
+        write_json(settings.json, {"settings": vars(settings), "versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ class PhasedModel(_steps.Steps, keras.Model):
             return optimizer.scale_loss(sum(terms.values())), terms
 
         _, terms, gradients = _steps.value_and_grad(loss, variables)
-        optimizer.apply(gradients, variables)
+        _steps.apply(optimizer, gradients, variables)
         self._record(name, terms)
         return sum(terms.values())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from zdckeras import backend
 from zdckeras.atomic import atomic_path
 
 
@@ -169,6 +170,27 @@ def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=
         model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
                   callbacks=[keeper], verbose=verbose, shuffle=False)
     return keeper.history
+
+
+def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
+    """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
+
+    Arguments:
+        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is.
+        batches, validation: `Batches`.
+        path: of the state file.
+        epochs, rate: length of the schedule and highest learning rate.
+        until: stop after this many epochs, all by default.
+
+    Returns:
+        History, name -> list over epochs.
+    """
+    path = Path(path)
+    print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
+    if not model.compiled:
+        model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0),
+                      jit_compile=backend.jit_compile())
+    return train(model, batches, until or epochs, path, validation)
 
 
 def annealed(learning_rate, batches, epochs, warmup=0.05):

@@ -158,7 +158,7 @@ def test_wrong_version(generator, tmp_path, version):
 
 
 def test_only_generators_are_exported(teacher, tmp_path):
-    with pytest.raises(TypeError, match="Expected a ShowerGenerator to export, received ShapeFlow"):
+    with pytest.raises(TypeError, match="Expected a generator .Sampler. to export, received ShapeFlow"):
         export_saved_model(teacher, tmp_path)
 
 
@@ -185,7 +185,7 @@ def test_tool_names_what_is_wrong(tmp_path, capsys):
     (tmp_path / "text.keras").write_text("no model")
     keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
     for name, message in (("none.keras", "no such file"), ("text.keras", "text.keras"),
-                          ("other.keras", "Expected a ShowerGenerator to export, received Sequential")):
+                          ("other.keras", "Expected a generator (Sampler) to export, received Sequential")):
         with pytest.raises(SystemExit) as stop:
             main([str(tmp_path / name), str(tmp_path / "served")])
         assert stop.value.code == 2 and message in capsys.readouterr().err

@@ -31,12 +31,14 @@ def jit_compile():
 
 
 def steps():
-    """Gradients and training steps of the running backend, one module for each with the same three names.
+    """Gradients and training steps of the running backend, one module for each with the same four names.
 
     value_and_grad(loss, variables) -> (value, remarks, gradients): `loss()` gives (scalar, remarks), remarks being
     any structure of tensors; variables that do not enter get zeros. What the loss assigns to other variables stays.
 
     grad(function, x): gradient of sum(function(x)) with the shape of x, itself differentiable (gradient penalty).
+
+    apply(optimizer, gradients, variables): one update, whatever the optimizer (loss scaling branches).
 
     Steps: base class of models that define `train_on(data)` and `test_on(data)`.
 

@@ -66,6 +66,18 @@ def grad(function, x):
     return gradient
 
 
+def apply(optimizer, gradients, variables):
+    """One update of an optimizer: see `zdckeras.backend.steps`.
+
+    By its stateless form: one that branches (`keras.optimizers.LossScaleOptimizer`) would leave tracers of its branches
+    in the scope.
+    """
+    variables, state = list(variables), optimizer.variables
+    values, states = optimizer.stateless_apply([v.value for v in state], gradients, [v.value for v in variables])
+    for variable, value in zip([*variables, *state], [*values, *states], strict=True):
+        variable.assign(value)
+
+
 class Steps:
     """`train_step` and `test_step` as JAX's trainer calls them."""
 

@@ -8,7 +8,7 @@ def write_saved_model(generator, path):
     weights as variables.
 
     Arguments:
-        generator: `ShowerGenerator`.
+        generator: `Sampler`.
         path: folder to write.
     """
     import tensorflow as tf
@@ -20,7 +20,10 @@ def write_saved_model(generator, path):
     @tf.function(autograph=False, input_signature=[condition, noise])
     def serving_default(condition, noise):
         condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
-        return {"photons": tf.cast(generator.generate(noise, condition), tf.int32)}
+        made = generator.generate(noise, condition)
+        if len(generator.detectors) == 1:
+            return {"photons": tf.cast(made, tf.int32)}
+        return {f"photons_{d.name}": tf.cast(n, tf.int32) for d, n in zip(generator.detectors, made, strict=True)}
 
     @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
     def sample(condition, seed):

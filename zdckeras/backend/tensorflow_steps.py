@@ -19,6 +19,11 @@ def grad(function, x):
     return tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
+def apply(optimizer, gradients, variables):
+    """One update of an optimizer: see `zdckeras.backend.steps`."""
+    optimizer.apply(gradients, list(variables))
+
+
 class Steps:
     """`train_step` and `test_step` as TensorFlow's trainer calls them."""
 

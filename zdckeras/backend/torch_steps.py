@@ -23,6 +23,11 @@ def grad(function, x):
     return torch.zeros_like(x) if gradient is None else gradient
 
 
+def apply(optimizer, gradients, variables):
+    """One update of an optimizer: see `zdckeras.backend.steps`."""
+    optimizer.apply(gradients, list(variables))
+
+
 class Steps:
     """`train_step` and `test_step` as torch's trainer calls them."""
 

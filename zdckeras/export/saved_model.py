@@ -15,16 +15,18 @@ import keras
 import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
-from zdckeras.models.shower_generator import ShowerGenerator
+from zdckeras.models.gan import GanGenerator  # noqa: F401  (saved generators are found by these imports)
+from zdckeras.models.sampler import Sampler
+from zdckeras.models.shower_generator import ShowerGenerator  # noqa: F401
 
 
 def export_saved_model(generator, folder, version=1, overwrite=False):
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
     Three signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
-    photon counts as int32:
+    photon counts as int32 ("photons_zn" and "photons_zp" for a generator of both detectors):
 
-        serving_default(condition (B, 9) float32, noise (B, 5 + D) float32): n = generate(noise, c)
+        serving_default(condition (B, 9) float32, noise (B, noise_width) float32): n = generate(noise, c)
         sample(condition, seed (2,) int32): the same with standard normal noise drawn from the seed
         sample_rows(condition, seed (B,) int32): row b draws its noise from seed b alone, so that a particle's shower
             does not depend on the batch it came in (up to rounding: TensorFlow multiplies matrices of different
@@ -34,7 +36,7 @@ def export_saved_model(generator, folder, version=1, overwrite=False):
     `.keras` and written by a second process under TensorFlow, which must be installed.
 
     Arguments:
-        generator: `ShowerGenerator`.
+        generator: `Sampler`: `ShowerGenerator`, `GanGenerator`, ...
         folder: where to; made if missing.
         version: whole number above 0; servers take the highest.
         overwrite: replace this version if it exists.
@@ -43,7 +45,7 @@ def export_saved_model(generator, folder, version=1, overwrite=False):
         The folder of the version, a `pathlib.Path`. It appears whole or not at all.
 
     Raises:
-        TypeError: if `generator` is no `ShowerGenerator`.
+        TypeError: if `generator` is no `Sampler`.
         ValueError: for a version that is no whole number above 0.
         FileExistsError: if the version exists and `overwrite` is False.
         ImportError: if TensorFlow is not installed.
@@ -52,10 +54,10 @@ def export_saved_model(generator, folder, version=1, overwrite=False):
     Example:
         >>> export_saved_model("model.keras", "served")
         Traceback (most recent call last):
-        TypeError: Expected a ShowerGenerator to export, received str 'model.keras'.
+        TypeError: Expected a generator (Sampler) to export, received str 'model.keras'.
     """
-    if not isinstance(generator, ShowerGenerator):
-        raise TypeError(f"Expected a ShowerGenerator to export, received {type(generator).__name__} {generator!r}.")
+    if not isinstance(generator, Sampler):
+        raise TypeError(f"Expected a generator (Sampler) to export, received {type(generator).__name__} {generator!r}.")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"Expected a whole number above 0 as version, received {version!r}.")
     target = Path(folder) / str(version)

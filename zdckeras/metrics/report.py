@@ -134,7 +134,7 @@ class Table:
 
     def text(self):
         """Both tables with columns aligned, an empty line between."""
-        return "\n\n".join("\n".join(_aligned(lines)) for lines in (self.rows(), self.shape_rows()))
+        return "\n\n".join("\n".join(aligned(lines)) for lines in (self.rows(), self.shape_rows()))
 
     def markdown(self):
         """Both tables as Markdown with a sentence on what they show."""
@@ -164,6 +164,34 @@ class Table:
         return folder
 
 
+def over_seeds(scores, columns):
+    """Lines of a table of models trained several times: mean ± sample deviation over trainings.
+
+    Arguments:
+        scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
+        columns: heading -> function of a score that gives a number.
+
+    Returns:
+        Header and one line for each row, as lists of words.
+
+    Example:
+        >>> lines = over_seeds({"GAN, seed 0": {"auc": 0.9}, "GAN, seed 1": {"auc": 0.7}}, {"AUC": lambda s: s["auc"]})
+        >>> print("; ".join(" ".join(line) for line in lines))
+         runs AUC; GAN 2 0.800 ± 0.141
+    """
+    groups = {}
+    for name, result in scores.items():
+        groups.setdefault(name.split(", seed ")[0], []).append(result)
+    lines = [["", "runs", *columns]]
+    for row, results in groups.items():
+        values = np.array([[column(result) for column in columns.values()] for result in results], "float64")
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(columns))
+        words = [f"{m:.3f} ± {d:.3f}" if len(values) > 1 else f"{m:.3f}"
+                 for m, d in zip(values.mean(axis=0), deviation, strict=True)]
+        lines.append([row, str(len(values)), *words])
+    return lines
+
+
 def _value(mean, deviation, runs):
     """Mean ± deviation; only the mean where there is one run; a dash where there are no showers."""
     if math.isnan(mean):
@@ -171,8 +199,8 @@ def _value(mean, deviation, runs):
     return f"{mean:.2f} ± {deviation:.2f}" if runs > 1 else f"{mean:.2f}"
 
 
-def _aligned(lines):
-    """Text lines with every column as wide as its longest word."""
+def aligned(lines):
+    """Lines of words as text with every column as wide as its longest word."""
     widths = np.max([[len(word) for word in line] for line in lines], axis=0)
     return [
         "  ".join([line[0].ljust(widths[0])] + [w.rjust(n) for w, n in zip(line[1:], widths[1:], strict=True)])

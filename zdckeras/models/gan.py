@@ -10,12 +10,14 @@ from zdckeras.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.models import gan_losses
 from zdckeras.models.sampler import Sampler
+from zdckeras.models.warm_start import response_score
 from zdckeras.networks.convolutional import Critic, PeakRegressor, ResponseNetwork
+from zdckeras.networks.summary import SummaryFeatures
 from zdckeras.particles import Scaler
 from zdckeras.phases import Phase, PhasedModel
 from zdckeras.statistics import condition_statistics
 
-WEIGHTS = ("diversity", "intensity", "auxiliary", "l2")
+WEIGHTS = ("diversity", "intensity", "auxiliary", "l2", "energy")
 
 
 def training_arrays(showers, diversity=True):
@@ -100,13 +102,15 @@ class ResponseGAN(PhasedModel):
     def fit_scales(cls, showers, critic=None, **settings):
         """A fresh model for the detectors of training `Showers`, its scalers fitted on them."""
         scaler = Scaler.fit(showers.particles)
+        summary = [SummaryFeatures.fit(showers, name) for name in showers.responses]
         return cls(tuple(showers.responses), {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()},
-                   critic={**(critic or {}), "summary": Critic.fit_summary(showers)}, **settings)
+                   critic={**(critic or {}), "summary": summary}, **settings)
 
     def phases(self):
         weights = self.weights_of
         terms = ("adversarial", *(name for name in WEIGHTS if weights[name]))
-        found = {"critic": Phase(self._critic_loss, (self.critic,), ("adversarial", "penalty")[: 1 + bool(self.penalty)])}
+        seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
+        found = {"critic": Phase(self._critic_loss, (self.critic,), seen)}
         if self.regressors:
             found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
@@ -143,7 +147,7 @@ class ResponseGAN(PhasedModel):
 
     def _generator_loss(self, batch, training):
         weights, conditions = self.weights_of, batch["conditions"]
-        codes = [batch["z"], batch["z2"]] if weights["diversity"] else [batch["z"]]
+        codes = [batch["z"], batch["z2"]] if weights["diversity"] or weights["energy"] else [batch["z"]]
         pairs = ops.concatenate([conditions] * len(codes))
         generated = self.generator(ops.concatenate(codes), pairs)
         terms = {"adversarial": gan_losses.generator_loss(self.critic(generated, pairs))}
@@ -162,6 +166,9 @@ class ResponseGAN(PhasedModel):
         if weights["l2"]:
             terms["l2"] = weights["l2"] * sum(gan_losses.l2_loss(ops.log1p(n), ops.log1p(m))
                                               for n, m in zip(real, first, strict=True)) / len(real)
+        if weights["energy"]:
+            terms["energy"] = weights["energy"] * ops.mean(response_score(
+                self.critic.summaries, conditions, real, generated))
         return terms
 
     def call(self, inputs):
@@ -187,21 +194,31 @@ class GanGenerator(Sampler):
     def __init__(self, network, factors=None, **kwargs):
         super().__init__(**kwargs)
         self.network, self.detectors = network, network.detectors
-        self.factors = [1.0] * len(self.detectors) if factors is None else [float(f) for f in factors]
-        if len(self.factors) != len(self.detectors) or not all(np.isfinite(f) and f > 0 for f in self.factors):
-            raise ValueError(f"Expected one positive factor for each of {len(self.detectors)} detectors, "
-                             f"received {self.factors}.")
-        self.noise_width = network.settings["latent"]
+        self.noise_width = network.latent
         self.jit_compile = backend.jit_compile()
         self.built = True
+        if factors is not None:
+            self.factors = factors
+
+    @property
+    def factors(self):
+        """Light yield of each detector; setting it needs no new compilation."""
+        return ops.convert_to_numpy(self.network.sums.factors).tolist()
+
+    @factors.setter
+    def factors(self, values):
+        values = np.atleast_1d(np.asarray(values, "float32"))
+        if values.shape != (len(self.detectors),) or not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"Expected one positive factor for each of {len(self.detectors)} detectors, "
+                             f"received {values.tolist()}.")
+        self.network.sums.factors.assign(values)
 
     def generate(self, noise, conditions):
-        responses = self.network(noise, conditions, factors=tuple(self.factors))
+        responses = self.network(noise, conditions)
         return responses if len(responses) > 1 else responses[0]
 
     def get_config(self):
-        return {"network": keras.saving.serialize_keras_object(self.network), "factors": self.factors,
-                "name": self.name}
+        return {"network": keras.saving.serialize_keras_object(self.network), "name": self.name}
 
     @classmethod
     def from_config(cls, config):

@@ -61,7 +61,7 @@ def auxiliary_loss(predicted, peak):
 
 
 def diversity_loss(first, second, z1, z2, diversity):
-    """Eq. 3, E d(c) / (d_I(G(c, z_1), G(c, z_2)) / d_z(z_1, z_2)): two codes of one particle must differ where the data do.
+    """Eq. 3, E d(c) / (d_I(G(c, z_1), G(c, z_2)) / d_z(z_1, z_2)): two codes must differ as the data do.
 
     d_I and d_z are mean absolute differences; 0.01 is added to their ratio.
 

@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from zdckeras.detectors import CHANNELS, channel_masks
-from zdckeras.networks.convolutional import summary_features
 
 BLOCK = 4  # cells along each side of a block whose light is compared
 
@@ -42,6 +41,29 @@ def block_features(photons):
     photons = photons[:, : nx // BLOCK * BLOCK, : ny // BLOCK * BLOCK]
     blocks = ops.sum(ops.reshape(photons, (-1, nx // BLOCK, BLOCK, ny // BLOCK, BLOCK)), axis=(2, 4))
     return ops.reshape(ops.log1p(blocks), (-1, (nx // BLOCK) * (ny // BLOCK)))
+
+
+def response_score(summaries, conditions, real, generated):
+    """Per-sample energy score of responses, averaged over detectors.
+
+    ES(channel sums and total, as they are and as logarithms) + ES(`SummaryFeatures`) + ES(`block_features`) / 4
+
+    Arguments:
+        summaries: `SummaryFeatures` of each detector.
+        conditions: (B, 9).
+        real: (B, nx, ny) photons of each detector.
+        generated: (2 B, nx, ny) photons of each detector, two draws one after the other.
+
+    Returns:
+        (B,).
+    """
+    loss = 0.0
+    for summary, true, photons in zip(summaries, real, generated, strict=True):
+        draws = [ops.cast(true, "float32"), *ops.split(photons, 2)]
+        seen = [summary(n, conditions) for n in draws]
+        sums = [ops.concatenate([f[:, :6], f[:, -6:]], axis=-1) for f in seen]
+        loss = loss + energy_score(*sums) + energy_score(*seen) + 0.25 * energy_score(*map(block_features, draws))
+    return loss / len(real)
 
 
 class SumsStart(keras.Model):
@@ -88,13 +110,13 @@ class SumsStart(keras.Model):
 class ShapeStart(keras.Model):
     """Trains the shapes of a generator on energy scores, given the real channel sums.
 
-    L = E ES(standardised `summary_features`) + E ES(`block_features`) / 4
+    L = E `response_score`
 
     No critic, no balance to keep: where the light is and how wide gets its spread in some hundred steps. What is finer
     than a block is left to the critic.
 
     Arguments:
-        gan: `ResponseGAN`, whose generator is trained and whose critic lends the standardisation.
+        gan: `ResponseGAN`, whose generator is trained and whose critic lends its summary features.
 
     Returns:
         call of a batch of `training_arrays` with codes "z" and "z2" gives the per-sample loss (B,).
@@ -102,23 +124,18 @@ class ShapeStart(keras.Model):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
-        self.network, self.names = gan.generator.shape, gan.names
-        self.standardise = gan.critic.standardise
+        self.network, self.names, self.summaries = gan.generator.shape, gan.names, gan.critic.summaries
         self.masks = [channel_masks(d.shape).reshape(CHANNELS, -1).astype("float32") for d in self.network.detectors]
         self.built = True
 
     def call(self, inputs):
         conditions = ops.cast(inputs["conditions"], "float32")
         real = [ops.cast(inputs[f"responses_{name}"], "float32") for name in self.names]
-        sums = [ops.matmul(ops.reshape(n, (-1, mask.shape[1])), mask.T) for n, mask in zip(real, self.masks, strict=True)]
+        sums = [ops.matmul(ops.reshape(n, (-1, mask.shape[1])), mask.T)
+                for n, mask in zip(real, self.masks, strict=True)]
         generated = self.network(ops.concatenate([inputs["z"], inputs["z2"]]), ops.concatenate([conditions] * 2),
                                  tuple(ops.concatenate([s, s]) for s in sums))
-        loss = 0.0
-        for k, (true, photons) in enumerate(zip(real, generated, strict=True)):
-            draws = [true, *ops.split(photons, 2)]
-            summary = [self.standardise(summary_features(n, self.network.detectors[k], conditions), k) for n in draws]
-            loss = loss + energy_score(*summary) + 0.25 * energy_score(*map(block_features, draws))
-        return loss / len(self.names)
+        return response_score(self.summaries, conditions, real, generated)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch."""

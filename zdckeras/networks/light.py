@@ -109,18 +109,29 @@ class PhotonDraw(layers.Layer):
         mixed = np.random.default_rng(seed).permutation(self.detector.cells)
         self.order = mixed[np.argsort(channel[mixed], kind="stable")].astype("int32")
         self.back = np.argsort(self.order).astype("int32")
-        self.masks = (channel[self.order][None, :] == np.arange(CHANNELS)[:, None]).astype("float32")
-        self.last = self.masks * (np.cumsum(self.masks, axis=1) == self.masks.sum(axis=1, keepdims=True))
+        self.masks = (channel[None, :] == np.arange(CHANNELS)[:, None]).astype("float32")
+        last = self.order[np.cumsum(self.masks.sum(axis=1)).astype(int) - 1]
+        self.last = (np.arange(self.detector.cells)[None, :] == last[:, None]).astype("float32")
         self.built = True
 
     def call(self, weights, sums, uniform):
-        weights = ops.take(weights, self.order, axis=1) + 1e-12
+        weights = weights + 1e-12
         light = weights * ops.matmul(sums / ops.matmul(weights, self.masks.T), self.masks)
+        whole = self._whole(ops.stop_gradient(light), ops.stop_gradient(sums), uniform)
+        return ops.reshape(straight_through(light, whole), (-1, *self.detector.shape))
+
+    def _whole(self, light, sums, uniform):
+        """Whole photons (B, D) of light (B, D) that adds up to the sums."""
         quanta = ops.round(light / QUANTUM) * QUANTUM
         quanta = quanta + ops.matmul(sums - ops.matmul(quanta, self.masks.T), self.last)
-        steps = ops.floor(ops.cumsum(quanta, axis=1) + ops.round(uniform / QUANTUM) * QUANTUM)
-        whole = ops.maximum(steps - ops.concatenate([ops.zeros_like(steps[:, :1]), steps[:, :-1]], axis=1), 0.0)
-        return ops.reshape(ops.take(straight_through(light, whole), self.back, axis=1), (-1, *self.detector.shape))
+        nx, ny = self.detector.shape
+        rows = ops.reshape(ops.take(ops.transpose(quanta), self.order, axis=0), (nx, ny, -1))
+        within = ops.matmul(np.tri(ny, dtype="float32"), rows)  # cumulative sums as products: several times faster
+        before = ops.matmul(np.tri(nx, k=-1, dtype="float32"), within[:, -1])
+        steps = ops.reshape(within + before[:, None], (nx * ny, -1))
+        steps = ops.floor(steps + ops.transpose(ops.round(uniform / QUANTUM) * QUANTUM))
+        whole = steps - ops.concatenate([ops.zeros_like(steps[:1]), steps[:-1]], axis=0)
+        return ops.transpose(ops.take(ops.maximum(whole, 0.0), self.back, axis=0))
 
     def get_config(self):
         return {**super().get_config(), "where": self.detector.name, "convention": self.convention, "seed": self.seed}

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from zdckeras.metrics.diversity import diversity_ratios, draw_diversity
+
+
+def test_known_deviation():
+    draws = np.random.default_rng(0).poisson(9.0, (400, 3, 5, 4))
+    np.testing.assert_allclose(draw_diversity(list(draws)), 20 * 3.0, rtol=0.05)
+    assert draw_diversity([draws[0], draws[0]]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    draws = list(np.random.default_rng(1).poisson(2.0, (3, 7, 4, 4)))
+    whole = draw_diversity(draws)
+    monkeypatch.setattr("zdckeras.metrics.diversity.ROWS", 3)
+    assert np.array_equal(draw_diversity(draws), whole)
+
+
+def test_ratio_by_species():
+    rng = np.random.default_rng(2)
+    real, pdg = rng.poisson(4.0, (5, 60, 4, 4)), np.repeat([22, 310, 2112], 20)
+    generated = np.where((pdg == 310)[:, None, None], real.mean(axis=0), 2 * real)
+    ratios = diversity_ratios(list(real), list(generated), pdg, (22, 310, 3122))
+    assert ratios["gamma"] == pytest.approx(2.0) and ratios["K(S)0"] == 0.0 and np.isnan(ratios["Lambda"])
+
+
+def test_refuses_what_cannot_be_compared():
+    one = np.zeros((2, 3, 3))
+    with pytest.raises(ValueError, match="at least two draws"):
+        draw_diversity([one])
+    with pytest.raises(ValueError, match="shapes"):
+        draw_diversity([one, one[:1]])
+    with pytest.raises(ValueError, match="received 2 and 3"):
+        diversity_ratios([one] * 2, [one] * 3, [22, 22], (22,))

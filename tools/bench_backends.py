@@ -1,0 +1,284 @@
+"""Milliseconds of a training step and of sampling, for every model family on every engine, from one source.
+
+Each engine runs in a process of its own, pinned to `--threads` cores, and is chosen by KERAS_BACKEND alone (and
+jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A training step is the time of `fit` over
+`--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the model
+generates, the device waited for. Reported are medians over `--repeats` and, in brackets, the first call with
+compilation. ONNX Runtime runs what tf2onnx makes of the same function, in one session.
+
+The last rows set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`: its losses over
+three steps are compared first, then blocks of both alternate in one process; the ratio is that of their medians.
+
+    python tools/bench_backends.py
+    python tools/bench_backends.py --only "SDI-GAN" --engines "JAX jit" --batch 128 --json bench.json
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from bench_common import compiled, machine, pin, run_alone, timed, version, write_json
+from bench_peers import ADAM, PEERS
+
+ENGINES = {"TF graph": ("tensorflow",), "TF XLA": ("tensorflow",), "JAX jit": ("jax",), "torch eager": ("torch",),
+           "ONNX Runtime": ("tensorflow", "tf2onnx", "onnxruntime")}
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "tf2onnx", "onnxruntime", "numpy")
+SIZES = {
+    "laptop": dict(sums={}, shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)), gan={}),
+    "smoke": dict(sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
+                  shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
+                  gan=dict(generator=dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2),
+                           critic=dict(hidden=(8,), channels=(2, 2, 4), code=4))),
+}
+WEIGHTS = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}
+OPSET = 18  # the newest that tf2onnx writes
+SLOW = 10.0  # seconds of a first call after which three repeats must do
+
+
+@dataclass
+class Case:
+    """A model to train on arrays with some noise, and the function that samples, with its inputs."""
+
+    model: object
+    optimizer: object
+    arrays: dict
+    noise: dict
+    generate: object
+    width: int
+    columns: tuple
+
+
+def _adam():
+    import keras
+
+    return keras.optimizers.Adam(1e-4, clipnorm=1.0)
+
+
+def photon_sums(sizes, showers):
+    from zdckeras.detectors import channel_sums
+    from zdckeras.models.photon_sums import PhotonSums
+
+    sums = channel_sums(showers.response)
+    model = PhotonSums.fit_scales("zn", showers.particles, sums, **sizes["sums"])
+    return Case(model, _adam(), {"conditions": showers.particles, "sums": sums}, {"uniform": {"u_sums": (5,)}},
+                model.generate, 5, (showers.particles,))
+
+
+def teacher(sizes, showers):
+    from zdckeras.detectors import channel_sums
+    from zdckeras.models.shape_flow import ShapeFlow
+
+    cells = showers.response[0].size
+    model = ShapeFlow.fit_scales("zn", showers.particles, showers.response, **sizes["shape"])
+    return Case(model, _adam(), {"conditions": showers.particles, "responses": showers.response},
+                {"uniform": {"u_cells": (cells,)}}, model.generate, cells,
+                (showers.particles, channel_sums(showers.response)))
+
+
+def student(sizes, showers):
+    from zdckeras.models.distillation import Distiller
+
+    case = teacher(sizes, showers)
+    twin, ones = case.model.student(seed=1), np.ones(len(showers), "float32")
+    return Case(Distiller(case.model, twin), _adam(), {**case.arrays, "weight": ones, "channels": ones},
+                {**case.noise, "normal": {"z": (case.width,)}}, twin.generate, case.width, case.columns)
+
+
+def gan(sizes, showers):
+    import keras
+
+    from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
+
+    model = ResponseGAN.fit_scales(showers, weights=WEIGHTS, **sizes["gan"])
+    sampler = GanGenerator(model.average)
+    return Case(model, {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()}, training_arrays(showers),
+                {"normal": {"z": (sampler.noise_width,), "z2": (sampler.noise_width,)}}, sampler.generate,
+                sampler.noise_width, (showers.particles,))
+
+
+FAMILIES = {"photon sums": ("zn", photon_sums), "MAF teacher": ("zn", teacher), "student": ("zn", student),
+            "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan)}
+
+
+def trainer(case, settings, jit_compile):
+    """Compiled `fit` on lists of batches, which returns the last losses, and as many ready batches as asked for."""
+    import keras
+
+    from zdckeras.training import Batches
+
+    class Ready(keras.utils.PyDataset):
+        def __init__(self, batches):
+            super().__init__()
+            self.batches = batches
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __getitem__(self, index):
+            return (self.batches[index],)
+
+    def fit(batches):
+        history = case.model.fit(Ready(batches), verbose=0, shuffle=False).history
+        keras.ops.convert_to_numpy(case.model.trainable_variables[0])  # waits for the device
+        return {name: values[0] for name, values in history.items()}
+
+    case.model.compile(case.optimizer, jit_compile=jit_compile)
+    batches = Batches(case.arrays, settings.batch, settings.seed, **case.noise)
+    return fit, [batches[k % len(batches)][0] for k in range(settings.steps)]
+
+
+def train(case, settings, jit_compile):
+    """Times of `fit`: one row of the table."""
+    fit, batches = trainer(case, settings, jit_compile)
+    first = timed(partial(fit, batches[:1]))[1]
+    fit(batches)
+    walls = [timed(partial(fit, batches))[1] / len(batches) for _ in range(settings.repeats)]
+    return {"ms": 1e3 * float(np.median(walls)), "first_s": first}
+
+
+def against(case, twin, backend, settings, jit_compile):
+    """Times of `fit` and of the step by hand in turns, after their first losses were compared."""
+    fit, batches = trainer(case, settings, jit_compile)
+    step, difference = PEERS[backend](twin.model, jit_compile), 0.0
+    for k in range(3):
+        ours, theirs = fit(batches[k % len(batches):][:1]), step(batches[k % len(batches):][:1])
+        difference = max(difference, *(abs(ours[name] - value) / max(abs(value), 1.0) for name, value in theirs.items()))
+    if not difference < 1e-4:
+        raise ValueError(f"the losses of three steps differ by {difference:.2g}")
+    walls = [[timed(partial(run, batches))[1] / len(batches) for run in (fit, step)]
+             for _ in range(settings.repeats + 1)]
+    fit_ms, step_ms = 1e3 * np.median(walls[1:], axis=0)
+    return {"ms": float(step_ms), "fit_ms": float(fit_ms), "ratio": float(fit_ms / step_ms), "difference": difference}
+
+
+def onnx_session(case, settings):
+    """The sampling function of NumPy arrays in ONNX Runtime, through tf2onnx."""
+    import onnxruntime
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [tf.TensorSpec((None, n), tf.float32, name=f"input_{k}")
+                 for k, n in enumerate((case.width, *(c.shape[1] for c in case.columns)))]
+    model, _ = tf2onnx.convert.from_function(tf.function(case.generate, input_signature=signature), signature,
+                                             opset=OPSET)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda *arrays: session.run(None, {spec.name: a for spec, a in zip(signature, arrays, strict=True)})
+
+
+def sample(case, batch, settings, engine):
+    """Times of sampling: one row of the table."""
+    import keras
+
+    rng = np.random.default_rng(settings.seed)
+    arrays = [rng.standard_normal((batch, case.width), "float32"),
+              *(np.resize(column, (batch, column.shape[1])).astype("float32") for column in case.columns)]
+    if engine == "ONNX Runtime":
+        function, seconds = timed(partial(onnx_session, case, settings))
+    else:
+        function, seconds = compiled(case.generate, xla=engine == "TF XLA"), 0.0
+        arrays = [keras.ops.convert_to_tensor(array) for array in arrays]
+
+    def run():
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, function(*arrays))
+
+    first = timed(run)[1] + seconds
+    walls = [timed(run)[1] for _ in range(3 if first > SLOW else settings.repeats)]
+    return {"ms": 1e3 * float(np.median(walls)), "first_s": first}
+
+
+def measure(engine, settings):
+    """Print the rows of one engine; runs in a process of its own."""
+    pin(settings.threads)
+    import keras
+
+    from zdckeras.simulation.reference import load
+
+    keras.utils.set_random_seed(settings.seed)
+    jit_compile = engine in ("TF XLA", "JAX jit")
+    for family in settings.only:
+        detectors, build = FAMILIES[family]
+        make = partial(build, SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
+        jobs = {f"sampling, batch {b}": partial(lambda b: sample(make(), b, settings, engine), b)
+                for b in settings.batches}
+        if engine != "ONNX Runtime":
+            jobs = {"training step": lambda make=make: train(make(), settings, jit_compile), **jobs}
+            if family == "SDI-GAN" and ENGINES[engine][0] in PEERS:
+                jobs["by hand"] = lambda make=make: against(make(), make(), ENGINES[engine][0], settings, jit_compile)
+        for what, job in jobs.items():
+            try:
+                found = job()
+            except Exception as error:  # whatever an exporter or a compiler does not support goes into the table
+                found = {"failed": f"{type(error).__name__}: {error}"}
+            print(json.dumps({"engine": engine, "family": family, "what": what, **found}), flush=True)
+
+
+def cell(row):
+    """What the table says of one measurement."""
+    if row is None:
+        return "-"
+    if "failed" in row:
+        return row["failed"].split("\n")[0].replace("|", "/")[:60]
+    return f"{row['ms']:.3g}" + (f" ({row['first_s']:.1f} s)" if "first_s" in row else f" (ratio {row['ratio']:.3f})")
+
+
+def table(rows):
+    """Rows as a Markdown table, one line for each model and task, one column for each engine."""
+    found = {(row["family"], row["what"], row["engine"]): row for row in rows}
+    engines = [engine for engine in ENGINES if any(key[2] == engine for key in found)]
+    lines = [["model", "ms (first call)", *engines], ["---"] * (2 + len(engines))]
+    lines += [[family, what, *(cell(found.get((family, what, engine))) for engine in engines)]
+              for family, what in dict.fromkeys((row["family"], row["what"]) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments=None):
+    """Measure and print; 0 if all went well."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="MODEL")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
+    parser.add_argument("--preset", choices=SIZES, default="laptop", help="sizes of the models")
+    parser.add_argument("--batch", type=int, default=64, help="rows of a training step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[256, 1], help="rows of sampling")
+    parser.add_argument("--steps", type=int, default=8, help="training steps between two readings of the clock")
+    parser.add_argument("--repeats", type=int, default=5, help="readings of which the median is taken")
+    parser.add_argument("--rows", type=int, default=1024, help="showers of the embedded data")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="also write the rows to this file")
+    parser.add_argument("--measure", choices=ENGINES, help=argparse.SUPPRESS)
+    settings = parser.parse_args(arguments)
+    if settings.measure:
+        measure(settings.measure, settings)
+        return 0
+
+    versions, rows = {package: version(package) for package in PACKAGES}, []
+    print(machine(settings.threads))
+    print(", ".join(f"{package} {found or 'not installed'}" for package, found in versions.items()), flush=True)
+    for engine in settings.engines:
+        missing = [package for package in ENGINES[engine] if versions[package] is None]
+        found, failure = [], f"{', '.join(missing)} not installed"
+        if not missing:
+            found, failure = run_alone(__file__, engine, arguments, settings.threads, KERAS_BACKEND=ENGINES[engine][0])
+        rows += found
+        for row in found:
+            print(f"{engine:13s} {row['family']:12s} {row['what']:20s} {cell(row)}", flush=True)
+        if failure:
+            print(f"{engine}: {failure}", flush=True)
+            done = {(row["family"], row["what"]) for row in found}
+            rows += [{"engine": engine, "family": family, "what": what, "failed": failure.splitlines()[-1]}
+                     for family in settings.only for what in ("training step",) if (family, what) not in done]
+    print(f"\n{table(rows)}")
+    if settings.json:
+        write_json(settings.json, {"settings": vars(settings), "machine": machine(settings.threads),
+                                   "versions": versions, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

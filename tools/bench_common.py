@@ -1,0 +1,88 @@
+"""What benchmarks share: each contender alone in a process pinned to its cores, rows of JSON, versions, times."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from zdckeras.atomic import atomic_path
+
+
+def version(package):
+    """Installed version, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine(threads):
+    """The processor, its cores and how many threads are used, in words."""
+    information = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in information.read_text().splitlines()
+             if line.startswith("model name")] if information.exists() else []
+    return (f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+            f"{threads} thread(s) used, Python {platform.python_version()}")
+
+
+def pin(threads):
+    """Keep this process on the last `threads` cores it may run on."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def run_alone(script, contender, arguments, threads, **environment):
+    """Run `script arguments --measure contender` in a fresh process; its rows and why it failed (None if it did not).
+
+    What the process prints as one JSON object a line are its rows. `environment` is added to this process's.
+    """
+    count = str(threads)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": count,
+        "TF_NUM_INTRAOP_THREADS": count,
+        "TF_NUM_INTEROP_THREADS": count,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'false' if threads == 1 else 'true'}",
+        **environment,
+    }
+    done = subprocess.run([sys.executable, script, *arguments, "--measure", contender], env=environment,
+                          capture_output=True, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return rows, done.stderr.strip()[-2000:] or f"exit code {done.returncode}" if done.returncode else None
+
+
+def compiled(function, xla=False):
+    """A function of tensors as the running backend runs it fastest: TensorFlow's graph, or XLA if told; JAX's jit.
+
+    Torch stays eager, without gradients.
+    """
+    import keras
+
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=xla)
+    import torch
+
+    return torch.no_grad()(function)
+
+
+def timed(run):
+    """Result of `run()` and its seconds."""
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
+def write_json(path, record):
+    """Write a record as JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, default=str))
