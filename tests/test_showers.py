@@ -124,6 +124,15 @@ def test_response_needs_one_detector():
         showers.response_of("ecal")
 
 
+def test_only_some_detectors():
+    showers = make(3, ("zn", "zp"))
+    assert list(showers.only("ZP").responses) == ["zp"] and list(showers.only("zp", "zn").responses) == ["zp", "zn"]
+    assert np.array_equal(showers.only("zp").response, showers.responses["zp"])
+    assert showers.only("zn").metadata == showers.metadata
+    with pytest.raises(ValueError, match="no detector 'ecal', only zn, zp"):
+        showers.only("ecal")
+
+
 @pytest.mark.parametrize("name, cut", [("zn", 10), ("zp", 1)])
 def test_papers_cut(name, cut):
     response = np.zeros((4, *SHAPES[name]), "uint16")

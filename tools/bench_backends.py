@@ -130,28 +130,28 @@ def trainer(case, settings, jit_compile):
     return fit, [batches[k % len(batches)][0] for k in range(settings.steps)]
 
 
-def train(case, settings, jit_compile):
-    """Times of `fit`: one row of the table."""
+def train(case, twin, settings, engine):
+    """Rows of a training step: of `fit` and, with a twin of the model to work on, of the step by hand in turns."""
+    jit_compile = engine in ("TF XLA", "JAX jit")
     fit, batches = trainer(case, settings, jit_compile)
-    first = timed(partial(fit, batches[:1]))[1]
-    fit(batches)
-    walls = [timed(partial(fit, batches))[1] / len(batches) for _ in range(settings.repeats)]
-    return {"ms": 1e3 * float(np.median(walls)), "first_s": first}
-
-
-def against(case, twin, backend, settings, jit_compile):
-    """Times of `fit` and of the step by hand in turns, after their first losses were compared."""
-    fit, batches = trainer(case, settings, jit_compile)
-    step, difference = PEERS[backend](twin.model, jit_compile), 0.0
-    for k in range(3):
-        ours, theirs = fit(batches[k % len(batches):][:1]), step(batches[k % len(batches):][:1])
-        difference = max(difference, *(abs(ours[name] - value) / max(abs(value), 1.0) for name, value in theirs.items()))
-    if not difference < 1e-4:
-        raise ValueError(f"the losses of three steps differ by {difference:.2g}")
-    walls = [[timed(partial(run, batches))[1] / len(batches) for run in (fit, step)]
-             for _ in range(settings.repeats + 1)]
-    fit_ms, step_ms = 1e3 * np.median(walls[1:], axis=0)
-    return {"ms": float(step_ms), "fit_ms": float(fit_ms), "ratio": float(fit_ms / step_ms), "difference": difference}
+    runs = {"training step": fit}
+    if twin:
+        runs["by hand"] = PEERS[ENGINES[engine][0]](twin.model, jit_compile)
+    first = {what: timed(partial(run, batches[:1])) for what, run in runs.items()}
+    losses = [[first[what][0] for what in runs]]
+    losses += [[run(batches[k % len(batches) :][:1]) for run in runs.values()] for k in (1, 2)]
+    times = np.array([[timed(partial(run, batches))[1:] for run in runs.values()] for _ in range(settings.repeats + 1)])
+    times = 1e3 * np.median(times[1:], axis=0) / len(batches)
+    rows = {what: {"ms": wall, "cpu_ms": cpu, "first_s": first[what][1]}
+            for what, (wall, cpu) in zip(runs, times.tolist(), strict=True)}
+    if twin:
+        wall, cpu = (times[0] / times[1]).tolist()
+        apart = max(abs(ours[name] - value) / max(abs(value), 1.0) for ours, by_hand in losses
+                    for name, value in by_hand.items())
+        rows["by hand"] |= {"ratio": wall, "cpu_ratio": cpu, "difference": apart}
+        if not apart < 1e-4:
+            rows["by hand"]["failed"] = f"the losses of three steps differ by {apart:.2g}"
+    return rows
 
 
 def onnx_session(case, settings):
@@ -167,28 +167,31 @@ def onnx_session(case, settings):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda *arrays: session.run(None, {spec.name: a for spec, a in zip(signature, arrays, strict=True)})
+    return lambda *arrays: session.run(None, {spec.name: a for spec, a in zip(signature, arrays, strict=True)}), np.asarray
 
 
-def sample(case, batch, settings, engine):
-    """Times of sampling: one row of the table."""
+def sample(case, settings, engine):
+    """Rows of sampling, one for each batch size."""
     import keras
 
-    rng = np.random.default_rng(settings.seed)
-    arrays = [rng.standard_normal((batch, case.width), "float32"),
-              *(np.resize(column, (batch, column.shape[1])).astype("float32") for column in case.columns)]
+    rng, rows = np.random.default_rng(settings.seed), {}
     if engine == "ONNX Runtime":
-        function, seconds = timed(partial(onnx_session, case, settings))
+        (function, put), seconds, _ = timed(partial(onnx_session, case, settings))
     else:
-        function, seconds = compiled(case.generate, xla=engine == "TF XLA"), 0.0
-        arrays = [keras.ops.convert_to_tensor(array) for array in arrays]
+        function, put, seconds = compiled(case.generate, engine == "TF XLA"), keras.ops.convert_to_tensor, 0.0
+    for batch in settings.batches:
+        arrays = [rng.standard_normal((batch, case.width), "float32"),
+                  *(np.resize(column, (batch, column.shape[1])).astype("float32") for column in case.columns)]
+        arrays = [put(array) for array in arrays]
 
-    def run():
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, function(*arrays))
+        def run(arrays=arrays):
+            return keras.tree.map_structure(keras.ops.convert_to_numpy, function(*arrays))
 
-    first = timed(run)[1] + seconds
-    walls = [timed(run)[1] for _ in range(3 if first > SLOW else settings.repeats)]
-    return {"ms": 1e3 * float(np.median(walls)), "first_s": first}
+        first, repeats = timed(run)[1] + seconds, settings.repeats
+        times = [timed(run)[1:] for _ in range(3 if first > SLOW else repeats)]
+        wall, cpu = 1e3 * np.median(times, axis=0)
+        rows[f"sampling, batch {batch}"] = {"ms": float(wall), "cpu_ms": float(cpu), "first_s": first}
+    return rows
 
 
 def measure(engine, settings):
@@ -199,31 +202,30 @@ def measure(engine, settings):
     from zdckeras.simulation.reference import load
 
     keras.utils.set_random_seed(settings.seed)
-    jit_compile = engine in ("TF XLA", "JAX jit")
     for family in settings.only:
         detectors, build = FAMILIES[family]
         make = partial(build, SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
-        jobs = {f"sampling, batch {b}": partial(lambda b: sample(make(), b, settings, engine), b)
-                for b in settings.batches}
-        if engine != "ONNX Runtime":
-            jobs = {"training step": lambda make=make: train(make(), settings, jit_compile), **jobs}
-            if family == "SDI-GAN" and ENGINES[engine][0] in PEERS:
-                jobs["by hand"] = lambda make=make: against(make(), make(), ENGINES[engine][0], settings, jit_compile)
-        for what, job in jobs.items():
+        peer = family == "SDI-GAN" and ENGINES[engine][0] in PEERS
+        jobs = {"training step": lambda make, twin: train(make(), make() if twin else None, settings, engine),
+                "sampling": lambda make, twin: sample(make(), settings, engine)}
+        for what in ("sampling",) if engine == "ONNX Runtime" else jobs:
             try:
-                found = job()
+                rows = jobs[what](make, peer)
             except Exception as error:  # whatever an exporter or a compiler does not support goes into the table
-                found = {"failed": f"{type(error).__name__}: {error}"}
-            print(json.dumps({"engine": engine, "family": family, "what": what, **found}), flush=True)
+                names = [what] if what != "sampling" else [f"sampling, batch {batch}" for batch in settings.batches]
+                rows = {name: {"failed": f"{type(error).__name__}: {error}"} for name in names}
+            for name, row in rows.items():
+                print(json.dumps({"engine": engine, "family": family, "what": name, **row}), flush=True)
 
 
-def cell(row):
-    """What the table says of one measurement."""
+def cell(row, width=None):
+    """What the table says of one measurement, a failure cut to a width."""
     if row is None:
         return "-"
     if "failed" in row:
-        return row["failed"].split("\n")[0].replace("|", "/")[:60]
-    return f"{row['ms']:.3g}" + (f" ({row['first_s']:.1f} s)" if "first_s" in row else f" (ratio {row['ratio']:.3f})")
+        return " ".join(row["failed"].replace("|", "/").split())[:width]
+    ratio = f"; ratio {row['ratio']:.3f}, CPU {row['cpu_ratio']:.3f}" if "ratio" in row else ""
+    return f"{row['ms']:.3g} ({row['first_s']:.1f} s{ratio})"
 
 
 def table(rows):
@@ -231,7 +233,7 @@ def table(rows):
     found = {(row["family"], row["what"], row["engine"]): row for row in rows}
     engines = [engine for engine in ENGINES if any(key[2] == engine for key in found)]
     lines = [["model", "ms (first call)", *engines], ["---"] * (2 + len(engines))]
-    lines += [[family, what, *(cell(found.get((family, what, engine))) for engine in engines)]
+    lines += [[family, what, *(cell(found.get((family, what, engine)), 60) for engine in engines)]
               for family, what in dict.fromkeys((row["family"], row["what"]) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -270,9 +272,10 @@ def main(arguments=None):
             print(f"{engine:13s} {row['family']:12s} {row['what']:20s} {cell(row)}", flush=True)
         if failure:
             print(f"{engine}: {failure}", flush=True)
-            done = {(row["family"], row["what"]) for row in found}
-            rows += [{"engine": engine, "family": family, "what": what, "failed": failure.splitlines()[-1]}
-                     for family in settings.only for what in ("training step",) if (family, what) not in done]
+            measured = {row["family"] for row in found}
+            rows += [{"engine": engine, "family": family, "what": f"sampling, batch {batch}",
+                      "failed": failure.splitlines()[-1]}
+                     for family in settings.only if family not in measured for batch in settings.batches]
     print(f"\n{table(rows)}")
     if settings.json:
         write_json(settings.json, {"settings": vars(settings), "machine": machine(settings.threads),

@@ -49,7 +49,7 @@ class PhaseOptimizers(keras.optimizers.Optimizer):
     Example:
         >>> both = PhaseOptimizers({"critic": keras.optimizers.Adam(4e-4), "generator": keras.optimizers.Adam(1e-4)})
         >>> both.learning_rate = 2e-4
-        >>> [round(float(o.learning_rate), 6) for o in both.optimizers.values()]
+        >>> [round(float(o.learning_rate), 6) for o in both.by_phase.values()]
         [0.0002, 5e-05]
     """
 
@@ -60,7 +60,7 @@ class PhaseOptimizers(keras.optimizers.Optimizer):
         for phase, optimizer in optimizers.items():
             if optimizer.use_ema:
                 raise ValueError(f"{phase}: use_ema is not supported; a phased model averages weights itself.")
-        self.optimizers = dict(optimizers)
+        self.by_phase = dict(optimizers)
 
     def build(self, variables):
         """Nothing of its own: `PhasedModel.compile` builds each optimizer on the variables of its phase."""
@@ -69,20 +69,20 @@ class PhaseOptimizers(keras.optimizers.Optimizer):
 
     @property
     def variables(self):
-        return [*self._variables, *(v for optimizer in self.optimizers.values() for v in optimizer.variables)]
+        return [*self._variables, *(v for optimizer in self.by_phase.values() for v in optimizer.variables)]
 
     @property
     def iterations(self):
-        return next(iter(self.optimizers.values())).iterations
+        return next(iter(self.by_phase.values())).iterations
 
     @property
     def learning_rate(self):
-        return next(iter(self.optimizers.values())).learning_rate
+        return next(iter(self.by_phase.values())).learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value):
         factor = float(value) / float(ops.convert_to_numpy(self.learning_rate))
-        for optimizer in self.optimizers.values():
+        for optimizer in self.by_phase.values():
             optimizer.learning_rate = factor * float(ops.convert_to_numpy(optimizer.learning_rate))
 
     def finalize_variable_values(self, var_list):
@@ -97,7 +97,7 @@ class PhaseOptimizers(keras.optimizers.Optimizer):
             variable.assign(store[str(index)])
 
     def get_config(self):
-        inner = {name: keras.saving.serialize_keras_object(o) for name, o in self.optimizers.items()}
+        inner = {name: keras.saving.serialize_keras_object(o) for name, o in self.by_phase.items()}
         return {"optimizers": inner, "name": self.name}
 
     @classmethod
@@ -144,15 +144,15 @@ class PhasedModel(_steps.Steps, keras.Model):
         if not isinstance(optimizer, PhaseOptimizers):
             optimizer = PhaseOptimizers(optimizer)
         self._phases = self.phases()
-        if set(optimizer.optimizers) != set(self._phases):
+        if set(optimizer.by_phase) != set(self._phases):
             raise ValueError(f"Expected one optimizer for each of the phases {', '.join(self._phases)}; "
-                             f"received optimizers for {', '.join(optimizer.optimizers)}.")
+                             f"received optimizers for {', '.join(optimizer.by_phase)}.")
         super().compile(optimizer=optimizer, **{**kwargs, "auto_scale_loss": False})
         for name, phase in self._phases.items():
             if not phase.variables:
                 raise ValueError(f"{name}: expected layers with trainable variables, found none.")
-            if not optimizer.optimizers[name].built:
-                optimizer.optimizers[name].build(phase.variables)
+            if not optimizer.by_phase[name].built:
+                optimizer.by_phase[name].build(phase.variables)
         optimizer.build(self.trainable_variables)
         self._terms = {f"{name}_{term}": keras.metrics.Mean(name=f"{name}_{term}")
                        for name, phase in self._phases.items() for term in phase.terms}
@@ -162,7 +162,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def train_on(self, data):
         """All phases on one batch; returns the logs."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch = _tensors(data)
         parts = _cut(batch, max(phase.repeats for phase in self._phases.values()))
         total = 0.0
         for name, phase in self._phases.items():
@@ -173,7 +173,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def test_on(self, data):
         """The losses of all phases on one batch, nothing trained; returns the logs."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch = _tensors(data)
         return self._logs(sum(self._value(name, phase, batch, False) for name, phase in self._phases.items()))
 
     def _value(self, name, phase, batch, training):
@@ -184,7 +184,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def _minimise(self, name, phase, batch):
         """One gradient step of one phase; returns the loss before it."""
-        optimizer, variables = self.optimizer.optimizers[name], phase.variables
+        optimizer, variables = self.optimizer.by_phase[name], phase.variables
 
         def loss():
             terms = {term: ops.cast(value, "float32") for term, value in phase.loss(batch, True).items()}
@@ -209,6 +209,11 @@ class PhasedModel(_steps.Steps, keras.Model):
     def _logs(self, total):
         self._loss_tracker.update_state(total)
         return self.get_metrics_result()
+
+
+def _tensors(data):
+    """The batch in what `fit` hands over; uncompiled JAX and torch would see its NumPy arrays."""
+    return keras.tree.map_structure(ops.convert_to_tensor, keras.utils.unpack_x_y_sample_weight(data)[0])
 
 
 def _cut(batch, parts):

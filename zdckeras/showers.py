@@ -148,6 +148,15 @@ class Showers:
             raise ValueError(f"These showers have no detector {where.name!r}, only {', '.join(self.responses)}.")
         return where
 
+    def only(self, *detectors):
+        """The same particles with the responses of the named detectors alone, in that order.
+
+        Raises:
+            ValueError: for a detector that is not there.
+        """
+        responses = {detector_of(name).name: self.response_of(name) for name in detectors}
+        return Showers(self.particles, self.pdg, responses, self.metadata)
+
     def photon_sums(self, detector=None):
         """Photons S = sum_ij R[i, j] of each response, (N,) int64."""
         return self.response_of(detector).sum(axis=(1, 2), dtype="int64")

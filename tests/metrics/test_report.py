@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
-from zdckeras.metrics.report import COLUMNS, Table, compare, score
+from zdckeras.metrics.report import COLUMNS, Table, compare, over_seeds, score
 from zdckeras.metrics.shapes import shape_table, shapes
 from zdckeras.metrics.two_sample import classifier_auc
 from zdckeras.particles import conditions_of
@@ -117,3 +117,10 @@ def test_failed_write_keeps_the_old_report(real, tmp_path):
         table.write(tmp_path)
     assert ((tmp_path / "report.json").read_text(), (tmp_path / "report.md").read_text()) == before
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_over_seeds_groups_trainings():
+    scores = {"floor": {"auc": 0.5}, "A, seed 0": {"auc": 0.8}, "A, seed 1": {"auc": 0.9}, "B, seed 7": {"auc": 0.25}}
+    lines = over_seeds(scores, {"AUC": lambda s: s["auc"], "twice": lambda s: 2 * s["auc"]})
+    assert lines == [["", "runs", "AUC", "twice"], ["floor", "1", "0.500", "1.000"],
+                     ["A", "2", "0.850 ± 0.071", "1.700 ± 0.141"], ["B", "1", "0.250", "0.500"]]

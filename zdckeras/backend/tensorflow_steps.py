@@ -7,7 +7,8 @@ def value_and_grad(loss, variables):
     """Value, remarks and gradients of a loss: see `zdckeras.backend.steps`."""
     with tf.GradientTape() as tape:
         value, remarks = loss()
-    return value, remarks, tape.gradient(value, list(variables), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    values = [v.value for v in variables]
+    return value, remarks, tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def grad(function, x):

@@ -9,7 +9,7 @@ def value_and_grad(loss, variables):
     with torch.enable_grad():
         value, remarks = loss()
         values = [v.value for v in variables]
-        found = torch.autograd.grad(value, values, allow_unused=True)
+        found = torch.autograd.grad(value, values, allow_unused=True) if value.requires_grad else [None] * len(values)
     gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
     return value.detach(), keras.tree.map_structure(torch.Tensor.detach, remarks), gradients
 
@@ -19,7 +19,10 @@ def grad(function, x):
     with torch.enable_grad():
         x = keras.ops.convert_to_tensor(x)
         x = x if x.requires_grad else x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True, allow_unused=True)
+        value = function(x).sum()
+        if not value.requires_grad:
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
 
 

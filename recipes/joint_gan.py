@@ -1,0 +1,141 @@
+"""One generator for both calorimeters of a particle, against one for each: the joint model of the ZDC poster.
+
+What the poster did: a modified SDI-GAN whose generator has two outputs, ZN and ZP, and whose critic has two inputs and
+two outputs; it compares the Wasserstein distance of the channels and the time with those of separate models. All are
+trained here on the same particles, those that light at least one of the two.
+
+    python recipes/joint_gan.py                        # embedded data
+    python recipes/joint_gan.py --data showers.root    # your own, with responses of both detectors
+
+Interrupted, the same command goes on where it stopped.
+"""
+
+import argparse
+import json
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras import backend
+from zdckeras.atomic import atomic_path
+from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
+from zdckeras.models.gan_training import play, start
+from zdckeras.plots import write_pictures
+from zdckeras.showers_io import open_showers
+from zdckeras.simulation.reference import load, resimulate
+from zdckeras.statistics import repeated_pairs
+
+PRESETS = {
+    "laptop": dict(
+        train=100_000, test=10_000, generations=3, generator={}, joint=dict(channels=(32, 16, 8)), critic={},
+        sums=dict(rows=100_000, epochs=16, batch=512, rate=2e-3),
+        shape=dict(rows=50_000, epochs=2, batch=64, rate=1e-3),
+        play=dict(rows=50_000, epochs=1, batch=64, generator=1e-4, critic=3e-4)),
+    "smoke": dict(
+        train=512, test=256, generations=2, generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
+        joint=dict(hidden=16, widths=(16,), channels=(4, 4, 2), spots=2),
+        critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
+        sums=dict(rows=256, epochs=1, batch=64, rate=1e-3), shape=dict(rows=256, epochs=1, batch=64, rate=1e-3),
+        play=dict(rows=256, epochs=1, batch=64, generator=1e-4, critic=3e-4)),
+}
+DETECTORS = ("zn", "zp")
+TERMS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
+PENALTY, MOMENTUM = 0.3, 0.995
+
+
+def data(args, p):
+    """Training and test, and further responses to the test's particles."""
+    if args.data:
+        training, _, test = open_showers(args.data).split()
+        return training, *([part] for part in repeated_pairs(test, args.seed))
+    training, test = (load("zn+zp", part, p[part], args.seed, progress=True) for part in ("train", "test"))
+    return training, test, [resimulate(test, 1)]
+
+
+def milliseconds(generators, conditions, batch, repeats=15):
+    """Median time in ms that each group of generators takes for one batch of particles, one after another."""
+    rows = {"conditions": conditions[:batch].astype("float32"),
+            "noise": np.random.default_rng(0).standard_normal((batch, 10), "float32")}
+    times = {name: [] for name in generators}
+    for _ in range(repeats + 1):  # the first round compiles
+        for name, group in generators.items():
+            begin = time.perf_counter()
+            for generator in group:
+                generator.predict_on_batch(rows)
+            times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="laptop")
+    parser.add_argument("--data", help="your showers: a .root file")
+    parser.add_argument("--out", type=Path, default=Path("runs/joint_gan"))
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of every model")
+    parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
+    args = parser.parse_args()
+    p, out = PRESETS[args.preset], args.out
+    settings = json.dumps([p, TERMS, PENALTY, MOMENTUM, args.data, args.seed, backend.name()])
+    states = out / "states" / sha256(settings.encode()).hexdigest()[:8]
+
+    # data
+    training, test, seconds = data(args, p)
+    some = training[: p["play"]["rows"]]
+
+    # train: one model for each detector, one for both
+    generators, histories = {}, {}
+    for seed in range(args.seeds):
+        for kind, where in (*((name, (name,)) for name in DETECTORS), ("joint", DETECTORS)):
+            name, folder = f"{kind}, seed {seed}", states / f"{kind}{seed}"
+            sizes = p["joint"] if kind == "joint" else p["generator"]
+            gan = ResponseGAN.fit_scales(some.only(*where), weights=TERMS, penalty=PENALTY, momentum=MOMENTUM,
+                                         seed=seed, generator=sizes, critic=p["critic"])
+            print(f"\n{name}: {gan.generator.count_params():,} weights, "
+                  f"{gan.generator.operations() / 1e6:.1f} MFLOP a particle")
+            start(gan, training.only(*where), folder, p["sums"], p["shape"], seed)
+            histories[name] = play(gan, training_arrays(some.only(*where)), folder / "play.npz", seed=seed,
+                                   **{key: value for key, value in p["play"].items() if key != "rows"})
+            generators[name] = GanGenerator(gan.average)
+
+    # judge each detector's part on the test set, and the clock on pairs
+    def part(name, where):
+        def sample(conditions, seed):
+            made = generators[name].sample(conditions, seed)
+            return made[where] if isinstance(made, dict) else made
+        return sample
+
+    columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
+               "AUC": lambda s: s["auc"]} | {
+        name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
+    lines = []
+    for where in DETECTORS:
+        models = {f"{where} {kind}, seed {seed}": part(f"{name}, seed {seed}", where) for seed in range(args.seeds)
+                  for kind, name in (("separate", where), ("joint", "joint"))}
+        real = test.only(where)
+        table = compare(real, [second.response_of(where) for second in seconds], models, p["generations"], args.seed)
+        table.write(out / where)
+        summary = over_seeds(table.scores, columns)
+        lines += summary if not lines else summary[1:]
+        print("\n".join(aligned(summary)) + "\n")
+        shown = {model: sample(real.particles[:2000], args.seed) for model, sample in models.items()}
+        write_pictures(out / where, real[:2000], shown, histories)
+    groups = {"separate": [generators[f"{name}, seed 0"] for name in DETECTORS], "joint": [generators["joint, seed 0"]]}
+    clock = []
+    for batch in (1, 256):
+        times = milliseconds(groups, test.particles, batch)
+        clock.append(f"time of a batch of {batch} pairs: separate {times['separate']:.1f} ms, "
+                     f"joint {times['joint']:.1f} ms, ratio {times['joint'] / times['separate']:.2f}")
+    print("\n".join(clock))
+
+    # report and model
+    with atomic_path(out / "joint.txt") as path:
+        path.write_text("\n".join([*aligned(lines), "", *clock, ""]), encoding="utf-8")
+    generators["joint, seed 0"].save(out / "joint.keras")
+    print(f"report, pictures and the joint generator are in {out}")
+
+
+if __name__ == "__main__":
+    main()
