@@ -43,7 +43,7 @@ PRESETS = {
 }
 DETECTORS = ("zn", "zp")
 TERMS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
-PENALTY, MOMENTUM = 0.3, 0.995
+PENALTY, MOMENTUM = 0.5, 0.995
 
 
 def data(args, p):

@@ -35,7 +35,7 @@ PRESETS = {
         train=50_000, validation=5_000, test=10_000, generations=3, generator={}, critic={},
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=2, batch=64, rate=1e-3),
-        play=dict(epochs=2, batch=64, generator=1e-4, critic=3e-4)),
+        play=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5,
         generator=dict(hidden=512, widths=(512, 512), channels=(256, 128, 64), spots=12),
@@ -54,7 +54,7 @@ BASE = {"energy": 1.0}
 ROWS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
 ROWS["SDI-GAN + intensity"] = ROWS["SDI-GAN"] | {"intensity": 1e-3}
 ROWS["SDI-GAN + intensity + aux. regressor"] = ROWS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
-PENALTY, MOMENTUM = 0.3, 0.995
+PENALTY, MOMENTUM = 0.5, 0.995
 SPECIES = (22, 2112, 310, 3122)
 
 

@@ -1,6 +1,7 @@
-"""The same small models, weights and noise under every backend: the same losses.
+"""The same small models, weights and noise under every backend, compiled and not: the same losses.
 
-Run as a program, this file trains the models under the backend of KERAS_BACKEND and prints their losses.
+Run as a program, `test_backends.py FOLDER [True|False]`, this file trains models under the backend of KERAS_BACKEND and
+prints their losses: all models compiled as `backend.jit_compile` says, or the adversarial one as asked for.
 """
 
 import json
@@ -15,35 +16,85 @@ import numpy as np
 import pytest
 
 from zdckeras import backend
+from zdckeras.detectors import DETECTORS, channel_sums
 from zdckeras.models.distillation import Distiller
+from zdckeras.models.gan import ResponseGAN, training_arrays
 from zdckeras.models.photon_sums import PhotonSums
 from zdckeras.models.shape_flow import ShapeFlow
+from zdckeras.models.warm_start import ShapeStart, SumsStart
+from zdckeras.networks.light import CellNoise
 from zdckeras.particles import conditions_of
+from zdckeras.showers import Showers
 from zdckeras.training import Batches, train
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
+CODES = {"normal": {"z": (4,), "z2": (4,)}}
+OTHER_WAY = {"tensorflow": True, "jax": False}  # compiled where `backend.jit_compile` does not, and the reverse
 
 
 def set_weights(model, seed):
     """Weights from a seeded NumPy generator: the initialisers of the backends draw different numbers."""
     rng = np.random.default_rng(seed)
-    for weight in model.weights:
+    for weight in model.trainable_weights:
         weight.assign((0.3 * rng.normal(size=weight.shape) / np.sqrt(max(weight.shape[0], 4))).astype("float32"))
     return model
 
 
-def fit(model, data, names, **noise):
-    """Losses of the epochs."""
+def fit(model, data, names, jit=None, **noise):
+    """Losses of the epochs; of an adversarial model, all its terms."""
     batches = Batches({name: data[name] for name in names}, BATCH, seed=4, **noise)
-    model.compile(keras.optimizers.Adam(1e-3), jit_compile=backend.jit_compile())
-    state = Path(sys.argv[1]) / f"{model.name}.npz"
-    return train(model, batches, EPOCHS, state, verbose=0)["loss"]
+    phases = model.phases() if isinstance(model, ResponseGAN) else ()
+    model.compile({name: keras.optimizers.Adam(1e-3) for name in phases} or keras.optimizers.Adam(1e-3),
+                  jit_compile=backend.jit_compile() if jit is None else jit)
+    history = train(model, batches, EPOCHS, Path(sys.argv[1]) / f"{model.name}.npz", verbose=0)
+    return history if phases else history["loss"]
+
+
+def spots(names):
+    """Eight particles, each with several responses: round spots of Poisson light."""
+    rng = np.random.default_rng(1)
+    particles = conditions_of(np.repeat([22, 2112], 4), rng.normal(0.0, [5.0, 5.0, 1000.0], (8, 3)))
+    rows, responses = np.arange(ROWS) % 8, {}
+    for name in names:
+        shape = np.array(DETECTORS[name].shape)
+        place = (rng.uniform(0.3, 0.7, (8, 2)) * shape)[rows] + rng.normal(0.0, 1.0, (ROWS, 2))
+        x, y = np.indices(shape)[:, None] - place.T[:, :, None, None]
+        responses[name] = rng.poisson(8.0 * np.exp(-(x**2 + y**2) / 8.0)).astype("uint16")
+    return Showers(particles[rows], np.repeat([22, 2112], 4)[rows], responses)
+
+
+def adversarial(names, weights, seed, penalty=0.0):
+    """A small GAN and its data."""
+    showers = spots(names)
+    gan = ResponseGAN.fit_scales(
+        showers, weights=weights, penalty=penalty, momentum=0.5, name=f"gan{seed}",
+        generator={"latent": 4, "hidden": 8, "widths": (8,), "channels": (2, 2, 2), "spots": 2},
+        critic={"hidden": (8,), "channels": (2, 2, 4), "code": 4})
+    set_weights(gan, seed).average.set_weights(gan.generator.get_weights())
+    data = training_arrays(showers)
+    return gan, {**data, "sums": np.concatenate([channel_sums(n) for n in showers.responses.values()], axis=1)}
+
+
+def gan_losses(jit=None):
+    """Terms of a GAN with all of them."""
+    weights = {"diversity": 0.01, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 0.1, "energy": 0.1}
+    gan, data = adversarial(["ecal"], weights, 5, penalty=0.1)
+    return fit(gan, data, [name for name in data if name != "sums"], jit, **CODES)
+
+
+def staged_losses():
+    """Losses of the starts of a generator of two detectors, and terms of its joint GAN."""
+    gan, data = adversarial(["zn", "zp"], {"diversity": 0.01}, 6)
+    found = {"sums start": fit(SumsStart(gan), data, ("conditions", "sums"), **CODES)}
+    images = [name for name in data if name != "sums"]
+    found["shape start"] = fit(ShapeStart(gan), data, images, **CODES)
+    return {**found, "joint": fit(gan, data, images, **CODES)}
 
 
 def losses():
-    """Loss of every epoch of a photon-sum flow, a teacher, and its student."""
+    """Losses of a photon-sum flow, a teacher and its student, of a GAN, and of a joint one and its starts."""
     rng = np.random.default_rng(0)
     particles = conditions_of(np.repeat([22, 2112], ROWS // 2), rng.normal(0.0, [5.0, 5.0, 1000.0], (ROWS, 3)))
     counts = rng.poisson(2.0 * rng.exponential(1.0, (ROWS, 30, 30))).astype("uint16")
@@ -59,34 +110,57 @@ def losses():
         "sums": fit(number, data, ("conditions", "sums"), uniform={"u_sums": (5,)}),
         "teacher": fit(shape, data, ("conditions", "responses"), **cells),
         "student": fit(Distiller(shape, student), data, ("conditions", "responses", "weight", "channels"),
-                       normal={"z": (900,)}, **cells)}}
+                       normal={"z": (900,)}, **cells),
+        "gan": gan_losses(), **staged_losses()},
+        "noise": keras.ops.convert_to_numpy(CellNoise(50, 4)(rng.normal(size=(8, 4)).astype("float32"))).tolist()}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, pytestconfig):
     """What this file prints under each installed backend, one process each, side by side."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(pytestconfig.cache.mkdir("jax")),
+             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     started = {}
-    for name in BACKENDS:
-        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        started[name] = subprocess.Popen([sys.executable, __file__, tmp_path_factory.mktemp(name)], env=environment,
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    outputs = {name: process.communicate() for name, process in started.items()}
-    for name, process in started.items():
-        assert process.returncode == 0, f"{name}: {outputs[name][1][-2000:]}"
-    return {name: json.loads(output[0].splitlines()[-1]) for name, output in outputs.items()}
+    for name, *jit in [*((name,) for name in BACKENDS), *((n, str(v)) for n, v in OTHER_WAY.items() if n in BACKENDS)]:
+        environment = {**os.environ, **cache, "KERAS_BACKEND": name, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        started[name, *jit] = subprocess.Popen(
+            [sys.executable, __file__, tmp_path_factory.mktemp(name), *jit], env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+    outputs = {key: process.communicate() for key, process in started.items()}
+    for key, process in started.items():
+        assert process.returncode == 0, f"{key}: {outputs[key][1][-2000:]}"
+    return {key: json.loads(output[0].splitlines()[-1]) for key, output in outputs.items()}
 
 
 def test_each_run_used_its_backend(runs):
-    assert {name: run["backend"] for name, run in runs.items()} == {name: name for name in BACKENDS}
+    assert {key: run["backend"] for key, run in runs.items()} == {key: key[0] for key in runs}
     assert backend.name() in BACKENDS
 
 
-@pytest.mark.parametrize("model", ["sums", "teacher", "student"])
+@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start"])
 def test_losses_agree(runs, model):
-    reference = np.array(runs[backend.name()]["losses"][model])
+    reference = np.array(runs[backend.name(),]["losses"][model])
     assert len(reference) == EPOCHS and reference[-1] < reference[0]
-    for run in runs.values():
-        np.testing.assert_allclose(run["losses"][model], reference, rtol=1e-4, atol=1e-4)
+    for name in BACKENDS:
+        np.testing.assert_allclose(runs[name,]["losses"][model], reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "terms"), [("gan", 9), ("joint", 4)])
+def test_terms_of_adversarial_models_agree(runs, model, terms):
+    """Under every backend, and for the GAN with all terms compiled as well as not."""
+    reference = runs[backend.name(),]["losses"][model]
+    assert len(reference) == terms
+    found = [run["losses"][model] for run in runs.values() if model in run["losses"]]
+    assert len(found) == len(BACKENDS) + (model == "gan") * sum(name in BACKENDS for name in OTHER_WAY)
+    for term, values in reference.items():
+        assert len(set(values)) == EPOCHS
+        for other in found:
+            np.testing.assert_allclose(other[term], values, rtol=1e-4, atol=1e-4, err_msg=term)
+
+
+def test_cell_noise_is_the_same_bit_by_bit(runs):
+    reference = runs[backend.name(),]["noise"]
+    assert np.shape(reference) == (8, 50) and all(runs[name,]["noise"] == reference for name in BACKENDS)
 
 
 def test_compiles_where_it_pays():
@@ -94,4 +168,5 @@ def test_compiles_where_it_pays():
 
 
 if __name__ == "__main__":
-    print(json.dumps(losses()))
+    asked = [{"True": True, "False": False}[jit] for jit in sys.argv[2:]]
+    print(json.dumps({"backend": backend.name(), "losses": {"gan": gan_losses(*asked)}} if asked else losses()))

@@ -18,8 +18,9 @@ class Pair(PhasedModel):
     def __init__(self, repeats=(1, 1), **kwargs):
         super().__init__(**kwargs)
         self.repeats = tuple(repeats)
-        self.a, self.twin, self.b = (keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(
-            value)) for value in (0.5, 0.5, -1.0))
+        start = keras.initializers.Constant
+        self.a, self.twin, self.b = (keras.layers.Dense(1, use_bias=False, kernel_initializer=start(value))
+                                     for value in (0.5, 0.5, -1.0))
         for layer in (self.a, self.twin, self.b):
             layer.build((None, 1))
         self.twin.trainable = False

@@ -19,9 +19,8 @@ def by_tensorflow(gan, jit_compile):
     moments = {name: [(tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in values]
                for name, values in weights.items()}
     twins = [(a.value, b.value) for pair in gan.averages() for a, b in zip(*(p.variables for p in pair), strict=True)]
-    time = tf.Variable(0.0)
+    time, compiled = tf.Variable(0.0), None
 
-    @tf.function(jit_compile=jit_compile)
     def step(batch):
         logs = {}
         time.assign_add(1.0)
@@ -42,8 +41,12 @@ def by_tensorflow(gan, jit_compile):
         return logs
 
     def run(batches):
+        nonlocal compiled
+        if compiled is None:  # for any number of rows, as `fit` does: the same graph, so the same rounding
+            signature = {name: tf.TensorSpec((None, *a.shape[1:]), tf.float32) for name, a in batches[0].items()}
+            compiled = tf.function(step, input_signature=[signature], jit_compile=jit_compile)
         for batch in batches:
-            logs = step(batch)
+            logs = compiled(batch)
         return {name: float(value) for name, value in logs.items()}
 
     return run
@@ -60,8 +63,9 @@ def by_jax(gan, jit_compile):
     rate, beta_1, beta_2 = ADAM.values()
     phases = gan.phases()
     variables = {name: phase.variables for name, phase in phases.items()}
-    twins = [pair for layers in gan.averages() for pair in zip(*(p.variables for p in layers), strict=True)]
     places = {id(v): (name, k) for name, values in variables.items() for k, v in enumerate(values)}
+    twins = [(places[id(v)], twin) for pair in gan.averages()
+             for v, twin in zip(*(p.variables for p in pair), strict=True) if id(v) in places]
 
     def loss(values, name, weights, batch):
         pairs = [pair for other in variables
@@ -83,8 +87,8 @@ def by_jax(gan, jit_compile):
                              for w, (m, v) in zip(weights[name], moments[name], strict=True)]
             logs |= {f"{name}_{term}": value for term, value in terms.items()}
         momentum = jnp.minimum(gan.momentum, (1.0 + time) / (10.0 + time))
-        sources = [weights[places[id(v)][0]][places[id(v)][1]] for v, _ in twins]
-        averages = [a + (1.0 - momentum) * (w - a) for a, w in zip(averages, sources, strict=True)]
+        averages = [a + (1.0 - momentum) * (weights[name][k] - a)
+                    for a, ((name, k), _) in zip(averages, twins, strict=True)]
         return (time, weights, moments, averages), logs
 
     weights = {name: [jnp.copy(v.value) for v in values] for name, values in variables.items()}

@@ -164,14 +164,19 @@ def results(study):
     return sorted(rows, key=lambda row: np.mean(row["ws"])) + bad
 
 
+def deviation(scores):
+    """Sample standard deviation over seeds; 0 for one seed."""
+    return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+
+
 def table(rows):
-    """Lines of the table: weights, mean WS over seeds and its standard deviation."""
+    """The table: weights, mean WS over seeds and its deviation."""
     from zdckeras.metrics.report import aligned
 
     lines = [["diversity", "intensity", "auxiliary", "WS", "+-", "seeds"]]
     for row in rows:
         scores = row["ws"]
-        spread = f"{np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "-"
+        spread = f"{deviation(scores):.3f}" if len(scores) > 1 else "-"
         lines.append([*(f"{row[name]:g}" for name in GRID), f"{np.mean(scores):.3f}" if scores else "diverged", spread,
                       str(len(scores))])
     return "\n".join(aligned(lines))
@@ -191,8 +196,8 @@ def picture(rows):
             ax.plot(row[name], mean, ".", color=colour, alpha=0.5)
             best[row[name]] = min(best.get(row[name], row), row, key=lambda r: np.mean(r["ws"]))
         values = sorted(best)
-        ax.errorbar(values, [np.mean(best[v]["ws"]) for v in values], [np.std(best[v]["ws"]) for v in values],
-                    color=colour, marker="o", capsize=3, label="best of the others")
+        ax.errorbar(values, [np.mean(best[v]["ws"]) for v in values], [deviation(best[v]["ws"]) for v in values],
+                    color=colour, marker="o", capsize=3, label="best for the other two")
         if min(values, default=0) > 0:
             ax.set_xscale("log")
         ax.set_xlabel(f"${SYMBOLS[name]}$")

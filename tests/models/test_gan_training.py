@@ -17,7 +17,8 @@ def twice(showers):
 
 
 def fresh(showers, **weights):
-    return ResponseGAN.fit_scales(showers, weights=weights, generator=SMALL, critic=dict(hidden=(8, 8), channels=(2, 2, 4)))
+    critic = dict(hidden=(8, 8), channels=(2, 2, 4))
+    return ResponseGAN.fit_scales(showers, weights=weights, generator=SMALL, critic=critic)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from zdckeras.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.models import gan_losses
 from zdckeras.models.sampler import Sampler
-from zdckeras.models.warm_start import response_score
+from zdckeras.models.warm_start import shape_score, sums_score
 from zdckeras.networks.convolutional import Critic, PeakRegressor, ResponseNetwork
 from zdckeras.networks.summary import SummaryFeatures
 from zdckeras.particles import Scaler
@@ -50,15 +50,17 @@ class ResponseGAN(PhasedModel):
 
     L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
 
-    Every term compares a generated response with the real one to the same particle. With several detectors each
+    Every term compares a generated response with the real one to the same particle. With the energy score, the channel
+    sums learn from it and the intensity alone, and the shape, given the sums, from all terms: a critic that pulls at
+    the sums as well makes them worse. Without it all learn from all terms. With several detectors each
     response has its own logit and its own terms, and terms are averaged. Phases of a step: critic, regressor (where
     lambda_aux > 0; it learns from real responses only), generator.
 
     Arguments:
         where: detector name, or several for a joint model.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions, from `fit_scales`.
-        weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell) and "l2"; 0 leaves a
-            term and its cost out.
+        weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell), "l2" and "energy"
+            (energy scores, see `zdckeras.models.warm_start`); 0 leaves a term and its cost out.
         generator, critic: sizes, as in `ResponseNetwork` and `Critic`.
         penalty: weight of E |grad_x D|^2 / 2 at real responses; 0 leaves it out.
         seed: of all weights.
@@ -149,16 +151,21 @@ class ResponseGAN(PhasedModel):
         weights, conditions = self.weights_of, batch["conditions"]
         codes = [batch["z"], batch["z2"]] if weights["diversity"] or weights["energy"] else [batch["z"]]
         pairs = ops.concatenate([conditions] * len(codes))
-        generated = self.generator(ops.concatenate(codes), pairs)
+        noise, parts, summaries = ops.concatenate(codes), len(codes), self.critic.summaries
+        sums = self.generator.sums(noise, pairs)
+        given = [ops.stop_gradient(s) for s in sums] if weights["energy"] else sums
+        generated = self.generator.shape(noise, pairs, given)
         terms = {"adversarial": gan_losses.generator_loss(self.critic(generated, pairs))}
-        first = [ops.split(n, len(codes))[0] for n in generated]
+        first = [ops.split(n, parts)[0] for n in generated]
         real = self._columns(batch, "responses")
+        true = [summary.sums(n) for summary, n in zip(summaries, real, strict=True)]
         if weights["diversity"]:
             terms["diversity"] = weights["diversity"] * sum(
                 gan_losses.diversity_loss(*ops.split(ops.log1p(n), 2), *codes, d)
                 for n, d in zip(generated, self._columns(batch, "diversity"), strict=True)) / len(real)
         if weights["intensity"]:
-            terms["intensity"] = weights["intensity"] * sum(map(gan_losses.intensity_loss, real, first)) / len(real)
+            terms["intensity"] = weights["intensity"] * sum(gan_losses.intensity_loss(s, ops.split(t, parts)[0])
+                                                            for s, t in zip(true, sums, strict=True)) / len(real)
         if weights["auxiliary"]:
             terms["auxiliary"] = weights["auxiliary"] * sum(
                 gan_losses.auxiliary_loss(r(n), peak) for r, n, peak in
@@ -167,8 +174,9 @@ class ResponseGAN(PhasedModel):
             terms["l2"] = weights["l2"] * sum(gan_losses.l2_loss(ops.log1p(n), ops.log1p(m))
                                               for n, m in zip(real, first, strict=True)) / len(real)
         if weights["energy"]:
-            terms["energy"] = weights["energy"] * ops.mean(response_score(
-                self.critic.summaries, conditions, real, generated))
+            draws = [[ops.split(s, 2)[k] for s in sums] for k in range(2)]
+            score = sums_score(summaries, true, *draws) + shape_score(summaries, conditions, real, generated)
+            terms["energy"] = weights["energy"] * ops.mean(score)
         return terms
 
     def call(self, inputs):

@@ -84,13 +84,14 @@ def intensity_loss(real, generated):
     """Eq. 4, E |f(x) - f(x')| with f the photon sum of one response, in photons.
 
     Arguments:
-        real, generated: (B, nx, ny) photon counts of the same particles.
+        real, generated: (B, ...) photons of responses to the same particles, cell by cell or summed up in channels.
 
     Example:
         >>> float(intensity_loss(ops.ones((2, 3, 3)), ops.zeros((2, 3, 3))))
         9.0
     """
-    return ops.mean(_absolute(ops.sum(real, axis=(1, 2)) - ops.sum(generated, axis=(1, 2))))
+    real, generated = (ops.sum(n, axis=list(range(1, len(n.shape)))) for n in (real, generated))
+    return ops.mean(_absolute(real - generated))
 
 
 def l2_loss(real, generated):

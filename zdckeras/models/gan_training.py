@@ -29,7 +29,7 @@ def start(gan, showers, states, sums, shape, seed=0):
     some = showers[: sums.get("rows")]
     counts = np.concatenate([channel_sums(some.responses[name]) for name in gan.names], axis=1)
     batches = Batches({"conditions": some.particles, "sums": counts}, sums["batch"], seed, **codes)
-    histories = {"sums": fit_adam(SumsStart(gan, counts), batches, states / "sums.npz", sums["epochs"], sums["rate"])}
+    histories = {"sums": fit_adam(SumsStart(gan), batches, states / "sums.npz", sums["epochs"], sums["rate"])}
     arrays = training_arrays(showers[: shape.get("rows")], diversity=False)
     batches = Batches(arrays, shape["batch"], seed, **codes)
     histories["shape"] = fit_adam(ShapeStart(gan), batches, states / "shape.npz", shape["epochs"], shape["rate"])

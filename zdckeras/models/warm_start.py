@@ -1,10 +1,7 @@
 """A start for adversarial training: a generator that already gives each particle the right spread of what is seen."""
 
 import keras
-import numpy as np
 from keras import ops
-
-from zdckeras.detectors import CHANNELS, channel_masks
 
 BLOCK = 4  # cells along each side of a block whose light is compared
 
@@ -43,10 +40,24 @@ def block_features(photons):
     return ops.reshape(ops.log1p(blocks), (-1, (nx // BLOCK) * (ny // BLOCK)))
 
 
-def response_score(summaries, conditions, real, generated):
-    """Per-sample energy score of responses, averaged over detectors.
+def sums_score(summaries, real, *generated):
+    """Per-sample energy score of channel sums and their total, as they are and as logarithms, averaged over detectors.
 
-    ES(channel sums and total, as they are and as logarithms) + ES(`SummaryFeatures`) + ES(`block_features`) / 4
+    Arguments:
+        summaries: `SummaryFeatures` of each detector.
+        real: (B, 5) real sums of each detector.
+        generated: two draws, each with (B, 5) sums of each detector.
+
+    Returns:
+        (B,).
+    """
+    scores = [energy_score(*map(summary.of_sums, draws))
+              for summary, *draws in zip(summaries, real, *generated, strict=True)]
+    return sum(scores) / len(scores)
+
+
+def shape_score(summaries, conditions, real, generated):
+    """Per-sample score ES(`SummaryFeatures`) + ES(`block_features`) / 4 of responses, averaged over detectors.
 
     Arguments:
         summaries: `SummaryFeatures` of each detector.
@@ -60,47 +71,31 @@ def response_score(summaries, conditions, real, generated):
     loss = 0.0
     for summary, true, photons in zip(summaries, real, generated, strict=True):
         draws = [ops.cast(true, "float32"), *ops.split(photons, 2)]
-        seen = [summary(n, conditions) for n in draws]
-        sums = [ops.concatenate([f[:, :6], f[:, -6:]], axis=-1) for f in seen]
-        loss = loss + energy_score(*sums) + energy_score(*seen) + 0.25 * energy_score(*map(block_features, draws))
+        loss = loss + energy_score(*(summary(n, conditions) for n in draws))
+        loss = loss + 0.25 * energy_score(*map(block_features, draws))
     return loss / len(real)
 
 
 class SumsStart(keras.Model):
-    """Trains the channel sums of a generator on their energy score; dense layers only, so thousands of steps a minute.
-
-    L = E ES( (ln(1 + S) - m) / d,  S / s ) with S the channel sums and their total of each detector
+    """Trains the channel sums of a generator on `sums_score`; dense layers only, so thousands of steps a minute.
 
     Arguments:
-        gan: `ResponseGAN`, whose generator is trained.
-        sums: (N, 5 K) training sums of all K detectors side by side: they set m, d and s.
+        gan: `ResponseGAN`, whose generator is trained and whose critic lends its summary features.
 
     Returns:
-        call({"conditions": (B, 9), "sums": (B, 5 K), "z": (B, d), "z2": (B, d)}) gives the per-sample loss (B,).
+        call({"conditions": (B, 9), "sums": (B, 5 K), "z": (B, d), "z2": (B, d)}), with the sums of all K detectors side
+        by side, gives the per-sample loss (B,).
     """
 
-    def __init__(self, gan, sums, **kwargs):
+    def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
-        self.network, self.detectors = gan.generator.sums, len(gan.names)
-        sums = np.asarray(sums, "float32").reshape(len(sums), self.detectors, -1)
-        sums = np.concatenate([sums.reshape(len(sums), -1), sums.sum(axis=2)], axis=1)
-        self.mean, self.deviation = np.log1p(sums).mean(axis=0), np.log1p(sums).std(axis=0) + 0.1
-        self.spread = sums.std(axis=0) + 1.0
+        self.network, self.summaries = gan.generator.sums, gan.critic.summaries
         self.built = True
-
-    def _with_totals(self, sums):
-        totals = [ops.sum(part, axis=-1, keepdims=True) for part in ops.split(sums, self.detectors, axis=-1)]
-        return ops.concatenate([sums, *totals], axis=-1)
-
-    def _seen(self, sums):
-        sums = self._with_totals(sums)
-        standard = ops.divide(ops.subtract(ops.log1p(sums), self.mean), self.deviation)
-        return ops.concatenate([standard, ops.divide(sums, self.spread)], axis=-1)
 
     def call(self, inputs):
         conditions = ops.cast(inputs["conditions"], "float32")
-        draws = [ops.concatenate(self.network(inputs[z], conditions), axis=-1) for z in ("z", "z2")]
-        return energy_score(*map(self._seen, [ops.cast(inputs["sums"], "float32"), *draws]))
+        real = ops.split(ops.cast(inputs["sums"], "float32"), len(self.summaries), axis=-1)
+        return sums_score(self.summaries, real, *(self.network(inputs[z], conditions) for z in ("z", "z2")))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch."""
@@ -110,7 +105,7 @@ class SumsStart(keras.Model):
 class ShapeStart(keras.Model):
     """Trains the shapes of a generator on energy scores, given the real channel sums.
 
-    L = E `response_score`
+    L = E `shape_score`
 
     No critic, no balance to keep: where the light is and how wide gets its spread in some hundred steps. What is finer
     than a block is left to the critic.
@@ -125,17 +120,15 @@ class ShapeStart(keras.Model):
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
         self.network, self.names, self.summaries = gan.generator.shape, gan.names, gan.critic.summaries
-        self.masks = [channel_masks(d.shape).reshape(CHANNELS, -1).astype("float32") for d in self.network.detectors]
         self.built = True
 
     def call(self, inputs):
         conditions = ops.cast(inputs["conditions"], "float32")
         real = [ops.cast(inputs[f"responses_{name}"], "float32") for name in self.names]
-        sums = [ops.matmul(ops.reshape(n, (-1, mask.shape[1])), mask.T)
-                for n, mask in zip(real, self.masks, strict=True)]
+        sums = [summary.sums(n) for summary, n in zip(self.summaries, real, strict=True)]
         generated = self.network(ops.concatenate([inputs["z"], inputs["z2"]]), ops.concatenate([conditions] * 2),
                                  tuple(ops.concatenate([s, s]) for s in sums))
-        return response_score(self.summaries, conditions, real, generated)
+        return shape_score(self.summaries, conditions, real, generated)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch."""

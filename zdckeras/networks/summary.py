@@ -66,6 +66,16 @@ class SummaryFeatures(layers.Layer):
                                 ops.log1p(brightest), centre, sums, total], axis=-1)
         return ops.divide(ops.subtract(seen, self.mean), self.scale)
 
+    def sums(self, photons):
+        """Channel sums (B, 5) of photon counts (B, nx, ny)."""
+        return ops.matmul(ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells)), self.moments[:, :5])
+
+    def of_sums(self, sums):
+        """The columns that channel sums (B, 5) decide, standardised alike: ln(1 + S_k), ln(1 + S), S_k, S; (B, 12)."""
+        sums = ops.concatenate([sums, ops.sum(sums, axis=-1, keepdims=True)], axis=-1)
+        mean, scale = (np.concatenate([table[:6], table[-6:]]) for table in (self.mean, self.scale))
+        return ops.divide(ops.subtract(ops.concatenate([ops.log1p(sums), sums], axis=-1), mean), scale)
+
     def compute_output_shape(self, photons_shape, conditions_shape):
         return (photons_shape[0], self.WIDTH)
 

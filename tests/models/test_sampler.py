@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.detectors import detector
+from zdckeras.models.sampler import Sampler
+
+WIDTH = 3
+
+
+class Flat(Sampler):
+    """Each cell holds the particle's first condition plus ten times the rounded size of its first noise number."""
+
+    def __init__(self, names, **kwargs):
+        super().__init__(**kwargs)
+        self.detectors, self.noise_width = [detector(name) for name in names], WIDTH
+        self.built = True
+
+    def generate(self, noise, conditions):
+        value = conditions[:, :1] + 10.0 * ops.round(ops.abs(noise[:, :1]))
+        responses = tuple((k + 1.0) * ops.ones((1, *where.shape)) * value[:, :, None]
+                          for k, where in enumerate(self.detectors))
+        return responses if len(responses) > 1 else responses[0]
+
+
+def particles(rows):
+    conditions = np.zeros((rows, 9))
+    conditions[:, 0] = np.arange(rows)
+    return conditions
+
+
+@pytest.fixture(scope="module")
+def flat():
+    return Flat(["ecal"])
+
+
+def test_blocks_draw_their_noise_from_seed_and_block(flat):
+    counts = flat.sample(particles(5), seed=7, batch_size=2)
+    assert counts.shape == (5, 30, 30) and counts.dtype == np.uint16
+    noise = np.concatenate([np.random.default_rng([7, b]).standard_normal((2, WIDTH), "float32") for b in range(3)])
+    expected = np.arange(5) + 10 * np.rint(np.abs(noise[:5, 0]))
+    assert np.array_equal(counts, np.broadcast_to(expected[:, None, None], counts.shape))
+
+
+def test_seeds(flat):
+    first = flat.sample(particles(6), seed=3, batch_size=4)
+    assert np.array_equal(first, flat.sample(particles(6), seed=3, batch_size=4))
+    assert np.array_equal(first, flat.sample(particles(6), seed=[3], batch_size=4))
+    assert np.array_equal(first[:4], flat.sample(particles(4), seed=3, batch_size=4))
+    assert not np.array_equal(first, flat.sample(particles(6), seed=[3, 1], batch_size=4))
+
+
+def test_call_is_generate(flat):
+    inputs = {"conditions": particles(2).astype("float32"), "noise": np.zeros((2, WIDTH), "float32")}
+    assert np.array_equal(flat.predict_on_batch(inputs)[:, 0, 0], [0.0, 1.0])
+
+
+def test_several_detectors_by_name(flat):
+    both = Flat(["zn", "zp"]).sample(particles(3), seed=7, batch_size=2)
+    assert {name: counts.shape for name, counts in both.items()} == {"zn": (3, 44, 44), "zp": (3, 56, 30)}
+    assert np.array_equal(both["zn"][:, 0, 0], flat.sample(particles(3), seed=7, batch_size=2)[:, 0, 0])
+    assert np.array_equal(both["zp"][:, 0, 0], 2 * both["zn"][:, 0, 0])
+
+
+def test_no_particles_no_showers(flat):
+    assert flat.sample(np.empty((0, 9))).shape == (0, 30, 30)
+
+
+@pytest.mark.parametrize(("conditions", "message"), [
+    (np.zeros((2, 8)), r"shape \(N, 9\), received shape \(2, 8\)"),
+    (np.zeros(9), r"received shape \(9,\)"),
+    (np.full((1, 9), np.nan), "9 values that are not finite"),
+])
+def test_bad_conditions_are_refused(flat, conditions, message):
+    with pytest.raises(ValueError, match=message):
+        flat.sample(conditions)
+
+
+def test_generate_is_for_subclasses():
+    with pytest.raises(NotImplementedError):
+        Sampler().generate(None, None)

@@ -1,0 +1,53 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+SMALL = ["--preset", "smoke", "--batch", "8", "--steps", "2", "--repeats", "2", "--rows", "200", "--batches", "2"]
+ENGINE = {"tensorflow": "TF graph", "jax": "JAX jit", "torch": "torch eager"}[keras.config.backend()]
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The tool as a module, its children finding the package where this process does."""
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    import bench_backends
+
+    return bench_backends
+
+
+def test_gan_on_this_backend_and_by_hand(bench, tmp_path, capsys):
+    """Times of the running backend; the step by hand has the same losses over three steps."""
+    record = tmp_path / "bench.json"
+    assert bench.main([*SMALL, "--only", "SDI-GAN", "--engines", ENGINE, "--json", str(record)]) == 0
+    found = json.loads(record.read_text())
+    rows = {row["what"]: row for row in found["rows"]}
+    by_hand = {"by hand"} & set(rows)
+    assert set(rows) == {"training step", "sampling, batch 2"} | by_hand
+    assert all(0.0 < 1e-3 * row["ms"] <= row["first_s"] for row in rows.values())
+    assert bool(by_hand) == (keras.config.backend() in bench.PEERS)
+    for row in (rows[name] for name in by_hand):
+        assert row["difference"] < 1e-4 and "failed" not in row
+        assert row["ratio"] == pytest.approx(rows["training step"]["ms"] / row["ms"])
+    assert found["versions"]["keras"] == keras.__version__ and found["machine"] in capsys.readouterr().out
+
+
+def test_missing_packages_and_failures_are_said_in_the_table(bench, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "version", lambda package: None if package == "tf2onnx" else "1.0")
+    assert bench.main([*SMALL, "--only", "student", "--engines", "ONNX Runtime"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "| student | sampling, batch 2 | tf2onnx not installed |"
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="exports from TensorFlow")
+def test_onnx_runtime_samples_what_tensorflow_does(bench, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    record = tmp_path / "bench.json"
+    bench.main([*SMALL, "--only", "SDI-GAN", "--engines", "ONNX Runtime", "--json", str(record)])
+    (row,) = json.loads(record.read_text())["rows"]
+    assert row["what"] == "sampling, batch 2" and row["ms"] > 0.0 and row["difference"] < 0.01
