@@ -46,7 +46,8 @@ def fit(model, data, names, jit=None, **noise):
     """Losses of the epochs; of an adversarial model, all its terms."""
     batches = Batches({name: data[name] for name in names}, BATCH, seed=4, **noise)
     phases = model.phases() if isinstance(model, ResponseGAN) else ()
-    model.compile({name: keras.optimizers.Adam(1e-3) for name in phases} or keras.optimizers.Adam(1e-3),
+    adams = [keras.optimizers.Adam(1e-3, epsilon=1e-4) for _ in phases or "1"]  # no steps along rounding errors
+    model.compile(dict(zip(phases, adams, strict=True)) if phases else adams[0],
                   jit_compile=backend.jit_compile() if jit is None else jit)
     history = train(model, batches, EPOCHS, Path(sys.argv[1]) / f"{model.name}.npz", verbose=0)
     return history if phases else history["loss"]
@@ -85,12 +86,13 @@ def gan_losses(jit=None):
 
 
 def staged_losses():
-    """Losses of the starts of a generator of two detectors, and terms of its joint GAN."""
-    gan, data = adversarial(["zn", "zp"], {"diversity": 0.01}, 6)
-    found = {"sums start": fit(SumsStart(gan), data, ("conditions", "sums"), **CODES)}
-    images = [name for name in data if name != "sums"]
-    found["shape start"] = fit(ShapeStart(gan), data, images, **CODES)
-    return {**found, "joint": fit(gan, data, images, **CODES)}
+    """Losses of the starts of generators, and terms of a joint GAN."""
+    (single, images), (joint, both) = adversarial(["ecal"], {}, 6), adversarial(["zn", "zp"], {"diversity": 0.01}, 7)
+    first = joint.generator.get_weights()
+    found = {"sums start": fit(SumsStart(joint), both, ("conditions", "sums"), **CODES),
+             "shape start": fit(ShapeStart(single), images, ("conditions", "responses_ecal"), **CODES)}
+    joint.generator.set_weights(first)
+    return {**found, "joint": fit(joint, both, [name for name in both if name != "sums"], **CODES)}
 
 
 def losses():

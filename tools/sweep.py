@@ -46,7 +46,7 @@ PRESETS = {
 }
 GRID = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-4, 1e-3, 1e-2], "auxiliary": [1e-4, 1e-3, 1e-2]}
 SYMBOLS = {"diversity": r"\lambda_{div}", "intensity": r"\lambda_{in}", "auxiliary": r"\lambda_{aux}"}
-BASE, PENALTY, MOMENTUM = {"energy": 1.0}, 0.3, 0.995
+BASE, PENALTY, MOMENTUM = {"energy": 1.0}, 0.5, 0.995
 
 
 def die_with(parent):

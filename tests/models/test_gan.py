@@ -246,7 +246,7 @@ def half_precision():
 def test_half_precision(repeated, eager, half_precision):
     gan = ResponseGAN.fit_scales(repeated, weights=WEIGHTS, penalty=0.1, **SIZES)
     assert gan.generator.shape.dense.layers[0].compute_dtype == "float16"
-    scaled = {name: keras.optimizers.LossScaleOptimizer(adam, initial_scale=128.0) for name, adam in adams(gan).items()}
+    scaled = {name: keras.optimizers.LossScaleOptimizer(adam, initial_scale=16.0) for name, adam in adams(gan).items()}
     gan.compile(scaled, run_eagerly=eager, jit_compile=not eager)
     history = gan.fit(batches(repeated), epochs=3, verbose=0, shuffle=False).history
     assert all(np.isfinite(values).all() for values in history.values())

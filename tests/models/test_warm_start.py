@@ -25,7 +25,10 @@ def test_energy_score_is_least_for_the_right_distribution(width):
     """Normal data against normal draws of other widths and centres, 40,000 samples each."""
     rng = np.random.default_rng(0)
     x, first, second = rng.normal(size=(3, 40_000, width)).astype("float32")
-    score = lambda size, centre: float(ops.mean(energy_score(x, size * first + centre, size * second + centre)))  # noqa: E731
+
+    def score(size, centre):
+        return float(ops.mean(energy_score(x, size * first + centre, size * second + centre)))
+
     right = score(1.0, 0.0)
     assert all(score(*wrong) > right + 0.005 for wrong in ((0.6, 0.0), (1.6, 0.0), (0.0, 0.0), (1.0, 0.5)))
     pairs = np.linalg.norm(first - second, axis=1)  # of the right distribution: E |x' - x''| / 2
@@ -75,7 +78,7 @@ def test_a_start_trains_its_part_of_the_generator(kind, part, gan, showers, eage
 
 
 def test_loss_of_the_sums_by_hand(gan, showers, evaluate):
-    """Energy score of the sums and their total, as they are and as logarithms, in units of their spread over real ones."""
+    """Energy score of sums and their total, as they are and as logarithms, in units of their spread over real ones."""
     gan.generator.set_weights(gan.average.get_weights())
     model, batches = start(SumsStart, gan, showers)
     (batch,) = batches[0]

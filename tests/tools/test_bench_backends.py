@@ -8,6 +8,7 @@ import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = ["--preset", "smoke", "--batch", "8", "--steps", "2", "--repeats", "2", "--rows", "200", "--batches", "2"]
+FAMILY = "photon sums" if keras.config.backend() == "jax" else "SDI-GAN"  # JAX compiles a GAN twice for a minute
 ENGINE = {"tensorflow": "TF graph", "jax": "JAX jit", "torch": "torch eager"}[keras.config.backend()]
 
 
@@ -21,16 +22,16 @@ def bench(monkeypatch):
     return bench_backends
 
 
-def test_gan_on_this_backend_and_by_hand(bench, tmp_path, capsys):
+def test_times_on_this_backend_and_by_hand(bench, tmp_path, capsys):
     """Times of the running backend; the step by hand has the same losses over three steps."""
     record = tmp_path / "bench.json"
-    assert bench.main([*SMALL, "--only", "SDI-GAN", "--engines", ENGINE, "--json", str(record)]) == 0
+    assert bench.main([*SMALL, "--only", FAMILY, "--engines", ENGINE, "--json", str(record)]) == 0
     found = json.loads(record.read_text())
     rows = {row["what"]: row for row in found["rows"]}
     by_hand = {"by hand"} & set(rows)
     assert set(rows) == {"training step", "sampling, batch 2"} | by_hand
     assert all(0.0 < 1e-3 * row["ms"] <= row["first_s"] for row in rows.values())
-    assert bool(by_hand) == (keras.config.backend() in bench.PEERS)
+    assert bool(by_hand) == (keras.config.backend() == "tensorflow")
     for row in (rows[name] for name in by_hand):
         assert row["difference"] < 1e-4 and "failed" not in row
         assert row["ratio"] == pytest.approx(rows["training step"]["ms"] / row["ms"])

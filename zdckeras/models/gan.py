@@ -77,7 +77,7 @@ class ResponseGAN(PhasedModel):
 
     Example:
         >>> small = dict(hidden=8, channels=(4, 4, 2), spots=2)
-        >>> gan = ResponseGAN.fit_scales("zp", np.random.default_rng(0).normal(size=(5, 9)), generator=small)
+        >>> gan = ResponseGAN("zp", {"mean": [0.0] * 9, "scale": [1.0] * 9}, generator=small)
         >>> list(gan.phases())
         ['critic', 'generator']
     """
