@@ -1,5 +1,7 @@
 """Small models of a 30 x 30 calorimeter and showers for them, the same on every backend."""
 
+from tempfile import TemporaryDirectory
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,13 @@ from zdckeras.showers import Showers
 
 WHERE = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
+COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
+if keras.backend.backend() == "jax":
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def randomise(model, seed=0, size=0.3):

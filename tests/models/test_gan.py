@@ -14,24 +14,6 @@ TERMS = {"critic_adversarial", "critic_penalty", "regressor_auxiliary", "generat
 PHASES = ("critic", "regressor", "generator")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(pytestconfig):
-    """JAX keeps what it compiled, for the copies of one model here and for the next run of these tests."""
-    if backend.name() != "jax":
-        yield
-        return
-    import jax
-
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
-             "jax_persistent_cache_min_entry_size_bytes")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(pytestconfig.cache.mkdir("jax")), 0.0, -1), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
-
-
 @pytest.fixture(scope="module")
 def repeated(showers):
     """Each particle twice, with responses of its own."""

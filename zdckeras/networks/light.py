@@ -84,7 +84,7 @@ class PhotonDraw(layers.Layer):
     Cells are put in a fixed random order, channel after channel. With C_j the light summed up to cell j,
     n_j = floor(C_j + u) - floor(C_{j-1} + u): whole numbers with mean l_j and, for whole channel sums, exactly those
     sums. The gradient is that of the mean (straight-through). Light is summed in multiples of 2^-12 photons, which
-    float32 adds without rounding up to 4096 photons: every backend then draws the same photons.
+    float32 adds without rounding up to 4096 photons: equal light gives equal photons on every backend.
 
     Arguments:
         where: detector name.
