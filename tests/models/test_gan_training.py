@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -6,6 +7,8 @@ from zdckeras.models.gan_training import play, start
 from zdckeras.showers import concatenate
 from zdckeras.training import DivergedError
 
+# The stages themselves run under every backend in test_backends.py.
+pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles four models for a minute")
 SMALL = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
 STAGE = dict(epochs=1, batch=16, rate=1e-3)
 
