@@ -20,6 +20,7 @@ import numpy as np
 
 from zdckeras import backend
 from zdckeras.atomic import atomic_path
+from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
 from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
 from zdckeras.models.gan_training import play, start
@@ -44,6 +45,7 @@ PRESETS = {
 DETECTORS = ("zn", "zp")
 TERMS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
+SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def data(args, p):
@@ -109,13 +111,19 @@ def main():
 
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"]} | {
-        name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
+        name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")} | {
+        f"D({name})": lambda s, name=name: s["diversity"][name] for name in SPECIES}
     lines = []
     for where in DETECTORS:
         models = {f"{where} {kind}, seed {seed}": part(f"{name}, seed {seed}", where) for seed in range(args.seeds)
                   for kind, name in (("separate", where), ("joint", "joint"))}
         real = test.only(where)
         table = compare(real, [second.response_of(where) for second in seconds], models, p["generations"], args.seed)
+        draws = [real.response, *(second.response_of(where) for second in seconds)]
+        for model, score in table.scores.items():
+            made = [models[model](real.particles, [args.seed, k]) if model in models else draw
+                    for k, draw in enumerate(draws)]
+            score["diversity"] = diversity_ratios(draws, made, real.pdg, SPECIES)
         table.write(out / where)
         summary = over_seeds(table.scores, columns)
         lines += summary if not lines else summary[1:]

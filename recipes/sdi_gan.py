@@ -55,7 +55,7 @@ ROWS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
 ROWS["SDI-GAN + intensity"] = ROWS["SDI-GAN"] | {"intensity": 1e-3}
 ROWS["SDI-GAN + intensity + aux. regressor"] = ROWS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-SPECIES = (22, 2112, 310, 3122)
+SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def data(args, p):
@@ -124,7 +124,8 @@ def main():
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "WS with factor": lambda s: s["WS with factor"],
                "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
-    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name in table.scores["floor"]["diversity"]}
+    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in SPECIES.items()
+                if (test.pdg == code).any()}
     summary = over_seeds(table.scores, columns)
     mean = {line[0]: float(line[2].split()[0]) for line in summary[1:]}
     ordered = all(mean[a] > mean[b] for a, b in pairwise(ROWS))

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot: no wind
 """
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -79,7 +80,7 @@ def response_gallery(showers, generated, detector=None):
     axes = figure.subplots(len(rows), number, squeeze=False)
     norm = LogNorm(1, max(2.0, *(float(images.max()) for images in rows.values())))
     for line, (name, images) in enumerate(rows.items()):
-        axes[line, 0].set_ylabel(name)
+        axes[line, 0].set_ylabel(fill(name, 12), fontsize=9)
         for column, (axis, image) in enumerate(zip(axes[line], images, strict=True)):
             lit = np.ma.masked_less(image, 0.5)
             picture = axis.imshow(

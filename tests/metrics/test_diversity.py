@@ -21,8 +21,8 @@ def test_ratio_by_species():
     rng = np.random.default_rng(2)
     real, pdg = rng.poisson(4.0, (5, 60, 4, 4)), np.repeat([22, 310, 2112], 20)
     generated = np.where((pdg == 310)[:, None, None], real.mean(axis=0), 2 * real)
-    ratios = diversity_ratios(list(real), list(generated), pdg, (22, 310, 3122))
-    assert ratios["gamma"] == pytest.approx(2.0) and ratios["K(S)0"] == 0.0 and np.isnan(ratios["Lambda"])
+    ratios = diversity_ratios(list(real), list(generated), pdg, {"gamma": 22, "K0S": 310, "Lambda": 3122})
+    assert ratios["gamma"] == pytest.approx(2.0) and ratios["K0S"] == 0.0 and np.isnan(ratios["Lambda"])
 
 
 def test_refuses_what_cannot_be_compared():
@@ -32,4 +32,4 @@ def test_refuses_what_cannot_be_compared():
     with pytest.raises(ValueError, match="shapes"):
         draw_diversity([one, one[:1]])
     with pytest.raises(ValueError, match="received 2 and 3"):
-        diversity_ratios([one] * 2, [one] * 3, [22, 22], (22,))
+        diversity_ratios([one] * 2, [one] * 3, [22, 22], {"gamma": 22})

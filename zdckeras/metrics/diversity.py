@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from zdckeras.particles import species
 from zdckeras.showers import ROWS
 
 
@@ -40,10 +39,10 @@ def diversity_ratios(real, generated, pdg, codes):
     Arguments:
         real, generated: lists of equally many draws (N, nx, ny) for the same particles.
         pdg: (N,) PDG ids.
-        codes: PDG ids of the species wanted.
+        codes: name -> PDG id of the species wanted.
 
     Returns:
-        Species name -> ratio; NaN for a species that does not occur.
+        Name -> ratio; NaN for a species that does not occur.
 
     Raises:
         ValueError: for different numbers of draws (the deviation of few draws is biased, alike on both sides only if
@@ -53,7 +52,7 @@ def diversity_ratios(real, generated, pdg, codes):
         raise ValueError(f"Expected as many real as generated draws, received {len(real)} and {len(generated)}.")
     true, made, pdg = draw_diversity(real), draw_diversity(generated), np.asarray(pdg)
     result = {}
-    for code in codes:
+    for name, code in codes.items():
         rows = pdg == code
-        result[species(code).name] = float(made[rows].sum() / true[rows].sum()) if rows.any() else float("nan")
+        result[name] = float(made[rows].sum() / true[rows].sum()) if rows.any() else float("nan")
     return result
