@@ -76,8 +76,9 @@ class ResponseGAN(PhasedModel):
         proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; R1 penalty, arXiv:1801.04406.
 
     Example:
-        >>> small = dict(hidden=8, channels=(4, 4, 2), spots=2)
-        >>> gan = ResponseGAN("zp", {"mean": [0.0] * 9, "scale": [1.0] * 9}, generator=small)
+        >>> small = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
+        >>> tiny = dict(hidden=(8,), channels=(2, 2, 2))
+        >>> gan = ResponseGAN("zp", {"mean": [0.0] * 9, "scale": [1.0] * 9}, generator=small, critic=tiny)
         >>> list(gan.phases())
         ['critic', 'generator']
     """
