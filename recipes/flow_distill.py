@@ -12,14 +12,11 @@ Interrupted, the same command goes on where it stopped.
 """
 
 import argparse
-import json
-from hashlib import sha256
 from pathlib import Path
 from shutil import copy
 
 import numpy as np
 
-from zdckeras import backend
 from zdckeras.detectors import channel_sums
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.metrics.report import compare
@@ -31,7 +28,7 @@ from zdckeras.plots import write_pictures
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import condition_statistics, repeated_pairs
-from zdckeras.training import Batches, fit_adam
+from zdckeras.training import Batches, fit_adam, states_folder
 
 PRESETS = {
     "laptop": dict(
@@ -73,8 +70,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     p, out, seed = PRESETS[args.preset], args.out, args.seed
-    settings = json.dumps([p, args.detector, args.data, seed, backend.name()])
-    states = out / "states" / sha256(settings.encode()).hexdigest()[:8]
+    states = states_folder(out, p, args.detector, args.data, seed)
 
     # data
     training, more, validation, test, seconds = data(args, p)

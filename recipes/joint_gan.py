@@ -11,14 +11,11 @@ Interrupted, the same command goes on where it stopped.
 """
 
 import argparse
-import json
 import time
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from zdckeras import backend
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
@@ -28,6 +25,7 @@ from zdckeras.plots import write_pictures
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import repeated_pairs
+from zdckeras.training import states_folder
 
 PRESETS = {
     "laptop": dict(
@@ -80,8 +78,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
     args = parser.parse_args()
     p, out = PRESETS[args.preset], args.out
-    settings = json.dumps([p, TERMS, PENALTY, MOMENTUM, args.data, args.seed, backend.name()])
-    states = out / "states" / sha256(settings.encode()).hexdigest()[:8]
+    states = states_folder(out, p, TERMS, PENALTY, MOMENTUM, args.data, args.seed)
 
     # data
     training, test, seconds = data(args, p)

@@ -13,12 +13,9 @@ Interrupted, the same command goes on where it stopped.
 """
 
 import argparse
-import json
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
-from zdckeras import backend
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import diversity_ratios
@@ -29,6 +26,7 @@ from zdckeras.plots import write_pictures
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import repeated_pairs
+from zdckeras.training import states_folder
 
 PRESETS = {
     "laptop": dict(
@@ -79,8 +77,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
     args = parser.parse_args()
     p, out = PRESETS[args.preset], args.out
-    settings = json.dumps([p, BASE, ROWS, PENALTY, MOMENTUM, args.detector, args.data, args.seed, backend.name()])
-    states = out / "states" / sha256(settings.encode()).hexdigest()[:8]
+    states = states_folder(out, p, BASE, ROWS, PENALTY, MOMENTUM, args.detector, args.data, args.seed)
 
     # data
     more, validation, test, seconds = data(args, p)

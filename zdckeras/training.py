@@ -2,6 +2,7 @@
 
 import json
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import keras
@@ -170,6 +171,20 @@ def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=
         model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
                   callbacks=[keeper], verbose=verbose, shuffle=False)
     return keeper.history
+
+
+def states_folder(out, *settings):
+    """Where the state files of one set of settings go: other settings, or another backend, never take them up.
+
+    Arguments:
+        out: folder of the results.
+        settings: whatever the training depends on; plain values that JSON can hold.
+
+    Example:
+        >>> states_folder("runs", {"epochs": 1}) == states_folder("runs", {"epochs": 2})
+        False
+    """
+    return Path(out) / "states" / sha256(json.dumps([*settings, backend.name()]).encode()).hexdigest()[:8]
 
 
 def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
