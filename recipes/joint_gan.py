@@ -11,16 +11,14 @@ Interrupted, the same command goes on where it stopped.
 """
 
 import argparse
-import time
 from pathlib import Path
-
-import numpy as np
 
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
 from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
 from zdckeras.models.gan_training import play, start
+from zdckeras.models.sampler import milliseconds
 from zdckeras.plots import write_pictures
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
@@ -31,7 +29,7 @@ PRESETS = {
     "laptop": dict(
         train=100_000, test=10_000, generations=3, generator={}, joint=dict(channels=(32, 16, 8)), critic={},
         sums=dict(rows=100_000, epochs=16, batch=512, rate=2e-3),
-        shape=dict(rows=50_000, epochs=2, batch=64, rate=1e-3),
+        shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         play=dict(rows=50_000, epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "smoke": dict(
         train=512, test=256, generations=2, generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
@@ -53,20 +51,6 @@ def data(args, p):
         return training, *([part] for part in repeated_pairs(test, args.seed))
     training, test = (load("zn+zp", part, p[part], args.seed, progress=True) for part in ("train", "test"))
     return training, test, [resimulate(test, 1)]
-
-
-def milliseconds(generators, conditions, batch, repeats=15):
-    """Median time in ms that each group of generators takes for one batch of particles, one after another."""
-    rows = {"conditions": conditions[:batch].astype("float32"),
-            "noise": np.random.default_rng(0).standard_normal((batch, 10), "float32")}
-    times = {name: [] for name in generators}
-    for _ in range(repeats + 1):  # the first round compiles
-        for name, group in generators.items():
-            begin = time.perf_counter()
-            for generator in group:
-                generator.predict_on_batch(rows)
-            times[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def main():

@@ -32,7 +32,7 @@ PRESETS = {
     "laptop": dict(
         train=50_000, validation=5_000, test=10_000, generations=3, generator={}, critic={},
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
-        shape=dict(rows=50_000, epochs=2, batch=64, rate=1e-3),
+        shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         play=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5,

@@ -17,6 +17,17 @@ def test_sizes_and_positions(name, shape, half, position):
     assert 0 < 2 * where.fibre_radius < where.pitch
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "half", "depth"), [("ecal", (30, 30), 30.0, 66 * 0.6), ("focalh", (36, 36), 45.0, 110.0)]
+)
+def test_sampling_calorimeters_read_energies(name, shape, half, depth):
+    """Sizes in cm of LHCb's shashlik cells and of the stand-in for FoCal-H, centred on the beam, without magnets."""
+    where = detector(name)
+    assert where.shape == shape and where.half_size == pytest.approx((half, half))
+    assert where.length == pytest.approx(depth) and (where.centre_x, where.bend) == (0.0, 0.0)
+    assert where.unit == "MeV" and detector("zn").unit == detector("zp").unit == "photons"
+
+
 def test_magnets_bring_beam_protons_to_the_centre_of_zp():
     where = detector("zp")
     assert where.bend / 2680.0 == pytest.approx(where.centre_x)
@@ -29,7 +40,7 @@ def test_lookup_by_any_case_and_by_itself():
 
 @pytest.mark.parametrize("name", ["zdc", "", None, 3])
 def test_unknown_detector(name):
-    with pytest.raises(ValueError, match=r"Unknown detector .*expected one of zn, zp, ecal"):
+    with pytest.raises(ValueError, match=r"Unknown detector .*expected one of zn, zp, ecal, focalh"):
         detector(name)
 
 

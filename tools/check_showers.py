@@ -37,12 +37,11 @@ def show(title, lines):
         print(f"{line.label:26}{line.count:5}  {line.observable:11}{line.statistic:7}"
               f"{line.real:9.4f} +-{line.real_error:7.4f}{line.imitated:9.4f} +-{line.imitated_error:7.4f}"
               f"{line.pull:+7.2f}{' *' if abs(line.pull) > 2 else ''}")
-    for name in OBSERVABLES:
+    for name in dict.fromkeys(line.observable for line in lines):
         for statistic in STATISTICS:
             pulls = np.array([e.pull for e in lines if (e.observable, e.statistic) == (name, statistic)])
-            if len(pulls):
-                print(f"{name:11}{statistic:7} {len(pulls):3} bins, mean pull {pulls.mean():+.2f}, "
-                      f"rms {np.sqrt((pulls**2).mean()):.2f}, beyond 2: {(np.abs(pulls) > 2).sum()}")
+            print(f"{name:11}{statistic:7} {len(pulls):3} bins, mean pull {pulls.mean():+.2f}, "
+                  f"rms {np.sqrt((pulls**2).mean()):.2f}, beyond 2: {(np.abs(pulls) > 2).sum()}")
     return sum(abs(line.pull) > 2 for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Write the reference simulation to a file: photon counts of ZN and ZP for any number of particles.
+"""Write the reference simulation to a file: photon counts of ZN and ZP, or energies in other detectors' cells.
 
 python tools/simulate.py out/ --detector zn --size 100000 --seed 0 --part train
 python tools/simulate.py out.root --detector zn+zp --size 2000000
@@ -26,7 +26,7 @@ def gather(blocks, size):
     for block in blocks:
         if not filled:
             particles, pdg = np.empty((size, block.particles.shape[1])), np.empty(size, "int32")
-            responses = {name: np.empty((size, *r.shape[1:]), "uint16") for name, r in block.responses.items()}
+            responses = {name: np.empty((size, *r.shape[1:]), r.dtype) for name, r in block.responses.items()}
         rows = slice(filled, filled + len(block))
         particles[rows], pdg[rows] = block.particles, block.pdg
         for name, counts in block.responses.items():
@@ -46,7 +46,7 @@ def main(arguments=None):
     """Simulate and write; 0 if all went well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for npz, or a name that ends in .root")
-    parser.add_argument("--detector", default="zn", help="zn, zp or zn+zp (default: %(default)s)")
+    parser.add_argument("--detector", default="zn", help="zn, zp, zn+zp, ecal or focalh (default: %(default)s)")
     parser.add_argument("--size", type=int, default=100_000, help="number of showers (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--part", choices=PARTS, default="train", help="independent draws (default: %(default)s)")

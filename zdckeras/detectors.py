@@ -23,6 +23,7 @@ class Detector:
         length: depth along the beam [cm].
         bend: displacement times momentum of a unit charge that the magnets on the way cause along x [cm GeV], such
             that a proton of the beam (2680 GeV) arrives at the centre of ZP.
+        unit: of a response: "photons" (whole counts) or "MeV" (energy deposited in the active material).
 
     Example:
         >>> detector("zn").shape, round(detector("zp").half_size[0], 2)
@@ -37,6 +38,7 @@ class Detector:
     fibre_radius: float
     length: float
     bend: float = 0.0
+    unit: str = "photons"
 
     @property
     def half_size(self):
@@ -53,7 +55,10 @@ class Detector:
 DETECTORS = {
     "zn": Detector("zn", (44, 44), 0.16, 11260.6, 0.0, 0.01825, 100.0, 24.35 * 2680.0),
     "zp": Detector("zp", (56, 30), 0.4, 11252.6, 24.35, 0.0275, 150.0, 24.35 * 2680.0),
-    "ecal": Detector("ecal", (30, 30), 2.0, 1250.0, 0.0, 0.0, 43.4),
+    # 66 layers of 2 mm lead and 4 mm scintillator, cells of 2 cm (arXiv:1812.01319), at the place of LHCb's.
+    "ecal": Detector("ecal", (30, 30), 2.0, 1250.0, 0.0, 0.0, 39.6, unit="MeV"),
+    # A stand-in for ALICE's FoCal-H: 90 cm wide, 7 m from the interaction point, copper with scintillating fibres.
+    "focalh": Detector("focalh", (36, 36), 2.5, 700.0, 0.0, 0.05, 110.0, unit="MeV"),
 }
 
 

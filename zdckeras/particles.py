@@ -107,6 +107,29 @@ def expected_impact(conditions, where):
     return point
 
 
+def expected_centre(eta, phi, z):
+    """Where a particle from the interaction point crosses a plane, x = z tan(2 atan(e^-eta)) cos(phi), y with sin(phi).
+
+    At the depth of a shower's maximum this is where its centre of gravity ought to be.
+
+    Arguments:
+        eta: pseudorapidity.
+        phi: azimuth [rad].
+        z: distance of the plane [cm].
+
+    Returns:
+        (..., 2) [cm].
+
+    Source: ALICE FoCal study, "theory-inspired approach".
+
+    Example:
+        >>> expected_centre(3.4, 0.0, 700.0).round(1).tolist()
+        [46.8, 0.0]
+    """
+    radius = z * np.tan(2.0 * np.arctan(np.exp(-np.asarray(eta, "float64"))))
+    return np.stack([radius * np.cos(phi), radius * np.sin(phi)], axis=-1)
+
+
 @dataclass(frozen=True)
 class Scaler:
     """Standard scaler z = (x - mean) / scale, fitted on the training part only.

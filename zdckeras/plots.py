@@ -56,8 +56,8 @@ def write_pictures(folder, showers, generated, histories, columns=8):
 def response_gallery(showers, generated, detector=None):
     """Real responses above generated ones of the same particles, one particle a column, one colour scale for all.
 
-    Colours are logarithmic in photons; cells without light are white. Titles give the particle, its energy and, on
-    every picture, the photon sum.
+    Colours are logarithmic in photons or MeV; cells with less than half of one are white. Titles give the particle,
+    its energy and, on every picture, the sum.
 
     Arguments:
         showers: `Showers`, n particles to show.
@@ -92,7 +92,8 @@ def response_gallery(showers, generated, detector=None):
                 energy = showers.particles[column, COLUMN["energy"]]
                 title = f"${species(showers.pdg[column]).latex_name}$, {energy:.0f} GeV\n{title}"
             axis.set_title(title, fontsize=8, pad=2)
-    figure.colorbar(picture, ax=axes, label="photons in the cell", shrink=0.8, pad=0.01)
+    unit = showers.detector(detector).unit
+    figure.colorbar(picture, ax=axes, label=f"{unit} in the cell", shrink=0.8, pad=0.01)
     return figure
 
 
@@ -121,13 +122,14 @@ def channel_histograms(real, generated, bins=30):
     return _histograms(rows, titles, bins, across=CHANNELS)
 
 
-def shape_histograms(real, generated, bins=30):
-    """Distributions of the shower-shape observables with the ratio generated to real underneath.
+def shape_histograms(real, generated, bins=30, observables=OBSERVABLES):
+    """Distributions of shower-shape observables with the ratio generated to real underneath.
 
     Arguments:
-        real: (N, 11) from `zdckeras.metrics.shapes.shapes`.
-        generated: model name -> (M, 11).
+        real: (N, K) from `zdckeras.metrics.shapes.shapes` or `zdckeras.metrics.directional.directional_shapes`.
+        generated: model name -> (M, K).
         bins: number of bins.
+        observables: the `OBSERVABLES` of the module they come from.
 
     Returns:
         Figure.
@@ -137,9 +139,31 @@ def shape_histograms(real, generated, bins=30):
     """
     rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
     for name, values in rows.items():
-        if values.ndim != 2 or values.shape[1] != len(OBSERVABLES):
-            raise ValueError(f"{name}: expected shapes (N, {len(OBSERVABLES)}), received {values.shape}.")
-    return _histograms(rows, list(OBSERVABLES.values()), bins, across=4)
+        if values.ndim != 2 or values.shape[1] != len(observables):
+            raise ValueError(f"{name}: expected shapes (N, {len(observables)}), received {values.shape}.")
+    return _histograms(rows, list(observables.values()), bins, across=4)
+
+
+def sparsity_curves(real, generated, thresholds):
+    """Share of cells above a threshold against the threshold, the mean over showers and the band of one deviation.
+
+    Arguments:
+        real: (N, T) from `zdckeras.metrics.directional.sparsity`.
+        generated: model name -> (M, T).
+        thresholds: (T,) [MeV].
+
+    Returns:
+        Figure.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for colour, (name, values) in zip(("0.4", *_colours(generated)), ({"real": real} | generated).items(), strict=True):
+        mean, deviation = np.mean(values, axis=0), np.std(values, axis=0)
+        axis.fill_between(thresholds, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(thresholds, mean, color=colour, label=name)
+    axis.set(xscale="log", xlabel="threshold [MeV]", ylabel="share of cells above", ylim=(0, None))
+    axis.legend(frameon=False)
+    return figure
 
 
 def learning_curves(histories, key="loss"):

@@ -12,6 +12,7 @@ from zdckeras.particles import CONDITIONS, check_pdg
 PAPER_PHOTONS = {"zn": 10, "zp": 1}
 
 MAXIMUM_COUNT = np.iinfo("uint16").max
+MAXIMUM_ENERGY = np.finfo("float32").max
 ROWS = 4096  # rows handled at once wherever a wider copy of the responses is needed
 
 
@@ -56,6 +57,43 @@ def photon_counts(values, what="responses"):
     return counts
 
 
+def energies(values, what="responses"):
+    """Deposited energies [MeV] as float32, refused unless all are finite and non-negative.
+
+    Arguments:
+        values: (N, nx, ny) numbers.
+        what: name of the array in error messages.
+
+    Returns:
+        float32 array (N, nx, ny); the array itself if it already is one.
+
+    Raises:
+        ValueError: for values that are not numbers, or the first one that is negative or not finite.
+
+    Example:
+        >>> energies([[[0.0, 2.5]]]).tolist()
+        [[[0.0, 2.5]]]
+    """
+    values = np.asarray(values)
+    if values.ndim != 3:
+        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{what}: expected numbers (energies), received dtype {values.dtype}.")
+    for start in range(0, len(values), ROWS):
+        block = values[start : start + ROWS]
+        good = (block >= 0) & (block <= MAXIMUM_ENERGY)
+        if not good.all():
+            row, x, y = np.argwhere(~good)[0].tolist()
+            raise ValueError(f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: expected finite, non-negative "
+                             f"energies in MeV.")
+    return values.astype("float32", copy=False)
+
+
+def measured(values, where, what="responses"):
+    """What a detector reads out, checked: `photon_counts` (uint16) or `energies` (float32), as its unit says."""
+    return photon_counts(values, what) if where.unit == "photons" else energies(values, what)
+
+
 @dataclass(frozen=True, eq=False)
 class Showers:
     """Particles and the responses of one or more detectors to them, row by row.
@@ -65,7 +103,8 @@ class Showers:
     Arguments:
         particles: (N, 9) conditions in the order and units of `zdckeras.particles.CONDITIONS`.
         pdg: (N,) PDG ids.
-        responses: detector name -> (N, nx, ny) photon counts, first axis x.
+        responses: detector name -> (N, nx, ny), first axis x: photon counts, or energies [MeV] where that is the
+            detector's unit.
         metadata: where the data come from: source, seeds, ...; plain values that JSON can hold.
 
     Raises:
@@ -102,7 +141,7 @@ class Showers:
             expected, shape = (rows, *where.shape), np.shape(values)
             if shape != expected:
                 raise ValueError(f"responses[{where.name!r}]: expected shape {expected}, received {shape}.")
-            responses[where.name] = photon_counts(values, f"responses[{where.name!r}]")
+            responses[where.name] = measured(values, where, f"responses[{where.name!r}]")
         checked = {"particles": particles, "pdg": pdg.astype("int32"), "responses": responses}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -122,7 +161,7 @@ class Showers:
 
     @property
     def response(self):
-        """The (N, nx, ny) photon counts of the only detector; ValueError if there are several."""
+        """The (N, nx, ny) photon counts or energies of the only detector; ValueError if there are several."""
         return self.response_of()
 
     def response_of(self, detector=None):
@@ -132,7 +171,7 @@ class Showers:
             detector: name; may be left out where there is only one.
 
         Returns:
-            uint16 array (N, nx, ny).
+            Array (N, nx, ny), uint16 photons or float32 energies [MeV].
 
         Raises:
             ValueError: if the showers do not have that detector, or have several and none is named.
@@ -158,8 +197,9 @@ class Showers:
         return Showers(self.particles, self.pdg, responses, self.metadata)
 
     def photon_sums(self, detector=None):
-        """Photons S = sum_ij R[i, j] of each response, (N,) int64."""
-        return self.response_of(detector).sum(axis=(1, 2), dtype="int64")
+        """Sum S = sum_ij R[i, j] of each response, (N,): photons as int64, energies [MeV] as float64."""
+        response = self.response_of(detector)
+        return response.sum(axis=(1, 2), dtype="float64" if response.dtype.kind == "f" else "int64")
 
     def species(self, pdg):
         """Mask (N,) of the rows whose particle has this PDG id."""

@@ -12,7 +12,7 @@ from zdckeras.atomic import atomic_path
 from zdckeras.detectors import DETECTORS
 from zdckeras.detectors import detector as detector_of
 from zdckeras.particles import CONDITIONS
-from zdckeras.showers import Showers, photon_counts
+from zdckeras.showers import Showers, measured
 
 RESPONSES_FILE = "data_nonrandom_responses.npz"
 PARTICLES_FILE = "data_nonrandom_particles.npz"
@@ -64,7 +64,7 @@ def read_npz(responses_file, particles_file, detector=None):
     """Read one detector's showers from the published pair of npz files.
 
     Arguments:
-        responses_file: npz with 'arr_0' of shape (N, nx, ny), photon counts.
+        responses_file: npz with 'arr_0' of shape (N, nx, ny), photon counts or energies [MeV].
         particles_file: npz with 'arr_0' of shape (N, 10), the nine conditions and the PDG id.
         detector: name; by default the one with responses of this shape.
 
@@ -130,7 +130,7 @@ def write_root(showers, path):
     """Write showers as a flat TTree "showers", readable by ROOT, chunk by chunk.
 
     Branches: the nine conditions (double), `pdg` (int) and, for each detector, `response_<name>[nx][ny]`
-    (unsigned short). The metadata are a TObjString "metadata" that holds JSON.
+    (unsigned short for photons, float for energies in MeV). The metadata are a TObjString "metadata" that holds JSON.
 
     Arguments:
         showers: `Showers`, or an iterable of `Showers` with the same detectors that are written one after the other;
@@ -216,14 +216,15 @@ def _read_branch(branch):
 
 
 def _read_responses(branch):
-    """(N, nx, ny) uint16, filled chunk by chunk."""
-    shape = detector_of(branch.name.removeprefix(BRANCH)).shape
-    counts = np.empty((branch.num_entries, *shape), "uint16")
+    """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk."""
+    where = detector_of(branch.name.removeprefix(BRANCH))
+    shape = where.shape
+    counts = np.empty((branch.num_entries, *shape), "uint16" if where.unit == "photons" else "float32")
     for start in range(0, len(counts), CHUNK):
         block = branch.array(entry_start=start, entry_stop=start + CHUNK, library="np")
         if block.shape[1:] != shape:
             raise ValueError(f"branch {branch.name!r}: expected shape {shape} per row, received {branch.typename}.")
-        counts[start : start + CHUNK] = photon_counts(block, f"branch {branch.name!r}, rows from {start}")
+        counts[start : start + CHUNK] = measured(block, where, f"branch {branch.name!r}, rows from {start}")
     return counts
 
 

@@ -1,10 +1,11 @@
-"""Photon counts to numbers that a flow likes, and exactly back: dequantise, normalise, logit, and imposed sums."""
+"""Responses to numbers that a network likes, and exactly back: dequantise, logit, imposed sums, Box-Cox."""
 
 import math
 
 import keras
 import numpy as np
 from keras import ops
+from scipy import stats
 
 MARGIN = 0.02
 
@@ -202,3 +203,58 @@ def _scaled_to_sum(p, total, iterations):
     counts = ops.floor(low * p)
     missing = total - ops.sum(counts, axis=1, keepdims=True)
     return counts + missing * ops.one_hot(ops.argmax(p, axis=1), p.shape[1])
+
+
+class BoxCox:
+    """y = (((x + d) / d)^lambda - 1) / lambda for energies x >= 0, ln((x + d) / d) for lambda = 0: 0 stays 0, exactly.
+
+    Arguments:
+        power: lambda.
+        shift: d [MeV], so that empty cells have a finite image; what is fainter is nearly proportional.
+
+    Raises:
+        ValueError: unless the shift is positive.
+
+    Source:
+        Box and Cox, J. R. Stat. Soc. B 26 (1964) 211, eq. 2, on the scale of d.
+
+    Example:
+        >>> b = BoxCox(0.5, 1.0)
+        >>> y = b.forward(np.array([0.0, 3.0], "float32"))
+        >>> ops.convert_to_numpy(y).tolist(), ops.convert_to_numpy(b.inverse(y)).round(5).tolist()
+        ([0.0, 2.0], [0.0, 3.0])
+    """
+
+    def __init__(self, power=0.0, shift=0.1):
+        if not (shift > 0 and math.isfinite(power)):
+            raise ValueError(f"Expected a finite power and a positive shift, received {power} and {shift}.")
+        self.power, self.shift = float(power), float(shift)
+
+    @classmethod
+    def fit(cls, energies, shift=0.1, sample=1_000_000):
+        """The power of greatest likelihood for the lit cells of training responses, at most `sample` of them.
+
+        Raises:
+            ValueError: if fewer than two different energies are above 0.
+        """
+        lit = np.asarray(energies)
+        lit = lit[lit > 0][:sample].astype("float64")
+        if len(np.unique(lit[:1000])) < 2:
+            raise ValueError(f"Expected cells of different energy to fit a Box-Cox transform, received {len(lit)} lit "
+                             f"cells that are all alike.")
+        return cls(float(stats.boxcox_normmax((lit + shift) / shift, method="mle")), shift)
+
+    def get_config(self):
+        """Numbers that rebuild this object."""
+        return {"power": self.power, "shift": self.shift}
+
+    def forward(self, x):
+        """Energies to network space."""
+        log = ops.log1p(x / self.shift)
+        return ops.expm1(self.power * log) / self.power if abs(self.power) > 1e-6 else log
+
+    def inverse(self, y):
+        """Network space to energies, at least 0."""
+        y = ops.maximum(y, 0.0)
+        log = ops.log1p(ops.maximum(self.power * y, -0.999999)) / self.power if abs(self.power) > 1e-6 else y
+        return self.shift * ops.expm1(log)

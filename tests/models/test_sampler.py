@@ -36,7 +36,7 @@ def flat():
 
 def test_blocks_draw_their_noise_from_seed_and_block(flat):
     counts = flat.sample(particles(5), seed=7, batch_size=2)
-    assert counts.shape == (5, 30, 30) and counts.dtype == np.uint16
+    assert counts.shape == (5, 30, 30) and counts.dtype == np.float32
     noise = np.concatenate([np.random.default_rng([7, b]).standard_normal((2, WIDTH), "float32") for b in range(3)])
     expected = np.arange(5) + 10 * np.rint(np.abs(noise[:5, 0]))
     assert np.array_equal(counts, np.broadcast_to(expected[:, None, None], counts.shape))
@@ -60,6 +60,15 @@ def test_several_detectors_by_name(flat):
     assert {name: counts.shape for name, counts in both.items()} == {"zn": (3, 44, 44), "zp": (3, 56, 30)}
     assert np.array_equal(both["zn"][:, 0, 0], flat.sample(particles(3), seed=7, batch_size=2)[:, 0, 0])
     assert np.array_equal(both["zp"][:, 0, 0], 2 * both["zn"][:, 0, 0])
+
+
+@pytest.mark.parametrize(("name", "dtype", "value"), [("zn", "uint16", 3), ("ecal", "float32", 3.75)])
+def test_photons_are_counted_and_energies_are_not_rounded(name, dtype, value):
+    conditions = np.zeros((1, 9))
+    conditions[0, 0] = value
+    response = Flat([name]).sample(conditions, seed=7)
+    noise = np.random.default_rng([7, 0]).standard_normal((256, WIDTH), "float32")[0, 0]
+    assert response.dtype == dtype and (response == value + 10 * np.rint(abs(noise))).all()
 
 
 def test_no_particles_no_showers(flat):

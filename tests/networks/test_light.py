@@ -122,7 +122,7 @@ def test_an_empty_channel_stays_empty_and_dark_cells_can_be_filled():
 def light():
     layer = Light("ecal", hidden=6, latent=4, spots=3, seed=1)
     rng = np.random.default_rng(4)
-    layer.read.kernel.assign(0.3 * rng.normal(size=layer.read.kernel.shape))
+    layer.spots.read.kernel.assign(0.3 * rng.normal(size=layer.spots.read.kernel.shape))
     return layer
 
 

@@ -109,12 +109,45 @@ def test_responses_know_their_particle():
     assert light["zp"][20:].min() > 100 and light["zp"][:20].max() == 0
 
 
+def test_electrons_in_the_shashlik():
+    """Energies of electrons of the gun: nothing is cut, a sixth or so is seen, around the point of impact."""
+    showers = load("ecal", "test", size=300)
+    assert showers.response.shape == (300, 30, 30) and showers.response.dtype == np.float32
+    assert set(showers.pdg.tolist()) == {11} and list(showers.responses) == ["ecal"]
+    assert "Geant4" in showers.metadata["source"] and showers.metadata["photons"] == "any"
+    energy, x, y = showers.particles[:, :3].T
+    seen = showers.photon_sums() / energy
+    assert 150 < np.median(seen) < 200 and np.corrcoef(energy, showers.photon_sums())[0, 1] > 0.99
+    peak = np.stack(np.divmod(showers.response.reshape(300, -1).argmax(axis=1), 30), axis=1)
+    away = (peak - 14.5) * 2.0 - np.column_stack([x, y])
+    assert np.median(abs(away)) < 3 and abs(away.mean()) < 1  # cells of 2 cm, slopes up to 0.25, maximum 10 cm deep
+
+
+def test_electrons_repeat_by_seed_part_and_size():
+    showers = load("ecal", size=400, seed=5)
+    assert same(showers, load("ecal", size=400, seed=5)) and same(showers[:90], load("ecal", size=90, seed=5))
+    assert same(concatenate(draws("ecal", size=900, seed=5)), load("ecal", size=900, seed=5))
+    for other in (load("ecal", "test", size=400, seed=5), load("ecal", size=400, seed=6)):
+        assert not len(set(showers.particles[:, 0]) & set(other.particles[:, 0]))
+
+
+def test_electrons_are_simulated_again_from_the_same_distribution():
+    first = load("ecal", "test", size=600)
+    second = resimulate(first, seed=1)
+    assert np.array_equal(first.particles, second.particles) and second.response.dtype == np.float32
+    assert (first.response != second.response).any(axis=(1, 2)).all()
+    ratio = first.photon_sums() / second.photon_sums() - 1
+    assert abs(np.median(ratio)) < 4 * 1.2533 * ratio.std() / np.sqrt(600) and ratio.std() < 0.3
+    assert same(second, resimulate(first, seed=1)) and not same(second, resimulate(first, seed=2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "zdc"}, "Unknown detector 'zdc'; expected one of zn, zp"),
         ({"name": "zn+"}, "Unknown detector ''"),
-        ({"name": "ecal"}, "No shower library is shipped for 'ecal'; expected one of zn, zp"),
+        ({"name": "zn+ecal"}, "'zn.ecal': expected one detector, or zn.zp; ecal, focalh have guns of their own"),
+        ({"name": "ecal+focalh"}, "expected one detector, or zn.zp"),
         ({"part": "valid"}, "Unknown part 'valid'; expected one of train, validation, test"),
         ({"size": 0}, "at least 1 as size, received 0"),
         ({"size": 2.5}, "at least 1 as size, received 2.5"),

@@ -22,7 +22,7 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("output", ["out", "out.root"])
-@pytest.mark.parametrize("name", ["zn", "zn+zp"])
+@pytest.mark.parametrize("name", ["zn", "zn+zp", "ecal"])
 def test_file_holds_the_reference_draw(main, tmp_path, capsys, output, name):
     """700 showers: several blocks, the last one cut short."""
     assert main([str(tmp_path / output), "--detector", name, "--size", "700", "--seed", "4", "--part", "test"]) == 0
@@ -66,7 +66,7 @@ def test_other_detectors_replace_the_old_ones(main, tmp_path):
     ("arguments", "message"),
     [
         (["--detector", "zdc"], "Unknown detector 'zdc'"),
-        (["--detector", "ecal"], "No shower library is shipped for 'ecal'"),
+        (["--detector", "zn+ecal"], "'zn+ecal': expected one detector, or zn+zp"),
         (["--size", "0"], "at least 1 as size, received 0"),
         (["--size", "many"], "invalid int value: 'many'"),
         (["--seed", "-1"], "at least 0 as seed, received -1"),

@@ -4,6 +4,7 @@ Equation numbers are those of the proton ZDC study (Bedkowski et al., "Deep gene
 Calorimeter simulations in ALICE, CERN"). All are means over the batch, so that weights do not depend on its size.
 """
 
+import numpy as np
 from keras import ops
 
 from zdckeras import backend
@@ -11,7 +12,7 @@ from zdckeras import backend
 SMALLEST = 1e-2  # added to the ratio of distances in eq. 3, which would have no bound
 
 
-def _absolute(x):
+def absolute(x):
     """|x| with gradient 0 at 0, where JAX takes 1: whole photon counts are often equal."""
     return x * ops.stop_gradient(ops.sign(x))
 
@@ -75,7 +76,7 @@ def diversity_loss(first, second, z1, z2, diversity):
         >>> round(float(diversity_loss(a, a + 1.0, z, z + 0.5, ops.convert_to_tensor([0.5]))), 3)
         0.249
     """
-    images = ops.mean(_absolute(first - second), axis=(1, 2))
+    images = ops.mean(absolute(first - second), axis=(1, 2))
     codes = ops.mean(ops.abs(z1 - z2), axis=-1)
     return ops.mean(diversity / (images / ops.maximum(codes, 1e-6) + SMALLEST))
 
@@ -91,7 +92,7 @@ def intensity_loss(real, generated):
         9.0
     """
     real, generated = (ops.sum(n, axis=list(range(1, len(n.shape)))) for n in (real, generated))
-    return ops.mean(_absolute(real - generated))
+    return ops.mean(absolute(real - generated))
 
 
 def l2_loss(real, generated):
@@ -105,6 +106,65 @@ def l2_loss(real, generated):
         1.0
     """
     return ops.mean(ops.square(real - generated))
+
+
+def wasserstein_loss(real, generated):
+    """Critic's estimate of the distance, to be minimised by the critic: E D(x') - E D(x) (eq. 5, first half).
+
+    Arguments:
+        real, generated: (B, K) scores.
+
+    Source: LHCb study, arXiv:1812.01319; Wasserstein GAN, arXiv:1701.07875.
+
+    Example:
+        >>> float(wasserstein_loss(ops.ones((2, 1)), 3.0 * ops.ones((2, 1))))
+        2.0
+    """
+    return ops.mean(generated) - ops.mean(real)
+
+
+def gradient_penalty(function, real, generated, share):
+    """E (|grad_y D(y)| - 1)^2 at y = u x + (1 - u) x', each between the two responses to one particle (eq. 5).
+
+    Arguments:
+        function: y -> scores (B, K); rows independent of one another, each judged with the particle it belongs to.
+        real, generated: (B, nx, ny) responses in network space to the same particles, row by row.
+        share: (B, 1, 1) uniform numbers u.
+
+    Source: arXiv:1704.00028, eq. 3.
+
+    Example:
+        >>> x = ops.ones((2, 1, 2))
+        >>> round(float(gradient_penalty(lambda y: 3.0 * y[:, :, 0], x, 0.0 * x, 0.5 * ops.ones((2, 1, 1)))), 3)
+        4.0
+    """
+    between = ops.stop_gradient(share * real + (1.0 - share) * generated)
+    return ops.mean(ops.square(gradient_norm(function, between) - 1.0))
+
+
+def centre_loss(energy, expected):
+    """E |g - g_0|^2, the squared distance of a response's centre of gravity from where it ought to be [cells^2].
+
+    g = sum_ij (i, j) e_ij / sum e_ij; an empty response counts as centred on the detector.
+
+    Arguments:
+        energy: (B, nx, ny) responses of any generator, in photon space.
+        expected: (B, 2) expected centre of gravity [cells from the detector's centre], see
+            `zdckeras.particles.expected_centre`.
+
+    Source: ALICE FoCal study, "theory-inspired approach".
+
+    Example:
+        >>> e = np.zeros((1, 5, 5), "float32"); e[0, 4, 2] = 7.0
+        >>> round(float(centre_loss(ops.convert_to_tensor(e), ops.convert_to_tensor([[1.0, 0.0]]))), 4)
+        1.0
+    """
+    _, nx, ny = energy.shape
+    total = ops.sum(energy, axis=(1, 2)) + 1e-6
+    x, y = (np.arange(n, dtype="float32") - (n - 1) / 2 for n in (nx, ny))
+    centre = ops.stack([ops.sum(ops.sum(energy, axis=2) * x, axis=-1) / total,
+                        ops.sum(ops.sum(energy, axis=1) * y, axis=-1) / total], axis=-1)
+    return ops.mean(ops.sum(ops.square(centre - expected), axis=-1))
 
 
 def gradient_norm(function, x):

@@ -37,7 +37,7 @@ def start(gan, showers, states, sums, shape, seed=0):
     return histories
 
 
-def play(gan, arrays, path, epochs, batch, generator, critic, seed=0):
+def play(gan, arrays, path, epochs, batch, generator, critic, seed=0, uniform=None):
     """Generator against critic (and regressor), each with Adam on a cosine schedule.
 
     Arguments:
@@ -47,6 +47,7 @@ def play(gan, arrays, path, epochs, batch, generator, critic, seed=0):
         epochs, batch: length of training and rows of a step.
         generator, critic: highest learning rates; the regressor has the critic's.
         seed: of order and noise.
+        uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
 
     Returns:
         History, name -> list over epochs.
@@ -55,7 +56,7 @@ def play(gan, arrays, path, epochs, batch, generator, critic, seed=0):
         DivergedError: when a loss is not finite; the last good epoch is in the state file.
     """
     codes = {name: (gan.generator.latent,) for name in ("z", "z2")}
-    batches = Batches(arrays, batch, seed, normal=codes)
+    batches = Batches(arrays, batch, seed, uniform, codes)
     rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
     gan.compile({phase: keras.optimizers.Adam(annealed(rate, batches, epochs, warmup=0.1), beta_1=0.5, beta_2=0.99)

@@ -1,5 +1,7 @@
 """What every shipped generator can do: answer a list of particles, of any length, from a seed."""
 
+import time
+
 import keras
 import numpy as np
 
@@ -31,7 +33,8 @@ class Sampler(keras.Model):
             batch_size: rows per block; part of the meaning of the seed.
 
         Returns:
-            (N, nx, ny) uint16 photon counts; detector name -> counts where there are several detectors.
+            (N, nx, ny) uint16 photon counts or float32 energies [MeV]; detector name -> these where there are several
+            detectors.
 
         Raises:
             ValueError: for conditions of another shape, or not finite.
@@ -40,7 +43,8 @@ class Sampler(keras.Model):
         if conditions.ndim != 2 or conditions.shape[1] != 9 or not np.isfinite(conditions).all():
             raise ValueError(f"Expected finite conditions of shape (N, 9), received shape {conditions.shape} with "
                              f"{(~np.isfinite(conditions)).sum()} values that are not finite.")
-        responses = [np.empty((len(conditions), *where.shape), "uint16") for where in self.detectors]
+        responses = [np.empty((len(conditions), *where.shape), "uint16" if where.unit == "photons" else "float32")
+                     for where in self.detectors]
         for block, start in enumerate(range(0, len(conditions), batch_size)):
             rows = conditions[start : start + batch_size]
             padded = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
@@ -52,3 +56,27 @@ class Sampler(keras.Model):
         if len(responses) == 1:
             return responses[0]
         return {where.name: counts for where, counts in zip(self.detectors, responses, strict=True)}
+
+
+def milliseconds(groups, conditions, batch, repeats=15):
+    """Median time that groups of generators take for one batch of the same particles, taking turns.
+
+    Arguments:
+        groups: name -> list of `Sampler`, called one after the other.
+        conditions: (N, 9), N >= batch.
+        batch: particles at once.
+        repeats: calls of each, after one that compiles.
+
+    Returns:
+        Name -> milliseconds for one batch, noise and its copy to the device included.
+    """
+    rng, times = np.random.default_rng(0), {name: [] for name in groups}
+    rows = np.asarray(conditions[:batch], "float32")
+    for _ in range(repeats + 1):
+        for name, group in groups.items():
+            begin = time.perf_counter()
+            for generator in group:
+                noise = rng.standard_normal((batch, generator.noise_width), "float32")
+                generator.predict_on_batch({"conditions": rows, "noise": noise})
+            times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: float(np.median(values[1:])) for name, values in times.items()}

@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.detectors import CHANNELS, detector
+from zdckeras.networks.blocks import convolve, dense_layers, downscale, seeds_of, unfold
 from zdckeras.networks.conditioning import ParticleFeatures
 from zdckeras.networks.light import CellNoise, Light, log_whole, round_up_or_down
 from zdckeras.networks.summary import SummaryFeatures
@@ -12,47 +13,6 @@ from zdckeras.networks.summary import SummaryFeatures
 STRIDE = 8  # cells along each side of a cell of the first grid
 BLOCK = 4  # the same for the second grid, which is unfolded to cells
 LARGEST = 8.5  # ln of one plus the photons of a channel, at most
-
-
-def _seeds(seed):
-    """Endless seeds for the layers of one network."""
-    rng = np.random.default_rng(seed)
-    while True:
-        yield int(rng.integers(2**31))
-
-
-def _dense(widths, width, seeds):
-    """Dense layers with LeakyReLU, built for inputs of one width."""
-    body = keras.Sequential([layer for size in widths for layer in (
-        layers.Dense(size, kernel_initializer=keras.initializers.HeNormal(next(seeds))), layers.LeakyReLU(0.1))])
-    body.build((None, width))
-    return body
-
-
-def _convolve(size, kernel, first, seeds, initializer=keras.initializers.HeNormal):
-    """One convolution over a grid (rows, columns, channels) that keeps its size, built."""
-    body = layers.Conv2D(size, kernel, padding="same", kernel_initializer=initializer(next(seeds)))
-    body.build((None, *first))
-    return body
-
-
-def _unfold(grid, factor):
-    """Sub-pixel step: channels become cells, (B, r, c, f^2 n) -> (B, f r, f c, n)."""
-    _, rows, columns, channels = grid.shape
-    n = channels // factor**2
-    grid = ops.transpose(ops.reshape(grid, (-1, rows, columns, factor, factor, n)), (0, 1, 3, 2, 4, 5))
-    return ops.reshape(grid, (-1, factor * rows, factor * columns, n))
-
-
-def _downscale(sizes, shape, seeds):
-    """Convolutions 4 x 4 with stride 2 and LeakyReLU over images with one channel, flattened at the end."""
-    body = []
-    for size in sizes:
-        body += [layers.Conv2D(size, 4, 2, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
-                 layers.LeakyReLU(0.1)]
-    body = keras.Sequential([*body, layers.Flatten()])
-    body.build((None, *shape, 1))
-    return body
 
 
 def _features(names, scaler):
@@ -81,7 +41,7 @@ class SumsNetwork(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.features, self.number = _features(names, scaler), len(names)
         self.noise = CellNoise(CHANNELS * self.number, latent, seed=next(seeds))
-        self.dense = _dense(widths, latent + sum(f.width for f in self.features), seeds)
+        self.dense = dense_layers(widths, latent + sum(f.width for f in self.features), seeds)
         self.read = layers.Dense(CHANNELS * self.number, dtype="float32",
                                  kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.read.build((None, widths[-1]))
@@ -113,12 +73,12 @@ class ShapeNetwork(layers.Layer):
         self.grid = tuple(int(n) for n in -(-np.max([d.shape for d in self.detectors], axis=0) // STRIDE))
         self.first, second, third = channels
         width = latent + sum(f.width for f in self.features) + CHANNELS * len(names)
-        self.dense = _dense((hidden, hidden), width, seeds)
-        self.spread = _dense((self.grid[0] * self.grid[1] * self.first,), hidden, seeds)
-        self.shared = _convolve(4 * second, 3, (*self.grid, self.first), seeds)
+        self.dense = dense_layers((hidden, hidden), width, seeds)
+        self.spread = dense_layers((self.grid[0] * self.grid[1] * self.first,), hidden, seeds)
+        self.shared = convolve(4 * second, 3, (*self.grid, self.first), seeds)
         self.crops = [tuple(-(-n // BLOCK) for n in d.shape) for d in self.detectors]
-        self.own = [_convolve(third, 3, (*crop, second), seeds) for crop in self.crops]
-        self.last = [_convolve(BLOCK**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform)
+        self.own = [convolve(third, 3, (*crop, second), seeds) for crop in self.crops]
+        self.last = [convolve(BLOCK**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform)
                      for crop in self.crops]
         self.lights = [Light(name, hidden, latent, spots, seed=next(seeds)) for name in names]
         self.built = True
@@ -126,11 +86,11 @@ class ShapeNetwork(layers.Layer):
     def call(self, noise, conditions, sums):
         hidden = self.dense(ops.concatenate([noise, _read(self.features, conditions), *map(log_whole, sums)], axis=-1))
         shared = self.shared(ops.reshape(self.spread(hidden), (-1, *self.grid, self.first)))
-        shared = _unfold(ops.leaky_relu(shared, 0.1), 2)
+        shared = unfold(ops.leaky_relu(shared, 0.1), 2)
         hidden, responses = ops.cast(hidden, "float32"), []
         for k, (where, (rows, columns), photons) in enumerate(zip(self.detectors, self.crops, sums, strict=True)):
             grid = ops.leaky_relu(self.own[k](shared[:, :rows, :columns]), 0.1)
-            texture = _unfold(self.last[k](grid), BLOCK)[:, : where.shape[0], : where.shape[1], 0]
+            texture = unfold(self.last[k](grid), BLOCK)[:, : where.shape[0], : where.shape[1], 0]
             responses.append(self.lights[k](hidden, ops.cast(texture, "float32"), photons, noise, conditions))
         return tuple(responses)
 
@@ -172,7 +132,7 @@ class ResponseNetwork(layers.Layer):
     def __init__(self, where, scaler, latent=10, hidden=256, widths=(256, 256), channels=(64, 32, 16), spots=8, seed=0,
                  **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        names, seeds = (where,) if isinstance(where, str) else tuple(where), _seeds(seed)
+        names, seeds = (where,) if isinstance(where, str) else tuple(where), seeds_of(seed)
         self.settings = dict(where=names, scaler=scaler, latent=latent, hidden=hidden, widths=tuple(widths),
                              channels=tuple(channels), spots=spots, seed=seed)
         self.detectors, self.latent = [detector(name) for name in names], latent
@@ -188,11 +148,11 @@ class ResponseNetwork(layers.Layer):
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
         shape = self.shape
         dense = [layer for body in (self.sums.dense, shape.dense, shape.spread) for layer in body.layers]
-        dense += [self.sums.read, *(light.read for light in shape.lights)]
+        dense += [self.sums.read, *(light.spots.read for light in shape.lights)]
         total = sum(int(np.prod(layer.kernel.shape)) for layer in dense if hasattr(layer, "kernel"))
         grids = [(shape.shared, shape.grid), *zip(shape.own + shape.last, 2 * shape.crops, strict=True)]
         total += sum(int(np.prod(layer.kernel.shape)) * rows * columns for layer, (rows, columns) in grids)
-        cells = sum(light.spots * where.cells for where, light in zip(self.detectors, shape.lights, strict=True))
+        cells = sum(light.spots.number * where.cells for where, light in zip(self.detectors, shape.lights, strict=True))
         return 2 * (total + cells + self.latent * sum(where.cells for where in self.detectors))
 
     def get_config(self):
@@ -226,17 +186,17 @@ class Critic(layers.Layer):
         summary = summary or [{}] * len(names)
         self.settings = dict(where=names, scaler=scaler, summary=list(summary), hidden=tuple(hidden),
                              channels=tuple(channels), code=code, seed=seed)
-        self.detectors, seeds = [detector(name) for name in names], _seeds([seed, 1])
+        self.detectors, seeds = [detector(name) for name in names], seeds_of([seed, 1])
         self.summaries = [SummaryFeatures(name, **fitted) for name, fitted in zip(names, summary, strict=True)]
         self.features = _features(names, scaler)
-        self.images = [_downscale(channels, d.shape, seeds) for d in self.detectors]
+        self.images = [downscale(channels, d.shape, seeds) for d in self.detectors]
         flat = [channels[-1] * int(np.prod([-(-n // STRIDE) for n in d.shape])) for d in self.detectors]
         self.codes = [keras.Sequential([layers.Dense(code, kernel_initializer=keras.initializers.HeNormal(
             next(seeds))), layers.LayerNormalization(dtype="float32")]) for _ in names]
         for body, width in zip(self.codes, flat, strict=True):
             body.build((None, width))
         width = sum(f.width for f in self.features) + len(names) * (code + SummaryFeatures.WIDTH)
-        self.dense = _dense(hidden, width, seeds)
+        self.dense = dense_layers(hidden, width, seeds)
         self.judge = layers.Dense(len(names), dtype="float32",
                                   kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.judge.build((None, hidden[-1]))
@@ -280,11 +240,11 @@ class PeakRegressor(layers.Layer):
 
     def __init__(self, where, channels=(8, 16, 32), hidden=64, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), _seeds([seed, 2])
+        self.detector, seeds = detector(where), seeds_of([seed, 2])
         self.settings = dict(where=self.detector.name, channels=tuple(channels), hidden=hidden, seed=seed)
-        self.image = _downscale(channels, self.detector.shape, seeds)
-        self.dense = _dense((hidden,), channels[-1] * int(np.prod([-(-n // STRIDE) for n in self.detector.shape])),
-                            seeds)
+        self.image = downscale(channels, self.detector.shape, seeds)
+        flat = channels[-1] * int(np.prod([-(-n // STRIDE) for n in self.detector.shape]))
+        self.dense = dense_layers((hidden,), flat, seeds)
         self.point = layers.Dense(2, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.point.build((None, hidden))
         self.built = True

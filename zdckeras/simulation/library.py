@@ -150,7 +150,7 @@ def save_library(library, path):
             metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
 
 
-def _arrays(path, names):
+def read_arrays(path, names):
     """The named arrays of an npz file, or an error that says what is wrong with it."""
     path = Path(path)
     if not path.is_file():
@@ -179,7 +179,7 @@ def load_library(path):
         FileNotFoundError: if there is no such file.
         ValueError: if it is truncated, lacks an array, or holds impossible values.
     """
-    codes, step, primaries, total, metadata = _arrays(path, ("codes", "step", "primaries", "total", "metadata"))
+    codes, step, primaries, total, metadata = read_arrays(path, ("codes", "step", "primaries", "total", "metadata"))
     if codes.ndim != 3 or codes.dtype != np.uint8:
         raise ValueError(f"{path}: expected codes (N, bx, by) in uint8, received {codes.shape} in {codes.dtype}.")
     if total.shape != codes.shape[:1] or not np.isfinite(total).all() or (total < 0).any():
@@ -211,7 +211,7 @@ def read_geant4(path, name, metadata=None):
     Raises:
         FileNotFoundError, ValueError: as `load_library`.
     """
-    expected, primaries = _arrays(path, ("expected", "primaries"))
+    expected, primaries = read_arrays(path, ("expected", "primaries"))
     return ShowerLibrary(name, primaries, expected, metadata or {})
 
 

@@ -169,22 +169,37 @@ def draw_primaries(size, rng, repeated=0.5, spectators=SPECTATORS, path=TABLE):
         if not 0 <= share <= 1:
             raise ValueError(f"Expected a share `{name}` in [0, 1], received {share}.")
     rng = np.random.default_rng(rng)
-    size = int(size)
+
+    def draw(distinct):
+        from_beam = int(rng.binomial(distinct, spectators))
+        parts = draw_generated(distinct - from_beam, rng, path), draw_spectators(from_beam, rng)
+        momentum, pdg = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        momentum[:, 2] *= rng.choice([-1.0, 1.0], distinct)
+        vertex = rng.normal(size=(distinct, 3)) * VERTEX_DEVIATION
+        return np.asarray(conditions_of(pdg, momentum, vertex), "float64"), pdg
+
+    return repeat_conditions(draw, int(size), repeated, rng)
+
+
+def repeat_conditions(draw, size, repeated, rng):
+    """Rows of a data set in which some conditions occur 20 to 60 times, the last one perhaps cut short, others once.
+
+    Arguments:
+        draw: function of a number n that draws conditions (n, 9) and pdg (n,).
+        size: number of rows N.
+        repeated: share of the rows that belong to repeated conditions.
+        rng: NumPy generator.
+
+    Returns:
+        conditions (N, 9) and pdg (N,), in random order.
+    """
     copied = round(size * repeated)
     copies = rng.integers(COPIES[0], COPIES[1] + 1, -(-copied // COPIES[0]))
     occurs = np.concatenate([copies, np.ones(size - copied, "int64")])
     before = np.cumsum(copies) - copies
     occurs[: len(copies)] = np.clip(copied - before, 0, copies)
     occurs = occurs[occurs > 0]
-
-    distinct = len(occurs)
-    from_beam = int(rng.binomial(distinct, spectators))
-    parts = draw_generated(distinct - from_beam, rng, path), draw_spectators(from_beam, rng)
-    momentum, pdg = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    momentum[:, 2] *= rng.choice([-1.0, 1.0], distinct)
-    vertex = rng.normal(size=(distinct, 3)) * VERTEX_DEVIATION
-    conditions = np.asarray(conditions_of(pdg, momentum, vertex), "float64")
-
-    mixed = rng.permutation(distinct)  # so that single and repeated conditions have the same mixture
+    conditions, pdg = draw(len(occurs))
+    mixed = rng.permutation(len(occurs))  # so that single and repeated conditions have the same mixture
     rows = rng.permutation(np.repeat(mixed, occurs))
     return conditions[rows], pdg[rows]

@@ -115,7 +115,7 @@ def _mean_and_spread(values, weight):
     return np.stack([mean.mean(axis=1), np.sqrt(variance).mean(axis=1)])
 
 
-def compare(label, real, imitated, source, rng, resamples=200):
+def compare(label, real, imitated, source, rng, resamples=200, names=OBSERVABLES):
     """Means and spreads of all observables in one bin, real against imitated.
 
     The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;
@@ -124,11 +124,12 @@ def compare(label, real, imitated, source, rng, resamples=200):
 
     Arguments:
         label: name of the bin.
-        real: (n, 4) observables of unseen showers.
-        imitated: (n, R, 4) of imitations of the same primaries.
+        real: (n, K) observables of unseen showers.
+        imitated: (n, R, K) of imitations of the same primaries.
         source: (n, R) library showers behind them.
         rng: seed or `np.random.Generator`.
         resamples: number of bootstrap draws.
+        names: of the K observables.
 
     Returns:
         List of `Comparison`, for every observable its mean and its spread.
@@ -142,7 +143,7 @@ def compare(label, real, imitated, source, rng, resamples=200):
     rows = resampled(count)[:, :, None]
     library = resampled(cluster.max() + 1)[:, cluster.reshape(source.shape)]
     lines = []
-    for k, name in enumerate(OBSERVABLES):
+    for k, name in enumerate(names):
         shown = _mean_and_spread(real[None, :, None, k], rows)
         drawn = _mean_and_spread(imitated[None, :, :, k], library)
         difference = shown - _mean_and_spread(imitated[None, :, :, k], rows * library)

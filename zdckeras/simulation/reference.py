@@ -8,17 +8,20 @@ from tqdm import tqdm
 from zdckeras.detectors import detector
 from zdckeras.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.transport import transport
 
 SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
+GUN_SOURCE = "Geant4 11.4 showers of a gun, energy in the scintillator"
 BLOCK = 20_000  # primaries simulated at once; part of the meaning of a seed
 PARTS = ("train", "validation", "test")
 ROUNDS = 2000  # attempts to bring a condition over its photon cut again
 
 
 def respond(conditions, pdg, detectors, rng):
-    """One response of each detector to each particle: transport, decays, showers, photons.
+    """One response of each detector to each particle: transport, decays, showers, photons; or, for a detector with a
+    gun, the energy of its showers.
 
     Arguments:
         conditions: (N, 9) in the order of `zdckeras.particles.CONDITIONS`.
@@ -27,7 +30,7 @@ def respond(conditions, pdg, detectors, rng):
         rng: NumPy generator.
 
     Returns:
-        Detector name -> (N, nx, ny) uint16 photon counts; many are empty.
+        Detector name -> (N, nx, ny) uint16 photon counts, many of them empty, or float32 energies [MeV].
 
     Example:
         >>> from zdckeras.particles import conditions_of
@@ -37,6 +40,8 @@ def respond(conditions, pdg, detectors, rng):
         >>> r.shape, bool(500 < r.sum() < 2500)
         ((1, 44, 44), True)
     """
+    if detectors[0] in GUNS:
+        return {name: PointShowers(name).respond(conditions, pdg, rng) for name in detectors}
     arrivals = transport(conditions, pdg, rng, tuple(detectors))
     return {
         name: FrozenShowers(name).respond(a.primary, a.pdg, a.energy, a.x, a.y, len(pdg), rng)
@@ -45,8 +50,8 @@ def respond(conditions, pdg, detectors, rng):
 
 
 def _lit(responses):
-    """Rows in which at least one detector passes the papers' photon cut."""
-    return np.any([r.sum(axis=(1, 2)) >= PAPER_PHOTONS[name] for name, r in responses.items()], axis=0)
+    """Rows in which at least one detector passes the papers' photon cut, where there is one."""
+    return np.any([r.sum(axis=(1, 2)) >= PAPER_PHOTONS.get(name, 0) for name, r in responses.items()], axis=0)
 
 
 def stream(detectors, seed, keep_all=False):
@@ -67,11 +72,11 @@ def stream(detectors, seed, keep_all=False):
     """
     names = [detector(name).name for name in detectors]
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
-    photons = "any" if keep_all else f"at least {cut}"
-    metadata = {"source": SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
+    photons = f"at least {cut}" if cut and not keep_all else "any"
+    metadata = {"source": GUN_SOURCE if names[0] in GUNS else SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
     for block in count():
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
-        conditions, pdg = draw_primaries(BLOCK, rng)
+        conditions, pdg = draw_gun(names[0], BLOCK, rng) if names[0] in GUNS else draw_primaries(BLOCK, rng)
         responses = respond(conditions, pdg, names, rng)
         kept = slice(None) if keep_all else _lit(responses)
         yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()}, metadata)
@@ -95,6 +100,8 @@ def draws(name, part="train", size=20_000, seed=0, keep_all=False, progress=Fals
         [7]
     """
     names = [detector(one).name for one in name.split("+")]
+    if len(names) > 1 and set(names) & set(GUNS):
+        raise ValueError(f"{name!r}: expected one detector, or zn+zp; {', '.join(GUNS)} have guns of their own.")
     if part not in PARTS:
         raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(PARTS)}.")
     if int(size) != size or size < 1:
@@ -123,7 +130,7 @@ def load(name, part="train", size=20_000, seed=0, progress=False):
     Training, validation and test are independent draws of one process (the same Geant4 library), not a split of it.
 
     Arguments:
-        name: "zn", "zp" or "zn+zp".
+        name: "zn", "zp" or "zn+zp"; "ecal" or "focalh" (see `zdckeras.simulation.gun`).
         part: "train", "validation" or "test".
         size: number of showers.
         seed: of the draw; each part has its own stream.
@@ -176,5 +183,5 @@ def resimulate(showers, seed):
                 responses[name][part[lit]] = r[lit]
         open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
         if not len(open_rows):
-            return Showers(showers.particles, showers.pdg, responses, {"source": SOURCE, "seed": seed})
+            return Showers(showers.particles, showers.pdg, responses, {"source": showers.metadata.get("source", SOURCE), "seed": seed})
     raise ValueError(f"{len(open_rows)} particles never pass the photon cut: {showers.particles[open_rows[0]]}.")

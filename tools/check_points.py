@@ -1,0 +1,109 @@
+"""How real turned showers are: unseen Geant4 showers beside imitations of the same primaries from a library of points.
+
+    python tools/geant4_points.py ecal tilted.npz --slope 0.25 --energy 2 60 --showers 150 --seed 77
+    python tools/check_points.py ecal tilted.npz
+
+The library holds showers that came in at a right angle; `PointShowers` turns them. Both kinds are summed up in the
+detector's cells around the same points of impact. Real showers must not be in the library: give them another seed.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from check_showers import show
+
+from zdckeras.detectors import detector
+from zdckeras.particles import conditions_of
+from zdckeras.simulation.gun import PointShowers
+from zdckeras.simulation.library import read_arrays
+from zdckeras.simulation.points import load_points
+from zdckeras.simulation.realism import compare
+
+OBSERVABLES = ("MeV/GeV", "centre [cm]", "rms x [cm]", "rms y [cm]", "brightest")
+LEAST = 8  # showers in a bin of the table
+
+
+def in_cells(points, counts, impact, where):
+    """Energy (N, nx, ny) of showers whose points (P, 4) [cm, MeV] are given around their point of impact (N, 2)."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    place = points[:, :2] + impact[owner]
+    cell = np.floor(place / where.pitch + np.array(where.shape) / 2).astype("int64")
+    inside = ((cell >= 0) & (cell < where.shape)).all(axis=1)
+    inside &= (points[:, 2] >= 0) & (points[:, 2] <= where.length)
+    response = np.zeros((len(counts), *where.shape))
+    np.add.at(response, (owner[inside], *cell[inside].T), points[inside, 3])
+    return response
+
+
+def observables(response, energy, impact, where):
+    """Visible energy per GeV, centre of gravity along x from the impact, rms along x and y, brightest cell's share.
+
+    With r_ij the energy in cell ij at x_i, y_j and R its sum: R / E; c_x - x0 with c_x = sum r_ij x_i / R;
+    sqrt(sum r_ij (x_i - c_x)^2 / R), likewise y; max r_ij / R. Columns (N, 5) in the order of `OBSERVABLES`.
+    """
+    total = response.sum(axis=(1, 2), dtype="float64")
+    some = np.maximum(total, 1e-12)
+    moments = []
+    for axis, n in zip((1, 2), where.shape, strict=True):
+        centres = (np.arange(n) - (n - 1) / 2) * where.pitch
+        profile = response.sum(axis=3 - axis, dtype="float64") / some[:, None]
+        mean = profile @ centres
+        moments.append((mean, np.sqrt(np.maximum(profile @ centres**2 - mean**2, 0.0))))
+    (mean_x, rms_x), (_, rms_y) = moments
+    return np.column_stack([total / energy, mean_x - impact[:, 0], rms_x, rms_y, response.max(axis=(1, 2)) / some])
+
+
+def check(path, showers, draws, bins, rng):
+    """Slope of the showers in a raw file, and the comparison with imitations in bins of kind and energy."""
+    where, rng = showers.detector, np.random.default_rng(rng)
+    points, counts, primaries, settings = read_arrays(path, ("points", "counts", "primaries", "settings"))
+    settings = json.loads(settings.item())
+    if settings["detector"] != where.name:
+        raise SystemExit(f"Expected showers of {where.name}, received {path}, showers of {settings['detector']}.")
+    slope = settings.get("slope", 0.0)
+    pdg, energy = primaries[:, 0].astype("int64"), primaries[:, 1]
+    impact = rng.uniform(-where.pitch, where.pitch, (len(pdg), 2))
+    real = observables(in_cells(points * (0.1, 0.1, 0.1, 1.0), counts, impact, where), energy, impact, where)
+    mass2 = np.maximum(energy**2 - conditions_of(pdg, np.zeros((len(pdg), 3)))[:, 0] ** 2, 0.0)
+    momentum = np.sqrt(mass2 / (1 + slope**2))[:, None] * (slope, 0.0, 1.0)
+    vertex = np.column_stack([impact + (where.centre_x, 0.0), np.full(len(pdg), where.distance)])
+    conditions = conditions_of(pdg, momentum, vertex)
+    imitated = np.stack([observables(showers.respond(conditions, pdg, rng), energy, impact, where)
+                         for _ in range(draws)], axis=1)
+    # Imitations count as independent: few of them rest on one library shower.
+    source = np.arange(len(pdg) * draws).reshape(-1, draws)
+    edges = np.geomspace(energy.min(), energy.max() * 1.0001, bins + 1)
+    lines = []
+    for kind in np.unique(pdg).tolist():
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            which = (pdg == kind) & (energy >= low) & (energy < high)
+            if which.sum() >= LEAST:
+                lines += compare(f"{kind} {low:.1f}-{high:.1f} GeV", real[which], imitated[which], source[which], rng,
+                                 names=OBSERVABLES)
+    return slope, lines
+
+
+def main(arguments=None):
+    """Print one table for each file, and say how many lines are beyond two standard errors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detector", help="ecal or focalh")
+    parser.add_argument("unseen", nargs="+", type=Path, help="files of tools/geant4_points.py")
+    parser.add_argument("--library", type=Path, help="file of tools/pack_points.py (default: the packaged one)")
+    parser.add_argument("--draws", type=int, default=10, help="imitations of each shower")
+    parser.add_argument("--bins", type=int, default=3, help="of energy, equal in the logarithm")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    where = detector(options.detector)
+    showers = PointShowers(where, load_points(options.library) if options.library else None)
+    beyond = total = 0
+    for path in options.unseen:
+        slope, lines = check(path, showers, options.draws, options.bins, options.seed)
+        beyond += show(f"{path}: {where.name}, slope {slope:g}, library of {len(showers.library)} showers", lines)
+        total += len(lines)
+    print(f"\n{beyond} of {total} lines are beyond two standard errors; 4.6 % would be by chance alone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Wasserstein GAN with gradient penalty, made conditional by a pretrained regressor: responses in energy."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.models import gan_losses
+from zdckeras.models.sampler import Sampler
+from zdckeras.models.warm_start import BLOCKS, block_features, energy_score, ranked_probability
+from zdckeras.networks.conditioning import ParticleFeatures
+from zdckeras.networks.energy import EnergyNetwork
+from zdckeras.networks.energy_summary import EnergySummary, slopes
+from zdckeras.networks.regressor import EnergyCritic, ParameterRegressor
+from zdckeras.particles import CONDITIONS, UNIT_NAMES, Scaler
+from zdckeras.phases import Phase, PhasedModel
+from zdckeras.transforms import BoxCox
+
+WEIGHTS = ("adversarial", "energy", "centre")
+CELLS = 0.02  # weight of the score of single cells in network space
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseWGAN(PhasedModel):
+    """Generator against critic: L_D = E D(x') - E D(x) + 10 E (|grad D| - 1)^2, L_G = -E D(x') w_adv + other terms.
+
+    The critic sees a Box-Cox image, the particle, and what the regressor, trained before and frozen, reads from the
+    image minus the truth; so the generator's gradient passes through the regressor. Real, generated and interpolated
+    responses of a row belong to one particle, and are scored with it. Five critic steps go with one generator step: a
+    batch is cut into five parts. Other terms of the generator:
+    "energy", a proper score of summaries, blocks and cells (`zdckeras.models.warm_start`), and "centre", the squared
+    distance of the centre of gravity from where it is expected (`centre_loss`).
+
+    Arguments:
+        where: detector name.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions.
+        boxcox: {"power", "shift"} of the network space.
+        weights: of "adversarial", "energy" and "centre"; 0 leaves a term and its cost out.
+        generator, critic, regressor: sizes, as in `EnergyNetwork`, `EnergyCritic`, `ParameterRegressor`.
+        summary: {"mean", "scale"} of `EnergySummary`.
+        depth: how deep in the detector the centre of gravity is expected [cm], for the "centre" term.
+        penalty: weight of the gradient penalty.
+        critic_steps: critic steps for one of the generator.
+        seed: of all weights.
+        momentum: of the averaged generator, see `PhasedModel`.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses (B, nx, ny) [MeV].
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+
+    Source:
+        LHCb study, arXiv:1812.01319, eq. 5 and section 3.3.
+    """
+
+    def __init__(self, where, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None, summary=None,
+                 depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.weights_of = {"adversarial": 1.0, "energy": 0.0, "centre": 0.0} | {
+            k: float(v) for k, v in (weights or {}).items()}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        if wrong:
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+        self.settings = dict(where=where, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
+                             generator=generator or {}, critic=critic or {}, regressor=regressor or {},
+                             summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
+        self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth
+        self.generator, self.average = (EnergyNetwork(where, scaler, seed=seed, **(generator or {})) for _ in range(2))
+        self.average.set_weights(self.generator.get_weights())
+        self.average.trainable = False
+        self.detector = self.generator.detector
+        self.critic = EnergyCritic(where, scaler, seed=seed, **(critic or {}))
+        self.regressor = ParameterRegressor(where, seed=seed, **(regressor or {}))
+        self.regressor.trainable = False
+        self.summary = EnergySummary(where, **(summary or {}))
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, regressor, boxcox, generator=None, **settings):
+        """A fresh model for the one detector of training `Showers`, around a trained `ParameterRegressor`."""
+        where = showers.detector().name
+        scaler = Scaler.fit(showers.particles)
+        fraction = float(np.mean(showers.photon_sums() / (1000.0 * showers.particles[:, 0])))
+        config = {k: v for k, v in regressor.settings.items() if k not in ("where", "seed")}
+        model = cls(where, {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()}, boxcox,
+                    generator={**(generator or {}), "fraction": fraction}, regressor=config,
+                    summary=EnergySummary.fit(showers, where), **settings)
+        model.regressor.set_weights(regressor.get_weights())
+        return model
+
+    def phases(self):
+        terms = tuple(name for name in WEIGHTS if self.weights_of[name])
+        found = {"critic": Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)}
+        if not self.weights_of["adversarial"]:
+            found = {}
+        return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+
+    def averages(self):
+        return ((self.generator, self.average),)
+
+    def judge(self, image, conditions):
+        """Scores (B, 1) of responses in network space."""
+        wrong = self.regressor(image) - self.regressor.truth(conditions)
+        return self.critic(image, conditions, wrong)
+
+    def score(self, conditions, real, first, second):
+        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50, see warm_start."""
+        draws = (real, first, second)
+        found = energy_score(*(self.summary(e, conditions) for e in draws))
+        found = found + BLOCKS * energy_score(*map(block_features, draws))
+        return found + CELLS * ranked_probability(*map(self.boxcox.forward, draws))
+
+    def expected(self, conditions):
+        """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""
+        point = ParticleFeatures.impact(self.detector, conditions) + self.depth * slopes(conditions)
+        return point / self.detector.pitch
+
+    def _critic_loss(self, batch, training):
+        if tuple(batch["responses"].shape[1:]) != self.detector.shape:
+            raise ValueError(f"responses: expected shape (B, {self.detector.shape[0]}, {self.detector.shape[1]}), "
+                             f"received {tuple(batch['responses'].shape)}.")
+        conditions = batch["conditions"]
+        real = self.boxcox.forward(batch["responses"])
+        made = self.boxcox.forward(ops.stop_gradient(self.generator(batch["z"], conditions)))
+        both = ops.concatenate([conditions, conditions])
+        scores = ops.split(self.judge(ops.concatenate([real, made]), both), 2)
+        penalty = gan_losses.gradient_penalty(lambda y: self.judge(y, conditions), real, made, batch["share"])
+        return {"distance": gan_losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty}
+
+    def _generator_loss(self, batch, training):
+        weights, conditions, terms = self.weights_of, batch["conditions"], {}
+        first = self.generator(batch["z"], conditions)
+        if weights["adversarial"]:
+            terms["adversarial"] = -weights["adversarial"] * ops.mean(self.judge(self.boxcox.forward(first),
+                                                                                 conditions))
+        if weights["energy"]:
+            second = self.generator(batch["z2"], conditions)
+            terms["energy"] = weights["energy"] * ops.mean(self.score(conditions, batch["responses"], first, second))
+        if weights["centre"]:
+            terms["centre"] = weights["centre"] * gan_losses.centre_loss(first, self.expected(conditions))
+        return terms
+
+    def call(self, inputs):
+        return self.average(inputs["z"], inputs["conditions"])
+
+    def get_config(self):
+        return {**self.settings, "momentum": self.momentum, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergyGenerator(Sampler):
+    """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
+
+    Arguments:
+        network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
+        low, high: (9,) range of the training conditions; `sample` warns of particles outside.
+    """
+
+    def __init__(self, network, low, high, **kwargs):
+        super().__init__(**kwargs)
+        self.network, self.detectors = network, [network.detector]
+        self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
+        self.noise_width = network.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise, conditions):
+        return self.network(noise, conditions)
+
+    def sample(self, conditions, seed=0, batch_size=256):
+        """As `Sampler.sample`; warns, naming them, of conditions outside the trained range.
+
+        Raises:
+            ValueError: as there, and for energies that are not positive.
+        """
+        values = np.asarray(conditions, "float64")
+        if values.ndim == 2 and values.shape[1] == len(CONDITIONS):
+            if (values[:, 0] <= 0).any():
+                raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
+            slack = 1e-3 * (self.high - self.low) + 1e-9
+            beyond = (values < self.low - slack) | (values > self.high + slack)
+            if beyond.any():
+                named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
+                         name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
+                                                             self.high, strict=True) if count]
+                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=2)
+        return super().sample(conditions, seed, batch_size)
+
+    def get_config(self):
+        return {"network": keras.saving.serialize_keras_object(self.network), "low": self.low.tolist(),
+                "high": self.high.tolist(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+class ScoreStart(keras.Model):
+    """Trains a generator of energies on its proper score alone: no critic, no balance to keep.
+
+    Arguments:
+        gan: `ResponseWGAN`, whose generator is trained on E `score`, plus its "centre" term if that has a weight.
+
+    Returns:
+        call of a batch with codes "z" and "z2" gives the per-sample loss (B,).
+    """
+
+    def __init__(self, gan, **kwargs):
+        super().__init__(**kwargs)
+        self.network, self.score, self.expected = gan.generator, gan.score, gan.expected
+        self.weight = gan.weights_of["centre"]
+        self.built = True
+
+    def call(self, inputs):
+        conditions = ops.cast(inputs["conditions"], "float32")
+        first, second = ops.split(self.network(ops.concatenate([inputs["z"], inputs["z2"]]),
+                                               ops.concatenate([conditions, conditions])), 2)
+        loss = self.score(conditions, ops.cast(inputs["responses"], "float32"), first, second)
+        if self.weight:
+            loss = loss + self.weight * gan_losses.centre_loss(first, self.expected(conditions))
+        return loss
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch."""
+        return ops.mean(y_pred)

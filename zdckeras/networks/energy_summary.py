@@ -1,0 +1,102 @@
+"""What ought to be seen at once of a response in energy: how much, where, how long and wide, how many cells."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.detectors import detector
+from zdckeras.networks.conditioning import ParticleFeatures
+
+THRESHOLDS = (0.5, 5.0, 50.0)  # MeV
+RADII = (1.5, 3.5)  # cells
+
+
+def slopes(conditions):
+    """px / |pz| and py / |pz| of conditions (B, 9), cut at +-1."""
+    return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergySummary(layers.Layer):
+    """Summary of a response in MeV, differentiable, each number in units of its spread over real showers.
+
+    f = [ ln(1 + S), (S / E - r) sqrt(E), centre of gravity minus expected impact (2), longitudinal and transverse asymmetry,
+          ln of the rms along and across the direction of flight, ln(1 + cells above t) for t of 0.5, 5 and 50 MeV
+          (sum 1 - exp(-e / t)), ln(1 + max e), share of S within 1.5 and 3.5 cells of the expected impact ]
+
+    with S the sum [MeV], E the particle's energy [GeV], r the mean of S / E; lengths in cells. Directions and asymmetries as in
+    `zdckeras.metrics.directional`.
+
+    Arguments:
+        where: detector name.
+        mean, scale: (14,) from `fit`; 0 and 1 by default.
+        response: r, in MeV per MeV.
+
+    Returns:
+        call((B, nx, ny) energies, (B, 9) conditions) gives (B, 14).
+
+    Example:
+        >>> f = EnergySummary("ecal")(np.ones((2, 30, 30), "float32"), np.ones((2, 9), "float32"))
+        >>> tuple(f.shape), round(float(f[0, 0]), 3) == round(float(np.log1p(900.0)), 3)
+        ((2, 14), True)
+    """
+
+    WIDTH = 14
+
+    def __init__(self, where, mean=None, scale=None, response=0.0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector, self.response = detector(where), float(response)
+        self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
+        self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
+        if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
+            raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
+                             f"{self.scale.shape}.")
+        nx, ny = self.detector.shape
+        x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices((nx, ny)), (nx, ny), strict=True))
+        self.place = np.stack([x, y]).astype("float32")
+        self.moments = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1).astype("float32")
+        self.built = True
+
+    @classmethod
+    def fit(cls, showers, name, rows=5000):
+        """{"mean", "scale", "response"} over the first real `Showers`, for one detector."""
+        energy, conditions = showers.responses[name][:rows], showers.particles[:rows]
+        response = float(np.mean(energy.sum(axis=(1, 2)) / (1000.0 * conditions[:, 0])))
+        seen = cls(name, response=response)(*(ops.convert_to_tensor(a, "float32") for a in (energy, conditions)))
+        table = ops.convert_to_numpy(seen).astype("float64")
+        return {"mean": table.mean(axis=0).tolist(), "scale": (table.std(axis=0) + 0.01).tolist(),
+                "response": response}
+
+    def call(self, energy, conditions):
+        conditions = ops.cast(conditions, "float32")
+        particle = ops.maximum(conditions[:, :1], 1e-3)
+        flat = ops.reshape(ops.cast(energy, "float32"), (-1, self.detector.cells))
+        impact = ParticleFeatures.impact(self.detector, conditions) / self.detector.pitch
+        ahead = slopes(conditions)
+        ahead = ahead / ops.sqrt(ops.sum(ops.square(ahead), axis=-1, keepdims=True) + 1e-12)
+        ux, uy = ahead[:, :1], ahead[:, 1:]
+        total, sx, sy, sxx, sxy, syy = ops.split(ops.matmul(flat, self.moments), 6, axis=-1)
+        some = total + 1e-3
+        cx, cy = sx / some, sy / some
+        xx, xy, yy = sxx / some - cx * cx, sxy / some - cx * cy, syy / some - cy * cy
+        along = ux * ux * xx + 2.0 * ux * uy * xy + uy * uy * yy
+        across = uy * uy * xx - 2.0 * ux * uy * xy + ux * ux * yy
+        dx, dy = (ops.subtract(self.place[k], impact[:, k : k + 1]) for k in (0, 1))
+        far = ops.square(dx) + ops.square(dy)
+        weights = [ops.sign(dx * ux + dy * uy), ops.sign(dy * ux - dx * uy),
+                   *(ops.cast(far < radius**2, "float32") for radius in RADII)]
+        ahead_minus, left_minus, *inner = (ops.sum(flat * w, axis=-1, keepdims=True) / some for w in weights)
+        lit = [ops.log1p(ops.sum(1.0 - ops.exp(-flat / t), axis=-1, keepdims=True)) for t in THRESHOLDS]
+        seen = ops.concatenate([
+            ops.log1p(total), (total / (1000.0 * particle) - self.response) * ops.sqrt(particle), cx - impact[:, :1],
+            cy - impact[:, 1:], ahead_minus, left_minus,
+            *(0.5 * ops.log(ops.maximum(v, 0.0) + 0.05) for v in (along, across)), *lit,
+            ops.log1p(ops.max(flat, axis=-1, keepdims=True)), *inner], axis=-1)
+        return ops.divide(ops.subtract(seen, self.mean), self.scale)
+
+    def compute_output_shape(self, energy_shape, conditions_shape):
+        return (energy_shape[0], self.WIDTH)
+
+    def get_config(self):
+        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist(), "response": self.response}
