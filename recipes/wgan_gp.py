@@ -27,8 +27,9 @@ from zdckeras.metrics.directional import (
 )
 from zdckeras.metrics.report import aligned
 from zdckeras.metrics.two_sample import classifier_auc
-from zdckeras.models.gan_training import milliseconds, play
+from zdckeras.models.gan_training import play
 from zdckeras.models.regression import EmulatorFit, RegressorFit, parameter_errors
+from zdckeras.models.sampler import milliseconds
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import PARAMETERS, Emulator, ParameterRegressor
 from zdckeras.plots import learning_curves, response_gallery, save_figure, shape_histograms, sparsity_curves

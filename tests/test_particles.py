@@ -12,6 +12,7 @@ from zdckeras.particles import (
     Scaler,
     check_pdg,
     conditions_of,
+    expected_centre,
     expected_impact,
     species,
 )
@@ -86,6 +87,26 @@ def test_beam_protons_hit_the_centre_of_zp_and_charge_conjugates_the_other_side(
     np.testing.assert_allclose(points, [[24.35, 0.0], [-24.35, 0.0]])
     slow = expected_impact(conditions_of(np.array([2212]), forward[:1] / 2), "zp")
     assert slow[0, 0] == pytest.approx(2 * 24.35)
+
+
+@pytest.mark.parametrize("where", ["focalh", "ecal"])
+def test_expected_centre_is_the_impact_of_particles_from_the_origin(where):
+    """x = z tan(2 atan(e^-eta)) cos(phi): p_x / p_z of a massless or massive particle alike."""
+    rng = np.random.default_rng(3)
+    eta, phi = rng.uniform(3.2, 5.8, 50), rng.uniform(-np.pi, np.pi, 50)
+    pt = rng.uniform(0.5, 5.0, 50)
+    momentum = np.column_stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
+    place = detector(where)
+    found = expected_centre(eta, phi, place.distance)
+    for pdg in (22, 2212):
+        impact = expected_impact(conditions_of(np.full(50, pdg), momentum), where)
+        np.testing.assert_allclose(found, impact, rtol=1e-9)
+
+
+def test_expected_centre_on_either_side():
+    assert expected_centre(3.4, np.pi / 2, 700.0) == pytest.approx([0.0, 700.0 / np.sinh(3.4)], abs=1e-9)
+    np.testing.assert_allclose(expected_centre([3.4, 4.0], [0.3, 0.4], -700.0),
+                               -expected_centre([3.4, 4.0], [0.3, 0.4], 700.0))
 
 
 def test_scaler_round_trip():

@@ -3,6 +3,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import StepPatch
 
+from zdckeras.metrics import directional
 from zdckeras.metrics.shapes import OBSERVABLES
 from zdckeras.particles import conditions_of
 from zdckeras.plots import (
@@ -11,6 +12,7 @@ from zdckeras.plots import (
     response_gallery,
     save_figure,
     shape_histograms,
+    sparsity_curves,
     write_pictures,
 )
 from zdckeras.showers import Showers
@@ -92,6 +94,42 @@ def test_shape_histograms_have_a_panel_for_each_observable():
     for axis in figure.axes[0::2]:
         assert stairs(axis, "real").get_data().values.sum() == 300
         assert stairs(axis, "one").get_data().values.sum() == pytest.approx(300)
+
+
+def test_shape_histograms_of_other_observables():
+    names = directional.OBSERVABLES
+    real, one = RNG.normal(size=(300, len(names))), RNG.normal(size=(200, len(names)))
+    figure = shape_histograms(real, {"one": one}, observables=names)
+    assert [axis.get_xlabel() for axis in figure.axes[1::2]] == list(names.values())
+    assert [stairs(axis, "real").get_data().values.sum() for axis in figure.axes[0::2]] == [300] * len(names)
+    with pytest.raises(ValueError, match=r"one: expected shapes \(N, 2\), received \(200, 11\)"):
+        shape_histograms(real[:, :2], {"one": one}, observables={"a": "a", "b": "b"})
+
+
+def test_sparsity_curves_are_means_in_bands_of_one_deviation():
+    thresholds = np.geomspace(0.1, 100.0, 6)
+    real, one = (directional.sparsity(RNG.exponential(5.0, (40, 6, 6)), thresholds) for _ in range(2))
+    figure = sparsity_curves(real, {"one": one}, thresholds)
+    (axis,) = figure.axes
+    assert [line.get_label() for line in axis.lines] == ["real", "one"] and axis.get_xscale() == "log"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["real", "one"]
+    assert len({line.get_color() for line in axis.lines}) == 2
+    for line, band, values in zip(axis.lines, axis.collections, (real, one), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values.mean(axis=0))
+        np.testing.assert_allclose(line.get_xdata(), thresholds)
+        (path,) = band.get_paths()
+        for x, low, high in zip(thresholds, *(values.mean(axis=0) + s * values.std(axis=0) for s in (-1, 1)),
+                                strict=True):
+            edges = path.vertices[path.vertices[:, 0] == x, 1]
+            assert (edges.min(), edges.max()) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_gallery_of_energies_says_so():
+    particles = conditions_of(np.array([11]), np.array([[0.0, 0.0, 50.0]]))
+    showers = Showers(particles, np.array([11]), {"ecal": RNG.exponential(9.0, (1, 30, 30)).astype("float32")})
+    figure = response_gallery(showers, {"same": showers.response})
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert "MeV in the cell" in labels and "photons in the cell" not in labels
 
 
 @pytest.mark.parametrize("draw, columns", [(channel_histograms, 5), (shape_histograms, 11)])

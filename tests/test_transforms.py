@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
 from zdckeras.detectors import CONVENTIONS, channel_masks
-from zdckeras.transforms import Dequantise, Logit, ShapeCode, impose_sums
+from zdckeras.transforms import BoxCox, Dequantise, Logit, ShapeCode, impose_sums
 
 numpy = ops.convert_to_numpy
+
+
+def tensor(values):
+    return ops.convert_to_tensor(np.asarray(values, "float32"))
 
 
 def masks_of(shape, convention="papers"):
@@ -154,3 +159,65 @@ def test_brighter_cells_never_get_fewer_photons():
     fractions = (fractions / fractions.sum(axis=1, keepdims=True)).astype("float32")
     counts = numpy(impose_sums(fractions, rng.integers(0, 3000, (16, 1)), masks))
     assert (np.diff(counts, axis=1) >= 0).all()
+
+
+POWERS = (0.0, 1e-8, 0.3, 1.0, -0.25, -1.0)
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_box_cox_by_formula(power):
+    """(((x + d) / d)^lambda - 1) / lambda, and ln((x + d) / d) for lambda = 0."""
+    x = np.array([0.0, 0.02, 1.0, 300.0])
+    scaled = (x + 0.5) / 0.5
+    expected = np.log(scaled) if abs(power) < 1e-6 else (scaled**power - 1.0) / power
+    np.testing.assert_allclose(numpy(BoxCox(power, 0.5).forward(tensor(x))), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.1, 2.0])
+@pytest.mark.parametrize("power", POWERS)
+def test_box_cox_comes_back_and_zeros_stay_exactly_zero(power, shift):
+    transform = BoxCox(power, shift)
+    x = np.concatenate([np.zeros(5), np.geomspace(1e-3, 30.0, 50)]).astype("float32").reshape(5, 11)
+    y = transform.forward(tensor(x))
+    assert np.array_equal(numpy(y) == 0.0, x == 0.0) and (np.diff(numpy(y).ravel()[4:]) > 0).all()
+    back = transform.inverse(y)
+    assert back.dtype == y.dtype == tensor(x).dtype and np.array_equal(numpy(back) == 0.0, x == 0.0)
+    np.testing.assert_allclose(numpy(back), x, rtol=2e-3 if power == -1.0 else 2e-4)
+
+
+@pytest.mark.parametrize("power", [-0.5, 0.0, 0.5])
+def test_whatever_a_network_says_becomes_an_energy(power):
+    """Below 0, and beyond the limit -1 / lambda of negative powers."""
+    energy = numpy(BoxCox(power).inverse(tensor([-3.0, -1e-6, 0.0, 1.9, 5.0])))
+    assert energy[:3].tolist() == [0.0] * 3 and np.isfinite(energy).all() and (np.diff(energy) >= 0).all()
+
+
+@pytest.mark.parametrize("power", [0.5, -0.2, 0.0])
+def test_fitted_box_cox_power_is_the_one_of_scipy(power):
+    """((x + d) / d)^lambda normal, so the power is known; empty cells do not count."""
+    y = np.random.default_rng(10).normal(5.0, 0.5, 4000) if power >= 0 else np.random.default_rng(10).normal(
+        0.6, 0.05, 4000)
+    lit = 0.1 * ((y ** (1.0 / power) if power else np.exp(y - 3.0)) - 1.0)
+    assert lit.min() > 0.0
+    fitted = BoxCox.fit(np.concatenate([np.zeros(1000), lit, np.zeros(1000)]).reshape(-1, 30, 20))
+    assert fitted.power == pytest.approx(stats.boxcox((lit + 0.1) / 0.1)[1], abs=1e-4)
+    assert fitted.power == pytest.approx(power, abs=0.25) and fitted.shift == 0.1
+    assert BoxCox(**fitted.get_config()).get_config() == fitted.get_config()
+
+
+def test_box_cox_is_fitted_to_a_limited_number_of_cells():
+    rng = np.random.default_rng(11)
+    first, others = rng.exponential(1.0, 500), rng.exponential(9.0, 500) ** 2
+    fitted = BoxCox.fit(np.concatenate([first, others]), sample=500)
+    assert fitted.power == BoxCox.fit(first).power != BoxCox.fit(others).power
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: BoxCox(0.5, 0.0), "positive shift, received 0.5 and 0.0"),
+    (lambda: BoxCox(np.nan), "received nan and 0.1"),
+    (lambda: BoxCox.fit(np.zeros((4, 30, 30))), "received 0 lit cells"),
+    (lambda: BoxCox.fit(np.full((1, 2, 2), 3.0)), "received 4 lit cells that are all alike"),
+])
+def test_box_cox_refuses(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -21,9 +21,10 @@ def write_saved_model(generator, path):
     def serving_default(condition, noise):
         condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
         made = generator.generate(noise, condition)
-        if len(generator.detectors) == 1:
-            return {"photons": tf.cast(made, tf.int32)}
-        return {f"photons_{d.name}": tf.cast(n, tf.int32) for d, n in zip(generator.detectors, made, strict=True)}
+        several = len(generator.detectors) > 1
+        return {("photons" if where.unit == "photons" else "energy") + (f"_{where.name}" if several else ""):
+                tf.cast(response, tf.int32 if where.unit == "photons" else tf.float32)
+                for where, response in zip(generator.detectors, made if several else (made,), strict=True)}
 
     @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
     def sample(condition, seed):

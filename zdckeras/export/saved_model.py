@@ -18,13 +18,16 @@ from zdckeras.backend.tensorflow_export import write_saved_model
 from zdckeras.models.gan import GanGenerator  # noqa: F401  (saved generators are found by these imports)
 from zdckeras.models.sampler import Sampler
 from zdckeras.models.shower_generator import ShowerGenerator  # noqa: F401
+from zdckeras.models.vae import DecoderGenerator  # noqa: F401
+from zdckeras.models.wgan_gp import EnergyGenerator  # noqa: F401
 
 
 def export_saved_model(generator, folder, version=1, overwrite=False):
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
     Three signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
-    photon counts as int32 ("photons_zn" and "photons_zp" for a generator of both detectors):
+    photon counts as int32 ("photons_zn" and "photons_zp" for a generator of both detectors), or {"energy": ...} in MeV
+    as float32:
 
         serving_default(condition (B, 9) float32, noise (B, noise_width) float32): n = generate(noise, c)
         sample(condition, seed (2,) int32): the same with standard normal noise drawn from the seed

@@ -67,7 +67,7 @@ def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
     x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(where.shape), where.shape, strict=True))
     impact = (expected_impact(conditions, where) - (where.centre_x, 0.0)) / where.pitch
-    ahead = conditions[:, 4:6] * np.sign(conditions[:, 6:7] + (conditions[:, 6:7] == 0))
+    ahead = conditions[:, 4:6]  # on either side, see `expected_impact`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
     v = np.stack([-u[:, 1], u[:, 0]], axis=1)
@@ -107,7 +107,7 @@ def separation_power(real, generated, bins=50):
     """Separation power of each column, S^2 = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b): 0 for alike, near 1 for disjoint.
 
     p and q are histograms of equal bins between the 0.1 and 99.9 percentiles of the real values, the outer bins
-    holding what lies beyond, each summing to 1. Two samples of N from one distribution have about bins / (4 N).
+    holding what lies beyond, each summing to 1. Two samples of N from one distribution have about bins / (2 N).
 
     Arguments:
         real, generated: (N, K) and (M, K).
@@ -115,6 +115,9 @@ def separation_power(real, generated, bins=50):
 
     Returns:
         (K,).
+
+    Raises:
+        ValueError: for tables without rows, with different columns, or with values that are not finite.
 
     Source:
         CaloChallenge 2022, arXiv:2410.21611, section 5; 1/2 sum (p - q)^2 / (p + q) is the triangular discrimination.
@@ -125,8 +128,10 @@ def separation_power(real, generated, bins=50):
         ([0.0], [0.94])
     """
     real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
-    if real.ndim != 2 or generated.shape[1:] != real.shape[1:]:
+    if real.ndim != 2 or generated.shape[1:] != real.shape[1:] or not len(real) * len(generated):
         raise ValueError(f"Expected tables with the same columns, received {real.shape} and {generated.shape}.")
+    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
+        raise ValueError("Expected finite values, received NaN or infinity.")
     found = []
     for a, b in zip(real.T, generated.T, strict=True):
         low, high = np.percentile(a, (0.1, 99.9))

@@ -44,8 +44,9 @@ def block_features(photons):
 
 
 def ranked_probability(real, first, second):
-    """Per-sample sum over cells of the energy score of each, (B,), from (B, nx, ny) values of any kind."""
-    return ops.sum(0.5 * (absolute(real - first) + absolute(real - second) - absolute(first - second)), axis=(1, 2))
+    """Per-sample sum over numbers of the energy score of each, (B,), from (B, ...) values of any kind."""
+    score = 0.5 * (absolute(real - first) + absolute(real - second) - absolute(first - second))
+    return ops.sum(score, axis=tuple(range(1, len(score.shape))))
 
 
 def cell_score(real, first, second):

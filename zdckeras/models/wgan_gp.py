@@ -19,7 +19,7 @@ from zdckeras.phases import Phase, PhasedModel
 from zdckeras.transforms import BoxCox
 
 WEIGHTS = ("adversarial", "energy", "centre")
-CELLS = 0.02  # weight of the score of single cells in network space
+CELLS, NUMBERS = 0.02, 0.2  # weights of the scores of single cells in network space, and of single summary numbers
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -107,9 +107,14 @@ class ResponseWGAN(PhasedModel):
         return self.critic(image, conditions, wrong)
 
     def score(self, conditions, real, first, second):
-        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50, see warm_start."""
+        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50, see warm_start.
+
+        To the energy score of all summary numbers together that of each is added, / 5: alone, the former hardly sees
+        the spread of one number, such as the energy resolution.
+        """
         draws = (real, first, second)
-        found = energy_score(*(self.summary(e, conditions) for e in draws))
+        seen = [self.summary(e, conditions) for e in draws]
+        found = energy_score(*seen) + NUMBERS * ranked_probability(*seen)
         found = found + BLOCKS * energy_score(*map(block_features, draws))
         return found + CELLS * ranked_probability(*map(self.boxcox.forward, draws))
 
@@ -180,7 +185,7 @@ class EnergyGenerator(Sampler):
         if values.ndim == 2 and values.shape[1] == len(CONDITIONS):
             if (values[:, 0] <= 0).any():
                 raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
-            slack = 1e-3 * (self.high - self.low) + 1e-9
+            slack = 0.02 * (self.high - self.low) + 1e-9  # beyond the outermost training particle
             beyond = (values < self.low - slack) | (values > self.high + slack)
             if beyond.any():
                 named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for

@@ -13,6 +13,8 @@ from zdckeras.networks.energy_summary import slopes
 from zdckeras.networks.light import CellNoise, CellSpots, logit
 
 NOISY = 16  # numbers of the latent noise that spots, sum and the noise of the cells are made of
+FAINTEST = 0.01  # MeV; fainter cells are empty
+CORE = 50.0  # MeV; where lumps become smaller to begin with
 
 
 def gamma_like(mean, granularity, normal):
@@ -23,7 +25,7 @@ def gamma_like(mean, granularity, normal):
 
     Arguments:
         mean: (B, D) expected energies m [MeV].
-        granularity: (B, 1) energy of a lump q [MeV].
+        granularity: (B, 1) or (B, D) energy of a lump q [MeV].
         normal: (B, D) standard normal numbers.
 
     Returns:
@@ -47,9 +49,10 @@ class EnergyNetwork(layers.Layer):
     """Latent noise and particle to energies in cells.
 
     The noise and the particle become a grid of 256 channels, 4 x 4 for 30 x 30 cells, unfolded to 8 x 8, 16 x 16 and
-    32 x 32 with ReLU and cropped: the texture t. Beside it dense layers give spots of light l (see `CellSpots`), the sum,
-    S = E f exp(s), with f the mean response of the training data, and the size q of lumps. Then
-    e_ij = gamma_like(S w_ij / sum w, q, cell noise), w = l exp(t), which is 0 in cells that expect little.
+    32 x 32 with ReLU and cropped: the texture t. Beside it dense layers give spots l (see `CellSpots`), the sum,
+    S = E f exp(s + d z_0), with f the mean response of the training data, and the size of lumps, q / (1 + m / m_0) in
+    a cell that expects m. Then e_ij = gamma_like(m_ij, lump, cell noise), m = S w / sum w, w = l exp(t), which is 0 in cells
+    that expect little; what is below 0.01 MeV becomes 0, and the sum is made S again.
 
     Arguments:
         where: detector name.
@@ -88,7 +91,10 @@ class EnergyNetwork(layers.Layer):
         width = self.features.width + 2
         self.dense = dense_layers((hidden, hidden), NOISY + width, seeds)
         self.texture = GridDecoder(latent + width, self.detector.shape, channels, seeds)
-        self.spots = CellSpots(self.detector.name, hidden, spots, 2, next(seeds))
+        self.spots = CellSpots(self.detector.name, hidden, spots, 4, next(seeds))
+        first = np.zeros(4 * spots + 4, "float32")
+        first[:spots] = np.linspace(0.75, -1.5, spots)  # most of the light in the narrow spots to begin with
+        self.spots.read.bias.assign(first)
         self.noise = CellNoise(self.detector.cells, NOISY, next(seeds))
         self.built = True
 
@@ -99,11 +105,16 @@ class EnergyNetwork(layers.Layer):
         texture = ops.reshape(3.0 * ops.tanh(texture / 3.0), (-1, self.detector.cells))
         light, extra = self.spots(self.dense(ops.concatenate([noise[:, :NOISY], *known], axis=-1)), conditions)
         weights = (ops.reshape(light, (-1, self.detector.cells)) + 1e-9) * ops.exp(texture)
-        total = 1000.0 * self.fraction * conditions[:, :1] * ops.exp(ops.clip(0.3 * extra[:, :1], -5.0, 2.0))
+        lump, most = ops.split(ops.exp(ops.clip(extra[:, 2:], -5.0, 5.0)), 2, axis=-1)
+        spread = ops.exp(ops.clip(extra[:, 1:2] - 3.0, -8.0, 0.0))
+        total = ops.exp(ops.clip(0.3 * extra[:, :1] + spread * noise[:, :1], -5.0, 2.0))
+        total = 1000.0 * self.fraction * conditions[:, :1] * total
         mean = total * weights / ops.sum(weights, axis=-1, keepdims=True)
-        lump = ops.exp(ops.clip(extra[:, 1:], -5.0, 5.0))
         normal = logit(self.noise(noise[:, :NOISY])) * (math.sqrt(3.0) / math.pi)
-        return ops.reshape(gamma_like(mean, lump, normal), (-1, *self.detector.shape))
+        energy = gamma_like(mean, lump / (1.0 + mean / (CORE * most)), normal)
+        energy = ops.where(energy > FAINTEST, energy, ops.zeros_like(energy))
+        energy = energy * total / (ops.sum(energy, axis=-1, keepdims=True) + FAINTEST)
+        return ops.reshape(energy, (-1, *self.detector.shape))
 
     def operations(self):
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""

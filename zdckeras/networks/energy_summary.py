@@ -7,7 +7,7 @@ from keras import layers, ops
 from zdckeras.detectors import detector
 from zdckeras.networks.conditioning import ParticleFeatures
 
-THRESHOLDS = (0.5, 5.0, 50.0)  # MeV
+THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
 RADII = (1.5, 3.5)  # cells
 
 
@@ -20,28 +20,28 @@ def slopes(conditions):
 class EnergySummary(layers.Layer):
     """Summary of a response in MeV, differentiable, each number in units of its spread over real showers.
 
-    f = [ ln(1 + S), (S / E - r) sqrt(E), centre of gravity minus expected impact (2), longitudinal and transverse asymmetry,
-          ln of the rms along and across the direction of flight, ln(1 + cells above t) for t of 0.5, 5 and 50 MeV
-          (sum 1 - exp(-e / t)), ln(1 + max e), share of S within 1.5 and 3.5 cells of the expected impact ]
+    f = [ ln(1 + S), (S / E - r) sqrt(E), centre of gravity minus expected impact (2), longitudinal and transverse
+          asymmetry, ln of the rms along and across the direction of flight, ln(1 + cells above t) for t of 0.05, 0.5, 5
+          and 50 MeV (sum 1 - exp(-e / t)), ln(1 + max e), share of S within 1.5 and 3.5 cells of the expected impact ]
 
-    with S the sum [MeV], E the particle's energy [GeV], r the mean of S / E; lengths in cells. Directions and asymmetries as in
-    `zdckeras.metrics.directional`.
+    with S the sum [MeV], E the particle's energy [GeV], r the mean of S / E; lengths in cells. Directions and
+    asymmetries as in `zdckeras.metrics.directional`.
 
     Arguments:
         where: detector name.
-        mean, scale: (14,) from `fit`; 0 and 1 by default.
+        mean, scale: (15,) from `fit`; 0 and 1 by default.
         response: r, in MeV per MeV.
 
     Returns:
-        call((B, nx, ny) energies, (B, 9) conditions) gives (B, 14).
+        call((B, nx, ny) energies, (B, 9) conditions) gives (B, 15).
 
     Example:
         >>> f = EnergySummary("ecal")(np.ones((2, 30, 30), "float32"), np.ones((2, 9), "float32"))
         >>> tuple(f.shape), round(float(f[0, 0]), 3) == round(float(np.log1p(900.0)), 3)
-        ((2, 14), True)
+        ((2, 15), True)
     """
 
-    WIDTH = 14
+    WIDTH = 15
 
     def __init__(self, where, mean=None, scale=None, response=0.0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})

@@ -10,7 +10,7 @@ from zdckeras.particles import COLUMN, check_pdg, conditions_of
 from zdckeras.simulation.points import RADII, SLICES, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
 
-NEIGHBOURS = 40  # library showers nearest in energy, of which one is drawn
+NEIGHBOURS = 40  # library showers nearest in energy, of which one is drawn; a twentieth of a smaller library
 CHUNK = 1000  # particles answered at once
 
 
@@ -86,11 +86,11 @@ def draw_gun(name, size, rng, repeated=0.5):
 class PointShowers:
     """Draws responses of a calorimeter of uniform structure to particles, from a library of Geant4 showers.
 
-    A particle of energy E gets one of the 40 library showers of its kind nearest in energy, E_i. Its points are turned
-    by a random angle around the axis, and the axis into the direction of flight; they start where the particle meets
+    A particle of energy E gets one of the (at most) 40 library showers of its kind nearest in energy, E_i. Its points
+    are turned by a random angle around the axis, and the axis into the direction of flight; they start where the particle meets
     the front face, and their energies are multiplied by E / E_i. What lands in a cell is added up; what lies outside
     the detector is lost. As the structure looks the same from everywhere, this invents nothing: it takes layers and
-    fibres as one mixed material where the shower comes in at an angle, and fluctuations as equal within +-4 % of E.
+    fibres as one mixed material where the shower comes in at an angle, and fluctuations as equal within +-4 % of E (ECAL).
 
     Arguments:
         where: detector or its name; its packaged library is read once.
@@ -160,7 +160,7 @@ class PointShowers:
         chosen = np.empty(len(pdg), "int64")
         for code, rows in self.kinds.items():
             mine = pdg == code
-            window = min(NEIGHBOURS, len(rows))
+            window = min(NEIGHBOURS, max(8, len(rows) // 20), len(rows))
             place = np.searchsorted(self.library.energy[rows], energy[mine]) - window // 2
             place = np.clip(place, 0, len(rows) - window)
             chosen[mine] = rows[place + rng.integers(0, window, mine.sum())]

@@ -73,7 +73,8 @@ def stream(detectors, seed, keep_all=False):
     names = [detector(name).name for name in detectors]
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
     photons = f"at least {cut}" if cut and not keep_all else "any"
-    metadata = {"source": GUN_SOURCE if names[0] in GUNS else SOURCE, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
+    source = GUN_SOURCE if names[0] in GUNS else SOURCE
+    metadata = {"source": source, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
     for block in count():
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
         conditions, pdg = draw_gun(names[0], BLOCK, rng) if names[0] in GUNS else draw_primaries(BLOCK, rng)
@@ -183,5 +184,6 @@ def resimulate(showers, seed):
                 responses[name][part[lit]] = r[lit]
         open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
         if not len(open_rows):
-            return Showers(showers.particles, showers.pdg, responses, {"source": showers.metadata.get("source", SOURCE), "seed": seed})
+            metadata = {"source": showers.metadata.get("source", SOURCE), "seed": seed}
+            return Showers(showers.particles, showers.pdg, responses, metadata)
     raise ValueError(f"{len(open_rows)} particles never pass the photon cut: {showers.particles[open_rows[0]]}.")
