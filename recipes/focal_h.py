@@ -17,17 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
 from zdckeras.metrics.channels import wasserstein
-from zdckeras.metrics.directional import OBSERVABLES, directional_shapes, directional_table
-from zdckeras.metrics.report import aligned
-from zdckeras.metrics.two_sample import classifier_auc
+from zdckeras.metrics.directional import directional_shapes
+from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.models.gan_training import play
 from zdckeras.models.regression import RegressorFit
 from zdckeras.models.vae import DecoderGenerator, ResponseVAE
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import ParameterRegressor
-from zdckeras.plots import response_gallery, save_figure, shape_histograms
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import repeated_pairs
@@ -45,7 +42,6 @@ PRESETS = {
         play=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
 }
 CENTRE = {"VAE": 10.0, "WGAN-GP": 0.1}  # weights of the term, per squared cell: both losses are then of its size
-SHOWN = ("total", "centre_x", "centre_y", "longitudinal", "length", "width", "cells")
 
 
 def data(args, p):
@@ -105,30 +101,18 @@ def main():
     # judge on the test set: the distance of the centre of gravity from where it is expected, beside the shapes
     responses = {"floor": second.response}
     responses |= {name: models[name].sample(test.particles, args.seed) for name in sorted(models)}
+    report = EnergyReport(test, responses, args.seed)
     expected = depth / where.pitch * test.particles[:, 4:6] / np.abs(test.particles[:, 6:7])
-    real = directional_shapes(test.response, test.particles, where)
-    shapes = {name: directional_shapes(e, test.particles, where) for name, e in responses.items()}
-    away = {name: np.linalg.norm(v[:, 2:4] - expected, axis=1) for name, v in {"real": real, **shapes}.items()}
-    lines = [["", "|g - g0| [cells]", "its WS", "AUC", *SHOWN], ["real", f"{away['real'].mean():.3f}", "", "",
-                                                                  *[""] * len(SHOWN)]]
-    distance = {}
-    for name, values in shapes.items():
-        table = directional_table(real, values)
-        distance[name] = float(wasserstein(away["real"][:, None], away[name][:, None])[0])
-        auc = classifier_auc(test.response, responses[name], test.particles, args.seed)
-        lines.append([name, f"{away[name].mean():.3f}", f"{distance[name]:.3f}", f"{auc:.3f}",
-                      *(f"{table[o]['distance']:.3f}" for o in SHOWN)])
-    verdict = [f"{name}: the term {'helps' if distance[f'{name} + centre'] < distance[name] else 'does not help'}; "
-               f"the distance of |g - g0| goes from {distance[name]:.3f} to {distance[f'{name} + centre']:.3f} cells "
-               f"(floor {distance['floor']:.3f})" for name in CENTRE]
-
-    # report and pictures
-    text = "\n".join([*aligned(lines), "", *verdict])
-    print("\n" + text)
-    with atomic_path(out / "report.txt") as path:
-        path.write_text(text + "\n", encoding="utf-8")
-    save_figure(response_gallery(test[:8], {name: e[:8] for name, e in responses.items()}), out / "responses.png")
-    save_figure(shape_histograms(real, shapes, observables=OBSERVABLES), out / "shapes.png")
+    away = {name: np.linalg.norm(values[:, 2:4] - expected, axis=1)
+            for name, values in {"real": report.real, **report.shapes}.items()}
+    distance = {name: float(wasserstein(away["real"][:, None], r[:, None])[0]) for name, r in away.items()}
+    centres = [["distance of the centre from g0 [cells]", "mean", "WS to real"]]
+    centres += [[name, f"{r.mean():.3f}", f"{distance[name]:.3f}"] for name, r in away.items()]
+    verdict = [f"{name}: the term {'helps' if distance[f'{name} + centre'] < distance[name] else 'does not help'} the "
+               f"centre: {distance[name]:.3f} cells without, {distance[f'{name} + centre']:.3f} with it (floor "
+               f"{distance['floor']:.3f}); AUC {report.auc[name]:.3f} and {report.auc[f'{name} + centre']:.3f}"
+               for name in CENTRE]
+    print("\n" + report.write(out, centres, "\n".join(verdict)))
     for name, model in models.items():
         model.save(out / f"{name.replace(' + ', '_')}.keras")
     print(f"report, pictures and generators are in {out}")

@@ -15,24 +15,13 @@ Interrupted, the same command goes on where it stopped.
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from zdckeras.atomic import atomic_path
-from zdckeras.metrics.directional import (
-    OBSERVABLES,
-    directional_shapes,
-    directional_table,
-    energy_resolution,
-    sparsity,
-)
-from zdckeras.metrics.report import aligned
-from zdckeras.metrics.two_sample import classifier_auc
+from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.models.gan_training import play
 from zdckeras.models.regression import EmulatorFit, RegressorFit, parameter_errors
 from zdckeras.models.sampler import milliseconds
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import PARAMETERS, Emulator, ParameterRegressor
-from zdckeras.plots import learning_curves, response_gallery, save_figure, shape_histograms, sparsity_curves
+from zdckeras.plots import learning_curves, save_figure
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import repeated_pairs
@@ -44,7 +33,7 @@ PRESETS = {
     "laptop": dict(
         train=50_000, test=10_000, channels=NARROW, latent=512,
         emulator=dict(epochs=4, batch=256, rate=2e-3), regressor=dict(epochs=4, batch=128, rate=1e-3),
-        start=dict(epochs=4, batch=64, rate=1e-3), play=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
+        start=dict(epochs=8, batch=64, rate=1e-3), play=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=50_000, test=10_000, channels=(256, 128, 64, 32), latent=512,
         emulator=dict(epochs=20, batch=256, rate=2e-3), regressor=dict(epochs=50, batch=128, rate=1e-3),
@@ -55,7 +44,6 @@ PRESETS = {
         start=dict(epochs=1, batch=64, rate=1e-3), play=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
 }
 WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
-THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV
 
 
 def data(args, p):
@@ -114,7 +102,7 @@ def main():
                                 **p["play"])
     weights["WGAN-GP"] = gan.average.get_weights()
 
-    # judge on the test set
+    # judge on the test set, and write report, pictures and model
     generator = EnergyGenerator(gan.average, training.particles.min(axis=0), training.particles.max(axis=0))
 
     def sample(name):
@@ -122,41 +110,16 @@ def main():
         return generator.sample(test.particles, args.seed)
 
     responses = {"floor": second.response} | {name: sample(name) for name in weights}
-    real = directional_shapes(test.response, test.particles, where)
-    shapes = {name: directional_shapes(e, test.particles, where) for name, e in responses.items()}
-    tables = {name: directional_table(real, values) for name, values in shapes.items()}
-    lines = [["separation power", *OBSERVABLES, "AUC"]]
-    for name, table in tables.items():
-        auc = classifier_auc(test.response, responses[name], test.particles, args.seed)
-        lines.append([name, *(f"{table[o]['separation']:.4f}" for o in OBSERVABLES), f"{auc:.3f}"])
-    lines += [["distance / spread", *OBSERVABLES, ""]]
-    lines += [[name, *(f"{table[o]['distance']:.3f}" for o in OBSERVABLES), ""] for name, table in tables.items()]
-
-    errors = [["resolution (half the central 68 %)", *PARAMETERS]]
-    for name, one in made.items():
-        errors.append([f"real, {name}", *parameter_errors(one, boxcox, test.response, test.particles)])
-    for name in weights:
-        errors.append([f"{name}, perceptual", *parameter_errors(regressor, boxcox, responses[name], test.particles)])
-    errors = [[line[0], *(w if isinstance(w, str) else f"{w:.4f}" for w in line[1:])] for line in errors]
-
-    energies = [["energy resolution", "stochastic [sqrt GeV]", "constant"]]
-    for name, values in {"real": real, **shapes}.items():
-        found = energy_resolution(values[:, 0], test.particles[:, 0])
-        energies.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
+    report = EnergyReport(test, responses, args.seed)
+    seen = {f"real, {name}": (one, test.response) for name, one in made.items()}
+    seen |= {f"{name}, perceptual": (regressor, responses[name]) for name in weights}
+    errors = [["the regressor's errors (half the central 68 %)", *PARAMETERS]]
+    for name, (one, energy) in seen.items():
+        errors.append([name, *(f"{w:.4f}" for w in parameter_errors(one, boxcox, energy, test.particles))])
     gan.average.set_weights(weights["WGAN-GP"])
     times = [["ms a response", "batch 1", "batch 256"], ["WGAN-GP", *(
         f"{milliseconds({'': [generator]}, test.particles, size)[''] / size:.3f}" for size in (1, 256))]]
-
-    # report, pictures, model
-    text = "\n\n".join("\n".join(aligned(part)) for part in (lines, errors, energies, times))
-    print("\n" + text)
-    with atomic_path(out / "report.txt") as path:
-        path.write_text(text + "\n", encoding="utf-8")
-    some = test[:8]
-    save_figure(response_gallery(some, {name: e[:8] for name, e in responses.items()}), out / "responses.png")
-    save_figure(shape_histograms(real, shapes, observables=OBSERVABLES), out / "shapes.png")
-    save_figure(sparsity_curves(sparsity(test.response, THRESHOLDS), {
-        name: sparsity(e, THRESHOLDS) for name, e in responses.items()}, THRESHOLDS), out / "sparsity.png")
+    print("\n" + report.write(out, errors, times))
     save_figure(learning_curves(histories), out / "learning.png")
     generator.save(out / "generator.keras")
     print(f"report, pictures and the generator are in {out}")

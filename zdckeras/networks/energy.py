@@ -48,11 +48,11 @@ def gamma_like(mean, granularity, normal):
 class EnergyNetwork(layers.Layer):
     """Latent noise and particle to energies in cells.
 
-    The noise and the particle become a grid of 256 channels, 4 x 4 for 30 x 30 cells, unfolded to 8 x 8, 16 x 16 and
-    32 x 32 with ReLU and cropped: the texture t. Beside it dense layers give spots l (see `CellSpots`), the sum,
-    S = E f exp(s + d z_0), with f the mean response of the training data, and the size of lumps, q / (1 + m / m_0) in
-    a cell that expects m. Then e_ij = gamma_like(m_ij, lump, cell noise), m = S w / sum w, w = l exp(t), which is 0 in cells
-    that expect little; what is below 0.01 MeV becomes 0, and the sum is made S again.
+    The noise and the particle become a grid of 256 channels, 4 x 4 for 30 x 30 cells, unfolded to 8 x 8, 16 x 16
+    and 32 x 32 with ReLU and cropped: the texture t. Beside it dense layers give spots l (see `CellSpots`), the
+    sum, S = E f exp(s + d z_0), with f the mean response of the training data, and the size of lumps, q / (1 + m /
+    m_0) in a cell that expects m. Then e_ij = gamma_like(m_ij, lump, cell noise), m = S w / sum w, w = l exp(t),
+    which is 0 in cells that expect little; what is below 0.01 MeV becomes 0, and the sum is made S again.
 
     Arguments:
         where: detector name.

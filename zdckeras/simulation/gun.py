@@ -86,11 +86,12 @@ def draw_gun(name, size, rng, repeated=0.5):
 class PointShowers:
     """Draws responses of a calorimeter of uniform structure to particles, from a library of Geant4 showers.
 
-    A particle of energy E gets one of the (at most) 40 library showers of its kind nearest in energy, E_i. Its points
-    are turned by a random angle around the axis, and the axis into the direction of flight; they start where the particle meets
-    the front face, and their energies are multiplied by E / E_i. What lands in a cell is added up; what lies outside
-    the detector is lost. As the structure looks the same from everywhere, this invents nothing: it takes layers and
-    fibres as one mixed material where the shower comes in at an angle, and fluctuations as equal within +-4 % of E (ECAL).
+    A particle of energy E gets one of the (at most) 40 library showers of its kind nearest in energy, E_i. Its
+    points are turned by a random angle around the axis, and the axis into the direction of flight; they start where
+    the particle meets the front face, and their energies are multiplied by E / E_i. What lands in a cell is added
+    up; what lies outside the detector is lost. As the structure looks the same from everywhere, this invents
+    nothing: it takes layers and fibres as one mixed material where the shower comes in at an angle, and
+    fluctuations as equal within some per cent of E (4 % in ECAL).
 
     Arguments:
         where: detector or its name; its packaged library is read once.

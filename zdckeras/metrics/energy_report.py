@@ -1,0 +1,78 @@
+"""The verdict on generated responses in energy: shapes along the flight, classifier test and energy resolution."""
+
+import numpy as np
+
+from zdckeras.atomic import atomic_path
+from zdckeras.metrics.directional import (
+    OBSERVABLES,
+    directional_shapes,
+    directional_table,
+    energy_resolution,
+    sparsity,
+)
+from zdckeras.metrics.report import aligned
+from zdckeras.metrics.two_sample import classifier_auc
+from zdckeras.plots import response_gallery, save_figure, shape_histograms, sparsity_curves
+
+THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV
+
+
+class EnergyReport:
+    """Tables and pictures of several models' responses to the particles of one test set, beside the floor.
+
+    Arguments:
+        test: `Showers` of one detector read out in energy.
+        responses: model name -> (N, nx, ny) [MeV] for the same particles; a second simulation goes first, as "floor".
+        seed: of the classifier.
+
+    Attributes:
+        real: (N, 11) `directional_shapes` of the test set; shapes: the same for every model.
+        tables: model -> observable -> {"separation", "distance"}; auc: model -> AUC.
+
+    Raises:
+        ValueError: for responses of another shape, or bad values.
+    """
+
+    def __init__(self, test, responses, seed=0):
+        self.test, self.responses, where = test, responses, test.detector()
+        self.real = directional_shapes(test.response, test.particles, where)
+        self.shapes = {name: directional_shapes(e, test.particles, where) for name, e in responses.items()}
+        self.tables = {name: directional_table(self.real, values) for name, values in self.shapes.items()}
+        self.auc = {name: classifier_auc(test.response, e, test.particles, seed) for name, e in responses.items()}
+
+    def shape_rows(self):
+        """Lines of words: separation powers and the AUC, then Wasserstein distances in real deviations."""
+        lines = [["separation power", *OBSERVABLES, "AUC"]]
+        for name, table in self.tables.items():
+            lines.append([name, *(f"{table[o]['separation']:.4f}" for o in OBSERVABLES), f"{self.auc[name]:.3f}"])
+        lines.append(["distance / spread", *OBSERVABLES, ""])
+        return lines + [[name, *(f"{table[o]['distance']:.3f}" for o in OBSERVABLES), ""]
+                        for name, table in self.tables.items()]
+
+    def resolution_rows(self):
+        """Lines of words: energy resolution, (s / E)^2 = a^2 / E + b^2."""
+        lines = [["energy resolution", "a [sqrt GeV]", "b"]]
+        for name, values in {"real": self.real, **self.shapes}.items():
+            found = energy_resolution(values[:, 0], self.test.particles[:, 0])
+            lines.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
+        return lines
+
+    def write(self, folder, *more, gallery=8):
+        """Write report.txt, responses.png, shapes.png and sparsity.png into a folder; returns the text.
+
+        Arguments:
+            folder: where to; made if missing.
+            more: further tables (lists of lines of words) or strings for the text.
+            gallery: particles in the picture of responses.
+        """
+        parts = [self.shape_rows(), self.resolution_rows(), *more]
+        text = "\n\n".join(part if isinstance(part, str) else "\n".join(aligned(part)) for part in parts)
+        with atomic_path(folder / "report.txt") as path:
+            path.write_text(text + "\n", encoding="utf-8")
+        shown = {name: e[:gallery] for name, e in self.responses.items()}
+        save_figure(response_gallery(self.test[:gallery], shown), folder / "responses.png")
+        save_figure(shape_histograms(self.real, self.shapes, observables=OBSERVABLES), folder / "shapes.png")
+        curves = {name: sparsity(e, THRESHOLDS) for name, e in self.responses.items()}
+        save_figure(sparsity_curves(sparsity(self.test.response, THRESHOLDS), curves, THRESHOLDS),
+                    folder / "sparsity.png")
+        return text
