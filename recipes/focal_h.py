@@ -25,6 +25,7 @@ from zdckeras.models.regression import RegressorFit
 from zdckeras.models.vae import DecoderGenerator, ResponseVAE
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import ParameterRegressor
+from zdckeras.particles import expected_impact
 from zdckeras.showers_io import open_showers
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.statistics import repeated_pairs
@@ -63,14 +64,16 @@ def main():
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, CENTRE, args.data, args.seed)
 
-    # data: the depth of the mean shower is how far its centre of gravity moves along the flight, per slope
+    # data: the depth of the mean shower is how far its centre of gravity moves along the flight, per slope, where the
+    # edges of the detector are far
     training, test, second = data(args, p)
     where = training.detector()
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
     offset = where.pitch * directional_shapes(training.response, training.particles, where)[:, 2:4]
     slope = training.particles[:, 4:6] / np.abs(training.particles[:, 6:7])
-    depth = float((offset * slope).sum() / (slope**2).sum())
+    inner = np.abs(expected_impact(training.particles, where)).max(axis=1) < min(where.half_size) / 2
+    depth = float((offset * slope)[inner].sum() / (slope**2)[inner].sum())
     print(f"the mean shower is {depth:.0f} cm deep")
 
     # train both families, without and with the term

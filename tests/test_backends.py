@@ -21,9 +21,13 @@ from zdckeras.models.distillation import Distiller
 from zdckeras.models.gan import ResponseGAN, training_arrays
 from zdckeras.models.photon_sums import PhotonSums
 from zdckeras.models.shape_flow import ShapeFlow
+from zdckeras.models.vae import ResponseVAE
 from zdckeras.models.warm_start import ShapeStart, SumsStart
+from zdckeras.models.wgan_gp import ResponseWGAN
 from zdckeras.networks.light import CellNoise
+from zdckeras.networks.regressor import ParameterRegressor
 from zdckeras.particles import conditions_of
+from zdckeras.phases import PhasedModel
 from zdckeras.showers import Showers
 from zdckeras.training import Batches, train
 
@@ -45,7 +49,7 @@ def set_weights(model, seed):
 def fit(model, data, names, jit=None, **noise):
     """Losses of the epochs; of an adversarial model, all its terms."""
     batches = Batches({name: data[name] for name in names}, BATCH, seed=4, **noise)
-    phases = model.phases() if isinstance(model, ResponseGAN) else ()
+    phases = model.phases() if isinstance(model, PhasedModel) else ()
     adams = [keras.optimizers.Adam(1e-3, epsilon=1e-4) for _ in phases or "1"]  # no steps along rounding errors
     model.compile(dict(zip(phases, adams, strict=True)) if phases else adams[0],
                   jit_compile=backend.jit_compile() if jit is None else jit)
@@ -95,8 +99,23 @@ def staged_losses():
     return {**found, "joint": fit(joint, both, [name for name in both if name != "sums"], **CODES)}
 
 
+def energy_losses():
+    """Terms of a Wasserstein GAN with a regressor and all terms, and losses of an autoencoder."""
+    showers, boxcox = spots(["ecal"]), {"power": 0.1, "shift": 0.1}
+    data, sizes = {"conditions": showers.particles, "responses": showers.response}, {"channels": (3, 2), "hidden": 6}
+    regressor = set_weights(ParameterRegressor.fit_scales(showers.particles, "ecal", **sizes), 8)
+    gan = ResponseWGAN.fit_scales(
+        showers, regressor, boxcox, weights={"adversarial": 0.5, "energy": 1.0, "centre": 0.1}, critic_steps=2,
+        depth=10.0, momentum=0.5, name="wgan", critic=sizes, generator={**sizes, "latent": 16, "spots": 2})
+    set_weights(gan, 9).average.set_weights(gan.generator.get_weights())
+    vae = set_weights(ResponseVAE.fit_scales(showers, boxcox, centre=0.1, depth=10.0, encoder=sizes, decoder=sizes,
+                                             latent=3), 10)
+    codes = {"normal": {"z": (16,), "z2": (16,)}, "uniform": {"share": (1, 1)}}
+    return {"wgan": fit(gan, data, data, **codes), "vae": fit(vae, data, data, normal={"z": (3,)})}
+
+
 def losses():
-    """Losses of a photon-sum flow, a teacher and its student, of a GAN, and of a joint one and its starts."""
+    """Losses of a photon-sum flow, a teacher and its student, of GANs and their starts, and of an autoencoder."""
     rng = np.random.default_rng(0)
     particles = conditions_of(np.repeat([22, 2112], ROWS // 2), rng.normal(0.0, [5.0, 5.0, 1000.0], (ROWS, 3)))
     counts = rng.poisson(2.0 * rng.exponential(1.0, (ROWS, 30, 30))).astype("uint16")
@@ -113,7 +132,7 @@ def losses():
         "teacher": fit(shape, data, ("conditions", "responses"), **cells),
         "student": fit(Distiller(shape, student), data, ("conditions", "responses", "weight", "channels"),
                        normal={"z": (900,)}, **cells),
-        "gan": gan_losses(), **staged_losses()},
+        "gan": gan_losses(), **staged_losses(), **energy_losses()},
         "noise": keras.ops.convert_to_numpy(CellNoise(50, 4)(rng.normal(size=(8, 4)).astype("float32"))).tolist()}
 
 
@@ -141,7 +160,7 @@ def test_each_run_used_its_backend(runs):
     assert backend.name() in BACKENDS
 
 
-@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start"])
+@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start", "vae"])
 def test_losses_agree(runs, model):
     reference = np.array(runs[backend.name(),]["losses"][model])
     assert len(reference) == EPOCHS and reference[-1] < reference[0]
@@ -149,7 +168,7 @@ def test_losses_agree(runs, model):
         np.testing.assert_allclose(runs[name,]["losses"][model], reference, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("model", "terms"), [("gan", 10), ("joint", 4)])
+@pytest.mark.parametrize(("model", "terms"), [("gan", 10), ("joint", 4), ("wgan", 6)])
 def test_terms_of_adversarial_models_agree(runs, model, terms):
     """Under every backend, and for the GAN with all terms compiled as well as not."""
     reference = runs[backend.name(),]["losses"][model]

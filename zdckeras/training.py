@@ -7,9 +7,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from zdckeras import backend
 from zdckeras.atomic import atomic_path
+
+
+class SampleLoss(keras.Model):
+    """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch."""
+        return ops.mean(y_pred)
 
 
 class DivergedError(RuntimeError):

@@ -8,6 +8,7 @@ from keras import ops
 from scipy import stats
 
 MARGIN = 0.02
+LARGEST = 16.0  # ln of the largest energy that Box-Cox gives back, in units of its shift
 
 
 def _log(x):
@@ -254,7 +255,7 @@ class BoxCox:
         return ops.expm1(self.power * log) / self.power if abs(self.power) > 1e-6 else log
 
     def inverse(self, y):
-        """Network space to energies, at least 0."""
+        """Network space to energies, at least 0 and at most d e^16 (for d = 0.1 MeV 0.9 TeV)."""
         y = ops.maximum(y, 0.0)
         log = ops.log1p(ops.maximum(self.power * y, -0.999999)) / self.power if abs(self.power) > 1e-6 else y
-        return self.shift * ops.expm1(log)
+        return self.shift * ops.expm1(ops.minimum(log, LARGEST))

@@ -3,9 +3,17 @@ import numpy as np
 import pytest
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.detectors import channel_sums
 from zdckeras.models.gan import ResponseGAN, training_arrays
-from zdckeras.models.warm_start import ShapeStart, SumsStart, block_features, energy_score
+from zdckeras.models.warm_start import (
+    ShapeStart,
+    SumsStart,
+    block_features,
+    cell_score,
+    energy_score,
+    ranked_probability,
+)
 from zdckeras.training import Batches
 
 numpy = ops.convert_to_numpy
@@ -33,6 +41,49 @@ def test_energy_score_is_least_for_the_right_distribution(width):
     assert all(score(*wrong) > right + 0.005 for wrong in ((0.6, 0.0), (1.6, 0.0), (0.0, 0.0), (1.0, 0.5)))
     pairs = np.linalg.norm(first - second, axis=1)  # of the right distribution: E |x' - x''| / 2
     assert right == pytest.approx(pairs.mean() / 2, rel=0.02)
+
+
+def test_ranked_probability_is_a_sum_of_scores_in_one_dimension():
+    draws = np.random.default_rng(1).normal(size=(3, 4, 5, 6)).astype("float32")
+    found = numpy(ranked_probability(*map(ops.convert_to_tensor, draws)))
+    single = numpy(energy_score(*(d.reshape(-1, 1) for d in draws))).reshape(4, 30)
+    assert found.shape == (4,)
+    np.testing.assert_allclose(found, single.sum(axis=1), atol=30 * 2e-3)
+    x, a, b = draws.astype("float64")
+    expected = (np.abs(x - a) + np.abs(x - b) - np.abs(a - b)).sum(axis=(1, 2)) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_cell_score_is_the_ranked_probability_of_square_roots():
+    n, a, b = np.random.default_rng(2).poisson(3.0, (3, 4, 5, 6)).astype("float32")
+    n, a, b = map(ops.convert_to_tensor, (n, a, b))
+    expected = ranked_probability(*(ops.sqrt(k + 0.375) for k in (n, a, b)))
+    np.testing.assert_allclose(numpy(cell_score(n, a, b)), numpy(expected), rtol=1e-5)
+    assert numpy(cell_score(n, n, n)).tolist() == [0.0] * 4
+    assert numpy(cell_score(n, a, a)).min() > 0.0
+
+
+def test_cell_score_is_least_for_the_right_distribution():
+    """Poisson photons against other means, cells without noise, and cells that all fluctuate more than they should."""
+    rng, rows = np.random.default_rng(3), 20_000
+    mean = np.array([[0.3, 2.0], [5.0, 20.0]])
+
+    def score(draw):
+        made = [ops.convert_to_tensor(np.asarray(d, "float32")) for d in (rng.poisson(mean, (rows, 2, 2)), draw(), draw())]
+        return float(ops.mean(cell_score(*made)))
+
+    right = score(lambda: rng.poisson(mean, (rows, 2, 2)))
+    wrong = {"bright": lambda: rng.poisson(1.3 * mean, (rows, 2, 2)),
+             "dim": lambda: rng.poisson(0.7 * mean, (rows, 2, 2)),
+             "still": lambda: np.broadcast_to(mean, (rows, 2, 2)),
+             "noisy": lambda: rng.poisson(mean * rng.gamma(3.0, 1 / 3.0, (rows, 2, 2)))}
+    assert {name: score(draw) > right + 0.02 for name, draw in wrong.items()} == dict.fromkeys(wrong, True)
+
+
+def test_cell_score_of_equal_photons_has_no_gradient():
+    n = np.random.default_rng(4).poisson(2.0, (2, 3, 3)).astype("float32")
+    gradient = numpy(backend.steps().grad(lambda x: cell_score(n, x, n), ops.convert_to_tensor(n)))
+    assert not gradient.any()
 
 
 def test_blocks():

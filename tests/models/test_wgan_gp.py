@@ -27,7 +27,7 @@ def eager_module():
 
 @pytest.fixture(scope="module")
 def regressor(showers):
-    return ParameterRegressor.fit_scales(showers.particles, "ecal", channels=(3, 2), hidden=4, seed=2)
+    return ParameterRegressor.fit_scales(showers.particles, "ecal", channels=(3, 2), hidden=6, seed=2)
 
 
 def adams(gan, rate=1e-3):
@@ -42,7 +42,7 @@ def build(showers, regressor, **settings):
 @pytest.fixture(scope="module")
 def model(showers, regressor, eager_module):
     """One compiled model for all tests here that give it back as it was."""
-    gan = build(showers, regressor)
+    gan = build(showers, regressor, critic_steps=2 if eager_module else 1)  # steps are unrolled
     gan.compile(adams(gan), run_eagerly=eager_module, jit_compile=not eager_module)
     return gan
 
@@ -116,18 +116,20 @@ def test_scales_are_those_of_the_training_part(showers, regressor, model):
 
 @pytest.mark.parametrize("moving", ["critic", "generator"])
 def test_a_phase_moves_its_weights_and_no_others(gan, batch, moving):
-    """The frozen regressor never moves; the averaged generator follows the trained one."""
+    """The frozen regressor never moves, nor the bias of a score that only differences matter of."""
     for name, optimizer in gan.optimizer.by_phase.items():
         optimizer.learning_rate = 1e-2 if name == moving else 0.0
     parts = {name: getattr(gan, name) for name in ("critic", "generator", "regressor")}
     before = {name: layer.get_weights() for name, layer in parts.items()}
     gan.train_on_batch(batch)
     changed = [(a != b).any() for a, b in zip(before.pop(moving), parts[moving].get_weights(), strict=True)]
-    assert sum(changed) == len(parts[moving].trainable_variables) > 5
+    assert all(changed[:-1]) and len(changed) == len(parts[moving].trainable_variables) > 6
+    assert changed[-1] or moving == "critic"
     assert all(same(values, parts[name].get_weights()) for name, values in before.items())
     assert same(gan.average.get_weights(), gan.generator.get_weights()) == (moving == "critic")
     assert not gan.regressor.trainable_variables and not gan.average.trainable_variables
-    assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {"critic": 2, "generator": 1}
+    assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {
+        "critic": gan.critic_steps, "generator": 1}
 
 
 @pytest.mark.skipif(backend.name() == "jax", reason="five unrolled steps compile for half a minute; see test_backends")
@@ -150,11 +152,10 @@ def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
         assert plain[term] == pytest.approx(np.mean([part[term] for part in parts]), rel=1e-4)
     for term in ("generator_adversarial", "generator_energy", "generator_centre"):
         assert plain[term] == pytest.approx(parts[0][term], rel=1e-4)
-    last, first = trained([8]), trained([1])
-    assert trained([10]) == plain
-    assert last["critic_distance"] != plain["critic_distance"] and last["generator_energy"] == plain["generator_energy"]
-    assert first["generator_energy"] != plain["generator_energy"]
-    assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {"critic": 20, "generator": 4}
+    last = trained([8, 10])
+    assert last["critic_distance"] != plain["critic_distance"]
+    assert {k: v for k, v in last.items() if k.startswith("gen")} == {k: plain[k] for k in last if k.startswith("gen")}
+    assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {"critic": 10, "generator": 2}
 
 
 def test_terms_by_hand(gan, batch, evaluate):
@@ -188,22 +189,20 @@ def test_penalty_and_score_use_the_condition_that_a_response_belongs_to(gan, bat
 
 
 def test_a_blind_critic_learns_from_the_regressor_alone(gan, batch, evaluate):
-    """The frozen regressor carries gradient to the generator: with the critic's own view cut off it is all there is."""
-    conditions = batch["conditions"]
-
+    """The frozen regressor carries gradient to responses: with the critic's own view cut off it is all there is."""
     def gradient():
-        score = lambda z: gan.judge(gan.boxcox.forward(gan.generator(z, conditions)), conditions)  # noqa: E731
-        return evaluate(lambda z: backend.steps().grad(score, z), batch["z"])
+        return evaluate(lambda y, c: backend.steps().grad(lambda y: gan.judge(y, c), y),
+                        gan.boxcox.forward(batch["responses"]), batch["conditions"])
 
     gan.critic.body.set_weights([np.zeros_like(w) for w in gan.critic.body.get_weights()])
-    assert (np.abs(gradient()).max(axis=1) > 0.0).all()
+    assert (np.abs(gradient()).max(axis=(1, 2)) > 0.0).all()
     gan.regressor.set_weights([np.zeros_like(w) for w in gan.regressor.get_weights()])
     assert not gradient().any()
 
 
 def test_saved_training_goes_on_as_if_it_had_not_been(gan, showers, tmp_path):
     def go_on(gan, epoch):
-        data = batches(showers, 24)
+        data = batches(showers[:ROWS], ROWS)
         data.start_epoch(epoch)
         return gan.fit(data, epochs=1, verbose=0, shuffle=False).history
 
@@ -211,7 +210,8 @@ def test_saved_training_goes_on_as_if_it_had_not_been(gan, showers, tmp_path):
     gan.save(tmp_path / "gan.keras")
     whole = go_on(gan, 1)
     loaded = keras.saving.load_model(tmp_path / "gan.keras")
-    assert loaded.compiled and loaded.weights_of == WEIGHTS and (loaded.depth, loaded.critic_steps) == (10.0, 2)
+    assert loaded.compiled and loaded.get_config()["weights"] == WEIGHTS and loaded.depth == 10.0
+    assert loaded.critic_steps == gan.critic_steps
     again = go_on(loaded, 1)
     assert again == {name: pytest.approx(values, rel=1e-5) for name, values in whole.items()}
     assert same(everything(loaded), everything(gan))
@@ -222,15 +222,15 @@ def test_responses_of_another_detector_are_refused(gan, batch):
         gan.train_on_batch({**batch, "responses": batch["responses"][:, :, :29]})
 
 
-@pytest.mark.parametrize("centre", [0.0, 0.1])
-def test_a_start_on_the_score_lowers_it(showers, regressor, eager, centre):
-    if centre and backend.name() == "jax":
-        pytest.skip("the term itself is in test_terms_by_hand")
-    gan = build(showers, regressor, weights={"energy": 1.0, "centre": centre})
+@pytest.mark.skipif(backend.name() == "jax", reason="compiles long; the score is a term of the training step as well")
+def test_a_start_on_the_score_lowers_it(gan, showers, eager):
+    """And the term of the centre with it; nothing but the generator moves."""
     start = ScoreStart(gan)
-    start.compile(keras.optimizers.Adam(3e-3), run_eagerly=eager)
+    start.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
     kept = [gan.critic.get_weights(), gan.average.get_weights(), gan.regressor.get_weights()]
-    history = start.fit(batches(showers, 48), epochs=8, verbose=0, shuffle=False).history["loss"]
+    first = losses(gan, batches(showers, 48)[0][0])
+    history = start.fit(batches(showers, 48), epochs=5, verbose=0, shuffle=False).history["loss"]
+    assert history[0] == pytest.approx(first["generator_energy"] + first["generator_centre"], rel=1e-3)
     assert np.isfinite(history).all() and history[-1] < 0.95 * history[0]
     assert {v.path for v in start.trainable_variables} == {v.path for v in gan.generator.trainable_variables}
     after = [gan.critic.get_weights(), gan.average.get_weights(), gan.regressor.get_weights()]
@@ -278,11 +278,11 @@ def test_particles_outside_the_trained_range_are_named(generator, particles, sam
     outside[5, 5] = 2.0
     with pytest.warns(UserWarning) as caught:
         made = generator.sample(outside, seed=5, batch_size=4)
-    (message,) = (str(w.message) for w in caught)
+    ((message, where),) = ((str(w.message), w.filename) for w in caught if str(w.message).startswith("Particles"))
     assert message.startswith("Particles outside the trained range: energy (2 of 6 outside 10 to 100 GeV), "
                               "py (1 of 6 outside -0.5 to -0.05 GeV)")
     assert made.shape == sampled.shape and np.array_equal(made[2:5], sampled[2:5])
-    assert caught[0].filename == __file__
+    assert where == __file__
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from zdckeras.detectors import DETECTORS
-from zdckeras.networks.conditioning import ParticleFeatures
+from zdckeras.networks.conditioning import ParticleFeatures, slopes
 from zdckeras.particles import conditions_of, expected_impact
 
 
@@ -72,3 +72,10 @@ def test_survives_its_config():
 def test_scaler_of_another_size_is_refused(wrong):
     with pytest.raises(ValueError, match=r"Expected mean and scale of .*received .*\(9,\)"):
         ParticleFeatures("zn", wrong, np.ones(9))
+
+
+def test_slopes_are_cut():
+    conditions = np.zeros((3, 9), "float32")
+    conditions[:, 4:7] = [[1.0, -2.0, 4.0], [1.0, -2.0, -4.0], [9.0, 0.1, 1.0]]
+    found = ops.convert_to_numpy(slopes(ops.convert_to_tensor(conditions)))
+    np.testing.assert_allclose(found, [[0.25, -0.5], [0.25, -0.5], [1.0, 0.1]], rtol=1e-6)

@@ -1,15 +1,13 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from zdckeras import backend
 from zdckeras.metrics.directional import OBSERVABLES, directional_shapes
-from zdckeras.networks.energy_summary import RADII, THRESHOLDS, EnergySummary, slopes
+from zdckeras.networks.energy_summary import RADII, THRESHOLDS, EnergySummary
 from zdckeras.particles import conditions_of, expected_impact
 from zdckeras.showers import Showers
 
-numpy = ops.convert_to_numpy
 ROWS = 16
 
 
@@ -89,12 +87,6 @@ def test_gradients_are_finite(fill, showers, evaluate):
     gradient = evaluate(lambda e, c: backend.steps().grad(lambda e: summary(e, c), e), np.full((3, 30, 30), fill),
                         conditions)
     assert np.isfinite(gradient).all() and (np.abs(gradient).max(axis=(1, 2)) > 0.0).all()
-
-
-def test_slopes_are_cut():
-    conditions = np.zeros((3, 9), "float32")
-    conditions[:, 4:7] = [[1.0, -2.0, 4.0], [1.0, -2.0, -4.0], [9.0, 0.1, 1.0]]
-    np.testing.assert_allclose(numpy(slopes(conditions)), [[0.25, -0.5], [0.25, -0.5], [1.0, 0.1]], rtol=1e-6)
 
 
 def test_survives_its_config():

@@ -162,8 +162,8 @@ def centre_loss(energy, expected):
     _, nx, ny = energy.shape
     total = ops.sum(energy, axis=(1, 2)) + 1e-6
     x, y = (np.arange(n, dtype="float32") - (n - 1) / 2 for n in (nx, ny))
-    centre = ops.stack([ops.sum(ops.sum(energy, axis=2) * x, axis=-1) / total,
-                        ops.sum(ops.sum(energy, axis=1) * y, axis=-1) / total], axis=-1)
+    centre = ops.stack([ops.sum(ops.multiply(ops.sum(energy, axis=axis), place), axis=-1) / total
+                        for axis, place in ((2, x), (1, y))], axis=-1)
     return ops.mean(ops.sum(ops.square(centre - expected), axis=-1))
 
 

@@ -1,13 +1,13 @@
 """Training the regressor that makes the Wasserstein GAN conditional: with a perceptual loss, or mean squared error."""
 
-import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.training import SampleLoss
 from zdckeras.transforms import BoxCox
 
 
-class EmulatorFit(keras.Model):
+class EmulatorFit(SampleLoss):
     """Trains an `Emulator`: mean squared error of the blocks of real responses, L = E |b(y) - phi(t)|^2.
 
     Arguments:
@@ -27,10 +27,6 @@ class EmulatorFit(keras.Model):
     def call(self, inputs):
         blocks = self.emulator.blocks(self.boxcox.forward(inputs["responses"]))
         return ops.mean(ops.square(blocks - self.emulator(self.truth(inputs["conditions"]))[-1]), axis=-1)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)
 
 
 def perceptual_loss(emulator, predicted, true):
@@ -57,7 +53,7 @@ def perceptual_loss(emulator, predicted, true):
     return loss
 
 
-class RegressorFit(keras.Model):
+class RegressorFit(SampleLoss):
     """Trains a `ParameterRegressor` on real responses.
 
     Arguments:
@@ -82,10 +78,6 @@ class RegressorFit(keras.Model):
         if self.emulator is None:
             return ops.mean(ops.square(predicted - true), axis=-1)
         return perceptual_loss(self.emulator, predicted, true)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)
 
 
 def parameter_errors(regressor, boxcox, responses, conditions, batch=1000):

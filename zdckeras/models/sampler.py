@@ -63,7 +63,7 @@ def milliseconds(groups, conditions, batch, repeats=15):
 
     Arguments:
         groups: name -> list of `Sampler`, called one after the other.
-        conditions: (N, 9), N >= batch.
+        conditions: (N, 9), repeated where N is less than the batch.
         batch: particles at once.
         repeats: calls of each, after one that compiles.
 
@@ -71,7 +71,7 @@ def milliseconds(groups, conditions, batch, repeats=15):
         Name -> milliseconds for one batch, noise and its copy to the device included.
     """
     rng, times = np.random.default_rng(0), {name: [] for name in groups}
-    rows = np.asarray(conditions[:batch], "float32")
+    rows = np.resize(np.asarray(conditions, "float32"), (batch, np.shape(conditions)[1]))
     for _ in range(repeats + 1):
         for name, group in groups.items():
             begin = time.perf_counter()

@@ -8,10 +8,10 @@ from zdckeras.detectors import detector
 from zdckeras.models.gan_losses import centre_loss
 from zdckeras.models.sampler import Sampler
 from zdckeras.networks.blocks import GridDecoder, dense_layers, mirrored, seeds_of
-from zdckeras.networks.conditioning import ParticleFeatures
-from zdckeras.networks.energy_summary import slopes
+from zdckeras.networks.conditioning import FlightFeatures, ParticleFeatures, slopes
 from zdckeras.networks.regressor import SEEN
 from zdckeras.particles import Scaler
+from zdckeras.training import SampleLoss
 from zdckeras.transforms import BoxCox
 
 
@@ -35,16 +35,16 @@ class ImageEncoder(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
                              seed=seed)
-        seeds, self.features = seeds_of([seed, 7]), ParticleFeatures(where, **scaler, dtype="float32")
+        seeds, self.features = seeds_of([seed, 7]), FlightFeatures(where, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.features.detector.shape, seeds)
-        self.dense = dense_layers((hidden,), width + self.features.width + 2, seeds)
+        self.dense = dense_layers((hidden,), width + self.features.width, seeds)
         self.read = layers.Dense(2 * latent, dtype="float32",
                                  kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.read.build((None, hidden))
         self.built = True
 
     def call(self, image, conditions):
-        seen = [self.body(SEEN * image[..., None]), self.features(conditions), 4.0 * slopes(conditions)]
+        seen = [self.body(SEEN * image[..., None]), self.features(conditions)]
         mean, log_deviation = ops.split(self.read(self.dense(ops.concatenate(seen, axis=-1))), 2, axis=-1)
         return mean, ops.clip(log_deviation, -6.0, 2.0)
 
@@ -68,14 +68,15 @@ class ImageDecoder(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
                              seed=seed)
-        seeds, self.features, self.latent = seeds_of([seed, 8]), ParticleFeatures(where, **scaler), latent
+        seeds, self.latent = seeds_of([seed, 8]), latent
+        self.features = FlightFeatures(where, **scaler, dtype="float32")
         self.detector = self.features.detector
-        self.dense = dense_layers((hidden,), latent + self.features.width + 2, seeds)
+        self.dense = dense_layers((hidden,), latent + self.features.width, seeds)
         self.body = GridDecoder(hidden, self.detector.shape, channels, seeds)
         self.built = True
 
     def call(self, code, conditions):
-        seen = ops.concatenate([code, self.features(conditions), 4.0 * slopes(conditions)], axis=-1)
+        seen = ops.concatenate([code, self.features(conditions)], axis=-1)
         return ops.softplus(self.body(self.dense(seen)))
 
     def get_config(self):
@@ -83,7 +84,7 @@ class ImageDecoder(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ResponseVAE(keras.Model):
+class ResponseVAE(SampleLoss):
     """Conditional VAE in network space: L = E |y - y'|^2 / (2 s^2) + w_KL KL(q(z | y, c) | N(0, 1)) + w_c centre.
 
     KL = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, and the centre term is `centre_loss` in photon space.
@@ -136,10 +137,6 @@ class ResponseVAE(keras.Model):
             point = ParticleFeatures.impact(self.detector, conditions) + self.depth * slopes(conditions)
             loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), point / self.detector.pitch)
         return loss
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)
 
     def get_config(self):
         return {**self.settings, "name": self.name}

@@ -1,9 +1,9 @@
 """A start for adversarial training: a generator that already gives each particle the right spread of what is seen."""
 
-import keras
 from keras import ops
 
 from zdckeras.models.gan_losses import absolute
+from zdckeras.training import SampleLoss
 
 BLOCK = 4  # cells along each side of a block whose light is compared
 BLOCKS, CELLS = 0.25, 0.1  # weights of the scores of blocks and of single cells
@@ -109,7 +109,7 @@ def shape_score(summaries, conditions, real, generated):
     return loss / len(real)
 
 
-class SumsStart(keras.Model):
+class SumsStart(SampleLoss):
     """Trains the channel sums of a generator on `sums_score`; dense layers only, so thousands of steps a minute.
 
     Arguments:
@@ -130,12 +130,8 @@ class SumsStart(keras.Model):
         real = ops.split(ops.cast(inputs["sums"], "float32"), len(self.summaries), axis=-1)
         return sums_score(self.summaries, real, *(self.network(inputs[z], conditions) for z in ("z", "z2")))
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)
 
-
-class ShapeStart(keras.Model):
+class ShapeStart(SampleLoss):
     """Trains the shapes of a generator on energy scores, given the real channel sums.
 
     L = E `shape_score`
@@ -161,7 +157,3 @@ class ShapeStart(keras.Model):
         generated = self.network(ops.concatenate([inputs["z"], inputs["z2"]]), ops.concatenate([conditions] * 2),
                                  tuple(ops.concatenate([s, s]) for s in sums))
         return shape_score(self.summaries, conditions, real, generated)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)

@@ -10,12 +10,13 @@ from zdckeras import backend
 from zdckeras.models import gan_losses
 from zdckeras.models.sampler import Sampler
 from zdckeras.models.warm_start import BLOCKS, block_features, energy_score, ranked_probability
-from zdckeras.networks.conditioning import ParticleFeatures
+from zdckeras.networks.conditioning import ParticleFeatures, slopes
 from zdckeras.networks.energy import EnergyNetwork
-from zdckeras.networks.energy_summary import EnergySummary, slopes
+from zdckeras.networks.energy_summary import EnergySummary
 from zdckeras.networks.regressor import EnergyCritic, ParameterRegressor
 from zdckeras.particles import CONDITIONS, UNIT_NAMES, Scaler
 from zdckeras.phases import Phase, PhasedModel
+from zdckeras.training import SampleLoss
 from zdckeras.transforms import BoxCox
 
 WEIGHTS = ("adversarial", "energy", "centre")
@@ -75,7 +76,7 @@ class ResponseWGAN(PhasedModel):
         self.critic = EnergyCritic(where, scaler, seed=seed, **(critic or {}))
         self.regressor = ParameterRegressor(where, seed=seed, **(regressor or {}))
         self.regressor.trainable = False
-        self.summary = EnergySummary(where, **(summary or {}))
+        self.features = EnergySummary(where, **(summary or {}))
         self.built = True
 
     @classmethod
@@ -93,10 +94,9 @@ class ResponseWGAN(PhasedModel):
 
     def phases(self):
         terms = tuple(name for name in WEIGHTS if self.weights_of[name])
-        found = {"critic": Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)}
-        if not self.weights_of["adversarial"]:
-            found = {}
-        return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+        critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)
+        first = {"critic": critic} if self.weights_of["adversarial"] else {}
+        return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
     def averages(self):
         return ((self.generator, self.average),)
@@ -113,7 +113,7 @@ class ResponseWGAN(PhasedModel):
         the spread of one number, such as the energy resolution.
         """
         draws = (real, first, second)
-        seen = [self.summary(e, conditions) for e in draws]
+        seen = [self.features(e, conditions) for e in draws]
         found = energy_score(*seen) + NUMBERS * ranked_probability(*seen)
         found = found + BLOCKS * energy_score(*map(block_features, draws))
         return found + CELLS * ranked_probability(*map(self.boxcox.forward, draws))
@@ -203,7 +203,7 @@ class EnergyGenerator(Sampler):
         return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
 
 
-class ScoreStart(keras.Model):
+class ScoreStart(SampleLoss):
     """Trains a generator of energies on its proper score alone: no critic, no balance to keep.
 
     Arguments:
@@ -227,7 +227,3 @@ class ScoreStart(keras.Model):
         if self.weight:
             loss = loss + self.weight * gan_losses.centre_loss(first, self.expected(conditions))
         return loss
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)

@@ -90,3 +90,20 @@ class ParticleFeatures(layers.Layer):
         config.update(where=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
                       frequencies=self.frequencies)
         return config
+
+
+def slopes(conditions):
+    """px / |pz| and py / |pz| of conditions (B, 9), cut at +-1."""
+    return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class FlightFeatures(ParticleFeatures):
+    """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
+
+    def __init__(self, where, mean, scale, frequencies=3, **kwargs):
+        super().__init__(where, mean, scale, frequencies, **kwargs)
+        self.width += 2
+
+    def call(self, conditions):
+        return ops.concatenate([super().call(conditions), 4.0 * slopes(ops.cast(conditions, "float32"))], axis=-1)

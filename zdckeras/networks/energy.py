@@ -8,8 +8,7 @@ from keras import layers, ops
 
 from zdckeras.detectors import detector
 from zdckeras.networks.blocks import GridDecoder, dense_layers, seeds_of
-from zdckeras.networks.conditioning import ParticleFeatures
-from zdckeras.networks.energy_summary import slopes
+from zdckeras.networks.conditioning import FlightFeatures
 from zdckeras.networks.light import CellNoise, CellSpots, logit
 
 NOISY = 16  # numbers of the latent noise that spots, sum and the noise of the cells are made of
@@ -87,8 +86,8 @@ class EnergyNetwork(layers.Layer):
         self.settings = dict(where=self.detector.name, scaler=scaler, fraction=float(fraction), latent=latent,
                              hidden=hidden, channels=tuple(channels), spots=spots, seed=seed)
         self.latent, self.fraction = latent, float(fraction)
-        self.features = ParticleFeatures(self.detector.name, **scaler, dtype="float32")
-        width = self.features.width + 2
+        self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")
+        width = self.features.width
         self.dense = dense_layers((hidden, hidden), NOISY + width, seeds)
         self.texture = GridDecoder(latent + width, self.detector.shape, channels, seeds)
         self.spots = CellSpots(self.detector.name, hidden, spots, 4, next(seeds))
@@ -100,10 +99,10 @@ class EnergyNetwork(layers.Layer):
 
     def call(self, noise, conditions):
         conditions = ops.cast(conditions, "float32")
-        known = [self.features(conditions), 4.0 * slopes(conditions)]
-        texture = self.texture(ops.concatenate([noise, *known], axis=-1))
+        known = self.features(conditions)
+        texture = self.texture(ops.concatenate([noise, known], axis=-1))
         texture = ops.reshape(3.0 * ops.tanh(texture / 3.0), (-1, self.detector.cells))
-        light, extra = self.spots(self.dense(ops.concatenate([noise[:, :NOISY], *known], axis=-1)), conditions)
+        light, extra = self.spots(self.dense(ops.concatenate([noise[:, :NOISY], known], axis=-1)), conditions)
         weights = (ops.reshape(light, (-1, self.detector.cells)) + 1e-9) * ops.exp(texture)
         lump, most = ops.split(ops.exp(ops.clip(extra[:, 2:], -5.0, 5.0)), 2, axis=-1)
         spread = ops.exp(ops.clip(extra[:, 1:2] - 3.0, -8.0, 0.0))

@@ -5,15 +5,10 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.detectors import detector
-from zdckeras.networks.conditioning import ParticleFeatures
+from zdckeras.networks.conditioning import ParticleFeatures, slopes
 
 THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
 RADII = (1.5, 3.5)  # cells
-
-
-def slopes(conditions):
-    """px / |pz| and py / |pz| of conditions (B, 9), cut at +-1."""
-    return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -6,8 +6,7 @@ from keras import layers, ops
 
 from zdckeras.detectors import detector
 from zdckeras.networks.blocks import dense_layers, mirrored, seeds_of
-from zdckeras.networks.conditioning import ParticleFeatures
-from zdckeras.networks.energy_summary import slopes
+from zdckeras.networks.conditioning import FlightFeatures, ParticleFeatures, slopes
 
 PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
 SEEN = 0.3  # scale of Box-Cox images as convolutions see them
@@ -110,16 +109,16 @@ class EnergyCritic(layers.Layer):
         self.detector, seeds = detector(where), seeds_of([seed, 5])
         self.settings = dict(where=self.detector.name, scaler=scaler, channels=tuple(channels), hidden=hidden,
                              seed=seed)
-        self.features = ParticleFeatures(self.detector.name, **scaler, dtype="float32")
+        self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.detector.shape, seeds)
-        self.dense = dense_layers((hidden,), width + self.features.width + 2 + len(PARAMETERS), seeds)
+        self.dense = dense_layers((hidden,), width + self.features.width + len(PARAMETERS), seeds)
         self.judge = layers.Dense(1, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.judge.build((None, hidden))
         self.built = True
 
     def call(self, image, conditions, wrong):
         conditions = ops.cast(conditions, "float32")
-        seen = [self.body(SEEN * image[..., None]), self.features(conditions), 4.0 * slopes(conditions), wrong]
+        seen = [self.body(SEEN * image[..., None]), self.features(conditions), wrong]
         return self.judge(self.dense(ops.concatenate(seen, axis=-1)))
 
     def get_config(self):

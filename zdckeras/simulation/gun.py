@@ -35,7 +35,7 @@ class Gun:
 
 
 GUNS = {"ecal": Gun({11: 1.0}, (1.0, 100.0), face=10.0, slope=0.25),
-        "focalh": Gun({211: 0.5, 2212: 0.5}, (25.0, 300.0), eta=(3.6, 5.3))}
+        "focalh": Gun({211: 0.5, 2212: 0.5}, (25.0, 300.0), eta=(3.8, 5.3))}
 
 
 def draw_gun(name, size, rng, repeated=0.5):

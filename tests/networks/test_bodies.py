@@ -1,0 +1,138 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.networks.bodies import CnnDecoder, CnnEncoder, TokensToVector, VectorToTokens, tile
+from zdckeras.networks.patch_bodies import Mixer, MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
+
+SHAPES = {(44, 44): (6, 6), (56, 30): (7, 4), (30, 30): (4, 4)}
+BODIES = {"cnn": (CnnEncoder, CnnDecoder, dict(channels=(6, 4, 3, 2))),
+          "vit": (VitEncoder, VitDecoder, dict(hidden=8, heads=2, depth=1)),
+          "mixer": (MixerEncoder, MixerDecoder, dict(hidden=8, across=5, depth=1))}
+CONTEXT = 3
+
+
+def bodies(name, shape, width=4, context=CONTEXT, seed=0):
+    encoder, decoder, sizes = BODIES[name]
+    return tuple(body(shape, width, context, seed=seed, **sizes) for body in (encoder, decoder))
+
+
+def images(shape, rows=2, context=CONTEXT):
+    rng = np.random.default_rng(0)
+    return rng.random((rows, *shape), "float32"), rng.normal(size=(rows, context)).astype("float32")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", BODIES)
+def test_images_become_grids_of_tokens_and_come_back(evaluate, name, shape):
+    encoder, decoder = bodies(name, shape)
+    image, context = images(shape)
+    tokens, back = evaluate(lambda x, c: (encoder(x, c), decoder(encoder(x, c), c)), image, context)
+    assert encoder.grid == decoder.grid == SHAPES[shape]
+    assert tokens.shape == (2, encoder.tokens, 4) and back.shape == image.shape
+    assert np.ptp(tokens, axis=1).min() > 0 and np.ptp(back, axis=(1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_every_weight_learns_and_the_particle_is_seen(name, eager):
+    """A round trip through a vector, trained by one large step."""
+    encoder, decoder = bodies(name, (30, 30))
+    heads = TokensToVector(16, 4, CONTEXT, 5, 8), VectorToTokens(16, 4, CONTEXT, 5, 8)
+
+    class Whole(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.built = [encoder, decoder, *heads], True
+
+        def call(self, inputs):
+            context = inputs["c"]
+            vector = heads[0](encoder(inputs["x"], context), context)
+            return decoder(heads[1](vector, context), context)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean(ops.square(y_pred - x["x"]))
+
+    model, (image, context) = Whole(), images((30, 30), rows=6)
+    model.compile(keras.optimizers.Adam(1e-3), run_eagerly=eager)
+    before = {weight.path: np.array(weight) for weight in model.trainable_weights}
+    first = model.predict_on_batch({"x": image, "c": context})
+    other = model.predict_on_batch({"x": image, "c": context + 1.0})
+    assert (np.abs(first - other).max(axis=(1, 2)) > 1e-4).all()
+    model.train_on_batch({"x": image, "c": context})
+    still = [weight.path for weight in model.trainable_weights if np.array_equal(before[weight.path], weight)]
+    assert len(before) > 20 and still == []
+
+
+@pytest.mark.parametrize("name", ["vit", "mixer"])
+def test_tokens_belong_to_their_patches(evaluate, name):
+    """With cores that mix nothing, a cell changes the token of its patch only, and a token its patch only."""
+    encoder, decoder = bodies(name, (56, 30))
+    for core in (encoder.core, decoder.core):
+        last = ([part for block in core.blocks for part in (block.mix, block.narrow)] if name == "vit" else
+                [body.layers[-1] for body in (*core.over_tokens, *core.over_width)])
+        for layer in last:
+            layer.kernel.assign(ops.zeros_like(layer.kernel))
+    (image, context), patch = images((56, 30), rows=1), (slice(40, 48), slice(24, 30))
+    changed = image.copy()
+    changed[0, 45, 26] += 1.0
+    tokens, moved = evaluate(encoder, image, context), evaluate(encoder, changed, context)
+    assert np.flatnonzero(np.abs(moved - tokens).max(axis=(0, 2)) > 1e-5).tolist() == [5 * 4 + 3]
+    first, second = evaluate(decoder, tokens, context), evaluate(decoder, moved, context)
+    different = np.abs(second - first)[0] > 1e-6
+    assert different[patch].mean() > 0.9 and different.sum() == different[patch].sum()
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_config_and_seed_make_the_weights_and_no_context_is_needed(evaluate, name):
+    shape = (30, 30)
+    image, empty = images(shape, context=0)
+    encoder, decoder = bodies(name, shape, context=0, seed=5)
+    twins = [keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(b)) for b in (encoder, decoder)]
+    for body, twin in zip((encoder, decoder), twins, strict=True):
+        assert twin.get_config() == body.get_config()
+        assert all(np.array_equal(a, b) for a, b in zip(body.get_weights(), twin.get_weights(), strict=True))
+    one, two = (evaluate(lambda x, e=e, d=d: d(e(x, empty), empty), image) for e, d in ((encoder, decoder), twins))
+    assert np.array_equal(one, two) and one.shape == image.shape
+    others = bodies(name, shape, context=0, seed=6)
+    assert not any(np.array_equal(a, b) for body, other in zip((encoder, decoder), others, strict=True)
+                   for a, b in zip(body.get_weights(), other.get_weights(), strict=True) if a.ndim > 1)
+
+
+def test_multiplications_are_counted():
+    """By hand, for 30 x 30 cells: 16 patches of 64, tokens of 4, 3 numbers known of the particle."""
+    found = {name: [body.operations() for body in bodies(name, (30, 30))] for name in BODIES}
+    around = 16 * (64 * 8 + 8 * 4) + 3 * 8
+    assert found["vit"] == [around + 16 * 12 * 64 + 2 * 16**2 * 8] * 2
+    assert found["mixer"] == [around + 8 * 2 * 16 * 5 + 16 * 2 * 8 * 32] * 2
+    down = 9 * 1 * 2 * 900 + 16 * (2 * 3 * 225 + 3 * 4 * 64 + 4 * 6 * 16)
+    assert found["cnn"][0] == down + 16 * (9 * 6 * 6 + 6 * 4) + 3 * 6
+    up = 9 * (4 * 6 * 16 + 6 * 16 * 16 + 4 * 12 * 64 + 3 * 8 * 256 + 2 * 1024)
+    assert found["cnn"][1] == up + 3 * 6
+    assert TokensToVector(16, 4, 3, 5, 8).operations() == 67 * 8 + 8 * 5
+    assert VectorToTokens(16, 4, 3, 5, 8).operations() == 8 * 8 + 8 * 64
+    assert Mixer(6, 8, 2, 5).operations() == 2 * (8 * 2 * 6 * 5 + 6 * 2 * 8 * 32)
+
+
+@pytest.mark.parametrize(("body", "settings", "numbers"), [
+    (CnnEncoder, dict(channels=(2,) * 7), "1 to 30 pixels for an image of 56 x 30; received one of 64 x 64"),
+    (CnnDecoder, dict(channels=(2,) * 7), "received one of 64 x 64"), (VitEncoder, dict(patch=31), "31 x 31"),
+    (VitDecoder, dict(patch=0), "0 x 0"), (MixerEncoder, dict(patch=40), "40 x 40")])
+def test_what_cannot_tile_an_image_is_named(body, settings, numbers):
+    with pytest.raises(ValueError, match=numbers):
+        body((56, 30), **settings)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_wrong_input_is_refused(name):
+    encoder, decoder = bodies(name, (30, 30))
+    image, context = images((30, 30))
+    with pytest.raises(ValueError, match=r"images of shape \(B, 30, 30\), received \(2, 30, 29\)"):
+        encoder(image[:, :, :29], context)
+    with pytest.raises(ValueError, match="context of width 3, received 2"):
+        encoder(image, context[:, :2])
+    with pytest.raises(ValueError, match=r"tokens of shape \(B, 16, 4\), received \(2, 16, 5\)"):
+        decoder(np.zeros((2, 16, 5), "float32"), context)
+    with pytest.raises(ValueError, match="tokens of width 1 at least"):
+        bodies(name, (30, 30), width=0)
+    assert tile((30, 30), 7) == (5, 5)
