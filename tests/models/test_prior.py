@@ -74,39 +74,44 @@ def test_numbers_next_to_one_stay_within_what_is_kept():
 def test_cached_logits_equal_uncached_ones(evaluate):
     prior, tokens = small(), np.random.default_rng(4).integers(0, 6, (4, 5))
 
-    def cached(conditions, tokens):
-        vector, cache, found = prior._first(conditions), prior.body.empty(4), []
-        for t in range(5):
-            logits, cache = prior.step(vector, t, cache)
-            vector = ops.take(prior.vectors, ops.cast(tokens[:, t], "int32"), axis=0)
-            found.append(logits)
-        return ops.stack(found, axis=1)
+    def both(conditions, tokens):
+        before = ops.transpose(ops.cast(tokens, "int32"))
 
-    whole = evaluate(lambda c, k: prior.logits(k, c), particles(), tokens)
-    np.testing.assert_allclose(evaluate(cached, particles(), tokens), whole, atol=1e-4)
+        def grow(t, state):
+            vector, found, cache = state
+            logits, cache = prior.step(vector, t, cache)
+            found = ops.where(ops.reshape(ops.arange(5) == t, (5, 1)), logits[:, None], found)
+            return ops.take(prior.vectors, ops.take(before, t, axis=0), axis=0), found, cache
+
+        state = (prior._first(conditions), ops.zeros((4, 5, 6)), prior.body.empty(4))
+        return ops.fori_loop(0, 5, grow, state)[1], prior.logits(tokens, conditions)
+
+    cached, whole = evaluate(both, particles(), tokens)
+    np.testing.assert_allclose(cached, whole, atol=1e-4)
     assert whole.shape == (4, 5, 6) and np.ptp(whole, axis=(0, 1)).min() > 0.1
 
 
-@pytest.mark.parametrize("settings", FILTERS[::2])
+@pytest.mark.parametrize("settings", FILTERS[::4])
 def test_sampling_equals_one_pass_for_each_token(evaluate, settings):
-    prior, conditions = small(seed=1), particles()
-    uniform = np.random.default_rng(5).random((4, 5), "float32")
-    found = evaluate(lambda c, u: prior.sample(c, u, **settings), conditions, uniform)
-    expected = np.zeros((4, 5), "int32")
-    logits = evaluate(lambda c, k: prior.logits(k, c), conditions, found)
-    for t in range(5):
-        p = np.exp(logits[:, t].astype(float))
-        expected[:, t] = drawn(p / p.sum(axis=-1, keepdims=True), uniform[:, t], **settings)
+    prior, uniform = small(seed=1), np.random.default_rng(5).random((4, 5), "float32")
+
+    def both(conditions, uniform):
+        tokens = prior.sample(conditions, uniform, **settings)
+        return tokens, prior.logits(tokens, conditions)
+
+    found, logits = evaluate(both, particles(), uniform)
+    p = np.exp(logits.astype(float))
+    p /= p.sum(axis=-1, keepdims=True)
+    expected = np.stack([drawn(p[:, t], uniform[:, t], **settings) for t in range(5)], axis=1)
     assert np.array_equal(found, expected) and len(np.unique(found)) > 2
 
 
 def test_loss_is_the_cross_entropy(evaluate):
-    prior, conditions = small(), particles()
-    tokens = np.random.default_rng(6).integers(0, 6, (4, 5)).astype("float32")
-    logits = numpy(evaluate(lambda c, k: prior.logits(k, c), conditions, tokens)).astype(float)
+    prior, tokens = small(depth=1), np.random.default_rng(6).integers(0, 6, (4, 5))
+    logits, loss = evaluate(lambda c, k: (prior.logits(k, c), prior({"conditions": c, "tokens": k})), particles(),
+                            tokens)
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    expected = -np.log(np.take_along_axis(p, tokens.astype(int)[..., None], axis=-1))[..., 0].mean(axis=-1)
-    loss = numpy(evaluate(lambda c, k: prior({"conditions": c, "tokens": k}), conditions, tokens))
+    expected = -np.log(np.take_along_axis(p, tokens[..., None], axis=-1))[..., 0].mean(axis=-1)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -120,12 +125,10 @@ def test_learns_tokens_that_depend_on_the_particle(eager):
     losses = [float(np.ravel(prior.train_on_batch(batch))[0]) for _ in range(15)]
     assert losses[0] > 1.0 and losses[-1] < 0.2
     assert all(np.abs(a - b).max() > 1e-5 for a, b in zip(before, prior.get_weights(), strict=True))
-    found = numpy(prior.sample(ops.convert_to_tensor(conditions), ops.full((32, 5), 0.5)))
-    assert (found == tokens).mean() > 0.95
 
 
 def test_survives_its_config_bit_by_bit():
-    prior = small(seed=2)
+    prior = small(seed=2, depth=1)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(prior))
     assert again.get_config() == prior.get_config()
     assert all(np.array_equal(a, b) for a, b in zip(prior.get_weights(), again.get_weights(), strict=True))

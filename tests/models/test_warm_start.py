@@ -69,8 +69,8 @@ def test_cell_score_is_least_for_the_right_distribution():
     mean = np.array([[0.3, 2.0], [5.0, 20.0]])
 
     def score(draw):
-        made = [ops.convert_to_tensor(np.asarray(d, "float32")) for d in (rng.poisson(mean, (rows, 2, 2)), draw(), draw())]
-        return float(ops.mean(cell_score(*made)))
+        made = rng.poisson(mean, (rows, 2, 2)), draw(), draw()
+        return float(ops.mean(cell_score(*(ops.convert_to_tensor(np.asarray(n, "float32")) for n in made))))
 
     right = score(lambda: rng.poisson(mean, (rows, 2, 2)))
     wrong = {"bright": lambda: rng.poisson(1.3 * mean, (rows, 2, 2)),

@@ -10,6 +10,7 @@ from zdckeras.networks.regressor import ParameterRegressor
 from zdckeras.particles import conditions_of
 from zdckeras.training import Batches
 
+SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 SCALER = {"mean": [0.0] * 9, "scale": [100.0, 1.0, 1.0, 1.0, 10.0, 10.0, 100.0, 1.0, 1.0]}
 BOXCOX = {"power": 0.1, "shift": 0.1}
 LATENT, ROWS = 16, 12
@@ -132,7 +133,7 @@ def test_a_phase_moves_its_weights_and_no_others(gan, batch, moving):
         "critic": gan.critic_steps, "generator": 1}
 
 
-@pytest.mark.skipif(backend.name() == "jax", reason="five unrolled steps compile for half a minute; see test_backends")
+@SKIP_JAX
 def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
     """And the generator the first: logged is the mean over parts, rows beyond equal parts do not matter."""
     gan = build(showers, regressor, critic_steps=5)
@@ -158,6 +159,7 @@ def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
     assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {"critic": 10, "generator": 2}
 
 
+@SKIP_JAX
 def test_terms_by_hand(gan, batch, evaluate):
     """Weights, the distance as a difference of scores, and the distance of centres of gravity [cells^2]."""
     found = losses(gan, batch)
@@ -188,6 +190,7 @@ def test_penalty_and_score_use_the_condition_that_a_response_belongs_to(gan, bat
         assert abs(swapped[term] - plain[term]) > 1e-4 * abs(plain[term]), term
 
 
+@SKIP_JAX
 def test_a_blind_critic_learns_from_the_regressor_alone(gan, batch, evaluate):
     """The frozen regressor carries gradient to responses: with the critic's own view cut off it is all there is."""
     def gradient():
@@ -218,11 +221,11 @@ def test_saved_training_goes_on_as_if_it_had_not_been(gan, showers, tmp_path):
 
 
 def test_responses_of_another_detector_are_refused(gan, batch):
-    with pytest.raises(ValueError, match=r"responses: expected shape \(B, 30, 30\), received \(6, 30, 29\)"):
+    with pytest.raises(ValueError, match=r"responses: expected shape \(B, 30, 30\), received \(\d+, 30, 29\)"):
         gan.train_on_batch({**batch, "responses": batch["responses"][:, :, :29]})
 
 
-@pytest.mark.skipif(backend.name() == "jax", reason="compiles long; the score is a term of the training step as well")
+@SKIP_JAX
 def test_a_start_on_the_score_lowers_it(gan, showers, eager):
     """And the term of the centre with it; nothing but the generator moves."""
     start = ScoreStart(gan)

@@ -23,11 +23,11 @@ def images(shape, rows=2, context=CONTEXT):
     return rng.random((rows, *shape), "float32"), rng.normal(size=(rows, context)).astype("float32")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", BODIES)
-def test_images_become_grids_of_tokens_and_come_back(evaluate, name, shape):
-    encoder, decoder = bodies(name, shape)
-    image, context = images(shape)
+@pytest.mark.parametrize(("name", "shape", "known"), [("cnn", (56, 30), 3), ("vit", (44, 44), 0),
+                                                      ("mixer", (30, 30), 0)])
+def test_images_become_grids_of_tokens_and_come_back(evaluate, name, shape, known):
+    encoder, decoder = bodies(name, shape, context=known)
+    image, context = images(shape, context=known)
     tokens, back = evaluate(lambda x, c: (encoder(x, c), decoder(encoder(x, c), c)), image, context)
     assert encoder.grid == decoder.grid == SHAPES[shape]
     assert tokens.shape == (2, encoder.tokens, 4) and back.shape == image.shape
@@ -35,8 +35,8 @@ def test_images_become_grids_of_tokens_and_come_back(evaluate, name, shape):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_every_weight_learns_and_the_particle_is_seen(name, eager):
-    """A round trip through a vector, trained by one large step."""
+def test_every_weight_learns(name, eager):
+    """A round trip through a vector, one step; what reads the particle included."""
     encoder, decoder = bodies(name, (30, 30))
     heads = TokensToVector(16, 4, CONTEXT, 5, 8), VectorToTokens(16, 4, CONTEXT, 5, 8)
 
@@ -56,9 +56,6 @@ def test_every_weight_learns_and_the_particle_is_seen(name, eager):
     model, (image, context) = Whole(), images((30, 30), rows=6)
     model.compile(keras.optimizers.Adam(1e-3), run_eagerly=eager)
     before = {weight.path: np.array(weight) for weight in model.trainable_weights}
-    first = model.predict_on_batch({"x": image, "c": context})
-    other = model.predict_on_batch({"x": image, "c": context + 1.0})
-    assert (np.abs(first - other).max(axis=(1, 2)) > 1e-4).all()
     model.train_on_batch({"x": image, "c": context})
     still = [weight.path for weight in model.trainable_weights if np.array_equal(before[weight.path], weight)]
     assert len(before) > 20 and still == []
@@ -72,31 +69,26 @@ def test_tokens_belong_to_their_patches(evaluate, name):
         last = ([part for block in core.blocks for part in (block.mix, block.narrow)] if name == "vit" else
                 [body.layers[-1] for body in (*core.over_tokens, *core.over_width)])
         for layer in last:
-            layer.kernel.assign(ops.zeros_like(layer.kernel))
+            layer.kernel.assign(np.zeros(layer.kernel.shape, "float32"))
     (image, context), patch = images((56, 30), rows=1), (slice(40, 48), slice(24, 30))
     changed = image.copy()
     changed[0, 45, 26] += 1.0
-    tokens, moved = evaluate(encoder, image, context), evaluate(encoder, changed, context)
-    assert np.flatnonzero(np.abs(moved - tokens).max(axis=(0, 2)) > 1e-5).tolist() == [5 * 4 + 3]
-    first, second = evaluate(decoder, tokens, context), evaluate(decoder, moved, context)
-    different = np.abs(second - first)[0] > 1e-6
+    context = np.repeat(context, 2, axis=0)
+    tokens, back = evaluate(lambda x, c: (encoder(x, c), decoder(encoder(x, c), c)),
+                            np.concatenate([image, changed]), context)
+    assert np.flatnonzero(np.abs(tokens[1] - tokens[0]).max(axis=-1) > 1e-5).tolist() == [5 * 4 + 3]
+    different = np.abs(back[1] - back[0]) > 1e-6
     assert different[patch].mean() > 0.9 and different.sum() == different[patch].sum()
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_config_and_seed_make_the_weights_and_no_context_is_needed(evaluate, name):
-    shape = (30, 30)
-    image, empty = images(shape, context=0)
-    encoder, decoder = bodies(name, shape, context=0, seed=5)
-    twins = [keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(b)) for b in (encoder, decoder)]
-    for body, twin in zip((encoder, decoder), twins, strict=True):
+def test_config_and_seed_make_the_weights(name):
+    for body, other in zip(bodies(name, (30, 30), seed=5), bodies(name, (30, 30), seed=6), strict=True):
+        twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(body))
         assert twin.get_config() == body.get_config()
-        assert all(np.array_equal(a, b) for a, b in zip(body.get_weights(), twin.get_weights(), strict=True))
-    one, two = (evaluate(lambda x, e=e, d=d: d(e(x, empty), empty), image) for e, d in ((encoder, decoder), twins))
-    assert np.array_equal(one, two) and one.shape == image.shape
-    others = bodies(name, shape, context=0, seed=6)
-    assert not any(np.array_equal(a, b) for body, other in zip((encoder, decoder), others, strict=True)
-                   for a, b in zip(body.get_weights(), other.get_weights(), strict=True) if a.ndim > 1)
+        for ours, same, different in zip(*(b.get_weights() for b in (body, twin, other)), strict=True):
+            assert np.array_equal(ours, same)
+            assert ours.ndim == 1 or not np.array_equal(ours, different)
 
 
 def test_multiplications_are_counted():

@@ -105,7 +105,7 @@ def test_codes_that_the_first_batch_does_not_use_move_to_its_vectors(decay):
 
 @pytest.mark.parametrize("jit", JITS)
 def test_compiled_steps_leave_the_state_of_eager_ones(jit):
-    """Dead codes move, averages follow and the matrix before the codebook is trained; graphs take batches of any size."""
+    """Dead codes move, averages follow and the matrix is trained; graphs take batches of any size."""
     states, rows = [], 12 if jit else 10
     for compiled in (True, False):
         model = Trained(Codebook(16, 3, decay=None), Codebook(16, 3, decay=0.5))

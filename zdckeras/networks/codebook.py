@@ -119,12 +119,12 @@ class Codebook(layers.Layer):
         if not self.averaged:  # a product with one-hot rows: its gradient is dense and fast, that of `take` is neither
             loss = loss + ops.sum(ops.square(still - ops.matmul(which, table)), axis=-1)
         if training:
-            self._follow(still, which, fixed)
+            self._follow(still, which)
         quantised = ops.reshape(straight_through(z, chosen), (-1, count, self.width))
         return (quantised, ops.reshape(ops.cast(tokens, "int32"), (-1, count)),
                 ops.mean(ops.reshape(loss, (-1, count)), axis=-1))
 
-    def _follow(self, z, which, table):
+    def _follow(self, z, which):
         """Average uses and vectors of this batch into the state, then move dead codes."""
         rows = ops.shape(z)[0]
         even = self.codes / ops.cast(rows, "float32")
@@ -137,8 +137,8 @@ class Codebook(layers.Layer):
             sums = keep * self.sums + new * ops.matmul(ops.transpose(which), z)
             self.sums.assign(ops.where(moved, spread, sums))
         else:
-            learnt = ops.stop_gradient(ops.convert_to_tensor(self.learnt))
-            self.shifts.assign(ops.where(moved, spread - learnt, self.shifts))
+            learnt, shifts = (ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self.learnt, self.shifts))
+            self.shifts.assign(ops.where(moved, spread - learnt, shifts))
         self.uses.assign(ops.where(dead, 1.0, uses))
 
     def perplexity(self):
