@@ -84,12 +84,13 @@ def main():
     regressor = ParameterRegressor.fit_scales(training.particles, where, channels=p["channels"], seed=args.seed)
     fit(RegressorFit(regressor, boxcox), "regressor", p["regressor"])
     models = {}
+    low, high = training.particles.min(axis=0), training.particles.max(axis=0)
     for suffix, used in (("", 0.0), (" + centre", 1.0)):
         sizes = dict(channels=p["channels"])
         vae = ResponseVAE.fit_scales(training, boxcox, centre=used * CENTRE["VAE"], depth=depth, encoder=sizes,
                                      decoder=sizes, seed=args.seed)
         fit(vae, f"VAE{suffix}", p["vae"], normal={"z": (vae.decoder.latent,)})
-        models[f"VAE{suffix}"] = DecoderGenerator(vae.decoder, boxcox)
+        models[f"VAE{suffix}"] = DecoderGenerator(vae.decoder, boxcox, low, high)
         gan = ResponseWGAN.fit_scales(
             training, regressor, boxcox, generator=dict(sizes, latent=p["latent"]), critic=sizes, depth=depth,
             weights={"adversarial": 0.1, "energy": 1.0, "centre": used * CENTRE["WGAN-GP"]}, seed=args.seed,
@@ -98,7 +99,6 @@ def main():
         fit(ScoreStart(gan), f"score{suffix}", p["start"], normal=codes)
         gan.average.set_weights(gan.generator.get_weights())
         play(gan, arrays, states / f"WGAN-GP{suffix}.npz", seed=args.seed, uniform={"share": (1, 1)}, **p["play"])
-        low, high = (f(training.particles, axis=0) for f in (np.min, np.max))
         models[f"WGAN-GP{suffix}"] = EnergyGenerator(gan.average, low, high)
 
     # judge on the test set: the distance of the centre of gravity from where it is expected, beside the shapes

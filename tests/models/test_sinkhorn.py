@@ -54,29 +54,26 @@ def test_small_blur_gives_the_squared_distance_of_the_best_pairing(evaluate, pot
 
 @pytest.mark.parametrize("p", [1, 2])
 def test_gradient_is_that_of_finite_differences(evaluate, p):
-    """Along random directions, of both batches."""
-    (x, y), directions = batches(5, 4, 2), np.random.default_rng(1).normal(size=(3, 9, 2)).astype("float32")
+    """Along a random direction, of both batches at once."""
+    points, direction = np.concatenate(batches(5, 4, 2)), np.random.default_rng(1).normal(size=(9, 2)).astype("float32")
 
-    def value(x, y):
-        return sinkhorn_divergence(x, y, 1.0, 20, p)
+    def value(z):
+        return sinkhorn_divergence(z[:5], z[5:], 1.0, 20, p)
 
-    def compared(x, y, directions):
-        gradient = ops.concatenate([backend.steps().grad(lambda x: value(x, y), x),
-                                    backend.steps().grad(lambda y: value(x, y), y)])
-        moved = [value(x + s * d[:5], y + s * d[5:]) for d in ops.unstack(directions, 3) for s in (0.02, -0.02)]
-        return ops.sum(gradient * directions, axis=(1, 2)), ops.stack(moved)
+    def compared(z):
+        return (ops.sum(backend.steps().grad(value, z) * direction), value(z + 0.02 * direction),
+                value(z - 0.02 * direction))
 
-    slopes, moved = evaluate(compared, x, y, directions)
-    np.testing.assert_allclose(slopes, (moved[::2] - moved[1::2]) / 0.04, rtol=0.01, atol=2e-3)
+    slope, up, down = map(float, evaluate(compared, points))
+    assert slope == pytest.approx((up - down) / 0.04, rel=0.01) and abs(slope) > 0.1
 
 
 def test_equal_batches_are_at_no_distance(evaluate):
     def compared(x, y):
-        return (sinkhorn_divergence(x, x, 0.1, 10), sinkhorn_divergence(x, y, 0.1, 10),
-                backend.steps().grad(lambda z: sinkhorn_divergence(z, x, 1.0, 60), x))
+        return sinkhorn_divergence(x, x, 0.1, 10), backend.steps().grad(lambda z: sinkhorn_divergence(z, y, 1.0, 60), x)
 
-    same, other, gradient = evaluate(compared, *batches(8, 8))
-    assert abs(float(same)) < 1e-5 and float(other) > 1.0
+    same, gradient = evaluate(compared, *[batches(8)[0]] * 2)
+    assert abs(float(same)) < 1e-5
     assert np.abs(gradient).max() < 1e-3
 
 
@@ -87,13 +84,13 @@ def test_single_points_are_at_their_distance():
 
 
 def test_relative_blur_and_far_batches_keep_the_scale(evaluate):
-    """In units of the costs, larger features give a divergence larger by the square; a common shift gives the same."""
+    """In units of the costs, larger features give a divergence larger by the square, wherever they lie."""
     def compared(x, y):
         return [sinkhorn_divergence(f * x + s, f * y + s, 0.3, 20, relative=True)
-                for f, s in ((1.0, 0.0), (10.0, 0.0), (1.0, 300.0))]
+                for f, s in ((1.0, 0.0), (10.0, 3000.0))]
 
-    first, larger, shifted = map(float, evaluate(compared, *batches()))
-    assert (larger, shifted) == (pytest.approx(100 * first, rel=1e-3), pytest.approx(first, rel=1e-2))
+    first, larger = map(float, evaluate(compared, *batches()))
+    assert larger == pytest.approx(100 * first, rel=1e-2)
 
 
 @pytest.mark.parametrize("wrong", [dict(p=3), dict(blur=0.0), dict(iterations=0)])

@@ -119,7 +119,7 @@ def test_spread_of_a_code_is_kept_within_bounds(batch):
 @pytest.fixture(scope="module")
 def generator():
     decoder = ImageDecoder("ecal", SCALER, LATENT, seed=4, **SIZES)
-    return DecoderGenerator(decoder, BOXCOX, floor=0.08)
+    return DecoderGenerator(decoder, BOXCOX, [-1e4] * 9, [1e4] * 9, floor=0.08)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_clusters_are_found(decay, eager):
     z = (centres[np.arange(64) % 8] + 0.01 * rng.normal(size=(64, 4))).astype("float32")[:, None]
     model = Trained(Codebook(8, 4, normalise=False, commitment=0.0, decay=decay, threshold=0.2))
     model.compile(keras.optimizers.SGD(0.3), run_eagerly=eager)
-    for _ in range(40):
+    for _ in range(30):
         model.train_on_batch({"z": z})
     assert share_used(count_tokens(numpy(model.books[0](z)[1]), 8)) >= 0.75
     quantised, tokens, _ = map(numpy, model.books[0](z))

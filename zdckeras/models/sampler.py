@@ -1,9 +1,12 @@
 """What every shipped generator can do: answer a list of particles, of any length, from a seed."""
 
 import time
+import warnings
 
 import keras
 import numpy as np
+
+from zdckeras.particles import CONDITIONS, UNIT_NAMES
 
 
 class Sampler(keras.Model):
@@ -56,6 +59,40 @@ class Sampler(keras.Model):
         if len(responses) == 1:
             return responses[0]
         return {where.name: counts for where, counts in zip(self.detectors, responses, strict=True)}
+
+
+class RangedSampler(Sampler):
+    """A `Sampler` that knows which particles it was trained on.
+
+    Arguments:
+        low, high: (9,) range of the training conditions; `sample` warns of particles outside.
+    """
+
+    def __init__(self, low, high, **kwargs):
+        super().__init__(**kwargs)
+        self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
+
+    def sample(self, conditions, seed=0, batch_size=256):
+        """As `Sampler.sample`; warns, naming them, of conditions outside the trained range.
+
+        Raises:
+            ValueError: as there, and for energies that are not positive.
+        """
+        values = np.asarray(conditions, "float64")
+        if values.ndim == 2 and values.shape[1] == len(CONDITIONS):
+            if (values[:, 0] <= 0).any():
+                raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
+            slack = 0.02 * (self.high - self.low) + 1e-9  # beyond the outermost training particle
+            beyond = (values < self.low - slack) | (values > self.high + slack)
+            if beyond.any():
+                named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
+                         name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
+                                                             self.high, strict=True) if count]
+                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=2)
+        return super().sample(conditions, seed, batch_size)
+
+    def get_config(self):
+        return {"low": self.low.tolist(), "high": self.high.tolist(), "name": self.name}
 
 
 def milliseconds(groups, conditions, batch, repeats=15):

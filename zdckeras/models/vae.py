@@ -6,7 +6,7 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.detectors import detector
 from zdckeras.models.gan_losses import centre_loss
-from zdckeras.models.sampler import Sampler
+from zdckeras.models.sampler import RangedSampler
 from zdckeras.networks.blocks import GridDecoder, dense_layers, mirrored, seeds_of
 from zdckeras.networks.conditioning import FlightFeatures, ParticleFeatures, slopes
 from zdckeras.networks.regressor import SEEN
@@ -143,17 +143,18 @@ class ResponseVAE(SampleLoss):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class DecoderGenerator(Sampler):
+class DecoderGenerator(RangedSampler):
     """The shipped generator of an autoencoder: normal numbers and a particle to energies, x = BoxCox^-1(decoder(z, c)).
 
     Arguments:
         decoder: trained `ImageDecoder`.
         boxcox: {"power", "shift"} of the network space.
+        low, high: see `RangedSampler`.
         floor: energies below this are 0 [MeV].
     """
 
-    def __init__(self, decoder, boxcox, floor=0.05, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, decoder, boxcox, low, high, floor=0.05, **kwargs):
+        super().__init__(low, high, **kwargs)
         self.decoder, self.detectors, self.settings = decoder, [decoder.detector], {"boxcox": boxcox, "floor": floor}
         self.boxcox, self.floor, self.noise_width = BoxCox(**boxcox), floor, decoder.latent
         self.jit_compile = backend.jit_compile()
@@ -164,7 +165,7 @@ class DecoderGenerator(Sampler):
         return ops.where(energy > self.floor, energy, ops.zeros_like(energy))
 
     def get_config(self):
-        return {"decoder": keras.saving.serialize_keras_object(self.decoder), **self.settings, "name": self.name}
+        return {**super().get_config(), "decoder": keras.saving.serialize_keras_object(self.decoder), **self.settings}
 
     @classmethod
     def from_config(cls, config):

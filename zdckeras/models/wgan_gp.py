@@ -1,20 +1,18 @@
 """Wasserstein GAN with gradient penalty, made conditional by a pretrained regressor: responses in energy."""
 
-import warnings
-
 import keras
 import numpy as np
 from keras import ops
 
 from zdckeras import backend
 from zdckeras.models import gan_losses
-from zdckeras.models.sampler import Sampler
+from zdckeras.models.sampler import RangedSampler
 from zdckeras.models.warm_start import BLOCKS, block_features, energy_score, ranked_probability
 from zdckeras.networks.conditioning import ParticleFeatures, slopes
 from zdckeras.networks.energy import EnergyNetwork
 from zdckeras.networks.energy_summary import EnergySummary
 from zdckeras.networks.regressor import EnergyCritic, ParameterRegressor
-from zdckeras.particles import CONDITIONS, UNIT_NAMES, Scaler
+from zdckeras.particles import Scaler
 from zdckeras.phases import Phase, PhasedModel
 from zdckeras.training import SampleLoss
 from zdckeras.transforms import BoxCox
@@ -156,18 +154,17 @@ class ResponseWGAN(PhasedModel):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class EnergyGenerator(Sampler):
+class EnergyGenerator(RangedSampler):
     """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
 
     Arguments:
         network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
-        low, high: (9,) range of the training conditions; `sample` warns of particles outside.
+        low, high: see `RangedSampler`.
     """
 
     def __init__(self, network, low, high, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(low, high, **kwargs)
         self.network, self.detectors = network, [network.detector]
-        self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
         self.noise_width = network.latent
         self.jit_compile = backend.jit_compile()
         self.built = True
@@ -175,28 +172,8 @@ class EnergyGenerator(Sampler):
     def generate(self, noise, conditions):
         return self.network(noise, conditions)
 
-    def sample(self, conditions, seed=0, batch_size=256):
-        """As `Sampler.sample`; warns, naming them, of conditions outside the trained range.
-
-        Raises:
-            ValueError: as there, and for energies that are not positive.
-        """
-        values = np.asarray(conditions, "float64")
-        if values.ndim == 2 and values.shape[1] == len(CONDITIONS):
-            if (values[:, 0] <= 0).any():
-                raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
-            slack = 0.02 * (self.high - self.low) + 1e-9  # beyond the outermost training particle
-            beyond = (values < self.low - slack) | (values > self.high + slack)
-            if beyond.any():
-                named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
-                         name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
-                                                             self.high, strict=True) if count]
-                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=2)
-        return super().sample(conditions, seed, batch_size)
-
     def get_config(self):
-        return {"network": keras.saving.serialize_keras_object(self.network), "low": self.low.tolist(),
-                "high": self.high.tolist(), "name": self.name}
+        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
 
     @classmethod
     def from_config(cls, config):
