@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from zdckeras.detectors import detector
 from zdckeras.export.saved_model import export_saved_model
+from zdckeras.models.sampler import Sampler
 
 pytest.importorskip("tensorflow")
 main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "export.py"))["main"]
@@ -36,14 +38,14 @@ except tf.errors.InvalidArgumentError as error:
     refused = str(error)
 np.savez(
     outputs,
-    photons=generate(condition=condition, noise=noise)["photons"],
-    first=generate(condition=condition[:1], noise=noise[:1])["photons"],
-    sample=sample(condition=condition, seed=seed)["photons"],
-    again=sample(condition=condition, seed=seed)["photons"],
-    other=sample(condition=condition, seed=tf.constant([1, 3]))["photons"],
-    rows=rows(condition=condition, seed=seeds)["photons"],
-    some=rows(condition=tf.gather(condition, some), seed=tf.gather(seeds, some))["photons"],
-    same=rows(condition=tf.repeat(condition[:1], 3, axis=0), seed=tf.constant([8, 9, 8]))["photons"],
+    photons=generate(condition=condition, noise=noise)["energy"],
+    first=generate(condition=condition[:1], noise=noise[:1])["energy"],
+    sample=sample(condition=condition, seed=seed)["energy"],
+    again=sample(condition=condition, seed=seed)["energy"],
+    other=sample(condition=condition, seed=tf.constant([1, 3]))["energy"],
+    rows=rows(condition=condition, seed=seeds)["energy"],
+    some=rows(condition=tf.gather(condition, some), seed=tf.gather(seeds, some))["energy"],
+    same=rows(condition=tf.repeat(condition[:1], 3, axis=0), seed=tf.constant([8, 9, 8]))["energy"],
     names=sorted(model.signatures), kinds=sorted(kinds), refused=refused,
     inputs=sorted(str(f.structured_input_signature[1]) for f in model.signatures.values()),
 )
@@ -87,7 +89,7 @@ def test_layout(served):
 
 def test_photons_are_those_of_the_generator(generator, answers, inputs):
     expected = generator.predict_on_batch({"conditions": inputs["condition"], "noise": inputs["noise"]})
-    assert answers["photons"].dtype == np.int32
+    assert answers["photons"].dtype == np.float32
     assert nearly_equal(answers["photons"], expected)
     assert expected.sum() > 0 and not nearly_equal(answers["photons"][::-1], expected)
 
@@ -118,6 +120,31 @@ def test_signatures_and_operations_are_plain(answers):
     kinds = set(answers["kinds"].tolist())
     assert "MatMul" in kinds and "StatelessRandomNormalV2" in kinds
     assert not [kind for kind in kinds if "PyFunc" in kind or "Xla" in kind or kind.startswith("Random")]
+
+
+class Constant(Sampler):
+    """One, two, ... in every cell of its detectors."""
+
+    noise_width = 1
+
+    def __init__(self, names):
+        super().__init__()
+        self.detectors = [detector(name) for name in names]
+
+    def generate(self, noise, conditions):
+        return tuple((k + 1.0) * keras.ops.ones((keras.ops.shape(noise)[0], *where.shape))
+                     for k, where in enumerate(self.detectors))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written in this process by TensorFlow only")
+def test_names_and_numbers_follow_the_units(tmp_path):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(export_saved_model(Constant(["zn", "zp", "ecal"]), tmp_path)))
+    made = served.signatures["serving_default"](condition=tf.zeros((2, 9)), noise=tf.zeros((2, 1)))
+    kinds = {name: (v.dtype.name, tuple(v.shape), float(tf.reduce_max(v))) for name, v in made.items()}
+    assert kinds == {"photons_zn": ("int32", (2, 44, 44), 1.0), "photons_zp": ("int32", (2, 56, 30), 2.0),
+                     "energy_ecal": ("float32", (2, 30, 30), 3.0)}
 
 
 def test_conditions_that_are_not_numbers_are_refused(answers):

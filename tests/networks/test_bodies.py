@@ -9,7 +9,7 @@ from zdckeras.networks.patch_bodies import Mixer, MixerDecoder, MixerEncoder, Vi
 SHAPES = {(44, 44): (6, 6), (56, 30): (7, 4), (30, 30): (4, 4)}
 BODIES = {"cnn": (CnnEncoder, CnnDecoder, dict(channels=(4, 4, 4, 4))),
           "vit": (VitEncoder, VitDecoder, dict(hidden=8, heads=2, depth=1)),
-          "mixer": (MixerEncoder, MixerDecoder, dict(hidden=8, across=5, depth=1))}  # equal sizes compile once under JAX
+          "mixer": (MixerEncoder, MixerDecoder, dict(hidden=8, across=5, depth=1))}  # equal sizes: JAX compiles once
 CONTEXT = 3
 
 
@@ -51,13 +51,14 @@ def test_every_weight_learns(name, eager):
             return decoder(heads[1](vector, context), context)
 
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            return ops.mean(ops.square(y_pred - x["x"]))
+            return ops.mean(ops.square(y_pred - ops.convert_to_tensor(x["x"])))
 
     model, (image, context) = Whole(), images((30, 30), rows=6)
     model.compile(keras.optimizers.Adam(1e-3), run_eagerly=eager)
-    before = {weight.path: np.array(weight) for weight in model.trainable_weights}
+    before = {weight.path: ops.convert_to_numpy(weight).copy() for weight in model.trainable_weights}
     model.train_on_batch({"x": image, "c": context})
-    still = [weight.path for weight in model.trainable_weights if np.array_equal(before[weight.path], weight)]
+    still = [weight.path for weight in model.trainable_weights
+             if np.array_equal(before[weight.path], ops.convert_to_numpy(weight))]
     assert len(before) > 20 and still == []
 
 

@@ -274,7 +274,7 @@ def test_hadrons_come_from_the_interaction_point():
     conditions, _ = draw_gun("focalh", 4000, 3, repeated=0.0)
     px, py, pz = conditions.T[4:7]
     assert not conditions[:, 1:4].any()
-    assert uniform(np.arcsinh(pz / np.hypot(px, py)), 3.6, 5.3) and uniform(np.arctan2(py, px), -np.pi, np.pi)
+    assert uniform(np.arcsinh(pz / np.hypot(px, py)), 3.8, 5.3) and uniform(np.arctan2(py, px), -np.pi, np.pi)
 
 
 def test_half_of_the_rows_repeat_a_particle():

@@ -27,7 +27,7 @@ class Mixer(layers.Layer):
         Tolstikhin et al., arXiv:2105.01601.
 
     Example:
-        >>> tuple(Mixer(6, width=8, depth=1)(np.zeros((2, 6, 8), "float32")).shape)
+        >>> tuple(Mixer(6, width=8, depth=1)(ops.zeros((2, 6, 8))).shape)
         (2, 6, 8)
     """
 

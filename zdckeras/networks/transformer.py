@@ -134,7 +134,8 @@ class Transformer(layers.Layer):
         """
         if not self.causal:
             raise ValueError("Expected a causal body for steps, received causal=False.")
-        x, places, found = x + ops.take(self.positions, index, axis=0), ops.arange(self.length), []
+        x = ops.convert_to_tensor(x) + ops.take(self.positions, index, axis=0)
+        places, found = ops.arange(self.length), []
         hide, write = ops.where(places > index, HIDDEN, 0.0), ops.reshape(places == index, (-1, 1))
         for block, old in zip(self.blocks, cache, strict=True):
             x, new = block(x, length=1, hide=hide, cache=old, write=write)
