@@ -7,6 +7,7 @@ from zdckeras.networks.blocks import dense_layers, seeds_of
 from zdckeras.networks.conditioning import ParticleFeatures
 from zdckeras.networks.transformer import Transformer
 from zdckeras.particles import Scaler
+from zdckeras.training import SampleLoss
 
 
 def draw(logits, uniform, temperature=1.0, top_k=None, top_p=1.0):
@@ -54,7 +55,7 @@ def draw(logits, uniform, temperature=1.0, top_k=None, top_p=1.0):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class TokenPrior(keras.Model):
+class TokenPrior(SampleLoss):
     """Autoregressive distribution of the tokens of a response given the particle: L = -(1/T) sum_t ln p(k_t | k_<t, c).
 
     The particle enters as the vector of the first position; position t then sees the tokens before it.
@@ -162,10 +163,6 @@ class TokenPrior(keras.Model):
         tokens = ops.cast(inputs["tokens"], "int32")
         logits = self.logits(tokens, inputs["conditions"])
         return ops.mean(ops.sparse_categorical_crossentropy(tokens, logits, from_logits=True), axis=-1)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch."""
-        return ops.mean(y_pred)
 
     def get_config(self):
         return {**self.settings, "name": self.name}
