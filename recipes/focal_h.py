@@ -87,8 +87,8 @@ def main():
     low, high = training.particles.min(axis=0), training.particles.max(axis=0)
     for suffix, used in (("", 0.0), (" + centre", 1.0)):
         sizes = dict(channels=p["channels"])
-        vae = ResponseVAE.fit_scales(training, boxcox, centre=used * CENTRE["VAE"], depth=depth, encoder=sizes,
-                                     decoder=sizes, seed=args.seed)
+        vae = ResponseVAE.fit_scales(training, boxcox, deviation=1.0, centre=used * CENTRE["VAE"], depth=depth,
+                                     encoder=sizes, decoder=sizes, seed=args.seed)
         fit(vae, f"VAE{suffix}", p["vae"], normal={"z": (vae.decoder.latent,)})
         models[f"VAE{suffix}"] = DecoderGenerator(vae.decoder, boxcox, low, high)
         gan = ResponseWGAN.fit_scales(
