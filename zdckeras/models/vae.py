@@ -8,7 +8,7 @@ from zdckeras.detectors import detector
 from zdckeras.models.gan_losses import centre_loss
 from zdckeras.models.sampler import RangedSampler
 from zdckeras.networks.blocks import GridDecoder, dense_layers, mirrored, seeds_of
-from zdckeras.networks.conditioning import FlightFeatures, ParticleFeatures, slopes
+from zdckeras.networks.conditioning import FlightFeatures, expected_centre
 from zdckeras.networks.regressor import SEEN
 from zdckeras.particles import Scaler
 from zdckeras.training import SampleLoss
@@ -134,8 +134,8 @@ class ResponseVAE(SampleLoss):
         kl = ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
         loss = wrong + self.kl * kl
         if self.centre:
-            point = ParticleFeatures.impact(self.detector, conditions) + self.depth * slopes(conditions)
-            loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), point / self.detector.pitch)
+            expected = expected_centre(self.detector, conditions, self.depth)
+            loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), expected)
         return loss
 
     def get_config(self):

@@ -8,7 +8,7 @@ from zdckeras import backend
 from zdckeras.models import gan_losses
 from zdckeras.models.sampler import RangedSampler
 from zdckeras.models.warm_start import BLOCKS, block_features, energy_score, ranked_probability
-from zdckeras.networks.conditioning import ParticleFeatures, slopes
+from zdckeras.networks.conditioning import expected_centre
 from zdckeras.networks.energy import EnergyNetwork
 from zdckeras.networks.energy_summary import EnergySummary
 from zdckeras.networks.regressor import EnergyCritic, ParameterRegressor
@@ -118,8 +118,7 @@ class ResponseWGAN(PhasedModel):
 
     def expected(self, conditions):
         """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""
-        point = ParticleFeatures.impact(self.detector, conditions) + self.depth * slopes(conditions)
-        return point / self.detector.pitch
+        return expected_centre(self.detector, conditions, self.depth)
 
     def _critic_loss(self, batch, training):
         if tuple(batch["responses"].shape[1:]) != self.detector.shape:

@@ -97,6 +97,14 @@ def slopes(conditions):
     return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
 
 
+def expected_centre(where, conditions, depth):
+    """Where a shower's centre of gravity is expected at a depth [cm], (B, 2) [cells from the centre of a `Detector`].
+
+    `zdckeras.particles.expected_centre` inside the graph, for particles that start anywhere.
+    """
+    return (ParticleFeatures.impact(where, conditions) + depth * slopes(conditions)) / where.pitch
+
+
 @keras.saving.register_keras_serializable("zdckeras")
 class FlightFeatures(ParticleFeatures):
     """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
