@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from zdckeras.metrics.directional import OBSERVABLES, directional_shapes, directional_table, energy_resolution
+from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.simulation.reference import load, resimulate
+
+
+@pytest.fixture(scope="module")
+def electrons():
+    return load("ecal", "test", 160, seed=3)
+
+
+@pytest.fixture(scope="module")
+def report(electrons):
+    responses = {"floor": resimulate(electrons, 1).response, "brighter": 1.5 * electrons.response}
+    return EnergyReport(electrons, responses)
+
+
+def test_tables_are_those_of_the_metrics(report, electrons):
+    real = directional_shapes(electrons.response, electrons.particles, "ecal")
+    for name, energy in report.responses.items():
+        assert report.tables[name] == directional_table(real, directional_shapes(energy, electrons.particles, "ecal"))
+    separation, distance = (np.array([row[1:] for row in report.shape_rows() if row[0] == "brighter"], dtype=object))
+    wanted = report.tables["brighter"]
+    assert separation[:-1].tolist() == [f"{wanted[o]['separation']:.4f}" for o in OBSERVABLES]
+    assert distance[:-1].tolist() == [f"{wanted[o]['distance']:.3f}" for o in OBSERVABLES]
+    assert {len(row) for row in report.shape_rows()} == {len(OBSERVABLES) + 2}
+
+
+def test_a_scale_is_seen_where_it_acts_and_nowhere_else(report):
+    table = report.tables["brighter"]
+    assert table["response"]["separation"] > 0.9 > 0.3 > table["total"]["separation"] > 0.0
+    assert all(table[name]["distance"] < 1e-5 for name in ("centre_x", "transverse", "width", "brightest"))
+    assert report.auc["brighter"] > 0.85 and abs(report.auc["floor"] - 0.5) < 0.2
+
+
+def test_resolution_beside_the_real_one(report, electrons):
+    lines = {row[0]: row[1:] for row in report.resolution_rows()}
+    found = energy_resolution(report.real[:, 0], electrons.particles[:, 0])
+    assert lines["real"] == [f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"]
+    assert lines["brighter"] == lines["real"]  # relative to the mean
+
+
+def test_files(report, tmp_path):
+    text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence", gallery=2)
+    assert (tmp_path / "new" / "report.txt").read_text(encoding="utf-8") == text + "\n"
+    assert text.endswith("a sentence") and "more  words" in text
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.txt", "responses.png", "shapes.png",
+                                                                    "sparsity.png"}
+
+
+def test_responses_of_another_shape(electrons):
+    with pytest.raises(ValueError, match=r"Expected responses \(N, 30, 30\)"):
+        EnergyReport(electrons, {"floor": np.ones((160, 44, 44))})
