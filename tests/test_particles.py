@@ -124,3 +124,11 @@ def test_scaler_round_trip():
 def test_scaler_refuses(values):
     with pytest.raises(ValueError, match=r"non-empty \(N, columns\) array"):
         Scaler.fit(values)
+
+
+def test_a_constant_column_has_scale_one_whatever_its_rounding():
+    """The mean of 50,000 times 0.51099895 is a rounding error away from it, and so is the deviation from 0."""
+    values = np.column_stack([np.full(50_000, 0.51099895), np.full(50_000, 1250.0), np.linspace(-4e-6, 4e-6, 50_000)])
+    scaler = Scaler.fit(values)
+    assert scaler.scale[:2].tolist() == [1.0, 1.0] and scaler.scale[2] == pytest.approx(values[:, 2].std())
+    assert abs(scaler.transform(np.array([[0.511, 1250.0, 0.0]]))).max() < 2e-6

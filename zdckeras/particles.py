@@ -153,8 +153,8 @@ class Scaler:
         values = np.asarray(values, "float64")
         if values.ndim != 2 or not len(values):
             raise ValueError(f"Expected a non-empty (N, columns) array to fit a scaler, received {values.shape}.")
-        scale = values.std(axis=0)
-        return cls(values.mean(axis=0), np.where(scale > 0, scale, 1.0))
+        mean, scale = values.mean(axis=0), values.std(axis=0)
+        return cls(mean, np.where(scale > 1e-9 * np.abs(mean), scale, 1.0))  # a constant has rounding errors
 
     def transform(self, values):
         """Scale (N, columns) to zero mean and unit deviation."""
