@@ -2,17 +2,17 @@
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
-from zdckeras.detectors import detector
 from zdckeras.networks.conditioning import ParticleFeatures, slopes
+from zdckeras.networks.summary import Summary
 
 THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
 RADII = (1.5, 3.5)  # cells
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class EnergySummary(layers.Layer):
+class EnergySummary(Summary):
     """Summary of a response in MeV, differentiable, each number in units of its spread over real showers.
 
     f = [ ln(1 + S), (S / E - r) sqrt(E), centre of gravity minus expected impact (2), longitudinal and transverse
@@ -39,18 +39,9 @@ class EnergySummary(layers.Layer):
     WIDTH = 15
 
     def __init__(self, where, mean=None, scale=None, response=0.0, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.response = detector(where), float(response)
-        self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
-        self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
-        if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
-            raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
-                             f"{self.scale.shape}.")
-        nx, ny = self.detector.shape
-        x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices((nx, ny)), (nx, ny), strict=True))
-        self.place = np.stack([x, y]).astype("float32")
-        self.moments = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1).astype("float32")
-        self.built = True
+        super().__init__(where, mean, scale, **kwargs)
+        self.response, (x, y) = float(response), self.place
+        self.moments = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
     @classmethod
     def fit(cls, showers, name, rows=5000):
@@ -93,5 +84,4 @@ class EnergySummary(layers.Layer):
         return (energy_shape[0], self.WIDTH)
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
-                "scale": self.scale.tolist(), "response": self.response}
+        return {**super().get_config(), "response": self.response}

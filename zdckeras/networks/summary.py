@@ -8,8 +8,39 @@ from zdckeras.detectors import channel_masks, detector
 from zdckeras.networks.conditioning import ParticleFeatures
 
 
+class Summary(layers.Layer):
+    """Base of summaries of responses: WIDTH numbers, standardised, and the place x, y of every cell [cells].
+
+    Arguments:
+        where: detector name.
+        mean, scale: (WIDTH,); 0 and 1 by default.
+
+    Raises:
+        ValueError: for mean or scale of another shape.
+    """
+
+    WIDTH = 0
+
+    def __init__(self, where, mean=None, scale=None, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector = detector(where)
+        self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
+        self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
+        if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
+            raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
+                             f"{self.scale.shape}.")
+        shape = self.detector.shape
+        self.place = np.stack([axis.reshape(-1) - (n - 1) / 2 for axis, n in
+                               zip(np.indices(shape), shape, strict=True)]).astype("float32")
+        self.built = True
+
+    def get_config(self):
+        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist()}
+
+
 @keras.saving.register_keras_serializable("zdckeras")
-class SummaryFeatures(layers.Layer):
+class SummaryFeatures(Summary):
     """Summary of a response, differentiable, each number in units of its spread over real showers: (f - mean) / scale.
 
     f = [ ln(1 + S_k) (5), ln(1 + S), centre of gravity minus expected impact (2), ln of the rms width,
@@ -33,18 +64,9 @@ class SummaryFeatures(layers.Layer):
     WIDTH = 19
 
     def __init__(self, where, mean=None, scale=None, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector = detector(where)
-        self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
-        self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
-        if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
-            raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
-                             f"{self.scale.shape}.")
-        nx, ny = self.detector.shape
-        x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices((nx, ny)), (nx, ny), strict=True))
-        masks = channel_masks((nx, ny)).reshape(5, -1)
+        super().__init__(where, mean, scale, **kwargs)
+        masks, (x, y) = channel_masks(self.detector.shape).reshape(5, -1), self.place
         self.moments = np.stack([*masks, x, y, x * x + y * y], axis=1).astype("float32")
-        self.built = True
 
     @classmethod
     def fit(cls, showers, name, rows=5000):
@@ -78,7 +100,3 @@ class SummaryFeatures(layers.Layer):
 
     def compute_output_shape(self, photons_shape, conditions_shape):
         return (photons_shape[0], self.WIDTH)
-
-    def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
-                "scale": self.scale.tolist()}
