@@ -156,6 +156,10 @@ class Scaler:
         mean, scale = values.mean(axis=0), values.std(axis=0)
         return cls(mean, np.where(scale > 1e-9 * np.abs(mean), scale, 1.0))  # a constant has rounding errors
 
+    def get_config(self):
+        """Plain lists, as layers and models take them."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
     def transform(self, values):
         """Scale (N, columns) to zero mean and unit deviation."""
         return (np.asarray(values, "float64") - self.mean) / self.scale

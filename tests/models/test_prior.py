@@ -24,10 +24,10 @@ def particles(rows=4, seed=0):
 
 
 def drawn(probabilities, uniform, temperature=1.0, top_k=None, top_p=1.0):
-    """By sorting, cutting and searching, one row at a time in float64."""
-    found = []
+    """By sorting (where some are left out), cutting and searching, one row at a time in float64."""
+    found, whole = [], top_k is None and top_p == 1.0
     for row, u in zip(np.asarray(probabilities, float), uniform, strict=True):
-        order = np.argsort(-row, kind="stable")[:top_k]
+        order = np.arange(len(row)) if whole else np.argsort(-row, kind="stable")[:top_k]
         p = row[order] ** (1.0 / temperature)
         p = p / p.sum()
         kept = np.searchsorted(np.cumsum(p), top_p - 1e-9) + 1
@@ -67,8 +67,10 @@ def test_numbers_next_to_one_stay_within_what_is_kept():
     edge = np.array([1.0 - 2.0**-24] * 3, "float32")
     logits = ops.convert_to_tensor(np.random.default_rng(3).normal(size=(3, 6)).astype("float32"))
     lowest = numpy(logits).argsort(axis=-1)
-    assert np.array_equal(numpy(draw(logits, ops.convert_to_tensor(edge))), lowest[:, 0])
     assert np.array_equal(numpy(draw(logits, ops.convert_to_tensor(edge), top_k=2)), lowest[:, -2])
+    assert numpy(draw(logits, ops.convert_to_tensor(edge))).tolist() == [5, 5, 5]
+    never = ops.where(ops.arange(6) > 3, -1e9, logits)
+    assert numpy(draw(never, ops.convert_to_tensor(edge))).tolist() == [3, 3, 3]
 
 
 def test_cached_logits_equal_uncached_ones(evaluate):
@@ -83,7 +85,7 @@ def test_cached_logits_equal_uncached_ones(evaluate):
             found = ops.where(ops.reshape(ops.arange(5) == t, (5, 1)), logits[:, None], found)
             return ops.take(prior.vectors, ops.take(before, t, axis=0), axis=0), found, cache
 
-        state = (prior._first(conditions), ops.zeros((4, 5, 6)), prior.body.empty(4))
+        state = (prior._first(conditions, None), ops.zeros((4, 5, 6)), prior.body.empty(4))
         return ops.fori_loop(0, 5, grow, state)[1], prior.logits(tokens, conditions)
 
     cached, whole = evaluate(both, particles(), tokens)

@@ -106,7 +106,7 @@ class ResponseGAN(PhasedModel):
         """A fresh model for the detectors of training `Showers`, its scalers fitted on them."""
         scaler = Scaler.fit(showers.particles)
         summary = [SummaryFeatures.fit(showers, name) for name in showers.responses]
-        return cls(tuple(showers.responses), {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()},
+        return cls(tuple(showers.responses), scaler.get_config(),
                    critic={**(critic or {}), "summary": summary}, **settings)
 
     def phases(self):

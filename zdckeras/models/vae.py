@@ -122,7 +122,7 @@ class ResponseVAE(SampleLoss):
     def fit_scales(cls, showers, boxcox, **settings):
         """A fresh model for the one detector of training `Showers`."""
         scaler = Scaler.fit(showers.particles)
-        return cls(showers.detector().name, {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()}, boxcox,
+        return cls(showers.detector().name, scaler.get_config(), boxcox,
                    **settings)
 
     def call(self, inputs):

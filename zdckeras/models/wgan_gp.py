@@ -84,7 +84,7 @@ class ResponseWGAN(PhasedModel):
         scaler = Scaler.fit(showers.particles)
         fraction = float(np.mean(showers.photon_sums() / (1000.0 * showers.particles[:, 0])))
         config = {k: v for k, v in regressor.settings.items() if k not in ("where", "seed")}
-        model = cls(where, {"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()}, boxcox,
+        model = cls(where, scaler.get_config(), boxcox,
                     generator={**(generator or {}), "fraction": fraction}, regressor=config,
                     summary=EnergySummary.fit(showers, where), **settings)
         model.regressor.set_weights(regressor.get_weights())
