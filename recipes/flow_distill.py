@@ -11,23 +11,19 @@ channel sums ("ch") and with a scaling by the output variability of the conditio
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
-from pathlib import Path
 from shutil import copy
 
 import numpy as np
 
-from zdckeras.detectors import channel_sums
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.metrics.report import compare
 from zdckeras.models.distillation import Distiller, variability_weight
-from zdckeras.models.photon_sums import PhotonSums
+from zdckeras.models.photon_sums import fit_sums
 from zdckeras.models.shape_flow import ShapeFlow
 from zdckeras.models.shower_generator import ShowerGenerator
 from zdckeras.plots import write_pictures
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import condition_statistics, repeated_pairs
+from zdckeras.recipe import command_line, showers_for
+from zdckeras.statistics import condition_statistics
 from zdckeras.training import Batches, fit_adam, states_folder
 
 PRESETS = {
@@ -50,39 +46,21 @@ PRESETS = {
 STUDENTS = {"bs": (0.0, False), "bs+div": (0.0, True), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
 
 
-def data(args, p):
-    """Training (for shapes, for sums), validation, test, and second responses to the test's particles."""
-    if args.data:
-        training, validation, test = open_showers(args.data).at_least().split()
-        test, second = repeated_pairs(test, args.seed)
-        return training, training, validation, test, [second.response]
-    sizes = {"train": max(p["train"], p["sums"]["train"]), "validation": p["validation"], "test": p["test"]}
-    more, validation, test = (load(args.detector, part, n, args.seed, progress=True) for part, n in sizes.items())
-    return more[: p["train"]], more, validation, test, [resimulate(test, args.seed + k).response for k in range(2)]
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--detector", choices=("zn", "zp"), default="zn")
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path("runs/flow_distill"))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/flow_distill", ("zn", "zp")).parse_args()
     p, out, seed = PRESETS[args.preset], args.out, args.seed
     states = states_folder(out, p, args.detector, args.data, seed)
 
     # data
-    training, more, validation, test, seconds = data(args, p)
+    sizes = p | {"train": max(p["train"], p["sums"]["train"])}
+    more, validation, test, seconds = showers_for(args.detector, args.data, sizes, (seed, seed + 1), seed)
+    training, seconds = more if args.data else more[: p["train"]], [second.response for second in seconds]
     where, (nx, ny) = training.detector().name, training.detector().shape
     rows = {"conditions": training.particles, "responses": training.response}
     noise = {"uniform": {"u_cells": (nx * ny,)}}
 
     # photon sums, then the teacher
-    counts = channel_sums(more.response)
-    sums = PhotonSums.fit_scales(where, more.particles, counts, seed=seed)
-    batches = Batches({"conditions": more.particles, "sums": counts}, p["sums"]["batch"], seed, {"u_sums": (5,)})
-    fit_adam(sums, batches, states / "photon_sums.npz", p["sums"]["epochs"], p["sums"]["rate"])
+    sums = fit_sums(more, states / "photon_sums.npz", *(p["sums"][key] for key in ("epochs", "batch", "rate")), seed)
     teacher, histories = ShapeFlow.fit_scales(where, *rows.values(), seed=seed, **p["shape"]), {}
     check = Batches({"conditions": validation.particles, "responses": validation.response}, p["batch"], **noise,
                     shuffle=False)

@@ -12,8 +12,6 @@ detector (copper with scintillating fibres, Geant4), z the depth of the mean sho
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -26,9 +24,7 @@ from zdckeras.models.vae import DecoderGenerator, ResponseVAE
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import ParameterRegressor
 from zdckeras.particles import expected_impact
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
+from zdckeras.recipe import command_line, showers_for
 from zdckeras.training import Batches, fit_adam, states_folder
 from zdckeras.transforms import BoxCox
 
@@ -45,28 +41,14 @@ PRESETS = {
 CENTRE = {"VAE": 10.0, "WGAN-GP": 0.1}  # weights of the term, per squared cell: both losses are then of its size
 
 
-def data(args, p):
-    """Training and test showers, and further responses to the test's particles."""
-    if args.data:
-        training, _, test = open_showers(args.data).split()
-        return training, *repeated_pairs(test, args.seed)
-    training, test = (load("focalh", part, p[part], args.seed, progress=True) for part in ("train", "test"))
-    return training, test, resimulate(test, 1)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path("runs/focal_h"))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/focal_h").parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, CENTRE, args.data, args.seed)
 
     # data: the depth of the mean shower is how far its centre of gravity moves along the flight, per slope, where the
     # edges of the detector are far
-    training, test, second = data(args, p)
+    training, _, test, (second,) = showers_for("focalh", args.data, p, seed=args.seed)
     where = training.detector()
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()

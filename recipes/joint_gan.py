@@ -10,9 +10,6 @@ trained here on the same particles, those that light at least one of the two.
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
-from pathlib import Path
-
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
@@ -20,9 +17,7 @@ from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
 from zdckeras.models.gan_training import play, start
 from zdckeras.models.sampler import milliseconds
 from zdckeras.plots import write_pictures
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
+from zdckeras.recipe import command_line, showers_for
 from zdckeras.training import states_folder
 
 PRESETS = {
@@ -44,28 +39,13 @@ PENALTY, MOMENTUM = 0.5, 0.995
 SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
-def data(args, p):
-    """Training and test, and further responses to the test's particles."""
-    if args.data:
-        training, _, test = open_showers(args.data).split()
-        return training, *([part] for part in repeated_pairs(test, args.seed))
-    training, test = (load("zn+zp", part, p[part], args.seed, progress=True) for part in ("train", "test"))
-    return training, test, [resimulate(test, 1)]
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--data", help="your showers: a .root file")
-    parser.add_argument("--out", type=Path, default=Path("runs/joint_gan"))
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of every model")
-    parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/joint_gan", trainings=1).parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, TERMS, PENALTY, MOMENTUM, args.data, args.seed)
 
     # data
-    training, test, seconds = data(args, p)
+    training, _, test, seconds = showers_for("zn+zp", args.data, p, seed=args.seed)
     some = training[: p["play"]["rows"]]
 
     # train: one model for each detector, one for both

@@ -12,9 +12,7 @@ five trainings. Here all rows start from the same generator, warmed up without a
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
 from itertools import pairwise
-from pathlib import Path
 
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.channels import Residuals, ws
@@ -23,9 +21,7 @@ from zdckeras.metrics.report import aligned, compare, over_seeds
 from zdckeras.models.gan import GanGenerator, ResponseGAN, fit_factor, training_arrays
 from zdckeras.models.gan_training import play, start
 from zdckeras.plots import write_pictures
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
+from zdckeras.recipe import command_line, showers_for
 from zdckeras.training import states_folder
 
 PRESETS = {
@@ -56,31 +52,16 @@ PENALTY, MOMENTUM = 0.5, 0.995
 SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
-def data(args, p):
-    """Training, validation, test, and further responses to the test's particles."""
-    if args.data:
-        training, validation, test = open_showers(args.data).at_least().split()
-        test, second = repeated_pairs(test, args.seed)
-        return training, validation, test, [second.response]
-    sizes = {"train": max(p["train"], p["sums"]["rows"]), "validation": p["validation"], "test": p["test"]}
-    training, validation, test = (load(args.detector, part, n, args.seed, progress=True) for part, n in sizes.items())
-    return training, validation, test, [resimulate(test, k).response for k in range(1, p["generations"])]
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--detector", choices=("zn", "zp"), default="zp")
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path("runs/sdi_gan"))
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of every row; 5 in the study")
-    parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2).parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, BASE, ROWS, PENALTY, MOMENTUM, args.detector, args.data, args.seed)
 
     # data
-    more, validation, test, seconds = data(args, p)
+    sizes = p | {"train": max(p["train"], p["sums"]["rows"])}
+    draws = range(1, p["generations"])
+    more, validation, test, seconds = showers_for(args.detector, args.data, sizes, draws, args.seed)
+    seconds = [second.response for second in seconds]
     training = more[: p["train"]]
     arrays = training_arrays(training)
 

@@ -13,6 +13,7 @@ Interrupted, the same command goes on where it stopped.
 
 from zdckeras.atomic import atomic_path
 from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.models.photon_sums import fit_sums
 from zdckeras.models.sampler import milliseconds
 from zdckeras.models.token_training import reconstruction, token_generators
 from zdckeras.models.vq_vae import SIZES, PhotonVQVAE, encode
@@ -70,8 +71,12 @@ def main():
     best = dict(p["best"])
     model, histories["longer"] = fit(best.pop("size"), "VQ-VAE, longer", **best)
     models[f"{p['best']['size']}, longer"] = model
-    generators, more = token_generators(model, training, validation, states, p["prior"], p["sums"], p["temperatures"],
-                                        args.seed)
+    sums = fit_sums(training, states / "sums.npz", seed=args.seed, **p["sums"])
+    generators = {}
+    for name, first in (("prior", None), ("sums and prior", sums)):
+        made, histories[name] = token_generators(model, training, validation, states, p["prior"], first,
+                                                 p["temperatures"], args.seed)
+        generators |= {f"{name}, T = {t:g}": generator for t, generator in made.items()}
 
     # judge on the test set: what is left of responses after tokens, and what is generated
     rows, codes = {}, [["VQ-VAE", "weights", "MFLOP there and back", "codes used", "perplexity"]]
@@ -100,9 +105,9 @@ def main():
     some = test[:2000]
     shown = {"reconstructed": reconstruction(model, some)(some.particles, args.seed)}
     shown |= {name: g.sample(some.particles, args.seed) for name, g in generators.items() if name.endswith("T = 1")}
-    write_pictures(out, some, shown, histories | more)
+    write_pictures(out, some, shown, histories)
     shipped.save(out / "generator.keras")
-    print(f"report, pictures and the generator of {shipped.name} are in {out}")
+    print(f"report, pictures and the generator of the last T = 1 are in {out}")
 
 
 if __name__ == "__main__":

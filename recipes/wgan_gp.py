@@ -12,9 +12,6 @@ score beside the critic.
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
-from pathlib import Path
-
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.models.gan_training import play
 from zdckeras.models.regression import EmulatorFit, RegressorFit, parameter_errors
@@ -22,9 +19,7 @@ from zdckeras.models.sampler import milliseconds
 from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
 from zdckeras.networks.regressor import PARAMETERS, Emulator, ParameterRegressor
 from zdckeras.plots import learning_curves, save_figure
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
+from zdckeras.recipe import command_line, showers_for
 from zdckeras.training import Batches, fit_adam, states_folder
 from zdckeras.transforms import BoxCox
 
@@ -46,27 +41,13 @@ PRESETS = {
 WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
 
 
-def data(args, p):
-    """Training and test showers, and further responses to the test's particles."""
-    if args.data:
-        training, _, test = open_showers(args.data).split()
-        return training, *repeated_pairs(test, args.seed)
-    training, test = (load("ecal", part, p[part], args.seed, progress=True) for part in ("train", "test"))
-    return training, test, resimulate(test, 1)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path("runs/wgan_gp"))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/wgan_gp").parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, WEIGHTS, args.data, args.seed)
 
     # data
-    training, test, second = data(args, p)
+    training, _, test, (second,) = showers_for("ecal", args.data, p, seed=args.seed)
     where = training.detector().name
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()

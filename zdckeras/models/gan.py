@@ -44,6 +44,27 @@ def training_arrays(showers, diversity=True):
     return arrays
 
 
+def critic_terms(critic, real, generated, conditions, penalty=0.0):
+    """What a `Critic` minimises: eq. 1 over real and generated responses to the same particles, and its penalty.
+
+    Arguments:
+        critic: `Critic`.
+        real, generated: (B, nx, ny) photons of each detector.
+        conditions: (B, 9).
+        penalty: weight of E |grad D|^2 at what is seen of the responses; 0 leaves it out.
+
+    Returns:
+        {"adversarial": scalar, "penalty": scalar if there is one}.
+    """
+    both = ops.concatenate([conditions, conditions])
+    seen = critic.look([ops.concatenate([r, ops.stop_gradient(g)]) for r, g in zip(real, generated, strict=True)], both)
+    terms = {"adversarial": gan_losses.critic_loss(*ops.split(critic.decide(seen, both), 2))}
+    if penalty:
+        norm = gan_losses.gradient_norm(lambda x: critic.decide(x, both), seen)
+        terms["penalty"] = penalty * ops.mean(ops.square(norm))
+    return terms
+
+
 @keras.saving.register_keras_serializable("zdckeras")
 class ResponseGAN(PhasedModel):
     """Generator against critic, and the terms that the proton and neutron studies add; one detector or several.
@@ -99,6 +120,7 @@ class ResponseGAN(PhasedModel):
         self.average.trainable = False
         self.critic = Critic(names, scaler, seed=seed, **(critic or {}))
         self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
+        self.latent = self.generator.latent
         self.built = True
 
     @classmethod
@@ -135,14 +157,8 @@ class ResponseGAN(PhasedModel):
             if tuple(photons.shape[1:]) != where.shape:
                 raise ValueError(f"responses_{name}: expected shape (B, {where.shape[0]}, {where.shape[1]}), "
                                  f"received {tuple(photons.shape)}.")
-        generated = [ops.stop_gradient(n) for n in self.generator(batch["z"], conditions)]
-        both = ops.concatenate([conditions, conditions])
-        seen = self.critic.look([ops.concatenate(pair) for pair in zip(real, generated, strict=True)], both)
-        terms = {"adversarial": gan_losses.critic_loss(*ops.split(self.critic.decide(seen, both), 2))}
-        if self.penalty:
-            norm = gan_losses.gradient_norm(lambda x: self.critic.decide(x, both), seen)
-            terms["penalty"] = self.penalty * ops.mean(ops.square(norm))
-        return terms
+        generated = self.generator(batch["z"], conditions)
+        return critic_terms(self.critic, real, generated, conditions, self.penalty)
 
     def _regressor_loss(self, batch, training):
         pairs = zip(self.regressors, self._columns(batch, "responses"), self._columns(batch, "peak"), strict=True)

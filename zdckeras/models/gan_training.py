@@ -25,7 +25,7 @@ def start(gan, showers, states, sums, shape, seed=0):
     Returns:
         Histories, stage -> name -> list over epochs.
     """
-    codes, states = {"normal": {"z": (gan.generator.latent,), "z2": (gan.generator.latent,)}}, Path(states)
+    codes, states = {"normal": {"z": (gan.latent,), "z2": (gan.latent,)}}, Path(states)
     some = showers[: sums.get("rows")]
     counts = np.concatenate([channel_sums(some.responses[name]) for name in gan.names], axis=1)
     batches = Batches({"conditions": some.particles, "sums": counts}, sums["batch"], seed, **codes)
@@ -41,7 +41,7 @@ def play(gan, arrays, path, epochs, batch, generator, critic, seed=0, uniform=No
     """Generator against critic (and regressor), each with Adam on a cosine schedule.
 
     Arguments:
-        gan: `ResponseGAN`, started.
+        gan: `ResponseGAN` or another `PhasedModel` with a phase "generator" and `latent` numbers of noise, started.
         arrays: `training_arrays`.
         path: of the state file, from which an interrupted training goes on.
         epochs, batch: length of training and rows of a step.
@@ -55,8 +55,7 @@ def play(gan, arrays, path, epochs, batch, generator, critic, seed=0, uniform=No
     Raises:
         DivergedError: when a loss is not finite; the last good epoch is in the state file.
     """
-    codes = {name: (gan.generator.latent,) for name in ("z", "z2")}
-    batches = Batches(arrays, batch, seed, uniform, codes)
+    batches = Batches(arrays, batch, seed, uniform, {name: (gan.latent,) for name in ("z", "z2")})
     rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
     gan.compile({phase: keras.optimizers.Adam(annealed(rate, batches, epochs, warmup=0.1), beta_1=0.5, beta_2=0.99)

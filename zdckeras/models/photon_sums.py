@@ -4,9 +4,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.detectors import channel_sums
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.networks.conditioning import ParticleFeatures
+from zdckeras.training import Batches, fit_adam
 
 OFFSET = 0.5  # added to every sum, so that the logarithm of an empty channel stays finite
 
@@ -105,3 +107,20 @@ class PhotonSums(keras.Model):
 
     def get_config(self):
         return {**self.settings, "name": self.name}
+
+
+def fit_sums(showers, path, epochs, batch, rate, seed=0, **sizes):
+    """A `PhotonSums` of the five channels of one detector, trained on `Showers`.
+
+    Arguments:
+        showers: training `Showers`.
+        path: of the state file.
+        epochs, batch, rate: of the training, see `fit_adam`.
+        seed: of weights, order and noise.
+        sizes: of the model.
+    """
+    conditions, sums = showers.particles, channel_sums(showers.response)
+    model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
+    batches = Batches({"conditions": conditions, "sums": sums}, batch, seed, uniform={"u_sums": (sums.shape[1],)})
+    fit_adam(model, batches, path, epochs, rate)
+    return model

@@ -81,8 +81,8 @@ class TokenPrior(SampleLoss):
         seed: of the weights.
 
     Returns:
-        call({"conditions": (B, 9), "tokens": (B, T), "sums": (B, 5) if known}) gives the per-sample loss (B,) [nats per token]; tokens may be
-        whole numbers kept as float32.
+        call({"conditions": (B, 9), "tokens": (B, T), "sums": (B, 5) if known}) gives the per-sample loss (B,) [nats per
+        token]; tokens may be whole numbers kept as float32.
 
     Example:
         >>> prior = TokenPrior("zn", {"mean": [0.0] * 9, "scale": [1.0] * 9}, 8, 4, width=8, heads=2, depth=1)

@@ -15,7 +15,7 @@ from zdckeras.models.vq_vae import PhotonVQVAE  # noqa: F401
 
 @keras.saving.register_keras_serializable("zdckeras")
 class TokenGenerator(RangedSampler):
-    """Tokens from the prior, light from the decoder, photons by `PhotonScatter`; channel sums first, if there is a model.
+    """Tokens from the prior, light from the decoder, photons by `PhotonScatter`; channel sums first, if they are known.
 
     k ~ p(k | c),  n = scatter(decoder(k, c))      or      S ~ p(S | c),  k ~ p(k | c, S),  n with these channel sums.
 

@@ -5,29 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.detectors import channel_sums
-from zdckeras.models.photon_sums import PhotonSums
 from zdckeras.models.prior import TokenPrior
 from zdckeras.models.token_generator import TokenGenerator
 from zdckeras.models.vq_vae import encode
 from zdckeras.training import Batches, fit_adam
-
-
-def fit_sums(showers, path, epochs, batch, rate, seed=0, **sizes):
-    """A trained `PhotonSums` of the five channels of one detector's `Showers`.
-
-    Arguments:
-        showers: training `Showers`.
-        path: of the state file.
-        epochs, batch, rate: of the training, see `fit_adam`.
-        seed: of weights, order and noise.
-        sizes: of the model.
-    """
-    conditions = showers.particles.astype("float32")
-    sums = channel_sums(showers.response).astype("float32")
-    model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
-    batches = Batches({"conditions": conditions, "sums": sums}, batch, seed, uniform={"u_sums": (sums.shape[1],)})
-    fit_adam(model, batches, path, epochs, rate)
-    return model
 
 
 def fit_prior(model, showers, path, epochs, batch, rate, sums=False, validation=None, seed=0, **sizes):
@@ -58,8 +39,8 @@ def fit_prior(model, showers, path, epochs, batch, rate, sums=False, validation=
     return prior, fit_adam(prior, batches(showers, batch, True), path, epochs, rate, validation=seen)
 
 
-def token_generators(model, training, validation, states, prior, sums, temperatures=(1.0,), seed=0):
-    """Generators of a trained model: from tokens alone at several temperatures, and with channel sums drawn first.
+def token_generators(model, training, validation, states, prior, sums=None, temperatures=(1.0,), seed=0):
+    """Generators of a trained model at several temperatures: from tokens alone, or with channel sums drawn first.
 
     The spread of cells around the light is fitted on the validation showers (`PhotonScatter.fit`).
 
@@ -68,24 +49,18 @@ def token_generators(model, training, validation, states, prior, sums, temperatu
         training, validation: `Showers`.
         states: folder of the state files.
         prior: settings of `fit_prior`.
-        sums: settings of `fit_sums`.
+        sums: trained `PhotonSums`, or None.
         temperatures: of the tokens.
-        seed: of weights, order and noise.
+        seed: of weights and order.
 
     Returns:
-        Name -> `TokenGenerator`, and stage -> history.
+        Temperature -> `TokenGenerator`, and the history of the prior.
     """
-    states = Path(states)
     model.scatter.fit(encode(model, validation)[1], validation.response)
     reach = training.particles.min(axis=0), training.particles.max(axis=0)
-    alone, history = fit_prior(model, training, states / "prior.npz", validation=validation, seed=seed, **prior)
-    knows, other = fit_prior(model, training, states / "prior with sums.npz", validation=validation, seed=seed,
-                             sums=True, **prior)
-    first = fit_sums(training, states / "sums.npz", seed=seed, **sums)
-    made = {f"prior, T = {t:g}": TokenGenerator(model, alone, *reach, temperature=t) for t in temperatures}
-    made |= {f"sums and prior, T = {t:g}": TokenGenerator(model, knows, *reach, sums=first, temperature=t)
-             for t in temperatures}
-    return made, {"prior": history, "prior with sums": other}
+    path = Path(states) / ("prior.npz" if sums is None else "prior with sums.npz")
+    fitted, history = fit_prior(model, training, path, sums=sums is not None, validation=validation, seed=seed, **prior)
+    return {t: TokenGenerator(model, fitted, *reach, sums=sums, temperature=t) for t in temperatures}, history
 
 
 def reconstruction(model, showers):

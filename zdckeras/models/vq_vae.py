@@ -2,13 +2,10 @@
 
 import keras
 import numpy as np
-from keras import ops
 
 from zdckeras.networks.codebook import Codebook
-from zdckeras.networks.conditioning import ParticleFeatures
 from zdckeras.networks.patch_bodies import VitDecoder, VitEncoder
-from zdckeras.networks.photons import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
-from zdckeras.particles import Scaler
+from zdckeras.networks.photons import PhotonScatter, deviance, photon_pair
 from zdckeras.training import SampleLoss
 
 SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers of encoder and decoder
@@ -75,12 +72,9 @@ class PhotonVQVAE(SampleLoss):
         """
         if size not in SIZES:
             raise ValueError(f"Expected one of the sizes {', '.join(SIZES)}, received {size!r}.")
-        where, scaler, sizes = showers.detector(), Scaler.fit(showers.particles).get_config(), dict(SIZES[size])
-        hidden = sizes.pop("light")
-        sizes |= dict(width=width, context=ParticleFeatures(where.name, **scaler).width, patch=patch, seed=seed)
-        return cls(PhotonEncoder(where.name, scaler, VitEncoder(where.shape, **sizes)),
-                   PhotonDecoder(where.name, scaler, VitDecoder(where.shape, **sizes), hidden, seed=seed), seed=seed,
-                   **settings)
+        sizes = dict(SIZES[size])
+        pair = photon_pair(showers, VitEncoder, VitDecoder, width, sizes.pop("light"), seed=seed, patch=patch, **sizes)
+        return cls(*pair, seed=seed, **settings)
 
     def light(self, tokens, conditions):
         """Expected light (B, nx, ny) of tokens (B, T) and particles (B, 9)."""

@@ -75,6 +75,7 @@ class ResponseWGAN(PhasedModel):
         self.regressor = ParameterRegressor(where, seed=seed, **(regressor or {}))
         self.regressor.trainable = False
         self.features = EnergySummary(where, **(summary or {}))
+        self.latent = self.generator.latent
         self.built = True
 
     @classmethod

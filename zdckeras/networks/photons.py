@@ -11,6 +11,7 @@ from zdckeras.networks.blocks import dense_layers, seeds_of
 from zdckeras.networks.bodies import products
 from zdckeras.networks.conditioning import ParticleFeatures
 from zdckeras.networks.light import CellNoise, PhotonDraw, Spots, logit, round_up_or_down
+from zdckeras.particles import Scaler
 
 SEEN = 0.3  # of ln(1 + n), so that bright cells are numbers of order one
 LARGEST = 8.0  # ln of the light of a cell, at most
@@ -24,10 +25,14 @@ class _WithBody(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.features, self.body = ParticleFeatures(where, **scaler, dtype="float32"), body
         self.detector, self.settings = self.features.detector, dict(where=where, scaler=scaler, **settings)
-        if (body.image, body.context) != (self.detector.shape, self.features.width):
+        if body.image != self.detector.shape or body.context not in self._contexts():
             raise ValueError(f"Expected a body for {where}, images {self.detector.shape} and context "
-                             f"{self.features.width}, received one for {body.image} and {body.context}.")
+                             f"{' or '.join(map(str, self._contexts()))}, received one for {body.image} and "
+                             f"{body.context}.")
         self.tokens, self.width = body.tokens, body.width
+
+    def _contexts(self):
+        return (self.features.width,)
 
     def get_config(self):
         return {**super().get_config(), **self.settings, "body": keras.saving.serialize_keras_object(self.body)}
@@ -44,7 +49,8 @@ class PhotonEncoder(_WithBody):
     Arguments:
         where: detector name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
-        body: encoder of `zdckeras.networks.bodies` or `patch_bodies` with context `ParticleFeatures.width`.
+        body: encoder of `zdckeras.networks.bodies` or `patch_bodies` with context `ParticleFeatures.width`, or 0: then
+            it sees the photons alone.
 
     Returns:
         call((B, nx, ny) photon counts, (B, 9) conditions) gives (B, T, d).
@@ -57,9 +63,12 @@ class PhotonEncoder(_WithBody):
         super().__init__(where, scaler, body, {}, **kwargs)
         self.built = True
 
+    def _contexts(self):
+        return (self.features.width, 0)
+
     def call(self, photons, conditions):
-        seen = SEEN * ops.log1p(ops.cast(photons, "float32"))
-        return self.body(seen, self.features(ops.cast(conditions, "float32")))
+        seen, conditions = SEEN * ops.log1p(ops.cast(photons, "float32")), ops.cast(conditions, "float32")
+        return self.body(seen, self.features(conditions) if self.body.context else conditions[:, :0])
 
     def operations(self):
         """Multiplications with a weight for one image."""
@@ -68,11 +77,11 @@ class PhotonEncoder(_WithBody):
 
 @keras.saving.register_keras_serializable("zdckeras")
 class PhotonDecoder(_WithBody):
-    """Tokens and particle to the light expected in every cell: l = e^h spots(h, c) e^t, t = body(tokens, features(c)).
+    """Tokens and particle to the light expected in every cell: l = e^b spots(h, c) e^t, t = body(tokens, features(c)).
 
     h is a hidden vector, read from all tokens and the particle by dense layers; from it come `Spots` of light near the
-    expected impact and their brightness. The body gives the texture. So the sharp core of a shower, which no coarse
-    grid can place, need not be painted cell by cell.
+    expected impact and their brightness b. The body gives the texture t, cut at +-5. So the sharp core of a shower,
+    which no coarse grid can place, need not be painted cell by cell.
 
     Arguments:
         where: detector name.
@@ -101,7 +110,8 @@ class PhotonDecoder(_WithBody):
         known = self.features(conditions)
         hidden = self.dense(ops.concatenate([ops.reshape(tokens, (-1, self.tokens * self.width)), known], axis=-1))
         light, brightness = self.spots(hidden, conditions)
-        log = ops.log(light + 1e-6) + self.body(tokens, known) + 2.0 * brightness[:, :, None]
+        texture = 5.0 * ops.tanh(self.body(tokens, known) / 5.0)
+        log = ops.log(light + 1e-6) + texture + 2.0 * brightness[:, :, None]
         return ops.exp(ops.minimum(log, LARGEST)) + FAINT
 
     def operations(self):
@@ -174,6 +184,25 @@ class PhotonScatter(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "where": self.detector.name, "latent": self.latent, "seed": self.seed}
+
+
+def photon_pair(showers, encoder, decoder, width=32, light=64, informed=True, seed=0, **sizes):
+    """Fresh `PhotonEncoder` and `PhotonDecoder` for the one detector of training `Showers`.
+
+    Arguments:
+        showers: training `Showers`.
+        encoder, decoder: classes of their bodies, such as `CnnEncoder` and `CnnDecoder`.
+        width: of a token.
+        light: hidden width of `PhotonDecoder`.
+        informed: whether the encoder is told of the particle.
+        seed: of all weights.
+        sizes: of both bodies.
+    """
+    where, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
+    context = ParticleFeatures(where.name, **scaler).width
+    first = encoder(where.shape, width=width, context=context if informed else 0, seed=seed, **sizes)
+    second = decoder(where.shape, width=width, context=context, seed=seed, **sizes)
+    return PhotonEncoder(where.name, scaler, first), PhotonDecoder(where.name, scaler, second, light, seed=seed)
 
 
 def deviance(photons, light):
