@@ -11,9 +11,6 @@ factors of 0.67 to 1.5). Whole photons are drawn and their properties measured.
 Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from zdckeras.atomic import atomic_path
@@ -22,9 +19,7 @@ from zdckeras.models.corr_generator import properties_of
 from zdckeras.models.corr_vae import CorrVAE
 from zdckeras.networks.properties import PROPERTIES
 from zdckeras.plots import property_traversal, save_figure, write_pictures
-from zdckeras.showers_io import open_showers
-from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
+from zdckeras.recipe import command_line, showers_for
 from zdckeras.training import Batches, fit_adam, states_folder
 
 PRESETS = {
@@ -35,16 +30,6 @@ PRESETS = {
 }
 MOVES = np.array([np.log(2.0), 3.0, 3.0, np.log(1.5)])  # largest, of ln photons, cells, cells, ln width
 LOGS = np.array([True, False, False, True])
-
-
-def data(args, p):
-    """Training and test showers, and further responses to the test's particles."""
-    if args.data:
-        training, _, test = open_showers(args.data).at_least().split()
-        test, second = repeated_pairs(test, args.seed)
-        return training, test, [second.response]
-    training, test = (load(args.detector, part, p[part], args.seed, progress=True) for part in ("train", "test"))
-    return training, test, [resimulate(test, k).response for k in range(1, p["generations"])]
 
 
 def scaled(properties):
@@ -89,18 +74,12 @@ def traversal(vae, test, seed, steps=7):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="laptop")
-    parser.add_argument("--detector", choices=("zn", "zp"), default="zn")
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path("runs/corr_vae"))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = command_line(__doc__, PRESETS, "runs/corr_vae", ("zn", "zp")).parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, args.detector, args.data, args.seed)
 
     # train
-    training, test, seconds = data(args, p)
+    training, _, test, seconds = showers_for(args.detector, args.data, p, range(1, p["generations"]), args.seed)
     vae = CorrVAE.fit_scales(training, seed=args.seed, **p["model"])
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     batches = Batches(arrays, p["batch"], args.seed, normal=vae.noise)
@@ -109,7 +88,8 @@ def main():
     mask = np.asarray(vae.decoder.pool.mask())
 
     # judge what comes unasked
-    report = compare(test, seconds, {"CorrVAE": vae.generator.sample}, p["generations"], args.seed)
+    report = compare(test, [second.response for second in seconds], {"CorrVAE": vae.generator.sample},
+                     p["generations"], args.seed)
 
     # judge what comes when asked
     wish, found, moved, plain, natural = control(vae, test, args.seed)

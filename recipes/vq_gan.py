@@ -26,7 +26,7 @@ PRESETS = {
     "laptop": dict(
         train=50_000, validation=2_000, test=10_000, generations=2, size="0.25M", critic={},
         warm=dict(epochs=3, batch=64, rate=3e-3), play=dict(epochs=1, batch=64, generator=3e-4, critic=3e-4),
-        prior=dict(epochs=3, batch=128, rate=2e-3, width=96, heads=4, depth=3),
+        prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, size="4M",

@@ -25,9 +25,9 @@ from zdckeras.training import Batches, fit_adam, states_folder
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=2_000, test=10_000, generations=2, sizes=("0.25M", "1M", "4M"),
-        study=dict(rows=15_000, epochs=2, batch=64, rate=2e-3),
-        best=dict(size="0.25M", rows=50_000, epochs=4, batch=64, rate=3e-3),
-        prior=dict(epochs=3, batch=128, rate=2e-3, width=96, heads=4, depth=3),
+        study=dict(rows=10_000, epochs=2, batch=64, rate=2e-3),
+        best=dict(size="0.25M", rows=50_000, epochs=3, batch=64, rate=3e-3),
+        prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3), temperatures=(1.0, 1.2, 1.4)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, sizes=tuple(SIZES),

@@ -9,6 +9,7 @@ from zdckeras.particles import conditions_of
 from zdckeras.plots import (
     channel_histograms,
     learning_curves,
+    property_traversal,
     response_gallery,
     save_figure,
     shape_histograms,
@@ -51,6 +52,21 @@ def test_gallery_shows_what_it_is_given(showers):
 def test_gallery_refuses_other_shapes(showers):
     with pytest.raises(ValueError, match=r"teacher: expected responses of shape \(3, 56, 30\), received \(2, 56, 30\)"):
         response_gallery(showers, {"teacher": showers.response[:2]})
+
+
+def test_traversal_has_a_row_for_each_property(showers):
+    images = {"photons": showers.response, "width": showers.response[::-1]}
+    values = {"photons": [10.0, 100.0, 1234.0], "width": np.array([1.5, 2.25, 3.0])}
+    figure = property_traversal(images, values)
+    axes = pictures(figure)
+    assert [axis.get_title() for axis in axes] == ["10", "100", "1.23e+03", "1.5", "2.25", "3"]
+    assert [axes[k].get_ylabel() for k in (0, 3)] == ["photon sum", "width (rms)"]
+    for axis, image in zip(axes, [*images["photons"], *images["width"]], strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array().filled(0), np.where(image < 1, 0, image).T)
+        assert (axis.images[0].norm.vmin, axis.images[0].norm.vmax) == (1, 400)
+    assert figure.axes[-1].get_ylabel() == "photons in the cell"
+    with pytest.raises(ValueError, match=r"photons, width; received \[3, 3, 3, 2\]"):
+        property_traversal(images, values | {"width": [1.0, 2.0]})
 
 
 def stairs(axis, label):

@@ -82,17 +82,42 @@ def response_gallery(showers, generated, detector=None):
     for line, (name, images) in enumerate(rows.items()):
         axes[line, 0].set_ylabel(fill(name, 12), fontsize=9)
         for column, (axis, image) in enumerate(zip(axes[line], images, strict=True)):
-            lit = np.ma.masked_less(image, 0.5)
-            picture = axis.imshow(
-                lit.T, origin="lower", cmap="viridis", norm=norm, interpolation="none", aspect="equal"
-            )
-            axis.set(xticks=[], yticks=[])
+            picture = _draw(axis, image, norm)
             title = f"{image.sum():.0f}"
             if line == 0:
                 energy = showers.particles[column, COLUMN["energy"]]
                 title = f"${species(showers.pdg[column]).latex_name}$, {energy:.0f} GeV\n{title}"
             axis.set_title(title, fontsize=8, pad=2)
     unit = showers.detector(detector).unit
+    figure.colorbar(picture, ax=axes, label=f"{unit} in the cell", shrink=0.8, pad=0.01)
+    return figure
+
+
+def property_traversal(responses, values, unit="photons"):
+    """One property a row, asked for from low to high along the columns, titles giving how much; the others are held.
+
+    Arguments:
+        responses: property -> (K, nx, ny) photon counts.
+        values: property -> (K,) values asked for.
+        unit: of the light in a cell.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: unless there are K responses and K values of every property.
+    """
+    found = [len(part[name]) if name in part else 0 for name in responses for part in (responses, values)]
+    if len(set(found)) != 1:
+        raise ValueError(f"Expected as many responses as values for each of {', '.join(responses)}; received {found}.")
+    figure = Figure(figsize=(0.9 + 1.25 * found[0], 0.3 + 1.45 * len(responses)), layout="constrained")
+    axes = figure.subplots(len(responses), found[0], squeeze=False)
+    norm = LogNorm(1, max(2.0, *(float(np.max(images)) for images in responses.values())))
+    for line, (name, images) in zip(axes, responses.items(), strict=True):
+        line[0].set_ylabel(OBSERVABLES[name].split(" [")[0], fontsize=8)
+        for axis, image, value in zip(line, images, values[name], strict=True):
+            picture = _draw(axis, image, norm)
+            axis.set_title(f"{value:.3g}", fontsize=8, pad=2)
     figure.colorbar(picture, ax=axes, label=f"{unit} in the cell", shrink=0.8, pad=0.01)
     return figure
 
@@ -194,6 +219,13 @@ def learning_curves(histories, key="loss"):
     if histories:
         axis.legend(frameon=False)
     return figure
+
+
+def _draw(axis, image, norm):
+    """One response (nx, ny), x to the right."""
+    axis.set(xticks=[], yticks=[])
+    lit = np.ma.masked_less(image, 0.5)
+    return axis.imshow(lit.T, origin="lower", cmap="viridis", norm=norm, interpolation="none", aspect="equal")
 
 
 def _histograms(rows, titles, bins, across):

@@ -6,26 +6,11 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.models.sampler import RangedSampler
 from zdckeras.models.sinkhorn import sinkhorn_divergence
+from zdckeras.models.vae import kl_of_normal
 from zdckeras.networks.blocks import dense_layers, seeds_of
 from zdckeras.networks.bodies import TokensToVector, VectorToTokens, linear
 from zdckeras.networks.photons import PhotonScatter, deviance
 from zdckeras.training import SampleLoss
-
-
-def kl_of_normal(mean, log_deviation):
-    """KL(N(m, s^2) | N(0, 1)) = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, per sample.
-
-    Arguments:
-        mean, log_deviation: (B, d).
-
-    Returns:
-        (B,).
-
-    Example:
-        >>> float(kl_of_normal(ops.ones((1, 2)), ops.zeros((1, 2)))[0])
-        1.0
-    """
-    return ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
 
 
 class PhotonAutoencoder(SampleLoss):

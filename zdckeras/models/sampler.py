@@ -27,13 +27,14 @@ class Sampler(keras.Model):
     def call(self, inputs):
         return self.generate(inputs["noise"], inputs["conditions"])
 
-    def sample(self, conditions, seed=0, batch_size=256):
+    def sample(self, conditions, seed=0, batch_size=256, beside=None):
         """Responses to many particles, in independent seeded blocks.
 
         Arguments:
             conditions: (N, 9) physical conditions.
             seed: integer or integers; block b draws its noise from (seed, b).
             batch_size: rows per block; part of the meaning of the seed.
+            beside: name -> (N, ...) further inputs of `call`, where a subclass takes any.
 
         Returns:
             (N, nx, ny) uint16 photon counts or float32 energies [MeV]; detector name -> these where there are several
@@ -49,13 +50,13 @@ class Sampler(keras.Model):
         responses = [np.empty((len(conditions), *where.shape), "uint16" if where.unit == "photons" else "float32")
                      for where in self.detectors]
         for block, start in enumerate(range(0, len(conditions), batch_size)):
-            rows = conditions[start : start + batch_size]
-            padded = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
+            rows = np.minimum(np.arange(start, start + batch_size), len(conditions) - 1)  # the last fills a block up
+            inputs = {name: values[rows] for name, values in {"conditions": conditions, **(beside or {})}.items()}
             rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
             noise = rng.standard_normal((batch_size, self.noise_width), "float32")
-            made = self.predict_on_batch({"conditions": padded, "noise": noise})
+            made = self.predict_on_batch({**inputs, "noise": noise})
             for counts, part in zip(responses, made if isinstance(made, (tuple, list)) else (made,), strict=True):
-                counts[start : start + batch_size] = np.asarray(part)[: len(rows)]
+                counts[start : start + batch_size] = np.asarray(part)[: len(counts) - start]
         if len(responses) == 1:
             return responses[0]
         return {where.name: counts for where, counts in zip(self.detectors, responses, strict=True)}
@@ -72,7 +73,7 @@ class RangedSampler(Sampler):
         super().__init__(**kwargs)
         self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
 
-    def sample(self, conditions, seed=0, batch_size=256):
+    def sample(self, conditions, seed=0, batch_size=256, beside=None):
         """As `Sampler.sample`; warns, naming them, of conditions outside the trained range.
 
         Raises:
@@ -89,7 +90,7 @@ class RangedSampler(Sampler):
                          name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
                                                              self.high, strict=True) if count]
                 warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=2)
-        return super().sample(conditions, seed, batch_size)
+        return super().sample(conditions, seed, batch_size, beside)
 
     def get_config(self):
         return {"low": self.low.tolist(), "high": self.high.tolist(), "name": self.name}

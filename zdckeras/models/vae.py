@@ -15,6 +15,22 @@ from zdckeras.training import SampleLoss
 from zdckeras.transforms import BoxCox
 
 
+def kl_of_normal(mean, log_deviation):
+    """KL(N(m, s^2) | N(0, 1)) = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, per sample.
+
+    Arguments:
+        mean, log_deviation: (B, d).
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> float(kl_of_normal(ops.ones((1, 2)), ops.zeros((1, 2)))[0])
+        1.0
+    """
+    return ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
+
+
 @keras.saving.register_keras_serializable("zdckeras")
 class ImageEncoder(layers.Layer):
     """Network-space image and particle to mean and ln of the standard deviation of a latent code.
@@ -131,8 +147,7 @@ class ResponseVAE(SampleLoss):
         mean, log_deviation = self.encoder(image, conditions)
         made = self.decoder(mean + ops.exp(log_deviation) * inputs["z"], conditions)
         wrong = ops.sum(ops.square(image - made), axis=(1, 2)) / (2.0 * self.deviation**2)
-        kl = ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
-        loss = wrong + self.kl * kl
+        loss = wrong + self.kl * kl_of_normal(mean, log_deviation)
         if self.centre:
             expected = expected_centre(self.detector, conditions, self.depth)
             loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), expected)
