@@ -20,11 +20,15 @@ from zdckeras.detectors import DETECTORS, channel_sums
 from zdckeras.models.distillation import Distiller
 from zdckeras.models.gan import ResponseGAN, training_arrays
 from zdckeras.models.photon_sums import PhotonSums
+from zdckeras.models.prior import TokenPrior
 from zdckeras.models.shape_flow import ShapeFlow
 from zdckeras.models.vae import ResponseVAE
+from zdckeras.models.vq_vae import PhotonVQVAE
 from zdckeras.models.warm_start import ShapeStart, SumsStart
 from zdckeras.models.wgan_gp import ResponseWGAN
 from zdckeras.networks.light import CellNoise
+from zdckeras.networks.patch_bodies import MixerDecoder, MixerEncoder
+from zdckeras.networks.photons import photon_pair
 from zdckeras.networks.regressor import ParameterRegressor
 from zdckeras.particles import conditions_of
 from zdckeras.phases import PhasedModel
@@ -114,8 +118,21 @@ def energy_losses():
     return {"wgan": fit(gan, data, data, **codes), "vae": fit(vae, data, data, normal={"z": (3,)})}
 
 
+def quantised():
+    """Losses of a VQ-VAE, and the tokens of an untrained prior from the same noise."""
+    showers, sizes = spots(["ecal"]), dict(hidden=8, across=4, depth=1, patch=15)
+    model = set_weights(PhotonVQVAE(*photon_pair(showers, MixerEncoder, MixerDecoder, 8, 8, **sizes), {"codes": 8}), 11)
+    prior = set_weights(TokenPrior.fit_scales(showers, codes=8, tokens=4, width=8, heads=2, depth=1), 12)
+    for weight in (prior.vectors, prior.read.kernel):
+        weight.assign(5.0 * weight)
+    uniform = np.random.default_rng(2).random((BATCH, 4), "float32")
+    data = {"conditions": showers.particles, "responses": showers.response}
+    tokens = prior.sample(showers.particles[:BATCH].astype("float32"), uniform)
+    return {"vq-vae": fit(model, data, data)}, keras.ops.convert_to_numpy(tokens).tolist()
+
+
 def losses():
-    """Losses of a photon-sum flow, a teacher and its student, of GANs and their starts, and of an autoencoder."""
+    """Losses of a photon-sum flow, a teacher and its student, of GANs and their starts, and of autoencoders."""
     rng = np.random.default_rng(0)
     particles = conditions_of(np.repeat([22, 2112], ROWS // 2), rng.normal(0.0, [5.0, 5.0, 1000.0], (ROWS, 3)))
     counts = rng.poisson(2.0 * rng.exponential(1.0, (ROWS, 30, 30))).astype("uint16")
@@ -127,12 +144,13 @@ def losses():
     data = {"conditions": particles, "responses": counts, "sums": sums, "weight": np.linspace(0.5, 1.5, ROWS),
             "channels": np.full(ROWS, 0.5)}
     cells = {"uniform": {"u_cells": (900,)}}
+    vq_losses, tokens = quantised()
     return {"backend": backend.name(), "losses": {
         "sums": fit(number, data, ("conditions", "sums"), uniform={"u_sums": (5,)}),
         "teacher": fit(shape, data, ("conditions", "responses"), **cells),
         "student": fit(Distiller(shape, student), data, ("conditions", "responses", "weight", "channels"),
                        normal={"z": (900,)}, **cells),
-        "gan": gan_losses(), **staged_losses(), **energy_losses()},
+        "gan": gan_losses(), **staged_losses(), **energy_losses(), **vq_losses}, "tokens": tokens,
         "noise": keras.ops.convert_to_numpy(CellNoise(50, 4)(rng.normal(size=(8, 4)).astype("float32"))).tolist()}
 
 
@@ -160,7 +178,7 @@ def test_each_run_used_its_backend(runs):
     assert backend.name() in BACKENDS
 
 
-@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start", "vae"])
+@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start", "vae", "vq-vae"])
 def test_losses_agree(runs, model):
     reference = np.array(runs[backend.name(),]["losses"][model])
     assert len(reference) == EPOCHS and reference[-1] < reference[0]
@@ -184,6 +202,12 @@ def test_terms_of_adversarial_models_agree(runs, model, terms):
 def test_cell_noise_is_the_same_bit_by_bit(runs):
     reference = runs[backend.name(),]["noise"]
     assert np.shape(reference) == (8, 50) and all(runs[name,]["noise"] == reference for name in BACKENDS)
+
+
+def test_tokens_of_a_prior_are_the_same(runs):
+    reference = runs[backend.name(),]["tokens"]
+    assert np.shape(reference) == (BATCH, 4) and len(np.unique(reference)) > 3
+    assert all(runs[name,]["tokens"] == reference for name in BACKENDS)
 
 
 def test_compiles_where_it_pays():

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
+from zdckeras import backend
 from zdckeras.models.prior import TokenPrior, draw
 
 numpy = ops.convert_to_numpy
@@ -115,6 +116,35 @@ def test_loss_is_the_cross_entropy(evaluate):
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     expected = -np.log(np.take_along_axis(p, tokens[..., None], axis=-1))[..., 0].mean(axis=-1)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; what it adds are two layers' inputs")
+def test_tokens_depend_on_the_channel_sums_that_are_known(evaluate):
+    """All of them, on every sum, and so does the loss; whose sums they are does not matter to other rows."""
+    prior, tokens = small(depth=1, sums=5), np.random.default_rng(7).integers(0, 6, (6, 5))
+    tokens[1:] = tokens[0]
+    conditions, sums = np.repeat(particles(1), 6, axis=0), np.full((6, 5), 40.0, "float32")
+    sums[1:] += 60.0 * np.eye(5, dtype="float32")
+
+    def everything(conditions, tokens, sums):
+        batch = {"conditions": conditions, "tokens": tokens, "sums": sums}
+        return prior.logits(tokens, conditions, sums), prior(batch)
+
+    logits, loss = evaluate(everything, conditions, tokens, sums)
+    assert (np.abs(logits[1:] - logits[0]).max(axis=-1) > 1e-4).all() and len(set(loss.tolist())) == 6
+    turned, _ = evaluate(everything, conditions, tokens, sums[::-1])
+    np.testing.assert_allclose(turned[::-1], logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(("known", "given", "message"), [
+    (5, None, "Expected 5 channel sums of every response, received none"),
+    (0, 5, "Expected 0 channel sums of every response, received 5")])
+def test_sums_that_are_missing_or_too_many_are_refused(known, given, message):
+    prior, sums = small(depth=1, sums=known), None if given is None else np.ones((4, given), "float32")
+    with pytest.raises(ValueError, match=message):
+        prior.logits(np.zeros((4, 5), "int32"), particles(), sums)
+    with pytest.raises(ValueError, match=message):
+        prior.sample(particles(), np.zeros((4, 5), "float32"), sums=sums)
 
 
 def test_learns_tokens_that_depend_on_the_particle(eager):

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zdckeras.particles import conditions_of
+from zdckeras.recipe import command_line, showers_for
+from zdckeras.showers import PAPER_PHOTONS, Showers
+from zdckeras.showers_io import write_npz, write_root
+from zdckeras.simulation import reference
+
+PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
+SIZES = dict(train=30, validation=12, test=9, epochs=7)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of fewer primaries; another, as good, meaning of a seed."""
+    monkeypatch.setattr(reference, "BLOCK", 500)
+
+
+def parse(*words, **settings):
+    return command_line("what it does", PRESETS, "runs/x", **settings).parse_args(words)
+
+
+def test_defaults():
+    assert vars(parse(detectors=DETECTORS, trainings=3)) == dict(
+        preset="laptop", detector="zn", data=None, out=Path("runs/x"), seeds=3, seed=0)
+    assert vars(parse()) == dict(preset="laptop", data=None, out=Path("runs/x"), seed=0)
+
+
+def test_arguments_and_what_recipes_add():
+    words = "--preset smoke --detector zp --data a.root --out b --seed 7 --seeds 2".split()
+    assert vars(parse(*words, detectors=DETECTORS, trainings=1)) == dict(
+        preset="smoke", detector="zp", data="a.root", out=Path("b"), seed=7, seeds=2)
+    parser = command_line("what it does", PRESETS, "runs/x")
+    parser.add_argument("--sizes", nargs="+")
+    assert parser.parse_args(["--sizes", "1M", "4M"]).sizes == ["1M", "4M"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--detector", "ecal"), "'ecal' (choose from"), (("--preset", "huge"), "'huge' (choose from"),
+    (("--seed", "1.5"), "invalid int value: '1.5'"), (("--seeds", "3"), "unrecognized arguments: --seeds 3")])
+def test_wrong_arguments_are_told(capsys, words, message):
+    with pytest.raises(SystemExit) as left:
+        parse(*words, detectors=DETECTORS)
+    assert left.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_help_says_what_the_recipe_does(capsys):
+    about = "Vector quantisation at 100 %:\n\n    an indented line"
+    with pytest.raises(SystemExit) as left:
+        command_line(about, PRESETS, "runs/x", DETECTORS).parse_args(["--help"])
+    told = capsys.readouterr().out
+    assert left.value.code == 0 and about in told and "{laptop,smoke}" in told and "{zn,zp}" in told
+
+
+def same(a, b):
+    return (np.array_equal(a.particles, b.particles) and np.array_equal(a.pdg, b.pdg)
+            and all(np.array_equal(r, b.responses[name]) for name, r in a.responses.items()))
+
+
+def test_embedded_showers():
+    """Independent parts of the asked sizes, and a floor of further responses to the very particles of the test."""
+    training, validation, test, floor = showers_for("zn", None, SIZES, (1, 2))
+    assert [len(part) for part in (training, validation, test)] == [30, 12, 9]
+    assert same(training, reference.load("zn", "train", 30)) and same(test, reference.load("zn", "test", 9))
+    assert len(floor) == 2
+    for second in floor:
+        assert np.array_equal(second.particles, test.particles) and np.array_equal(second.pdg, test.pdg)
+        assert (second.response != test.response).any(axis=(1, 2)).mean() > 0.8
+        assert second.photon_sums().min() >= PAPER_PHOTONS["zn"]
+    assert (floor[0].response != floor[1].response).any()
+
+
+def test_parts_without_a_size_have_one_shower_and_seeds_differ():
+    training, validation, test, floor = showers_for("zn", None, dict(train=5), seed=1)
+    assert [len(part) for part in (training, validation, test, *floor)] == [5, 1, 1, 1]
+    assert same(training, reference.load("zn", "train", 5, 1)) and not same(training, reference.load("zn", "train", 5))
+
+
+def own(detector="zn", shape=(44, 44), conditions=40, repeats=5, dim=20):
+    """Showers of neutrons with repeated conditions, the first `dim` of them with nine photons."""
+    rng = np.random.default_rng(0)
+    momentum = np.column_stack([rng.normal(0.0, 0.3, (conditions, 2)), rng.uniform(100.0, 2600.0, conditions)])
+    pdg = np.full(conditions * repeats, 2112)
+    counts = rng.poisson(0.3, (len(pdg), *shape)).astype("uint16")
+    counts[:dim] = 0
+    counts[:dim, 1, :9] = 1
+    return Showers(conditions_of(pdg, np.repeat(momentum, repeats, axis=0)), pdg, {detector: counts})
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_npz, "folder"), (write_root, "own.root")])
+def test_own_showers(tmp_path, write, name):
+    """Cut and split as the papers do, whatever sizes and draws are asked; repeated conditions are the floor."""
+    showers = own()
+    path = write(showers, tmp_path / name)
+    training, validation, test, floor = showers_for("zp", str(path), SIZES, (1, 2, 3), seed=2)
+    expected = showers[20:].split()
+    assert same(training, expected[0]) and same(validation, expected[1])
+    assert len(training) == 126 and len(validation) == 18 and list(test.responses) == ["zn"]
+    (second,) = floor
+    assert 10 < len(test) <= 36 and np.array_equal(second.particles, test.particles)
+    assert (second.response != test.response).any(axis=(1, 2)).all()
+    whole = {row.tobytes() for row in expected[2].response}
+    assert all({row.tobytes() for row in part.response} <= whole for part in (test, second))
+    other = showers_for("zn", str(path), SIZES, seed=3)[3][0]
+    assert len(other) == len(second) and not same(other, second)
+
+
+def test_own_energies_are_not_cut(tmp_path):
+    showers = own("ecal", (30, 30))
+    training, validation, test, _ = showers_for("ecal", write_root(showers, tmp_path / "own.root"), {})
+    assert len(training) == 140 and len(validation) == 20 and test.response.dtype == np.float32
+    assert min(part.photon_sums().min() for part in (training, validation, test)) == 9.0
+
+
+def test_own_showers_that_cannot_serve_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such file or folder"):
+        showers_for("zn", tmp_path / "nothing.root", SIZES)
+    with pytest.raises(ValueError, match="none of 10 showers has at least 10 photons"):
+        showers_for("zn", write_npz(own(conditions=5, repeats=2), tmp_path / "dim"), SIZES)
+    with pytest.raises(ValueError, match="No floor: none of the 6 conditions occurs twice"):
+        showers_for("zn", write_npz(own(conditions=30, repeats=1, dim=0), tmp_path / "single"), SIZES)
