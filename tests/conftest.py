@@ -1,10 +1,13 @@
 """Small models of a 30 x 30 calorimeter and showers for them, the same on every backend."""
 
+import os
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from scipy import stats
 
 from zdckeras.detectors import channel_sums
 from zdckeras.models.photon_sums import PhotonSums
@@ -16,10 +19,29 @@ from zdckeras.showers import Showers
 WHERE = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
+
+
+def numpy_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+    return np.random.default_rng(seed).uniform(minval, maxval, shape).astype(dtype or "float32")
+
+
+def numpy_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    return np.random.default_rng(seed).normal(mean, stddev, shape).astype(dtype or "float32")
+
+
+def numpy_truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    cut = stats.truncnorm.rvs(-2.0, 2.0, size=shape, random_state=np.random.default_rng(seed))
+    return (mean + stddev * cut).astype(dtype or "float32")
+
+
 if keras.backend.backend() == "jax":
     import jax
+    from keras.src.initializers import random_initializers
 
-    jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+    # initial weights by NumPy: JAX compiles their drawing anew for every shape, which is a third of all test time
+    draws = {"uniform": numpy_uniform, "normal": numpy_normal, "truncated_normal": numpy_truncated_normal}
+    random_initializers.random = SimpleNamespace(**{**vars(random_initializers.random), **draws})
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILED.name))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

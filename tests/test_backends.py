@@ -17,12 +17,15 @@ import pytest
 
 from zdckeras import backend
 from zdckeras.detectors import DETECTORS, channel_sums
+from zdckeras.models.autoencoders import NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
+from zdckeras.models.corr_vae import CorrVAE
 from zdckeras.models.distillation import Distiller
 from zdckeras.models.gan import ResponseGAN, training_arrays
 from zdckeras.models.photon_sums import PhotonSums
 from zdckeras.models.prior import TokenPrior
 from zdckeras.models.shape_flow import ShapeFlow
 from zdckeras.models.vae import ResponseVAE
+from zdckeras.models.vq_gan import PhotonVQGAN
 from zdckeras.models.vq_vae import PhotonVQVAE
 from zdckeras.models.warm_start import ShapeStart, SumsStart
 from zdckeras.models.wgan_gp import ResponseWGAN
@@ -131,6 +134,41 @@ def quantised():
     return {"vq-vae": fit(model, data, data)}, keras.ops.convert_to_numpy(tokens).tolist()
 
 
+class Terms(keras.Model):
+    """All terms of an adversarial model on a batch, one after the other, as its prediction."""
+
+    def __init__(self, model):
+        super().__init__(name="terms")
+        self.model, self.built = model, True
+
+    def call(self, inputs):
+        found = [phase.loss(inputs, False) for phase in self.model.phases().values()]
+        return keras.ops.stack([terms[name] for terms in found for name in sorted(terms)])
+
+
+def untrained():
+    """Losses of every sample of one batch, of autoencoders, and terms of a VQ-GAN, without a step of training."""
+    showers, sizes = spots(["ecal"]), dict(hidden=8, across=4, depth=1, patch=15)
+    informed, blind = (photon_pair(showers, MixerEncoder, MixerDecoder, 4, 8, informed, **sizes)
+                       for informed in (True, False))
+    small = dict(latent=3, hidden=8)
+    models = {"photon vae": PhotonVAE(*informed, **small), "supervised": SupervisedAutoencoder(*blind, **small),
+              "corr vae": CorrVAE.fit_scales(showers, (3, 2, 2), 2, latents=6, objects=3, hidden=8)}
+    models |= {match: NoiseGeneratorAutoencoder(*informed, match=match, **small) for match in ("sinkhorn", "mse")}
+    gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
+                                                                                    code=4))
+    models["vq-gan"] = Terms(gan)
+    rng, rows, found = np.random.default_rng(3), slice(0, BATCH), {}
+    for seed, (name, model) in enumerate(models.items(), 13):
+        noise = getattr(model, "noise", None) if name == "corr vae" else {"z": (10 if name == "vq-gan" else 3,)}
+        batch = {"conditions": showers.particles[rows], "responses": showers.response[rows],
+                 **{key: rng.normal(size=(BATCH, *shape)) for key, shape in noise.items()}}
+        set_weights(model, seed).compile(run_eagerly=backend.name() != "jax")
+        batch = {key: np.asarray(values, "float32") for key, values in batch.items()}
+        found[name] = np.asarray(model.predict_on_batch(batch), "float64").tolist()
+    return found
+
+
 def losses():
     """Losses of a photon-sum flow, a teacher and its student, of GANs and their starts, and of autoencoders."""
     rng = np.random.default_rng(0)
@@ -150,7 +188,8 @@ def losses():
         "teacher": fit(shape, data, ("conditions", "responses"), **cells),
         "student": fit(Distiller(shape, student), data, ("conditions", "responses", "weight", "channels"),
                        normal={"z": (900,)}, **cells),
-        "gan": gan_losses(), **staged_losses(), **energy_losses(), **vq_losses}, "tokens": tokens,
+        "gan": gan_losses(), **staged_losses(), **energy_losses(), **vq_losses},
+        "tokens": tokens, "untrained": untrained(),
         "noise": keras.ops.convert_to_numpy(CellNoise(50, 4)(rng.normal(size=(8, 4)).astype("float32"))).tolist()}
 
 
@@ -199,6 +238,15 @@ def test_terms_of_adversarial_models_agree(runs, model, terms):
             np.testing.assert_allclose(other[term], values, rtol=1e-4, atol=1e-4, err_msg=term)
 
 
+@pytest.mark.parametrize("model", ["photon vae", "supervised", "sinkhorn", "mse", "corr vae", "vq-gan"])
+def test_losses_of_every_sample_agree(runs, model):
+    reference = np.array(runs[backend.name(),]["untrained"][model])
+    assert len(reference) == (6 if model == "vq-gan" else BATCH) and np.isfinite(reference).all()
+    assert len(np.unique(reference)) > 4
+    for name in BACKENDS:
+        np.testing.assert_allclose(runs[name,]["untrained"][model], reference, rtol=1e-4, atol=1e-4)
+
+
 def test_cell_noise_is_the_same_bit_by_bit(runs):
     reference = runs[backend.name(),]["noise"]
     assert np.shape(reference) == (8, 50) and all(runs[name,]["noise"] == reference for name in BACKENDS)
@@ -215,5 +263,7 @@ def test_compiles_where_it_pays():
 
 
 if __name__ == "__main__":
+    import conftest  # noqa: F401  (how JAX compiles in tests)
+
     asked = [{"True": True, "False": False}[jit] for jit in sys.argv[2:]]
     print(json.dumps({"backend": backend.name(), "losses": {"gan": gan_losses(*asked)}} if asked else losses()))

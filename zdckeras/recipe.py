@@ -43,9 +43,9 @@ def showers_for(where, data, sizes, draws=(1,), seed=0):
     """Training, validation and test showers, and further responses to the test's particles: the floor.
 
     Arguments:
-        where: detector of embedded showers, as in `load`.
-        data: path of own showers, or None for embedded ones. Own photons are cut as the papers cut them, split by
-            conditions, and the floor is made of repeated conditions.
+        where: detector, as in `load`; of own showers only this one is kept.
+        data: path of own showers, or None for embedded ones. Own photons are cut and split as the papers do it, and the
+            floor is made of repeated conditions.
         sizes: part -> number of embedded showers; a part left out has one shower.
         draws: seeds of the further responses; own data have one, whatever the number.
         seed: of embedded draws and of the pairs of own data.
@@ -54,10 +54,12 @@ def showers_for(where, data, sizes, draws=(1,), seed=0):
         Three `Showers`, and a list of `Showers` of the particles of the third.
 
     Raises:
-        ValueError: as `open_showers`, `load` and `repeated_pairs`.
+        ValueError: as `open_showers`, `load` and `repeated_pairs`, or if own showers lack the detector.
     """
     if data:
         showers = open_showers(data)
+        if len(showers.responses) > 1:
+            showers = showers.only(*where.split("+"))
         if len(showers.responses) == 1 and showers.detector().unit == "photons":
             showers = showers.at_least()
         training, validation, test = showers.split()

@@ -46,6 +46,7 @@ class ParticleFeatures(layers.Layer):
             raise ValueError(f"Expected mean and scale of shape (9,), received {self.mean.shape}, {self.scale.shape}.")
         self.frequencies = frequencies
         self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
+        self.built = True  # a layer that is not makes Keras run the whole model once, op by op, before it compiles
 
     @staticmethod
     def impact(where, conditions):

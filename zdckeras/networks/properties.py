@@ -212,18 +212,18 @@ class PropertyDecoders(layers.Layer):
         self.read.kernel.assign(np.zeros(self.read.kernel.shape))
         self.built = True
 
-    def _parameters(self, conditions):
+    def _shapes_of(self, conditions):
         found = self.read(self.dense(self.features(ops.cast(conditions, "float32"))))
         found = ops.reshape(found, (-1, self.properties, self.affine.parameters + self.spline.parameters))
         return found[..., : self.affine.parameters], found[..., self.affine.parameters :]
 
     def call(self, pooled, conditions):
-        linear_, bent = self._parameters(conditions)
+        linear_, bent = self._shapes_of(conditions)
         return self.affine.transform_and_log_det(self.spline.transform_and_log_det(pooled, bent)[0], linear_)[0]
 
     def inverse(self, properties, conditions):
         """w' (B, P) of properties (B, P), and ln |dw' / dy| (B, P)."""
-        linear_, bent = self._parameters(conditions)
+        linear_, bent = self._shapes_of(conditions)
         straight, log_scale = self.affine.inverse_and_log_det(properties, linear_)
         pooled, log_slope = self.spline.inverse_and_log_det(straight, bent)
         return pooled, log_scale + log_slope
