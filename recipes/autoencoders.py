@@ -45,9 +45,6 @@ BODIES = {"CNN": (CnnEncoder, CnnDecoder), "ViT": (VitEncoder, VitDecoder), "MLP
 ROWS = {"VAE": (PhotonVAE, {}), "Supervised AE": (SupervisedAutoencoder, {}),
         "AE + Sinkhorn NG": (NoiseGeneratorAutoencoder, dict(match="sinkhorn")),
         "AE + MSE NG": (NoiseGeneratorAutoencoder, dict(match="mse"))}
-COLUMNS = {name: lambda s, name=name: s["metrics"]["all"][name][0] for name in ("WS", "MAE", "RMSE")}
-COLUMNS |= {"AUC": lambda s: s["auc"]}
-COLUMNS |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
 def main():
@@ -77,7 +74,7 @@ def main():
     # judge on the test set
     rows = {name: generator.sample for name, generator in generators.items()}
     table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
-    summary = over_seeds(table.scores, COLUMNS)
+    summary = over_seeds(table.scores)
     summary[0] += ["weights", "MFLOP", "ms, batch 1", "ms, batch 256"]
     summary[1] += ["-"] * 4
     one, many = (milliseconds({k: [g] for k, g in generators.items()}, test.particles, b) for b in (1, 256))

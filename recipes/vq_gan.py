@@ -41,9 +41,6 @@ PRESETS = {
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
         sums=dict(epochs=1, batch=64, rate=1e-3)),
 }
-COLUMNS = {name: lambda s, name=name: s["metrics"]["all"][name][0] for name in ("WS", "MAE", "RMSE")}
-COLUMNS |= {"AUC": lambda s: s["auc"]}
-COLUMNS |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
 def main():
@@ -87,7 +84,7 @@ def main():
 
     # judge on the test set
     table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
-    text = "\n".join([*aligned(codes), "", *aligned(over_seeds(table.scores, COLUMNS)), ""])
+    text = "\n".join([*aligned(codes), "", *aligned(over_seeds(table.scores)), ""])
     print("\n" + text)
 
     # report, pictures, model

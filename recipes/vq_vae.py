@@ -42,9 +42,6 @@ PRESETS = {
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
         sums=dict(epochs=1, batch=64, rate=1e-3), temperatures=(1.0,)),
 }
-COLUMNS = {name: lambda s, name=name: s["metrics"]["all"][name][0] for name in ("WS", "MAE", "RMSE")}
-COLUMNS |= {"AUC": lambda s: s["auc"]}
-COLUMNS |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
 def main():
@@ -89,7 +86,7 @@ def main():
                       f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
     rows |= {name: generator.sample for name, generator in generators.items()}
     table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
-    summary = over_seeds(table.scores, COLUMNS)
+    summary = over_seeds(table.scores)
     shipped = generators["sums and prior, T = 1"]
     times = [f"time of a response, tokens, light and photons, batch {batch}: "
              f"{milliseconds({'g': [shipped]}, test.particles, batch)['g'] / batch:.3f} ms" for batch in (1, 256)]

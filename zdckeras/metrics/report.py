@@ -15,6 +15,9 @@ from zdckeras.particles import SPECIES
 from zdckeras.statistics import condition_statistics
 
 COLUMNS = (*SPECIES, ALL)
+SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`
+SUMMARY |= {"AUC": lambda s: s["auc"]}
+SUMMARY |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
 def score(real, generated, diversity, detector=None, channels="papers", errors="zdc", seed=0):
@@ -164,12 +167,13 @@ class Table:
         return folder
 
 
-def over_seeds(scores, columns):
+def over_seeds(scores, columns=SUMMARY):
     """Lines of a table of models trained several times: mean ± sample deviation over trainings.
 
     Arguments:
         scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
-        columns: heading -> function of a score that gives a number.
+        columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
+            distances of shapes.
 
     Returns:
         Header and one line for each row, as lists of words.

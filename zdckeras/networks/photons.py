@@ -126,9 +126,9 @@ class PhotonScatter(layers.Layer):
     w = (sqrt(l - a^2) + a z)^2,  4 a^2 = min(l, 1) + d l,  and `PhotonDraw` shares channel sums S out over w.
 
     The mean of w is l and its variance about l min(l, 1) + d l^2; drawing whole photons adds what a Poisson number of
-    a faint cell still lacks, to within some 10 %. z is standardised logistic noise made by `CellNoise`. S are those of the light, rounded up
-    or down at random: what is not known of the cells of a shower (where in a fibre it hit) hardly changes its sums. Or
-    S is given.
+    a faint cell still lacks, to within some 10 %. z is standardised logistic noise made by `CellNoise`. S are those of
+    the light, rounded up or down at random: what is not known of the cells of a shower (where in a fibre it hit) hardly
+    changes its sums. Or S is given.
 
     Arguments:
         where: detector name.
