@@ -115,6 +115,7 @@ def evaluate():
                 return function(*(inputs[str(i)] for i in range(len(arrays))))
 
         model = Wrapped()
+        model.built = True  # or Keras runs it once op by op, which JAX compiles one by one
         model.compile(run_eagerly=EAGER)
         return model.predict_on_batch({str(i): np.asarray(a, "float32") for i, a in enumerate(arrays)})
 
