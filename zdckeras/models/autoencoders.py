@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.models.parts import WithParts
 from zdckeras.models.sampler import RangedSampler
 from zdckeras.models.sinkhorn import sinkhorn_divergence
 from zdckeras.models.vae import kl_of_normal
@@ -13,7 +14,7 @@ from zdckeras.networks.photons import PhotonScatter, deviance
 from zdckeras.training import SampleLoss
 
 
-class PhotonAutoencoder(SampleLoss):
+class PhotonAutoencoder(WithParts, SampleLoss):
     """Base: photons n to a code of d numbers to the light l expected of the code and the particle, L = w D(n, l) + ...
 
     D is the Poisson `deviance`. What else is in L, and from which code responses are generated, subclasses say.
@@ -29,6 +30,7 @@ class PhotonAutoencoder(SampleLoss):
         call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, d)}) gives the per-sample loss (B,).
     """
 
+    PARTS = ("encoder", "decoder")
     READ = 1  # numbers read from tokens for each number of the code
     EXTRA = 0  # and beside them
 
@@ -68,13 +70,7 @@ class PhotonAutoencoder(SampleLoss):
         return self.spread.operations() + self.decoder.operations()
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder")}
-        return {**parts, **self.settings, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "decoder")}
-        return cls(**parts, **config)
+        return {**self.parts_config(), **self.settings, "name": self.name}
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -225,7 +221,7 @@ class NoiseGeneratorAutoencoder(PhotonAutoencoder):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class CodeGenerator(RangedSampler):
+class CodeGenerator(WithParts, RangedSampler):
     """The shipped generator of an autoencoder: normal numbers and a particle to whole photons.
 
     n = scatter(l(code(z, c), c), z): one vector of noise, such as the 10 numbers that ALICE O2 hands over, makes the
@@ -259,10 +255,4 @@ class CodeGenerator(RangedSampler):
         return self.scatter(self.decoder(self.spread(code, known), conditions), noise)
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.PARTS}
-        return {**super().get_config(), **parts}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.PARTS}
-        return cls(**parts, **config)
+        return {**super().get_config(), **self.parts_config()}

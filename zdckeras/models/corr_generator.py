@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from zdckeras import backend
 from zdckeras.metrics.shapes import OBSERVABLES, shapes
+from zdckeras.models.parts import WithParts
 from zdckeras.models.sampler import RangedSampler
 from zdckeras.networks.bodies import VectorToTokens
 from zdckeras.networks.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
@@ -78,7 +79,7 @@ def properties_of(responses):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class CorrGenerator(RangedSampler):
+class CorrGenerator(WithParts, RangedSampler):
     """The shipped generator of a `CorrVAE`: particles, and properties if they are asked for, to photon counts.
 
     The noise of a shower is w, z and what `PhotonScatter` takes. Properties that are asked for replace what w says of
@@ -93,6 +94,8 @@ class CorrGenerator(RangedSampler):
         low, high: (9,) range of the training conditions, see `RangedSampler`.
         smallest, largest: (4,) range of the training properties, physical.
     """
+
+    PARTS = ("decoder", "scatter")
 
     def __init__(self, decoder, scatter, low, high, smallest, largest, **kwargs):
         super().__init__(low, high, **kwargs)
@@ -158,10 +161,5 @@ class CorrGenerator(RangedSampler):
         return asked
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("decoder", "scatter")}
-        return {**super().get_config(), **parts, "smallest": self.smallest.tolist(), "largest": self.largest.tolist()}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in ("decoder", "scatter")]
-        return cls(*parts, **config)
+        return {**super().get_config(), **self.parts_config(), "smallest": self.smallest.tolist(),
+                "largest": self.largest.tolist()}

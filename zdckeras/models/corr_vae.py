@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras.models.corr_generator import CorrDecoder, CorrGenerator, properties_of
+from zdckeras.models.parts import WithParts
 from zdckeras.models.vae import kl_of_normal
 from zdckeras.networks.bodies import CnnDecoder, CnnEncoder, TokensToVector
 from zdckeras.networks.conditioning import ParticleFeatures
@@ -22,7 +23,7 @@ def _missed(found, wanted, deviation):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class CorrVAE(SampleLoss):
+class CorrVAE(WithParts, SampleLoss):
     """Photon responses with their four properties under control, L = w_r D + KL_w + KL_z + sum of the terms below.
 
     - reconstruction: Poisson `deviance` D(n, l) of light l = decoder(w, z, c); weight 1/2 is the log-likelihood;
@@ -59,6 +60,7 @@ class CorrVAE(SampleLoss):
         Wang et al., "Multi-objective deep data generation with correlated property control", arXiv:2210.01796.
     """
 
+    PARTS = ("encoder", "decoder")
     WEIGHTS = {"reconstruction": 0.5, "divergence": 1.0, "prediction": 1.0, "likelihood": 1.0, "consistency": 4.0,
                "sparsity": 0.3, "independence": 1.0}
 
@@ -179,10 +181,4 @@ class CorrVAE(SampleLoss):
         return self.scatter.fit(np.concatenate(parts), showers.response)
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder")}
-        return {**parts, **self.ranges, **self.settings, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "decoder")}
-        return cls(**parts, **config)
+        return {**self.parts_config(), **self.ranges, **self.settings, "name": self.name}

@@ -7,6 +7,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.detectors import CHANNELS
+from zdckeras.models.parts import WithParts
 from zdckeras.models.photon_sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.models.prior import TokenPrior  # noqa: F401
 from zdckeras.models.sampler import RangedSampler
@@ -14,7 +15,7 @@ from zdckeras.models.vq_vae import PhotonVQVAE  # noqa: F401
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class TokenGenerator(RangedSampler):
+class TokenGenerator(WithParts, RangedSampler):
     """Tokens from the prior, light from the decoder, photons by `PhotonScatter`; channel sums first, if they are known.
 
     k ~ p(k | c),  n = scatter(decoder(k, c))      or      S ~ p(S | c),  k ~ p(k | c, S),  n with these channel sums.
@@ -60,10 +61,4 @@ class TokenGenerator(RangedSampler):
         return self.model.scatter(light, rest[:, self.prior.tokens :], sums)
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.PARTS}
-        return {**super().get_config(), **parts, **self.draw}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.PARTS}
-        return cls(**parts, **config)
+        return {**super().get_config(), **self.parts_config(), **self.draw}

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from zdckeras.models.parts import WithParts
 from zdckeras.networks.codebook import Codebook
 from zdckeras.networks.patch_bodies import VitDecoder, VitEncoder
 from zdckeras.networks.photons import PhotonScatter, deviance, photon_pair
@@ -18,7 +19,7 @@ SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers of enco
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonVQVAE(SampleLoss):
+class PhotonVQVAE(WithParts, SampleLoss):
     """Image to tokens to light: L = w D(n, l) + L_codebook, l = decoder(codes(encoder(n, c)), c).
 
     D is the Poisson `deviance` of the photons n from the light l, and L_codebook that of `Codebook`, whose gradient
@@ -41,6 +42,8 @@ class PhotonVQVAE(SampleLoss):
     Source:
         van den Oord et al., arXiv:1711.00937; sizes: neutron ZDC study, "The more, not always the better".
     """
+
+    PARTS = ("encoder", "decoder")
 
     def __init__(self, encoder, decoder, codebook=None, weight=0.01, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -100,13 +103,7 @@ class PhotonVQVAE(SampleLoss):
                 + self.tokens * self.codebook.operations())
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder")}
-        return {**parts, **self.settings, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "decoder")}
-        return cls(**parts, **config)
+        return {**self.parts_config(), **self.settings, "name": self.name}
 
 
 def encode(model, showers, batch_size=256):
