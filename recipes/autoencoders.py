@@ -11,21 +11,17 @@ transformer and MLP-Mixer. Here all answer with whole photons, from a light whos
 Interrupted, the same command goes on where it stopped.
 """
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
+from zdckeras.generators import milliseconds
+from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
+from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
+from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.metrics.report import aligned, compare, over_seeds
-from zdckeras.models.autoencoders import (
-    CodeGenerator,
-    NoiseGeneratorAutoencoder,
-    PhotonVAE,
-    SupervisedAutoencoder,
-)
-from zdckeras.models.sampler import milliseconds
-from zdckeras.networks.bodies import CnnDecoder, CnnEncoder
-from zdckeras.networks.patch_bodies import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
-from zdckeras.networks.photons import photon_pair
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import Batches, fit_adam, states_folder
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
+from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
 
 PRESETS = {
     "laptop": dict(

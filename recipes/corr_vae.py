@@ -1,6 +1,6 @@
 """CorrVAE: showers with the brightness, place and width that you ask for.
 
-Trains the controllable model of `zdckeras.models.corr_vae` on neutron-calorimeter responses, judges it as a generator
+Trains the controllable model of `zdckeras.corr_vae.model` on neutron-calorimeter responses, judges it as a generator
 that is asked for nothing, and then asks: every test particle for its own response's photon sum, centre of gravity and
 width, each moved by a random amount of its own (photons by factors of 0.5 to 2, centres by up to 3 cells, widths by
 factors of 0.67 to 1.5). Whole photons are drawn and their properties measured.
@@ -13,14 +13,15 @@ Interrupted, the same command goes on where it stopped.
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
+from zdckeras.corr_vae.generator import properties_of
+from zdckeras.corr_vae.model import CorrVAE
+from zdckeras.corr_vae.properties import PROPERTIES
+from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.report import aligned, compare
-from zdckeras.models.corr_generator import properties_of
-from zdckeras.models.corr_vae import CorrVAE
-from zdckeras.networks.properties import PROPERTIES
 from zdckeras.plots import property_traversal, save_figure, write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import Batches, fit_adam, states_folder
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
 
 PRESETS = {
     "laptop": dict(train=20_000, test=10_000, generations=3, epochs=10, batch=32, rate=1e-3,

@@ -15,16 +15,17 @@ from shutil import copy
 
 import numpy as np
 
+from zdckeras.data.repeats import condition_statistics
 from zdckeras.export.saved_model import export_saved_model
+from zdckeras.flow_distill.distiller import Distiller, variability_weight
+from zdckeras.flow_distill.generator import ShowerGenerator
+from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import compare
-from zdckeras.models.distillation import Distiller, variability_weight
-from zdckeras.models.photon_sums import fit_sums
-from zdckeras.models.shape_flow import ShapeFlow
-from zdckeras.models.shower_generator import ShowerGenerator
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.statistics import condition_statistics
-from zdckeras.training import Batches, fit_adam, states_folder
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
 
 PRESETS = {
     "laptop": dict(

@@ -15,18 +15,20 @@ Interrupted, the same command goes on where it stopped.
 
 import numpy as np
 
+from zdckeras.data.particles import expected_impact
+from zdckeras.data.transforms import BoxCox
+from zdckeras.gan.training import play
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.models.gan_training import play
-from zdckeras.models.regression import RegressorFit
-from zdckeras.models.vae import DecoderGenerator, ResponseVAE
-from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
-from zdckeras.networks.regressor import ParameterRegressor
-from zdckeras.particles import expected_impact
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import Batches, fit_adam, states_folder
-from zdckeras.transforms import BoxCox
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
+from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
+from zdckeras.wgan_gp.generator import EnergyGenerator
+from zdckeras.wgan_gp.model import ResponseWGAN, ScoreStart
+from zdckeras.wgan_gp.regression import RegressorFit
+from zdckeras.wgan_gp.regressor import ParameterRegressor
 
 PRESETS = {
     "laptop": dict(

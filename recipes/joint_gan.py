@@ -10,15 +10,16 @@ trained here on the same particles, those that light at least one of the two.
 Interrupted, the same command goes on where it stopped.
 """
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
+from zdckeras.gan.generator import GanGenerator
+from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.training import play, start
+from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
-from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
-from zdckeras.models.gan_training import play, start
-from zdckeras.models.sampler import milliseconds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import states_folder
+from zdckeras.training.loop import states_folder
 
 PRESETS = {
     "laptop": dict(

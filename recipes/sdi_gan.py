@@ -3,7 +3,7 @@
 What the study did (Bedkowski et al., "Deep generative models for proton Zero Degree Calorimeter simulations in ALICE,
 CERN"): a conditional GAN, then one more term at a time, judged by the Wasserstein distance of the five channels over
 five trainings. Here all rows start from the same generator, warmed up without a critic (see
-`zdckeras.models.warm_start`), and keep its energy score as a term beside the adversarial one.
+`zdckeras.gan.scores`), and keep its energy score as a term beside the adversarial one.
 
     python recipes/sdi_gan.py                          # embedded data, proton calorimeter, two seeds
     python recipes/sdi_gan.py --detector zn --seeds 5
@@ -14,15 +14,16 @@ Interrupted, the same command goes on where it stopped.
 
 from itertools import pairwise
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
+from zdckeras.gan.generator import GanGenerator, fit_factor
+from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.training import play, start
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, compare, over_seeds
-from zdckeras.models.gan import GanGenerator, ResponseGAN, fit_factor, training_arrays
-from zdckeras.models.gan_training import play, start
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import states_folder
+from zdckeras.training.loop import states_folder
 
 PRESETS = {
     "laptop": dict(

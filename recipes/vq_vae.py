@@ -11,16 +11,17 @@ besides: channel sums drawn first by a small flow, told to the prior and imposed
 Interrupted, the same command goes on where it stopped.
 """
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
+from zdckeras.flow_distill.sums import fit_sums
+from zdckeras.generators import milliseconds
 from zdckeras.metrics.report import aligned, compare, over_seeds
-from zdckeras.models.photon_sums import fit_sums
-from zdckeras.models.sampler import milliseconds
-from zdckeras.models.token_training import reconstruction, token_generators
-from zdckeras.models.vq_vae import SIZES, PhotonVQVAE, encode
-from zdckeras.networks.codebook import count_tokens, perplexity, share_used
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import Batches, fit_adam, states_folder
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
+from zdckeras.vq.codebook import count_tokens, perplexity, share_used
+from zdckeras.vq.training import reconstruction, token_generators
+from zdckeras.vq.vq_vae import SIZES, PhotonVQVAE, encode
 
 PRESETS = {
     "laptop": dict(

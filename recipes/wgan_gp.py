@@ -3,7 +3,7 @@
 What the study did (Chekalina et al., "Generative Models for Fast Calorimeter Simulation", arXiv:1812.01319): electrons
 of 1 to 100 GeV in a shashlik calorimeter, conditions (px, py, pz, x, y); a regressor learns them from responses, then
 helps the critic of a WGAN-GP; 3000 epochs, 70 hours on a K80; judged by shower shapes. Here the generator also knows
-where the particle hits (see `zdckeras.networks.energy`), starts from a proper score without a critic, and keeps that
+where the particle hits (see `zdckeras.wgan_gp.networks`), starts from a proper score without a critic, and keeps that
 score beside the critic.
 
     python recipes/wgan_gp.py                         # embedded Geant4 electrons
@@ -12,16 +12,18 @@ score beside the critic.
 Interrupted, the same command goes on where it stopped.
 """
 
+from zdckeras.data.transforms import BoxCox
+from zdckeras.gan.training import play
+from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.models.gan_training import play
-from zdckeras.models.regression import EmulatorFit, RegressorFit, parameter_errors
-from zdckeras.models.sampler import milliseconds
-from zdckeras.models.wgan_gp import EnergyGenerator, ResponseWGAN, ScoreStart
-from zdckeras.networks.regressor import PARAMETERS, Emulator, ParameterRegressor
 from zdckeras.plots import learning_curves, save_figure
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.training import Batches, fit_adam, states_folder
-from zdckeras.transforms import BoxCox
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam, states_folder
+from zdckeras.wgan_gp.generator import EnergyGenerator
+from zdckeras.wgan_gp.model import ResponseWGAN, ScoreStart
+from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, parameter_errors
+from zdckeras.wgan_gp.regressor import PARAMETERS, Emulator, ParameterRegressor
 
 NARROW = (64, 32, 16, 8)
 PRESETS = {

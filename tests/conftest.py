@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zdckeras.detectors import channel_sums
-from zdckeras.models.photon_sums import PhotonSums
-from zdckeras.models.shape_flow import ShapeFlow
-from zdckeras.models.shower_generator import ShowerGenerator
-from zdckeras.particles import conditions_of
-from zdckeras.showers import Showers
+from zdckeras.data.detectors import channel_sums
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import Showers
+from zdckeras.flow_distill.generator import ShowerGenerator
+from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.sums import PhotonSums
 
 WHERE = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too

@@ -16,27 +16,28 @@ import numpy as np
 import pytest
 
 from zdckeras import backend
-from zdckeras.detectors import DETECTORS, channel_sums
-from zdckeras.models.autoencoders import NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
-from zdckeras.models.corr_vae import CorrVAE
-from zdckeras.models.distillation import Distiller
-from zdckeras.models.gan import ResponseGAN, training_arrays
-from zdckeras.models.photon_sums import PhotonSums
-from zdckeras.models.prior import TokenPrior
-from zdckeras.models.shape_flow import ShapeFlow
-from zdckeras.models.vae import ResponseVAE
-from zdckeras.models.vq_gan import PhotonVQGAN
-from zdckeras.models.vq_vae import PhotonVQVAE
-from zdckeras.models.warm_start import ShapeStart, SumsStart
-from zdckeras.models.wgan_gp import ResponseWGAN
-from zdckeras.networks.light import CellNoise
-from zdckeras.networks.patch_bodies import MixerDecoder, MixerEncoder
-from zdckeras.networks.photons import photon_pair
-from zdckeras.networks.regressor import ParameterRegressor
-from zdckeras.particles import conditions_of
-from zdckeras.phases import PhasedModel
-from zdckeras.showers import Showers
-from zdckeras.training import Batches, train
+from zdckeras.corr_vae.model import CorrVAE
+from zdckeras.data.detectors import DETECTORS, channel_sums
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import Showers
+from zdckeras.flow_distill.distiller import Distiller
+from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.sums import PhotonSums
+from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.scores import ShapeStart, SumsStart
+from zdckeras.layers.patches import MixerDecoder, MixerEncoder
+from zdckeras.layers.photon_coding import photon_pair
+from zdckeras.layers.photon_drawing import CellNoise
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import train
+from zdckeras.training.phases import PhasedModel
+from zdckeras.vae.autoencoders import NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
+from zdckeras.vae.energy_vae import ResponseVAE
+from zdckeras.vq.prior import TokenPrior
+from zdckeras.vq.vq_gan import PhotonVQGAN
+from zdckeras.vq.vq_vae import PhotonVQVAE
+from zdckeras.wgan_gp.model import ResponseWGAN
+from zdckeras.wgan_gp.regressor import ParameterRegressor
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]

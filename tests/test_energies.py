@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import uproot
 
-from zdckeras.detectors import DETECTORS
-from zdckeras.particles import CONDITIONS, conditions_of
-from zdckeras.showers import Showers, concatenate, energies, measured
-from zdckeras.showers_io import open_showers, read_npz, read_root, write_npz, write_root
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.files import open_showers, read_npz, read_root, write_npz, write_root
+from zdckeras.data.particles import CONDITIONS, conditions_of
+from zdckeras.data.showers import Showers, concatenate, energies, measured
 
 LOWEST, HIGHEST = (float(f([np.finfo("float32").tiny, np.finfo("float32").max])) for f in (min, max))
 

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from zdckeras.particles import conditions_of
-from zdckeras.showers import Showers
-from zdckeras.showers_io import open_showers, write_npz, write_root
+from zdckeras.data.files import open_showers, write_npz, write_root
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import Showers
 
 
 def make(rows=7, seed=0):

@@ -3,9 +3,10 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import StepPatch
 
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
 from zdckeras.metrics.shapes import OBSERVABLES
-from zdckeras.particles import conditions_of
 from zdckeras.plots import (
     channel_histograms,
     learning_curves,
@@ -16,7 +17,6 @@ from zdckeras.plots import (
     sparsity_curves,
     write_pictures,
 )
-from zdckeras.showers import Showers
 
 RNG = np.random.default_rng(0)
 

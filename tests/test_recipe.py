@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras.particles import conditions_of
+from zdckeras.data.files import write_npz, write_root
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.recipe import command_line, showers_for
-from zdckeras.showers import PAPER_PHOTONS, Showers
-from zdckeras.showers_io import write_npz, write_root
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.phases import Phase, PhasedModel
+from zdckeras.training.phases import Phase, PhasedModel
 
 steps = backend.steps()
 numpy = ops.convert_to_numpy

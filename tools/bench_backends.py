@@ -60,8 +60,8 @@ def _adam():
 
 
 def photon_sums(sizes, showers):
-    from zdckeras.detectors import channel_sums
-    from zdckeras.models.photon_sums import PhotonSums
+    from zdckeras.data.detectors import channel_sums
+    from zdckeras.flow_distill.sums import PhotonSums
 
     sums = channel_sums(showers.response)
     model = PhotonSums.fit_scales("zn", showers.particles, sums, **sizes["sums"])
@@ -70,8 +70,8 @@ def photon_sums(sizes, showers):
 
 
 def teacher(sizes, showers):
-    from zdckeras.detectors import channel_sums
-    from zdckeras.models.shape_flow import ShapeFlow
+    from zdckeras.data.detectors import channel_sums
+    from zdckeras.flow_distill.shape import ShapeFlow
 
     cells = showers.response[0].size
     model = ShapeFlow.fit_scales("zn", showers.particles, showers.response, **sizes["shape"])
@@ -81,7 +81,7 @@ def teacher(sizes, showers):
 
 
 def student(sizes, showers):
-    from zdckeras.models.distillation import Distiller
+    from zdckeras.flow_distill.distiller import Distiller
 
     case = teacher(sizes, showers)
     twin, ones = case.model.student(seed=1), np.ones(len(showers), "float32")
@@ -92,7 +92,8 @@ def student(sizes, showers):
 def gan(sizes, showers):
     import keras
 
-    from zdckeras.models.gan import GanGenerator, ResponseGAN, training_arrays
+    from zdckeras.gan.generator import GanGenerator
+    from zdckeras.gan.model import ResponseGAN, training_arrays
 
     model = ResponseGAN.fit_scales(showers, weights=WEIGHTS, **sizes["gan"])
     sampler = GanGenerator(model.average)
@@ -109,7 +110,7 @@ def trainer(case, settings, jit_compile):
     """Compiled `fit` on lists of batches, which returns the last losses, and as many ready batches as asked for."""
     import keras
 
-    from zdckeras.training import Batches
+    from zdckeras.training.batches import Batches
 
     class Ready(keras.utils.PyDataset):
         def __init__(self, batches):

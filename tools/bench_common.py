@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
 
 
 def version(package):

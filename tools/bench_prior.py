@@ -15,7 +15,7 @@ import numpy as np
 from bench_common import compiled, machine, pin, timed
 from keras import ops
 
-from zdckeras.models.prior import TokenPrior, draw
+from zdckeras.vq.prior import TokenPrior, draw
 
 
 def recomputed(prior, conditions, uniform, temperature):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from check_showers import show
 
-from zdckeras.detectors import detector
-from zdckeras.particles import conditions_of
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.gun import PointShowers
 from zdckeras.simulation.library import read_arrays
 from zdckeras.simulation.points import load_points

@@ -20,7 +20,7 @@ import numpy as np
 from geant4_showers import ABSORBERS, GATE, INDEX, Block, Primaries, find_geant4, photons, start
 from scipy.optimize import minimize
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 
 EDGES = np.array([0.5, 1, 2, 3, 4, 6, 9, 12, 15])  # cells between impact and edge
 DEPTHS = np.array([0, 0.5, 1, 2, 3, 5, 8, 12, 20, 60])  # bins of c [cells]

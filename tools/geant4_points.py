@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from geant4_showers import find_geant4, share, start
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
 
 GATE = 100.0  # ns
 RADII, SIZES = (20.0, 60.0, 150.0), (2.5, 5.0, 10.0, 20.0)  # mm: up to which radius cubes of which size

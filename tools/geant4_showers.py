@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
-from zdckeras.detectors import detector
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import detector
 
 INDEX, APERTURE, EFFICIENCY, GATE = 1.46, 0.22, 0.2, 100.0  # gate in ns
 PHOTONS_PER_MM = 36.98 * (4.0 - 2.0) * EFFICIENCY  # 370 per cm and eV for sin^2 = 1 and unit charge

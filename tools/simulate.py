@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.detectors import DETECTORS
-from zdckeras.showers import Showers
-from zdckeras.showers_io import METADATA_FILE, PARTICLES_FILE, RESPONSES_FILE, write_npz, write_root
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.files import METADATA_FILE, PARTICLES_FILE, RESPONSES_FILE, write_npz, write_root
+from zdckeras.data.showers import Showers
 from zdckeras.simulation.reference import PARTS, draws
 
 

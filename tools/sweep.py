@@ -62,8 +62,8 @@ def die_with(parent):
 @lru_cache(maxsize=1)
 def data(detector, source, rows, validation):
     """Training and validation showers and the arrays to train on."""
-    from zdckeras.models.gan import training_arrays
-    from zdckeras.showers_io import open_showers
+    from zdckeras.data.files import open_showers
+    from zdckeras.gan.model import training_arrays
     from zdckeras.simulation.reference import load
 
     if source:
@@ -76,8 +76,8 @@ def data(detector, source, rows, validation):
 
 def started(settings, seed, weights, states):
     """A fresh model with the common start of its seed, trained if it is not there yet."""
-    from zdckeras.models.gan import ResponseGAN
-    from zdckeras.models.gan_training import start
+    from zdckeras.gan.model import ResponseGAN
+    from zdckeras.gan.training import start
 
     training, *_ = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
     gan = ResponseGAN.fit_scales(training, weights=BASE | weights, penalty=PENALTY, momentum=MOMENTUM, seed=seed,
@@ -94,10 +94,10 @@ def prepare(settings, seed, states):
 
 def evaluate(settings, weights, states):
     """WS on the validation showers for every seed, in a worker; or the message of a training that diverged."""
+    from zdckeras.gan.generator import GanGenerator
+    from zdckeras.gan.training import play
     from zdckeras.metrics.channels import Residuals, ws
-    from zdckeras.models.gan import GanGenerator
-    from zdckeras.models.gan_training import play
-    from zdckeras.training import DivergedError
+    from zdckeras.training.loop import DivergedError
 
     _, held, arrays = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
     name, scores, files = "_".join(f"{k}{v:g}" for k, v in weights.items()), [], []
@@ -253,7 +253,7 @@ def main(arguments=None):
 
 def report(rows, out):
     """Print the table, write it, the numbers and the picture."""
-    from zdckeras.atomic import atomic_path
+    from zdckeras.data.atomic import atomic_path
     from zdckeras.plots import save_figure
 
     text = table(rows)

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from zdckeras.atomic import atomic_path
-from zdckeras.detectors import CHANNELS, channel_sums
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import CHANNELS, channel_sums
+from zdckeras.data.particles import COLUMN, species
 from zdckeras.metrics.shapes import OBSERVABLES, shapes
-from zdckeras.particles import COLUMN, species
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright shower does not squeeze the rest

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from zdckeras.showers_io import open_showers
+from zdckeras.data.files import open_showers
+from zdckeras.data.repeats import repeated_pairs
 from zdckeras.simulation.reference import load, resimulate
-from zdckeras.statistics import repeated_pairs
 
 
 def command_line(about, presets, out, detectors=(), trainings=None):

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 from zdckeras.export.saved_model import export_saved_model
-from zdckeras.models.sampler import Sampler
+from zdckeras.generators import Sampler
 
 pytest.importorskip("tensorflow")
 main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "export.py"))["main"]

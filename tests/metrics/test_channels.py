@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from zdckeras.detectors import channel_sums
+from zdckeras.data.detectors import channel_sums
 from zdckeras.metrics.channels import (
     Residuals,
     channel_metrics,

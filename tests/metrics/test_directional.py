@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import conditions_of
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import (
     OBSERVABLES,
@@ -11,7 +12,6 @@ from zdckeras.metrics.directional import (
     separation_power,
     sparsity,
 )
-from zdckeras.particles import conditions_of
 
 PITCH = 2.0  # of the electromagnetic calorimeter [cm]
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.repeats import condition_statistics
+from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
+from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.report import COLUMNS, Table, compare, over_seeds, score
 from zdckeras.metrics.shapes import shape_table, shapes
-from zdckeras.metrics.two_sample import classifier_auc
-from zdckeras.particles import conditions_of
-from zdckeras.showers import Showers
-from zdckeras.statistics import condition_statistics
 
 ROWS = 60
 RNG = np.random.default_rng(0)

@@ -3,15 +3,7 @@ import pytest
 from particle import Particle
 from scipy.stats import kstest
 
-from zdckeras.simulation.decays import (
-    BRANCHINGS,
-    boost,
-    branchings,
-    draw_daughters,
-    draw_flight,
-    properties,
-    two_body,
-)
+from zdckeras.simulation.decays import BRANCHINGS, boost, branchings, draw_daughters, draw_flight, properties, two_body
 
 ALL = sorted(BRANCHINGS) + [-code for code in BRANCHINGS if code not in (111, 310)]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 from zdckeras.simulation.frozen import EDGE_LOSS, HIGHEST_ENERGY, FrozenShowers
 from zdckeras.simulation.library import ShowerLibrary, packaged_library
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zdckeras.detectors import detector
-from zdckeras.particles import COLUMN, conditions_of
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import COLUMN, conditions_of
 from zdckeras.simulation import gun
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.points import PointLibrary

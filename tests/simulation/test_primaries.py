@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras.detectors import DETECTORS
-from zdckeras.particles import COLUMN
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.particles import COLUMN
 from zdckeras.simulation.primaries import TABLE, draw_generated, draw_primaries, draw_spectators, load_table
 from zdckeras.simulation.transport import transport
 

@@ -4,7 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from zdckeras.showers import PAPER_PHOTONS, Showers, concatenate
+from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation import reference
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.reference import PARTS, draws, load, resimulate, respond, stream

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from zdckeras.detectors import DETECTORS
-from zdckeras.particles import conditions_of, expected_impact
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.particles import conditions_of, expected_impact
 from zdckeras.simulation.decays import properties
 from zdckeras.simulation.transport import FIELD, dipole_kick, propagate, transport
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 from zdckeras.simulation.points import PointLibrary, save_points
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_points.py"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras.showers_io import open_showers
+from zdckeras.data.files import open_showers
 from zdckeras.simulation import reference
 
 TOOL = Path(__file__).parents[2] / "tools" / "simulate.py"

@@ -15,14 +15,14 @@ import keras
 import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
-from zdckeras.models.autoencoders import CodeGenerator  # noqa: F401  (saved generators are found by these imports)
-from zdckeras.models.corr_generator import CorrGenerator  # noqa: F401
-from zdckeras.models.gan import GanGenerator  # noqa: F401
-from zdckeras.models.sampler import Sampler
-from zdckeras.models.shower_generator import ShowerGenerator  # noqa: F401
-from zdckeras.models.token_generator import TokenGenerator  # noqa: F401
-from zdckeras.models.vae import DecoderGenerator  # noqa: F401
-from zdckeras.models.wgan_gp import EnergyGenerator  # noqa: F401
+from zdckeras.corr_vae.generator import CorrGenerator  # noqa: F401
+from zdckeras.flow_distill.generator import ShowerGenerator  # noqa: F401
+from zdckeras.gan.generator import GanGenerator  # noqa: F401
+from zdckeras.generators import Sampler
+from zdckeras.vae.autoencoders import CodeGenerator  # noqa: F401  (saved generators are found by these imports)
+from zdckeras.vae.energy_vae import DecoderGenerator  # noqa: F401
+from zdckeras.vq.generator import TokenGenerator  # noqa: F401
+from zdckeras.wgan_gp.generator import EnergyGenerator  # noqa: F401
 
 
 def export_saved_model(generator, folder, version=1, overwrite=False):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from zdckeras.detectors import CHANNELS, channel_sums
-from zdckeras.particles import SPECIES
-from zdckeras.showers import ROWS
+from zdckeras.data.detectors import CHANNELS, channel_sums
+from zdckeras.data.particles import SPECIES
+from zdckeras.data.showers import ROWS
 
 ERROR_CONVENTIONS = ("zdc", "faster-zdc")
 ALL = "all"
@@ -70,7 +70,7 @@ class Residuals:
         Arguments:
             real: (N, nx, ny) photon counts.
             generated: (N, nx, ny) photon counts of the same conditions in the same order, not necessarily whole.
-            channels: convention of the five channels, see `zdckeras.detectors.channel_masks`.
+            channels: convention of the five channels, see `zdckeras.data.detectors.channel_masks`.
 
         Returns:
             `Residuals`.
@@ -179,7 +179,7 @@ def mae_weighted(residuals, diversity):
 
     Arguments:
         residuals: `Residuals` of N samples.
-        diversity: (N,) in [0, 1], see `zdckeras.statistics.condition_statistics`.
+        diversity: (N,) in [0, 1], see `zdckeras.data.repeats.condition_statistics`.
 
     Returns:
         A number; NaN if every weight is 0.

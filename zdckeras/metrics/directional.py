@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.optimize import nnls
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import expected_impact
 from zdckeras.metrics.channels import wasserstein
-from zdckeras.particles import expected_impact
 
 # Symbols and units, in column order.
 OBSERVABLES = {
@@ -51,7 +51,7 @@ def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
         LHCb study, arXiv:1812.01319, figure 5.
 
     Example:
-        >>> from zdckeras.particles import conditions_of
+        >>> from zdckeras.data.particles import conditions_of
         >>> e = np.zeros((1, 30, 30)); e[0, 14:18, 15] = 2.0
         >>> c = conditions_of(np.array([11]), np.array([[1.0, 0.0, 9.0]]), np.array([[0.0, 1.0, 1250.0]]))
         >>> row = dict(zip(OBSERVABLES, directional_shapes(e, c, "ecal")[0].round(3).tolist()))

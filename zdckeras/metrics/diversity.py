@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zdckeras.showers import ROWS
+from zdckeras.data.showers import ROWS
 
 
 def draw_diversity(draws):

@@ -2,16 +2,10 @@
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
-from zdckeras.metrics.directional import (
-    OBSERVABLES,
-    directional_shapes,
-    directional_table,
-    energy_resolution,
-    sparsity,
-)
+from zdckeras.data.atomic import atomic_path
+from zdckeras.metrics.classifier import classifier_auc
+from zdckeras.metrics.directional import OBSERVABLES, directional_shapes, directional_table, energy_resolution, sparsity
 from zdckeras.metrics.report import aligned
-from zdckeras.metrics.two_sample import classifier_auc
 from zdckeras.plots import response_gallery, save_figure, shape_histograms, sparsity_curves
 
 THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.particles import SPECIES
+from zdckeras.data.repeats import condition_statistics
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
+from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.shapes import OBSERVABLES, shape_table, shapes
-from zdckeras.metrics.two_sample import classifier_auc
-from zdckeras.particles import SPECIES
-from zdckeras.statistics import condition_statistics
 
 COLUMNS = (*SPECIES, ALL)
 SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from zdckeras.data.showers import ROWS
 from zdckeras.metrics.channels import wasserstein
-from zdckeras.showers import ROWS
 
 CORE = 5  # cells whose share of the photons is the core fraction
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from hepunits import GeV, MeV, cm, mm
 
-from zdckeras.particles import species
+from zdckeras.data.particles import species
 
 # Two-body modes and their branching fractions (Particle Data Group, Review of Particle Physics, 2026 edition).
 # Rarer modes and modes with three bodies are left out and the rest is scaled to 1: this matters only for K+-, where

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from scipy.spatial import KDTree
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 

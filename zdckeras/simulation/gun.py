@@ -5,8 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.detectors import detector
-from zdckeras.particles import COLUMN, check_pdg, conditions_of
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import COLUMN, check_pdg, conditions_of
 from zdckeras.simulation.points import RADII, SLICES, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
 
@@ -122,7 +122,7 @@ class PointShowers:
         """Energies that particles leave in the cells.
 
         Arguments:
-            conditions: (N, 9) in the order of `zdckeras.particles.CONDITIONS`; those with pz <= 0 leave nothing.
+            conditions: (N, 9) in the order of `zdckeras.data.particles.CONDITIONS`; those with pz <= 0 leave nothing.
             pdg: (N,) PDG ids, of kinds in the library.
             rng: seed or `np.random.Generator`.
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
-from zdckeras.detectors import detector
-from zdckeras.particles import check_pdg
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import check_pdg
 
 PRIMARY_COLUMNS = ("pdg", "energy", "x", "y", "tx", "ty")
 FAINTEST = 0.005  # photons; fainter cells are dark in the file, their light (1e-4 of all) goes to the others

@@ -6,9 +6,9 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from zdckeras.atomic import atomic_path
-from zdckeras.detectors import detector
-from zdckeras.particles import check_pdg
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import check_pdg
 from zdckeras.simulation.library import read_arrays
 
 REACH = 60.0  # cm across, either side of the axis

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from zdckeras.particles import check_pdg, conditions_of
+from zdckeras.data.particles import check_pdg, conditions_of
 from zdckeras.simulation.decays import properties
 from zdckeras.simulation.transport import BEAM_ENERGY
 

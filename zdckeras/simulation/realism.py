@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zdckeras.detectors import detector
+from zdckeras.data.detectors import detector
 from zdckeras.metrics.shapes import OBSERVABLES as SHAPES
 from zdckeras.metrics.shapes import shapes
 from zdckeras.simulation.frozen import FrozenShowers

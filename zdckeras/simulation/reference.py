@@ -5,8 +5,8 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.detectors import detector
-from zdckeras.showers import PAPER_PHOTONS, Showers, concatenate
+from zdckeras.data.detectors import detector
+from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.primaries import draw_primaries
@@ -24,7 +24,7 @@ def respond(conditions, pdg, detectors, rng):
     gun, the energy of its showers.
 
     Arguments:
-        conditions: (N, 9) in the order of `zdckeras.particles.CONDITIONS`.
+        conditions: (N, 9) in the order of `zdckeras.data.particles.CONDITIONS`.
         pdg: (N,) PDG ids.
         detectors: names.
         rng: NumPy generator.
@@ -33,7 +33,7 @@ def respond(conditions, pdg, detectors, rng):
         Detector name -> (N, nx, ny) uint16 photon counts, many of them empty, or float32 energies [MeV].
 
     Example:
-        >>> from zdckeras.particles import conditions_of
+        >>> from zdckeras.data.particles import conditions_of
         >>> pdg = np.array([2112])
         >>> particle = conditions_of(pdg, np.array([[0.0, 0.0, 2680.0]]))
         >>> r = respond(particle, pdg, ["zn"], np.random.default_rng(0))["zn"]

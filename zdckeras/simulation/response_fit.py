@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from hepunits import GeV, MeV
 
-from zdckeras.particles import species
+from zdckeras.data.particles import species
 
 PHOTON, NEUTRON, PROTON, KLONG, PIPLUS, PIMINUS = 22, 2112, 2212, 130, 211, -211
 KINDS = (PHOTON, NEUTRON, PROTON, KLONG, PIPLUS, PIMINUS)

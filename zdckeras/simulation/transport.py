@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zdckeras.detectors import DETECTORS
-from zdckeras.particles import check_pdg
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.particles import check_pdg
 from zdckeras.simulation.decays import draw_daughters, draw_flight, properties, two_body
 
 FIELD = (5800.0, 6800.0)  # the D1 dipole along the beam [cm]
@@ -154,7 +154,7 @@ def transport(conditions, pdg, rng, detectors=("zn", "zp")):
         ValueError: for conditions that are not finite or not (N, 9), unknown ids, or species without decay modes.
 
     Example:
-        >>> from zdckeras.particles import conditions_of
+        >>> from zdckeras.data.particles import conditions_of
         >>> protons = conditions_of(np.array([2212]), np.array([[0.0, 0.0, -2680.0]]))
         >>> arrivals = transport(protons, np.array([2212]), 1)
         >>> len(arrivals["zn"]), len(arrivals["zp"]), bool(abs(arrivals["zp"].x[0]) < 1e-3)

@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.corr_vae.model import CorrVAE
+from zdckeras.training.batches import Batches
+
+SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
+numpy = ops.convert_to_numpy
+SIZES = {"channels": (4, 2), "width": 2, "latents": 6, "objects": 3, "hidden": 6, "seed": 2}
+ROWS = 8
+
+
+def build(showers, **settings):
+    return CorrVAE.fit_scales(showers, **SIZES, **settings)
+
+
+def data(vae, showers, rows=ROWS):
+    return Batches({"conditions": showers.particles, "responses": showers.response}, rows, seed=1, normal=vae.noise)
+
+
+def says(head, mean, log_deviation):
+    """Make an encoder say this of every response."""
+    kernel, bias = head.read.get_weights()
+    head.read.set_weights([0.0 * kernel, np.concatenate([np.broadcast_to(part, len(bias) // 2)
+                                                         for part in (mean, log_deviation)])])
+
+
+@SKIP_JAX
+def test_terms(showers, evaluate):
+    """Divergence of both codes; independence and sparsity in closed form; weights multiply the terms."""
+    vae = build(showers, weights={"divergence": 3.0, "consistency": 0.5})
+    says(vae.property_head, 0.5, -1.0)
+    says(vae.object_head, [0.0, 1.0, 2.0], 0.0)
+    batch = data(vae, showers)[0][0]
+    names = list(batch)
+    terms = evaluate(lambda *a: vae.terms(dict(zip(names, a, strict=True))), *batch.values())
+    kl = 6 * (0.5 * (0.25 + np.exp(-2.0) - 1.0) + 1.0) + 0.5 * (1.0 + 4.0)
+    np.testing.assert_allclose(terms["divergence"], kl, rtol=1e-5)
+    assert abs(terms["independence"]) < 1e-6 and terms["sparsity"] > 0.0
+    assert set(terms) == set(vae.WEIGHTS)
+    loss = evaluate(lambda *a: vae(dict(zip(names, a, strict=True))), *batch.values())
+    weights = vae.WEIGHTS | {"divergence": 3.0, "consistency": 0.5}
+    np.testing.assert_allclose(loss, sum(weights[name] * terms[name] for name in terms), rtol=1e-4)
+    assert loss.shape == (ROWS,)
+    with pytest.raises(ValueError, match="received sharpness"):
+        build(showers, weights={"sharpness": 1.0})
+
+
+@SKIP_JAX
+def test_training_reaches_every_weight_and_survives_its_file(showers, eager, tmp_path):
+    vae = build(showers, asking=0.5)
+    vae.compile(keras.optimizers.Adam(1e-2, clipnorm=1.0), run_eagerly=eager)
+    before = [numpy(v) for v in vae.trainable_variables]
+    history = vae.fit(data(vae, showers, 48), epochs=6, verbose=0, shuffle=False).history["loss"]
+    assert np.isfinite(history).all() and history[-1] < 0.95 * history[0]
+    assert len(before) == len(vae.trainable_variables)
+    still = [v.path for a, v in zip(before, vae.trainable_variables, strict=True) if (a == numpy(v)).all()]
+    assert not still
+    vae.save(tmp_path / "vae.keras")
+    again = keras.saving.load_model(tmp_path / "vae.keras")
+    assert again.get_config() == vae.get_config() and again.asking == 0.5
+    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), vae.get_weights(), strict=True))
+
+
+@SKIP_JAX
+def test_scatter_is_fitted_by_reconstruction(showers):
+    vae = build(showers)
+    found = vae.fit_scatter(showers, batch_size=20)
+    assert 0.0 < found <= 2.0 and float(numpy(vae.scatter.dispersion)) == pytest.approx(found)
+    assert float(numpy(vae.generator.scatter.dispersion)) == pytest.approx(found)

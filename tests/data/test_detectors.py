@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from zdckeras.data.detectors import CHANNELS, CONVENTIONS, DETECTORS, channel_masks, channel_sums, detector
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "half", "position"),
+    [("zn", (44, 44), (3.52, 3.52), (11260.6, 0.0)), ("zp", (56, 30), (11.2, 6.0), (11252.6, 24.35))],
+)
+def test_sizes_and_positions(name, shape, half, position):
+    """Half sizes and places of the ALICE geometry, in cm."""
+    where = detector(name)
+    assert where.shape == shape and where.cells == shape[0] * shape[1]
+    assert where.half_size == pytest.approx(half)
+    assert (where.distance, where.centre_x) == position
+    assert 0 < 2 * where.fibre_radius < where.pitch
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "half", "depth"), [("ecal", (30, 30), 30.0, 66 * 0.6), ("focalh", (36, 36), 45.0, 110.0)]
+)
+def test_sampling_calorimeters_read_energies(name, shape, half, depth):
+    """Sizes in cm of LHCb's shashlik cells and of the stand-in for FoCal-H, centred on the beam, without magnets."""
+    where = detector(name)
+    assert where.shape == shape and where.half_size == pytest.approx((half, half))
+    assert where.length == pytest.approx(depth) and (where.centre_x, where.bend) == (0.0, 0.0)
+    assert where.unit == "MeV" and detector("zn").unit == detector("zp").unit == "photons"
+
+
+def test_magnets_bring_beam_protons_to_the_centre_of_zp():
+    where = detector("zp")
+    assert where.bend / 2680.0 == pytest.approx(where.centre_x)
+
+
+def test_lookup_by_any_case_and_by_itself():
+    assert detector("Zn") is detector("zn") is detector(detector("ZN"))
+    assert all(detector(name).name == name for name in DETECTORS)
+
+
+@pytest.mark.parametrize("name", ["zdc", "", None, 3])
+def test_unknown_detector(name):
+    with pytest.raises(ValueError, match=r"Unknown detector .*expected one of zn, zp, ecal, focalh"):
+        detector(name)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("shape", [(44, 44), (56, 30), (30, 30), (4, 4), (8, 2)])
+def test_masks_are_a_partition(shape, convention):
+    masks = channel_masks(shape, convention)
+    assert masks.shape == (CHANNELS, *shape) and masks.dtype == bool
+    assert np.array_equal(masks.sum(axis=0), np.ones(shape))
+    assert masks[4].sum() == shape[0] * shape[1] / 2  # half of all fibres are read out together
+    assert np.ptp(masks[:4].sum(axis=(1, 2))) <= 1  # an odd number of cells a quadrant cannot be shared evenly
+    assert not masks.flags.writeable
+
+
+# Which channel reads each cell of a 4 x 4 image, and of an 8 x 2 one for the strips of O2's ZP; x runs downwards.
+BY_HAND = {
+    ("papers", (4, 4)): ["1525", "5152", "3545", "5354"],
+    ("proton-paper", (4, 4)): ["5354", "3545", "5152", "1525"],
+    ("o2", (4, 4)): ["5153", "1535", "5254", "2545"],
+    ("o2", (8, 2)): ["51", "15", "52", "25", "53", "35", "54", "45"],
+    ("papers", (8, 2)): ["15", "52", "15", "52", "35", "54", "35", "54"],
+}
+
+
+@pytest.mark.parametrize(("convention", "shape"), list(BY_HAND))
+def test_conventions_by_hand(convention, shape):
+    expected = np.array([[int(channel) for channel in row] for row in BY_HAND[convention, shape]])
+    assert np.array_equal(channel_masks(shape, convention).argmax(axis=0) + 1, expected)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_sums_of_an_image(convention):
+    """Cell (x, y) = (0, 0) is even: a tower of `papers`, the common channel of the other two."""
+    image = np.zeros((2, 44, 44), "uint16")
+    image[0, 0, 0], image[0, 43, 0] = 7, 5
+    first = {"papers": [7, 0, 0, 0, 5], "proton-paper": [5, 0, 0, 0, 7], "o2": [0, 5, 0, 0, 7]}[convention]
+    sums = channel_sums(image, convention)
+    assert np.array_equal(sums, [first, [0] * 5])
+    assert sums.dtype == np.float64
+
+
+def test_sums_do_not_overflow():
+    assert channel_sums(np.full((1, 44, 44), 65535, "uint16")).sum() == 65535 * 44 * 44
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match=r"Unknown channel convention 'zdc'; expected one of papers, proton-paper, o2"):
+        channel_masks((44, 44), "zdc")
+    with pytest.raises(ValueError, match=r"responses of shape \(N, nx, ny\), received \(44, 44\)"):
+        channel_sums(np.zeros((44, 44)))

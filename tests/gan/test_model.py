@@ -1,0 +1,287 @@
+import keras
+import numpy as np
+import pytest
+
+from zdckeras import backend
+from zdckeras.gan.generator import GanGenerator, fit_factor
+from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import DivergedError, train
+
+WEIGHTS = {"diversity": 0.01, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 0.1, "energy": 0.1}
+SIZES = {"generator": {"latent": 4, "hidden": 8, "widths": (8,), "channels": (4, 4, 2), "spots": 2},
+         "critic": {"hidden": (8,), "channels": (2, 2, 4), "code": 4}}
+TERMS = {"critic_adversarial", "critic_penalty", "regressor_auxiliary", "generator_adversarial",
+         *(f"generator_{name}" for name in WEIGHTS)}
+PHASES = ("critic", "regressor", "generator")
+
+
+@pytest.fixture(scope="module")
+def repeated(showers):
+    """Each particle twice, with responses of its own."""
+    rows = np.repeat(np.arange(8), 2)
+    particles = showers.particles[rows]
+    return type(showers)(particles, showers.pdg[rows], {"ecal": showers.response[:16]})
+
+
+def batches(showers, kind=Batches, **settings):
+    return kind(training_arrays(showers), 8, seed=1, normal={"z": (4,), "z2": (4,)}, **settings)
+
+
+def adams(gan):
+    return {name: keras.optimizers.Adam(1e-3) for name in gan.phases()}
+
+
+def fresh(showers, eager, **settings):
+    gan = ResponseGAN.fit_scales(showers, **{"weights": WEIGHTS, "penalty": 0.1, "momentum": 0.15, **SIZES, **settings})
+    gan.compile(adams(gan), run_eagerly=eager, jit_compile=not eager)
+    return gan
+
+
+@pytest.fixture(scope="module")
+def model(repeated, eager_module):
+    """One compiled model for all tests here that give it back as it was."""
+    return fresh(repeated, eager_module)
+
+
+@pytest.fixture(scope="module")
+def eager_module():
+    return backend.name() != "jax"
+
+
+@pytest.fixture
+def gan(model):
+    """The compiled model with its first weights, optimizers included."""
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+    yield model
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    model.reset_metrics()
+
+
+def everything(gan):
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in [*gan.variables, *gan.optimizer.variables]]
+
+
+def weights(layers):
+    return [w for layer in layers for w in layer.get_weights()]
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_training_arrays(repeated):
+    arrays = training_arrays(repeated)
+    assert set(arrays) == {"conditions", "responses_ecal", "peak_ecal", "diversity_ecal"}
+    assert np.array_equal(arrays["responses_ecal"], repeated.response)
+    row, column = arrays["peak_ecal"].astype(int).T
+    assert np.array_equal(repeated.response[np.arange(16), row, column], repeated.response.max(axis=(1, 2)))
+    diversity = arrays["diversity_ecal"]
+    assert np.array_equal(diversity[::2], diversity[1::2]) and diversity.max() == 1.0 and diversity.min() > 0.0
+    assert set(training_arrays(repeated, diversity=False)) == set(arrays) - {"diversity_ecal"}
+
+
+def test_no_diversity_without_repeated_conditions(showers):
+    with pytest.raises(ValueError, match="twice"):
+        training_arrays(showers)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"diversity": -0.1}, "weights of at least 0 .* received {'diversity': -0.1}"),
+    ({"l2": np.nan}, "received {'l2': nan}"),
+    ({"peak": 1.0}, "for diversity, intensity, auxiliary, l2, .* received {'peak': 1.0}"),
+])
+def test_weights_are_checked(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ResponseGAN("ecal", {"mean": [0.0] * 9, "scale": [1.0] * 9}, weights=wrong)
+
+
+@pytest.mark.parametrize("moving", PHASES)
+def test_a_phase_moves_all_its_weights_and_no_others(gan, repeated, moving):
+    for name, optimizer in gan.optimizer.by_phase.items():
+        optimizer.learning_rate = 1e-2 if name == moving else 0.0
+    layers = {"critic": [gan.critic], "regressor": gan.regressors, "generator": [gan.generator]}
+    before = {name: weights(layers[name]) for name in PHASES}
+    gan.train_on_batch(batches(repeated)[0][0])
+    trained = [v for layer in layers[moving] for v in layer.trainable_variables]
+    changed = [(a != b).any() for a, b in zip(before.pop(moving), weights(layers[moving]), strict=True)]
+    assert sum(changed) == len(trained) > 5
+    assert all(same(values, weights(layers[name])) for name, values in before.items())
+    assert same(gan.average.get_weights(), gan.generator.get_weights()) == (moving != "generator")
+
+
+def test_average_follows_the_generator(gan, repeated):
+    """w' <- m w' + (1 - m) w with m = min(0.15, (1 + t) / (10 + t)) = 0.15 in step 1 (2 / 11) and later."""
+    for _ in range(2):
+        before = gan.average.get_weights()
+        gan.train_on_batch(batches(repeated)[0][0])
+        for old, new, trained in zip(before, gan.average.get_weights(), gan.generator.get_weights(), strict=True):
+            np.testing.assert_allclose(new, 0.15 * old + 0.85 * trained, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluate_gives_the_losses_and_changes_nothing(gan, repeated):
+    """The same numbers as a training step at learning rate zero."""
+    data = batches(repeated, shuffle=False)
+    for optimizer in gan.optimizer.by_phase.values():
+        optimizer.learning_rate = 0.0
+    before = everything(gan)
+    logs = gan.evaluate(data, verbose=0, return_dict=True)
+    counters = [v.path for v in gan.metrics_variables]
+    changed = [v.path for v, old in zip([*gan.variables, *gan.optimizer.variables], before, strict=True)
+               if not np.array_equal(old, keras.ops.convert_to_numpy(v.value))]
+    assert set(changed) <= set(counters)
+    assert set(logs) == {"loss", *TERMS}
+    trained = gan.fit(data, epochs=1, verbose=0, shuffle=False).history
+    assert {k: float(v) for k, v in logs.items()} == pytest.approx({k: v[0] for k, v in trained.items()}, rel=1e-4)
+    assert float(logs["loss"]) == pytest.approx(sum(float(logs[term]) for term in TERMS), rel=1e-5)
+
+
+def test_training_learns_and_goes_on_after_saving(gan, repeated, tmp_path):
+    def go_on(gan, epoch):
+        data = batches(repeated)
+        data.start_epoch(epoch)
+        return gan.fit(data, epochs=1, verbose=0, shuffle=False).history["regressor_auxiliary"][0]
+
+    first = go_on(gan, 0)
+    gan.save(tmp_path / "gan.keras")
+    second = go_on(gan, 1)
+    assert second < first
+    loaded = keras.saving.load_model(tmp_path / "gan.keras")
+    assert loaded.compiled and loaded.weights_of == gan.weights_of and loaded.penalty == 0.1
+    assert go_on(loaded, 1) == pytest.approx(second, rel=1e-6)
+    assert same(everything(loaded), everything(gan))
+
+
+class Interrupted(Batches):
+    """Ctrl-C as the second epoch begins."""
+
+    def start_epoch(self, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        super().start_epoch(epoch)
+
+
+def test_resumed_training_equals_an_uninterrupted_one(gan, repeated, tmp_path, eager):
+    other = fresh(repeated, eager)
+    history = train(other, batches(repeated), 2, tmp_path / "whole.npz", verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(gan, batches(repeated, Interrupted), 2, tmp_path / "state.npz", verbose=0)
+    for variable in gan.trainable_variables:  # what a new process would not have
+        variable.assign(0.5 * variable)
+    again = train(gan, batches(repeated), 2, tmp_path / "state.npz", verbose=0)
+    assert same(gan.get_weights(), other.get_weights())
+    assert same(*([keras.ops.convert_to_numpy(v.value) for v in m.optimizer.variables] for m in (gan, other)))
+    assert again == {name: pytest.approx(values, rel=1e-6) for name, values in history.items()}
+
+
+def test_diverged_training_stops(gan, repeated, tmp_path):
+    data = batches(repeated)
+    train(gan, data, 1, tmp_path / "state.npz", verbose=0)
+    good = gan.generator.get_weights()
+    data.arrays["responses_ecal"] = np.full(data.arrays["responses_ecal"].shape, np.nan)
+    with pytest.raises(DivergedError, match="loss is nan after epoch 2; epoch 1 is saved in .*state.npz"):
+        train(gan, data, 2, tmp_path / "state.npz", verbose=0)
+    assert np.isnan(gan.critic.get_weights()[0]).any()
+    assert train(gan, data, 1, tmp_path / "state.npz", verbose=0)["loss"][0] > 0.0
+    assert same(good, gan.generator.get_weights())
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda b: {**b, "responses_ecal": b["responses_ecal"][:, :20]},
+     r"responses_ecal: expected shape \(B, 30, 30\), received \(8, 20, 30\)"),
+    (lambda b: {k.replace("ecal", "zn"): v for k, v in b.items()},
+     r"Expected the columns responses_ecal in a batch .*; received .*responses_zn"),
+    (lambda b: {k: v for k, v in b.items() if not k.startswith("diversity")},
+     "Expected the columns diversity_ecal in a batch"),
+], ids=["shape", "detector", "diversity"])
+def test_data_of_another_detector_or_without_diversity_are_refused(gan, repeated, change, message):
+    with pytest.raises(ValueError, match=message):
+        gan.train_on_batch(change(batches(repeated)[0][0]))
+
+
+@pytest.mark.parametrize(("settings", "phases"), [
+    ({}, {"critic": ("adversarial",), "generator": ("adversarial",)}),
+    ({"weights": {"auxiliary": 1e-3}, "penalty": 1.0},
+     {"critic": ("adversarial", "penalty"), "regressor": ("auxiliary",), "generator": ("adversarial", "auxiliary")}),
+    ({"weights": {"l2": 1.0, "diversity": 0.5}},
+     {"critic": ("adversarial",), "generator": ("adversarial", "diversity", "l2")}),
+], ids=["plain", "auxiliary", "two"])
+def test_terms_without_weight_are_left_out(showers, settings, phases):
+    gan = ResponseGAN("ecal", {"mean": [0.0] * 9, "scale": [1.0] * 9}, **SIZES, **settings)
+    assert {name: phase.terms for name, phase in gan.phases().items()} == phases
+    if not settings:  # the plain GAN needs one code and no statistics
+        gan.compile(adams(gan), run_eagerly=True)
+        (batch,) = Batches(training_arrays(showers, diversity=False), 4, normal={"z": (4,)})[0]
+        if backend.name() != "jax":
+            assert set(gan.train_on_batch(batch, return_dict=True)) == {"loss", "critic_adversarial",
+                                                                        "generator_adversarial"}
+
+
+@pytest.fixture
+def half_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_half_precision(repeated, eager, half_precision):
+    gan = ResponseGAN.fit_scales(repeated, weights=WEIGHTS, penalty=0.1, **SIZES)
+    assert gan.generator.shape.dense.layers[0].compute_dtype == "float16"
+    scaled = {name: keras.optimizers.LossScaleOptimizer(adam, initial_scale=16.0) for name, adam in adams(gan).items()}
+    gan.compile(scaled, run_eagerly=eager, jit_compile=not eager)
+    history = gan.fit(batches(repeated), epochs=3, verbose=0, shuffle=False).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert history["regressor_auxiliary"][-1] < history["regressor_auxiliary"][0]
+    assert all(np.isfinite(w).all() for w in gan.get_weights())
+    assert all(int(optimizer.iterations) >= 2 for optimizer in gan.optimizer.by_phase.values())
+
+
+@pytest.fixture(scope="module")
+def generator(model):
+    network = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model.average))
+    network.set_weights(model.average.get_weights())
+    return GanGenerator(network)
+
+
+def test_generator_is_the_averaged_network(generator, gan, repeated):
+    conditions = repeated.particles[:4].astype("float32")
+    noise = np.random.default_rng(0).standard_normal((4, 4)).astype("float32")
+    (expected,) = gan.predict_on_batch({"z": noise, "conditions": conditions})
+    assert np.array_equal(generator.predict_on_batch({"noise": noise, "conditions": conditions}), expected)
+    assert expected.shape == (4, 30, 30) and expected.min() >= 0 and np.array_equal(expected, np.rint(expected))
+
+
+def test_saved_generator_gives_the_same(generator, repeated, tmp_path):
+    generator.factors = [1.25]
+    first = generator.sample(repeated.particles, seed=5, batch_size=4)
+    generator.save(tmp_path / "generator.keras")
+    generator.factors = [1.0]
+    again = keras.saving.load_model(tmp_path / "generator.keras")
+    assert again.factors == [1.25] and again.noise_width == 4
+    assert np.array_equal(again.sample(repeated.particles, seed=5, batch_size=4), first)
+
+
+def test_sample_repeats_by_seed(generator, repeated):
+    first = generator.sample(repeated.particles[:6], seed=3, batch_size=4)
+    assert first.shape == (6, 30, 30) and np.array_equal(first, np.rint(first)) and first.sum() > 0
+    assert np.array_equal(first, generator.sample(repeated.particles[:6], seed=3, batch_size=4))
+    assert not np.array_equal(first, generator.sample(repeated.particles[:6], seed=4, batch_size=4))
+
+
+def test_factor_is_that_on_the_light(generator, repeated):
+    few = generator.sample(repeated.particles, seed=5, batch_size=4)
+    generator.factors = [2.0]
+    many = generator.sample(repeated.particles, seed=5, batch_size=4)
+    generator.factors = [1.0]
+    assert many.sum() == pytest.approx(2.0 * few.sum(), rel=0.05)
+    assert fit_factor(many, few) == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("factors", [[1.0, 1.0], [0.0], [-1.0], [np.inf], []])
+def test_factors_are_checked(generator, factors):
+    with pytest.raises(ValueError, match="one positive factor for each of 1 detectors, received"):
+        generator.factors = factors
+    assert generator.factors == [1.0]

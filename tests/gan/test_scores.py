@@ -1,0 +1,145 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.data.detectors import channel_sums
+from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.scores import ShapeStart, SumsStart, block_features, cell_score, energy_score, ranked_probability
+from zdckeras.training.batches import Batches
+
+numpy = ops.convert_to_numpy
+NOISE = {"normal": {"z": (4,), "z2": (4,)}}
+
+
+def test_energy_score_by_hand():
+    """|x - x'| = 5, |x - x''| = 0, |x' - x''| = 5: (5 + 0) / 2 - 5 / 2 = 0."""
+    x = np.zeros((1, 2), "float32")
+    assert numpy(energy_score(x, x + np.array([3.0, 4.0], "float32"), x)).item() == pytest.approx(0.0, abs=1e-3)
+    away = x + np.array([[3.0, 4.0]], "float32")
+    assert numpy(energy_score(x, away, away)).item() == pytest.approx(5.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_energy_score_is_least_for_the_right_distribution(width):
+    """Normal data against normal draws of other widths and centres, 40,000 samples each."""
+    rng = np.random.default_rng(0)
+    x, first, second = rng.normal(size=(3, 40_000, width)).astype("float32")
+
+    def score(size, centre):
+        return float(ops.mean(energy_score(x, size * first + centre, size * second + centre)))
+
+    right = score(1.0, 0.0)
+    assert all(score(*wrong) > right + 0.005 for wrong in ((0.6, 0.0), (1.6, 0.0), (0.0, 0.0), (1.0, 0.5)))
+    pairs = np.linalg.norm(first - second, axis=1)  # of the right distribution: E |x' - x''| / 2
+    assert right == pytest.approx(pairs.mean() / 2, rel=0.02)
+
+
+def test_ranked_probability_is_a_sum_of_scores_in_one_dimension():
+    draws = np.random.default_rng(1).normal(size=(3, 4, 5, 6)).astype("float32")
+    found = numpy(ranked_probability(*map(ops.convert_to_tensor, draws)))
+    single = numpy(energy_score(*(d.reshape(-1, 1) for d in draws))).reshape(4, 30)
+    assert found.shape == (4,)
+    np.testing.assert_allclose(found, single.sum(axis=1), atol=30 * 2e-3)
+    x, a, b = draws.astype("float64")
+    expected = (np.abs(x - a) + np.abs(x - b) - np.abs(a - b)).sum(axis=(1, 2)) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_cell_score_is_the_ranked_probability_of_square_roots():
+    n, a, b = np.random.default_rng(2).poisson(3.0, (3, 4, 5, 6)).astype("float32")
+    n, a, b = map(ops.convert_to_tensor, (n, a, b))
+    expected = ranked_probability(*(ops.sqrt(k + 0.375) for k in (n, a, b)))
+    np.testing.assert_allclose(numpy(cell_score(n, a, b)), numpy(expected), rtol=1e-5)
+    assert numpy(cell_score(n, n, n)).tolist() == [0.0] * 4
+    assert numpy(cell_score(n, a, a)).min() > 0.0
+
+
+def test_cell_score_is_least_for_the_right_distribution():
+    """Poisson photons against other means, cells without noise, and cells that all fluctuate more than they should."""
+    rng, rows = np.random.default_rng(3), 20_000
+    mean = np.array([[0.3, 2.0], [5.0, 20.0]])
+
+    def score(draw):
+        made = rng.poisson(mean, (rows, 2, 2)), draw(), draw()
+        return float(ops.mean(cell_score(*(ops.convert_to_tensor(np.asarray(n, "float32")) for n in made))))
+
+    right = score(lambda: rng.poisson(mean, (rows, 2, 2)))
+    wrong = {"bright": lambda: rng.poisson(1.3 * mean, (rows, 2, 2)),
+             "dim": lambda: rng.poisson(0.7 * mean, (rows, 2, 2)),
+             "still": lambda: np.broadcast_to(mean, (rows, 2, 2)),
+             "noisy": lambda: rng.poisson(mean * rng.gamma(3.0, 1 / 3.0, (rows, 2, 2)))}
+    assert {name: score(draw) > right + 0.02 for name, draw in wrong.items()} == dict.fromkeys(wrong, True)
+
+
+def test_cell_score_of_equal_photons_has_no_gradient():
+    n = np.random.default_rng(4).poisson(2.0, (2, 3, 3)).astype("float32")
+    gradient = numpy(backend.steps().grad(lambda x: cell_score(n, x, n), ops.convert_to_tensor(n)))
+    assert not gradient.any()
+
+
+def test_blocks():
+    photons = np.zeros((2, 30, 30), "float32")
+    photons[0, :4, 4:8] = 2.0
+    photons[1, 28:, 28:] = 9.0  # beyond the last whole block
+    found = numpy(block_features(photons))
+    expected = np.zeros((2, 49))
+    expected[0, 1] = np.log1p(32.0)
+    assert found.shape == (2, 49)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def gan(showers):
+    small = {"latent": 4, "hidden": 8, "widths": (8,), "channels": (4, 4, 2), "spots": 2}
+    return ResponseGAN.fit_scales(showers, generator=small, critic={"hidden": (8,), "channels": (2, 2, 4), "code": 4})
+
+
+def start(kind, gan, showers):
+    if kind is SumsStart:
+        sums = channel_sums(showers.response)
+        return SumsStart(gan), Batches({"conditions": showers.particles, "sums": sums}, 48, **NOISE)
+    return ShapeStart(gan), Batches(training_arrays(showers, diversity=False), 48, **NOISE)
+
+
+@pytest.mark.parametrize(("kind", "part"), [(SumsStart, "sums"), (ShapeStart, "shape")])
+def test_a_start_trains_its_part_of_the_generator(kind, part, gan, showers, eager):
+    gan.generator.set_weights(gan.average.get_weights())
+    other = gan.generator.shape if part == "sums" else gan.generator.sums
+    model, batches = start(kind, gan, showers)
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
+    before, kept, critic = getattr(gan.generator, part).get_weights(), other.get_weights(), gan.critic.get_weights()
+    names = [v.path for v in getattr(gan.generator, part).trainable_variables]
+    history = model.fit(batches, epochs=8, verbose=0, shuffle=False).history["loss"]
+    assert np.isfinite(history).all() and history[-1] < history[0]
+    trainable = {v.path: v for v in model.trainable_variables}
+    assert set(names) == set(trainable)
+    moved = [(a != b).any() for a, b in zip(before, getattr(gan.generator, part).get_weights(), strict=True)]
+    assert sum(moved) == len(names)
+    for first, second in ((kept, other.get_weights()), (critic, gan.critic.get_weights())):
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_loss_of_the_sums_by_hand(gan, showers, evaluate):
+    """Energy score of sums and their total, as they are and as logarithms, in units of their spread over real ones."""
+    gan.generator.set_weights(gan.average.get_weights())
+    model, batches = start(SumsStart, gan, showers)
+    (batch,) = batches[0]
+    keys = ("conditions", "sums", "z", "z2")
+    found, first, second = evaluate(lambda *x: (model(dict(zip(keys, x, strict=True))), *(
+        gan.generator.sums(z, x[0])[0] for z in x[2:])), *(batch[key] for key in keys))
+
+    def features(sums):
+        sums = np.column_stack([sums, sums.sum(axis=1)])
+        return np.column_stack([np.log1p(sums), sums])
+
+    real = features(channel_sums(showers.response))
+
+    def standard(sums):
+        return (features(sums) - real.mean(axis=0)) / (real.std(axis=0) + 0.05)
+
+    x, a, b = map(standard, (batch["sums"], first, second))
+    distance = lambda a, b: np.linalg.norm(a - b, axis=1)  # noqa: E731
+    expected = 0.5 * (distance(x, a) + distance(x, b) - distance(a, b))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

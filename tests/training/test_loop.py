@@ -1,0 +1,224 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import Checkpoint, DivergedError, annealed, train
+
+ROWS, BATCH, EPOCHS = 40, 8, 3
+
+
+class Line(keras.Model):
+    """y = a x + b + noise, with a poison that makes the loss infinite from some epoch on."""
+
+    def __init__(self, width=1, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(0))
+        self.dense.build((None, 2))
+        self.built = True
+
+    def call(self, inputs):
+        return self.dense(inputs["x"])
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(y_pred[:, :1] - x["y"] - 0.1 * x["z"])) * ops.mean(x["poison"])
+
+
+class Interrupted(Batches):
+    """Ctrl-C as epoch `stop` begins."""
+
+    stop = 1
+
+    def start_epoch(self, epoch):
+        if epoch == self.stop:
+            raise KeyboardInterrupt
+        super().start_epoch(epoch)
+
+
+class Poisoned(Batches):
+    """The data of the last epoch are not numbers."""
+
+    def __getitem__(self, index):
+        (batch,) = super().__getitem__(index)
+        batch["poison"] = batch["poison"] * (np.nan if self.epoch == EPOCHS - 1 else 1.0)
+        return (batch,)
+
+
+def data(kind=Batches, **changes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 2))
+    arrays = {"x": x, "y": x @ [[1.0], [-2.0]], "poison": np.ones((ROWS, 1))}
+    return kind(arrays, **{"batch_size": BATCH, "seed": 3, "normal": {"z": (1,)}, "uniform": {"u": (2, 2)}, **changes})
+
+
+def line(batches, width=1):
+    model = Line(width)
+    model.compile(keras.optimizers.Adam(annealed(0.05, batches, EPOCHS)))
+    return model
+
+
+def fit(path, kind=Batches, model=None, epochs=EPOCHS, **settings):
+    """A fresh model trained on fresh batches, as a new process would."""
+    batches = data(kind)
+    model = model or line(batches)
+    history = train(model, batches, epochs, path, verbose=0, **settings)
+    return model, history
+
+
+def weights(model):
+    return [np.array(w) for w in model.get_weights()]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_batches_repeat_and_differ_between_epochs():
+    def epoch(batches, number):
+        batches.start_epoch(number)
+        return {name: np.stack([batches[i][0][name] for i in range(len(batches))]) for name in ("x", "u", "z")}
+
+    first, again, later, other = epoch(data(), 1), epoch(data(), 1), epoch(data(), 2), epoch(data(seed=4), 1)
+    for name, values in first.items():
+        assert np.array_equal(values, again[name])
+        assert not np.array_equal(values, later[name])
+        assert not np.array_equal(values, other[name])
+    assert first["u"].min() >= 0 and first["u"].max() < 1
+    assert abs(first["z"].mean()) < 0.7 and first["z"].min() < 0
+
+
+def test_batches_show_every_row_once_an_epoch():
+    batches = data()
+    rows = np.concatenate([batches[i][0]["x"] for i in range(len(batches))])
+    assert len(batches) == ROWS // BATCH
+    assert np.array_equal(np.sort(rows[:, 0]), np.sort(batches.arrays["x"][:, 0].astype("float32")))
+
+
+def test_batches_keep_rows_of_different_arrays_together():
+    (batch,) = data()[2]
+    np.testing.assert_allclose(batch["y"], batch["x"] @ np.array([[1.0], [-2.0]], "float32"), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("whole", "sizes"), [(True, [16, 16]), (False, [16, 16, 8])])
+def test_last_batch(whole, sizes):
+    batches = data(batch_size=16, whole=whole)
+    assert [len(batches[i][0]["x"]) for i in range(len(batches))] == sizes
+
+
+def test_validation_batches_are_the_same_in_every_epoch():
+    batches = data(shuffle=False)
+    before = batches[0][0]
+    batches.start_epoch(5)
+    assert np.array_equal(before["z"], batches[0][0]["z"])
+    assert np.array_equal(before["x"], batches.arrays["x"][:BATCH].astype("float32"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.ones(9), "y": np.ones(8)}, "arrays of one length, received {'x': 9, 'y': 8}"),
+        ({"x": np.ones(5)}, "at least one batch of 8 rows, received 5"),
+    ],
+)
+def test_batches_refuse(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(arrays, 8)
+
+
+def test_fit_trains_on_the_batches_of_each_epoch(tmp_path):
+    """Keras may peek at batches before it trains; those it trains on are seen in order."""
+    seen = []
+
+    class Watched(Batches):
+        def __getitem__(self, index):
+            seen.append((self.epoch, index))
+            return super().__getitem__(index)
+
+    fit(tmp_path / "state.npz", Watched)
+    expected = [(epoch, index) for epoch in range(EPOCHS) for index in range(ROWS // BATCH)]
+    assert seen[-len(expected):] == expected
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path, stop):
+    whole, history = fit(tmp_path / "whole.npz")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "state.npz", type("Stopped", (Interrupted,), {"stop": stop}))
+    resumed, resumed_history = fit(tmp_path / "state.npz")
+    assert same(weights(resumed), weights(whole))
+    assert resumed_history == history
+    assert len(history["loss"]) == EPOCHS and history["loss"][-1] < history["loss"][0]
+
+
+def test_finished_training_is_loaded_not_repeated(tmp_path):
+    model, history = fit(tmp_path / "state.npz")
+    batches = data()
+    again = line(batches)
+    assert train(again, batches, EPOCHS, tmp_path / "state.npz", verbose=0) == history
+    assert same(weights(again), weights(model))
+
+
+def test_unbuilt_model_is_built(tmp_path):
+    class Pairs(Batches):
+        def __getitem__(self, index):
+            (batch,) = super().__getitem__(index)
+            return batch["x"], batch["y"]
+
+    batches = data(Pairs)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    history = train(model, batches, 2, tmp_path / "state.npz", verbose=0)
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_validation_loss_is_in_the_history(tmp_path):
+    validation = data(shuffle=False, whole=False)
+    _, history = fit(tmp_path / "state.npz", validation=validation)
+    assert set(history) == {"loss", "val_loss"}
+    assert len(history["val_loss"]) == EPOCHS
+
+
+def test_diverged_training_keeps_the_last_good_state(tmp_path):
+    good, _ = fit(tmp_path / "good.npz", epochs=EPOCHS - 1)
+    batches = data(Poisoned)
+    with pytest.raises(DivergedError, match=r"loss is nan after epoch 3; .*epoch 2 .*state.npz"):
+        train(line(batches), batches, EPOCHS, tmp_path / "state.npz", verbose=0)
+    kept = line(batches)
+    assert Checkpoint(tmp_path / "state.npz", batches).restore(kept) == EPOCHS - 1
+    assert same(weights(kept), weights(good))
+
+
+def test_divergence_in_the_first_epoch_saves_nothing(tmp_path):
+    batches = data(type("AllPoison", (Batches,), {}))
+    batches.arrays["poison"] = np.full((ROWS, 1), np.inf)
+    with pytest.raises(DivergedError, match="after epoch 1; nothing was saved"):
+        train(line(batches), batches, EPOCHS, tmp_path / "state.npz", verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saves_every_few_epochs_and_the_last(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a.npz", Interrupted, every=2)
+    assert not (tmp_path / "a.npz").exists()
+    fit(tmp_path / "b.npz", every=2)
+    assert Checkpoint(tmp_path / "b.npz", data()).saved == EPOCHS
+
+
+def test_state_of_another_model_is_refused(tmp_path):
+    fit(tmp_path / "state.npz")
+    batches = data()
+    other = line(batches, width=3)
+    before = weights(other)
+    with pytest.raises(ValueError, match=r"state.npz holds the state of another model: expected \d+ variables"):
+        train(other, batches, EPOCHS, tmp_path / "state.npz", verbose=0)
+    assert same(weights(other), before)
+
+
+def test_annealed_rate_rises_and_falls():
+    batches = data()  # 5 batches an epoch: 100 steps, of which 5 to warm up
+    schedule = annealed(0.1, batches, 20)
+    rate = [float(schedule(step)) for step in (0, 2, 5, 6, 50, 90, 100)]
+    assert rate[0] == pytest.approx(0.01) and max(rate) == pytest.approx(0.1, rel=1e-3)
+    assert rate[0] < rate[1] < rate[2] and rate[3] > rate[4] > rate[5] > rate[6]
+    assert rate[-1] == pytest.approx(0.001, rel=0.05)

@@ -1,0 +1,165 @@
+"""Generator of responses whose properties can be asked for: the decoding half of a CorrVAE, and how it is steered."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras import backend
+from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
+from zdckeras.generators import RangedSampler
+from zdckeras.layers.nested import WithParts
+from zdckeras.layers.tokens import VectorToTokens
+from zdckeras.metrics.shapes import OBSERVABLES, shapes
+
+FAR = 4.0  # latents of properties look ever more alike to the decoder from here on
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CorrDecoder(layers.Layer):
+    """Latents of properties w and of the object z, and the particle, to properties and light.
+
+    w' = A w (`MaskPooling`),  y = f(w'; c) (`PropertyDecoders`),  l = light(tokens([y, w, z], c), c) (`PhotonDecoder`)
+
+    Arguments:
+        light: `PhotonDecoder`.
+        standard: {"mean": (4,), "scale": (4,)} of the properties, from `ResponseProperties.fit`.
+        latents: numbers w.
+        objects: numbers z.
+        hidden: width of the dense layers.
+        seed: of the weights.
+
+    Returns:
+        call((B, latents) w, (B, objects) z, (B, 9) conditions) gives standardised properties (B, 4) that w says, and
+        light (B, nx, ny) [photons].
+    """
+
+    def __init__(self, light, standard, latents=8, objects=16, hidden=128, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(standard=standard, latents=latents, objects=objects, hidden=hidden, seed=seed)
+        self.light, self.detector, self.latents, self.objects = light, light.detector, latents, objects
+        number, where, scaler = len(PROPERTIES), light.detector.name, light.settings["scaler"]
+        self.properties, self.pool = ResponseProperties(where, **standard), MaskPooling(number, latents, seed)
+        self.maps = PropertyDecoders(where, scaler, number, hidden, seed=seed)
+        self.spread = VectorToTokens(light.tokens, light.width, light.features.width, number + latents + objects,
+                                     hidden, seed)
+        self.built = True
+
+    def call(self, latents, objects, conditions):
+        said = self.maps(self.pool(latents), conditions)
+        return said, self.paint(said, latents, objects, conditions)
+
+    def paint(self, said, latents, objects, conditions):
+        """Light (B, nx, ny) of properties, w and z."""
+        seen = ops.concatenate([said, FAR * ops.tanh(latents / FAR), objects], axis=-1)
+        return self.light(self.spread(seen, self.light.features(ops.cast(conditions, "float32"))), conditions)
+
+    def steer(self, latents, asked, conditions):
+        """w (B, latents) with the properties asked for: the nearest to w with A w = f^-1(y; c).
+
+        Arguments:
+            latents: (B, latents) w, which decides the properties that are not asked for.
+            asked: (B, 4) standardised properties y, NaN where not asked for.
+            conditions: (B, 9).
+        """
+        free = ops.isnan(asked)
+        wanted, _ = self.maps.inverse(ops.where(free, 0.0, asked), conditions)
+        return self.pool.correct(latents, ops.where(free, self.pool(latents), wanted))
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings, "light": keras.saving.serialize_keras_object(self.light)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("light")), **config)
+
+
+def properties_of(responses):
+    """Photon sum, centre x and y and rms width [cells], (N, 4), of responses (N, nx, ny)."""
+    return shapes(responses)[:, [list(OBSERVABLES).index(name) for name in PROPERTIES]]
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CorrGenerator(WithParts, RangedSampler):
+    """The shipped generator of a `CorrVAE`: particles, and properties if they are asked for, to photon counts.
+
+    The noise of a shower is w, z and what `PhotonScatter` takes. Properties that are asked for replace what w says of
+    them; the others stay what w says, the same for the same seed whatever else is asked for.
+
+    The photon sum is imposed: photons are drawn from the light once, then the sum that w says is split among the five
+    channels as that draw was, and drawn again with the same noise. Centre and width are what the light gives.
+
+    Arguments:
+        decoder: trained `CorrDecoder`.
+        scatter: fitted `PhotonScatter`.
+        low, high: (9,) range of the training conditions, see `RangedSampler`.
+        smallest, largest: (4,) range of the training properties, physical.
+    """
+
+    PARTS = ("decoder", "scatter")
+
+    def __init__(self, decoder, scatter, low, high, smallest, largest, **kwargs):
+        super().__init__(low, high, **kwargs)
+        self.decoder, self.scatter, self.detectors = decoder, scatter, [decoder.detector]
+        self.smallest, self.largest = np.asarray(smallest, "float64"), np.asarray(largest, "float64")
+        self.split = (decoder.latents, decoder.latents + decoder.objects)
+        self.noise_width = self.split[1] + scatter.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise, conditions, asked=None):
+        """Photon counts from noise (B, noise_width), conditions (B, 9) and, if any, physical properties (B, 4)."""
+        conditions = ops.cast(conditions, "float32")
+        latents, objects, cells = ops.split(noise, self.split, axis=-1)
+        if asked is not None:
+            wanted = self.decoder.properties.standard(asked, conditions)
+            latents = self.decoder.steer(latents, wanted, conditions)
+        said, light = self.decoder(latents, objects, conditions)
+        photons = self.decoder.properties.physical(said, conditions)[:, :1]
+        total = ops.round(ops.clip(photons, 0.0, float(self.largest[0])))
+        split = ops.reshape(self.scatter(light, cells) + 1e-6 * light, (-1, self.decoder.detector.cells))
+        reached = ops.cumsum(ops.matmul(split, ops.transpose(self.scatter.draw.masks)), axis=-1)
+        reached = ops.round(total * reached / reached[:, -1:])
+        before = ops.concatenate([ops.zeros_like(total), reached[:, :-1]], axis=-1)
+        return self.scatter(light, cells, reached - before)
+
+    def call(self, inputs):
+        return self.generate(inputs["noise"], inputs["conditions"], inputs.get("asked"))
+
+    def sample(self, conditions, seed=0, batch_size=256, properties=None):
+        """As `RangedSampler.sample`, with the properties asked for.
+
+        Arguments:
+            conditions, seed, batch_size: as there.
+            properties: name of `PROPERTIES` -> (N,) values [photons, cells] or one number, for any of them. Each value
+                has to be in the range of the training data; whether a particle can do it is not checked.
+
+        Raises:
+            ValueError: as there, and for unknown names, other shapes, and values out of range or not finite.
+        """
+        asked = {"asked": self._checked(properties, len(conditions))} if properties else None
+        return super().sample(conditions, seed, batch_size, asked)
+
+    def _checked(self, properties, rows):
+        """What is asked for as an array (N, 4), NaN where it is left open."""
+        if unknown := set(properties) - set(PROPERTIES):
+            raise ValueError(f"Expected properties of {', '.join(PROPERTIES)}; received {', '.join(sorted(unknown))}.")
+        asked = np.full((rows, len(PROPERTIES)), np.nan, "float32")
+        for column, ((name, unit), low, high) in enumerate(zip(PROPERTIES.items(), self.smallest, self.largest,
+                                                               strict=True)):
+            if name not in properties:
+                continue
+            values = np.asarray(properties[name], "float64")
+            if values.shape not in ((), (rows,)):
+                raise ValueError(f"{name}: expected one number or shape ({rows},), received shape {values.shape}.")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name}: expected finite values, received {(~np.isfinite(values)).sum()} that are "
+                                 f"not.")
+            if values.size and (values.min() < low or values.max() > high):
+                raise ValueError(f"{name}: asked for {values.min():.4g} to {values.max():.4g} {unit}, but the training "
+                                 f"data range from {low:.4g} to {high:.4g} {unit}.")
+            asked[:, column] = values
+        return asked
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config(), "smallest": self.smallest.tolist(),
+                "largest": self.largest.tolist()}

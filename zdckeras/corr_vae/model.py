@@ -1,0 +1,185 @@
+"""CorrVAE: a variational autoencoder of responses whose properties, correlated as they are, can be asked for."""
+
+from functools import cached_property
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras.corr_vae.generator import CorrDecoder, CorrGenerator, properties_of
+from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
+from zdckeras.data.particles import Scaler
+from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
+from zdckeras.layers.nested import WithParts
+from zdckeras.layers.particle_features import ParticleFeatures
+from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
+from zdckeras.layers.tokens import TokensToVector
+from zdckeras.training.loop import SampleLoss
+from zdckeras.vae.energy_vae import kl_of_normal
+
+
+def _missed(found, wanted, deviation):
+    """Squared distance in units of a deviation where it is small, distance where it is large; (B,)."""
+    return ops.sum(ops.sqrt(1.0 + ops.square((found - wanted) / deviation)) - 1.0, axis=-1)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CorrVAE(WithParts, SampleLoss):
+    """Photon responses with their four properties under control, L = w_r D + KL_w + KL_z + sum of the terms below.
+
+    - reconstruction: Poisson `deviance` D(n, l) of light l = decoder(w, z, c); weight 1/2 is the log-likelihood;
+    - divergence: of q(w | n, c) and q(z | n, c) from N(0, 1);
+    - prediction: the properties y(n) from those that w says, f(A w; c), in units of `deviation`;
+    - likelihood: -ln p(y(n) | c) for w' = f^-1(y; c) and normal w, so that what is drawn is distributed as the data;
+    - consistency: the properties of the light from those w says, for w and z of the encoders, and for w asked for
+      (y(n) + `asking` * normal noise, the rest from the prior; every second row), so that what is asked is what comes;
+    - sparsity of the mask, and independence: squared covariances of the means of w and z in the batch.
+
+    Beyond `deviation` prediction and consistency grow with the distance, not its square. The paper's total correlation,
+    an estimate of how independent groups of latents are, is left out but for the covariances of w with z.
+
+    Arguments:
+        encoder: `PhotonEncoder`.
+        decoder: `CorrDecoder`.
+        low, high: (9,) range of the training conditions.
+        smallest, largest: (4,) range of the training properties, physical.
+        weights: of "reconstruction", "divergence", "prediction", "likelihood", "consistency", "sparsity" and
+            "independence", where they differ from the default.
+        deviation: by which properties may miss, in units of their spread (see `ResponseProperties.fit`).
+        asking: deviation of what is asked for in training from each response's own properties, in the same units.
+        hidden: width of the dense layers of the encoders.
+        seed: of the encoders and cell noise.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "code": (B, d), "ask": (B, 4 + d)}) gives the per-sample
+        loss (B,); d latents and objects, normal noise as `noise` says.
+
+    Raises:
+        ValueError: for an unknown weight.
+
+    Source:
+        Wang et al., "Multi-objective deep data generation with correlated property control", arXiv:2210.01796.
+    """
+
+    PARTS = ("encoder", "decoder")
+    WEIGHTS = {"reconstruction": 0.5, "divergence": 1.0, "prediction": 1.0, "likelihood": 1.0, "consistency": 4.0,
+               "sparsity": 0.3, "independence": 1.0}
+
+    def __init__(self, encoder, decoder, low, high, smallest, largest, weights=None, deviation=0.1, asking=2.0,
+                 hidden=128, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        if unknown := set(weights or {}) - set(self.WEIGHTS):
+            raise ValueError(f"Expected weights of {', '.join(self.WEIGHTS)}; received {', '.join(sorted(unknown))}.")
+        self.ranges = {name: np.asarray(values, "float64").tolist() for name, values in
+                       (("low", low), ("high", high), ("smallest", smallest), ("largest", largest))}
+        self.settings = dict(weights=weights or {}, deviation=deviation, asking=asking, hidden=hidden, seed=seed)
+        self.encoder, self.decoder, self.detector = encoder, decoder, decoder.detector
+        self.scale, self.deviation, self.asking = self.WEIGHTS | (weights or {}), deviation, asking
+        codes, context = decoder.latents + decoder.objects, encoder.features.width
+        self.noise = {"code": (codes,), "ask": (len(PROPERTIES) + codes,)}
+        self.property_head, self.object_head = (
+            TokensToVector(encoder.tokens, encoder.width, context + len(PROPERTIES), 2 * size, hidden, seed + k)
+            for k, size in enumerate((decoder.latents, decoder.objects)))
+        self.scatter = PhotonScatter(self.detector.name, seed=seed)
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, channels=(64, 32, 16, 8), width=8, latents=8, objects=16, hidden=128, seed=0,
+                   **settings):
+        """A fresh model with convolutional bodies for the one detector of training `Showers`.
+
+        Arguments:
+            showers: training `Showers` of a detector that counts photons.
+            channels: of the grids from coarse to fine, see `CnnEncoder`.
+            width: of a token.
+            latents, objects, hidden: as of `CorrDecoder`.
+            seed: of all weights.
+            settings: as of the class.
+        """
+        where, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
+        body = dict(width=width, context=ParticleFeatures(where.name, **scaler).width, channels=channels, seed=seed)
+        light = PhotonDecoder(where.name, scaler, CnnDecoder(where.shape, **body), seed=seed)
+        found = properties_of(showers.response)
+        return cls(PhotonEncoder(where.name, scaler, CnnEncoder(where.shape, **body)),
+                   CorrDecoder(light, ResponseProperties.fit(showers), latents, objects, hidden, seed),
+                   showers.particles.min(axis=0), showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
+                   hidden=hidden, seed=seed, **settings)
+
+    def encode(self, photons, conditions):
+        """Means and ln of deviations of w and z: two pairs (B, latents) and (B, objects)."""
+        tokens = self.encoder(photons, conditions)
+        known = ops.concatenate([self.encoder.features(ops.cast(conditions, "float32")),
+                                 self.decoder.properties(photons, conditions)], axis=-1)
+        pairs = (ops.split(head(tokens, known), 2, axis=-1) for head in (self.property_head, self.object_head))
+        return [(mean, ops.clip(log_deviation, -6.0, 2.0)) for mean, log_deviation in pairs]
+
+    def call(self, inputs):
+        return sum(self.scale[name] * term for name, term in self.terms(inputs).items())
+
+    def terms(self, inputs):
+        """The terms of the loss by name, without their weights: (B,) each, or scalars."""
+        photons, conditions = (ops.cast(inputs[name], "float32") for name in ("responses", "conditions"))
+        decoder, latents, number = self.decoder, self.decoder.latents, len(PROPERTIES)
+        true, (w, z) = decoder.properties(photons, conditions), self.encode(photons, conditions)
+        code, ask = inputs["code"], inputs["ask"]
+        latent, kind = w[0] + ops.exp(w[1]) * code[:, :latents], z[0] + ops.exp(z[1]) * code[:, latents:]
+        said = decoder.maps(decoder.pool(latent), conditions)
+        wish, particles = ask[::2], conditions[::2]
+        blank = ops.zeros_like(wish[:, :number])
+        bounds = (decoder.properties.standard(blank + np.float32(self.ranges[side]), particles)
+                  for side in ("smallest", "largest"))
+        asked = ops.clip(true[::2] + self.asking * wish[:, :number], *bounds)
+        steered = ops.stop_gradient(decoder.steer(wish[:, number : number + latents], asked, particles))
+        pairs = ((said, asked), (latent, steered), (kind, wish[:, number + latents :]), (conditions, particles))
+        every = [ops.concatenate(pair, axis=0) for pair in pairs]
+        light, rows = decoder.paint(*every), ops.shape(photons)[0]
+        missed = _missed(decoder.properties(light, every[-1]), every[0], self.deviation)
+        pooled, log_slope = decoder.maps.inverse(true, conditions)
+        covariance = ops.matmul(ops.transpose(w[0] - ops.mean(w[0], axis=0)), z[0] - ops.mean(z[0], axis=0))
+        return {
+            "reconstruction": deviance(photons, light[:rows]),
+            "divergence": kl_of_normal(*w) + kl_of_normal(*z),
+            "prediction": _missed(said, true, self.deviation),
+            "likelihood": -decoder.pool.log_prior(pooled) - ops.sum(log_slope, axis=-1),
+            "consistency": missed[:rows] + ops.mean(missed[rows:]),
+            "sparsity": decoder.pool.sparsity(),
+            "independence": ops.sum(ops.square(covariance / ops.cast(rows, "float32"))),
+        }
+
+    @cached_property
+    def generator(self):
+        """The `CorrGenerator` of this decoder, with the same weights."""
+        return CorrGenerator(self.decoder, self.scatter, **self.ranges)
+
+    def generate(self, properties, particle, seed=0):
+        """Responses with the properties asked for.
+
+        Arguments:
+            properties: name of `PROPERTIES` -> (N,) values or one number, for any of them.
+            particle: (N, 9) conditions.
+            seed: integer or integers.
+
+        Returns:
+            (N, nx, ny) uint16 photon counts.
+
+        Raises:
+            ValueError: see `CorrGenerator.sample`.
+        """
+        return self.generator.sample(particle, seed, properties=properties)
+
+    def fit_scatter(self, showers, batch_size=250):
+        """Set how much more than Poisson's the photons of a cell scatter, by reconstructed `Showers`.
+
+        Returns:
+            d of `PhotonScatter`.
+        """
+        parts = []
+        for start in range(0, len(showers), batch_size):
+            photons, conditions = (a[start : start + batch_size].astype("float32") for a in
+                                   (showers.response, showers.particles))
+            (w, _), (z, _) = self.encode(photons, conditions)
+            parts.append(ops.convert_to_numpy(self.decoder(w, z, conditions)[1]))
+        return self.scatter.fit(np.concatenate(parts), showers.response)
+
+    def get_config(self):
+        return {**self.parts_config(), **self.ranges, **self.settings, "name": self.name}

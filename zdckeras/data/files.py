@@ -1,0 +1,260 @@
+"""Showers on disk: the published studies' pair of npz files, and a flat ROOT tree."""
+
+import json
+import zipfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import uproot
+
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import DETECTORS
+from zdckeras.data.detectors import detector as detector_of
+from zdckeras.data.particles import CONDITIONS
+from zdckeras.data.showers import Showers, measured
+
+RESPONSES_FILE = "data_nonrandom_responses.npz"
+PARTICLES_FILE = "data_nonrandom_particles.npz"
+METADATA_FILE = "data_nonrandom_metadata.json"
+KEY = "arr_0"
+BRANCH = "response_"
+CHUNK = 1000  # rows in one basket of a ROOT file
+
+
+def open_showers(path):
+    """Read showers from what `path` is: a ROOT file, or a folder with npz files.
+
+    Arguments:
+        path: a file that ends in .root; a folder written by `write_npz`; or a folder with the published pair
+            data_nonrandom_responses.npz, data_nonrandom_particles.npz.
+
+    Returns:
+        `Showers`.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+        ValueError: if it is neither, or its content is not usable (see `read_npz`, `read_root`).
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix == ".root":
+        return read_root(path)
+    if not path.exists():
+        raise FileNotFoundError(f"No such file or folder: {path}")
+    single = path.is_dir() and (path / RESPONSES_FILE).is_file()
+    several = [path / name for name in DETECTORS if (path / name / RESPONSES_FILE).is_file()]
+    if single == bool(several):
+        found = "both" if single else "neither"
+        raise ValueError(
+            f"{path}: expected a .root file, a folder with {RESPONSES_FILE} and {PARTICLES_FILE}, or one with a "
+            f"folder of these for each detector ({', '.join(DETECTORS)}); found {found} of the last two."
+        )
+    if single:
+        return read_npz(path / RESPONSES_FILE, path / PARTICLES_FILE)
+    parts = [read_npz(folder / RESPONSES_FILE, folder / PARTICLES_FILE, folder.name) for folder in several]
+    first = parts[0]
+    for folder, part in zip(several, parts, strict=True):
+        if not (np.array_equal(part.particles, first.particles) and np.array_equal(part.pdg, first.pdg)):
+            raise ValueError(f"{folder / PARTICLES_FILE}: not the same particles as in {several[0] / PARTICLES_FILE}.")
+    responses = {name: counts for part in parts for name, counts in part.responses.items()}
+    return Showers(first.particles, first.pdg, responses, first.metadata)
+
+
+def read_npz(responses_file, particles_file, detector=None):
+    """Read one detector's showers from the published pair of npz files.
+
+    Arguments:
+        responses_file: npz with 'arr_0' of shape (N, nx, ny), photon counts or energies [MeV].
+        particles_file: npz with 'arr_0' of shape (N, 10), the nine conditions and the PDG id.
+        detector: name; by default the one with responses of this shape.
+
+    Returns:
+        `Showers`; the metadata come from data_nonrandom_metadata.json beside the responses where it exists.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a file that is empty, truncated, not an npz archive, or holds Python objects (never
+            loaded: that could run code), a missing array, and whatever `Showers` refuses.
+    """
+    responses = _read_array(responses_file)
+    particles = _read_array(particles_file)
+    columns = len(CONDITIONS) + 1
+    if particles.ndim != 2 or particles.shape[1] != columns:
+        raise ValueError(
+            f"{particles_file}: expected shape (N, {columns}), {len(CONDITIONS)} conditions and the PDG id; "
+            f"received {particles.shape}."
+        )
+    if detector is None:
+        fitting = [name for name, where in DETECTORS.items() if where.shape == responses.shape[1:]]
+        if len(fitting) != 1:
+            shapes = ", ".join(f"{name} {where.shape}" for name, where in DETECTORS.items())
+            raise ValueError(
+                f"{responses_file}: responses of shape {responses.shape} fit {fitting or 'no'} known detector "
+                f"({shapes}); expected (N, nx, ny)."
+            )
+        detector = fitting[0]
+    metadata = {"source": str(responses_file)}
+    beside = Path(responses_file).with_name(METADATA_FILE)
+    if beside.is_file():
+        metadata = _metadata_from(beside.read_text(encoding="utf-8"), beside)
+    with _named(responses_file):
+        return Showers(particles[:, :-1], particles[:, -1], {detector: responses}, metadata)
+
+
+def write_npz(showers, folder):
+    """Write showers as the published pair of npz files, with the metadata beside them as JSON.
+
+    One detector gives `folder`/data_nonrandom_responses.npz and its companions; several give one such set in
+    `folder`/zn, `folder`/zp, ... Nothing is renamed to its final name before everything has been written.
+
+    Arguments:
+        showers: `Showers`.
+        folder: where to; made if missing.
+
+    Returns:
+        The folder as a `pathlib.Path`.
+    """
+    folder = Path(folder)
+    particles = np.column_stack([showers.particles, showers.pdg])
+    metadata = _metadata_text(showers)
+    with ExitStack() as files:
+        for name, counts in showers.responses.items():
+            where = folder if len(showers.responses) == 1 else folder / name
+            np.savez_compressed(files.enter_context(atomic_path(where / RESPONSES_FILE)), **{KEY: counts})
+            np.savez_compressed(files.enter_context(atomic_path(where / PARTICLES_FILE)), **{KEY: particles})
+            files.enter_context(atomic_path(where / METADATA_FILE)).write_text(metadata, encoding="utf-8")
+    return folder
+
+
+def write_root(showers, path):
+    """Write showers as a flat TTree "showers", readable by ROOT, chunk by chunk.
+
+    Branches: the nine conditions (double), `pdg` (int) and, for each detector, `response_<name>[nx][ny]`
+    (unsigned short for photons, float for energies in MeV). The metadata are a TObjString "metadata" that holds JSON.
+
+    Arguments:
+        showers: `Showers`, or an iterable of `Showers` with the same detectors that are written one after the other;
+            the metadata are those of the first.
+        path: the .root file to write.
+
+    Returns:
+        The file as a `pathlib.Path`.
+    """
+    path = Path(path)
+    tree = None
+    with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
+        for part in [showers] if isinstance(showers, Showers) else showers:
+            columns = {name: part.particles[:, index] for index, name in enumerate(CONDITIONS)}
+            columns["pdg"] = part.pdg
+            columns |= {BRANCH + name: counts for name, counts in part.responses.items()}
+            if tree is None:
+                file["metadata"] = _metadata_text(part)
+                types = {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
+                tree = file.mktree("showers", types)
+            for start in range(0, len(part), CHUNK):
+                tree.extend({name: values[start : start + CHUNK] for name, values in columns.items()})
+    return path
+
+
+def read_root(path, tree="showers"):
+    """Read showers from a flat TTree: one branch per condition, `pdg`, and fixed-size `response_<detector>`.
+
+    Arguments:
+        path: ROOT file.
+        tree: name of the TTree.
+
+    Returns:
+        `Showers` with every detector that has a branch.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a file that is not ROOT, empty or truncated; a missing tree or branch, listing those
+            found; a branch of another shape; and whatever `Showers` refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file: {path}")
+    with _named(path), uproot.open({path: None}) as file:
+        found = file.classnames(cycle=False)
+        if found.get(tree) != "TTree":
+            raise ValueError(f"expected a TTree {tree!r}, found {found or 'nothing'}.")
+        branches = file[tree]
+        names = branches.keys()
+        responses = [BRANCH + name for name in DETECTORS if BRANCH + name in names]
+        missing = [name for name in (*CONDITIONS, "pdg") if name not in names]
+        if not responses:
+            missing.append(" or ".join(BRANCH + name for name in DETECTORS))
+        if missing:
+            raise ValueError(f"tree {tree!r} has no branch {', '.join(missing)}; found {', '.join(names)}.")
+        metadata = {"source": str(path)}
+        if found.get("metadata") == "TObjString":
+            metadata = _metadata_from(str(file["metadata"]), "the string 'metadata'")
+        particles = np.column_stack([_read_branch(branches[name]) for name in CONDITIONS])
+        counts = {name.removeprefix(BRANCH): _read_responses(branches[name]) for name in responses}
+        return Showers(particles, _read_branch(branches["pdg"]), counts, metadata)
+
+
+def _read_array(path):
+    """The array of an npz file, never a pickled one."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file: {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not an npz archive (empty, truncated or another format).")
+    with _named(path), np.load(path, allow_pickle=False) as archive:
+        if KEY not in archive.files:
+            raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
+        return archive[KEY]
+
+
+def _read_branch(branch):
+    """One number per row."""
+    values = branch.array(library="np")
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise ValueError(f"branch {branch.name!r}: expected one number per row, received type {branch.typename}.")
+    return values
+
+
+def _read_responses(branch):
+    """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk."""
+    where = detector_of(branch.name.removeprefix(BRANCH))
+    shape = where.shape
+    counts = np.empty((branch.num_entries, *shape), "uint16" if where.unit == "photons" else "float32")
+    for start in range(0, len(counts), CHUNK):
+        block = branch.array(entry_start=start, entry_stop=start + CHUNK, library="np")
+        if block.shape[1:] != shape:
+            raise ValueError(f"branch {branch.name!r}: expected shape {shape} per row, received {branch.typename}.")
+        counts[start : start + CHUNK] = measured(block, where, f"branch {branch.name!r}, rows from {start}")
+    return counts
+
+
+def _metadata_text(showers):
+    """Metadata as JSON; NumPy numbers and arrays become plain ones."""
+
+    def plain(value):
+        if isinstance(value, (np.generic, np.ndarray)):
+            return value.tolist()
+        raise TypeError(f"metadata: expected values that JSON can hold, received {type(value).__name__} {value!r}.")
+
+    return json.dumps(showers.metadata, default=plain, indent=1)
+
+
+def _metadata_from(text, origin):
+    """The dictionary in a JSON text."""
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{origin}: expected JSON, {error}.") from None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{origin}: expected a JSON object, received {type(metadata).__name__}.")
+    return metadata
+
+
+@contextmanager
+def _named(path):
+    """Whatever goes wrong while reading a file's content becomes a ValueError that starts with its name."""
+    try:
+        yield
+    except Exception as error:  # damaged files raise a dozen unrelated kinds, AssertionError and IndexError among them
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as showers: {reason}") from error

@@ -1,0 +1,169 @@
+"""The nine condition columns with their units, the species behind a PDG id, and the standard scaler."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from hepunits import GeV, MeV, cm
+from particle import InvalidParticle, Particle, ParticleNotFound
+
+from zdckeras.data.detectors import detector
+
+CONDITIONS = ("energy", "vx", "vy", "vz", "px", "py", "pz", "mass", "charge")
+UNITS = {"energy": GeV, "vx": cm, "vy": cm, "vz": cm, "px": GeV, "py": GeV, "pz": GeV, "mass": MeV, "charge": 1.0}
+UNIT_NAMES = ("GeV", "cm", "cm", "cm", "GeV", "GeV", "GeV", "MeV", "e")
+COLUMN = {name: index for index, name in enumerate(CONDITIONS)}
+
+# Species that tables show on their own, in the order of the distillation study.
+SPECIES = {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222}
+
+
+@cache
+def species(pdg):
+    """The `particle.Particle` of one PDG id.
+
+    Arguments:
+        pdg: PDG Monte-Carlo id.
+
+    Returns:
+        The `Particle` (mass in MeV, charge in e, lifetime in ns).
+
+    Raises:
+        ValueError: if the id is not in the PDG table.
+
+    Example:
+        >>> species(2112).name, species(3122).mass > species(2112).mass
+        ('n', True)
+    """
+    try:
+        return Particle.from_pdgid(int(pdg))
+    except (ParticleNotFound, InvalidParticle, ValueError, OverflowError):
+        raise ValueError(f"Unknown PDG id {pdg}: it is not in the table of the `particle` package.") from None
+
+
+def check_pdg(pdg):
+    """Raise ValueError unless every PDG id of an array is known; the message lists the unknown ones."""
+    unknown = []
+    for code in np.unique(pdg):
+        try:
+            species(int(code))
+        except ValueError:
+            unknown.append(int(code))
+    if unknown:
+        raise ValueError(f"Unknown PDG id(s) {unknown[:10]}: expected ids of the `particle` package's table.")
+
+
+def conditions_of(pdg, momentum, vertex=None):
+    """Condition vectors (E, v, p, m, q) of particles on their mass shell, E^2 = p^2 + m^2.
+
+    Arguments:
+        pdg: (N,) PDG ids.
+        momentum: (N, 3) px, py, pz [GeV].
+        vertex: (N, 3) production point [cm]; the origin by default.
+
+    Returns:
+        (N, 9) float64 in the order of `CONDITIONS`.
+
+    Raises:
+        ValueError: for an unknown id.
+
+    Example:
+        >>> conditions_of(np.array([22]), np.array([[0.0, 3.0, 4.0]]))[0, [0, 7]].tolist()
+        [5.0, 0.0]
+    """
+    pdg, momentum = np.asarray(pdg), np.asarray(momentum, "float64")
+    check_pdg(pdg)
+    codes, inverse = np.unique(pdg, return_inverse=True)
+    mass = np.array([species(int(c)).mass or 0.0 for c in codes])[inverse]
+    charge = np.array([float(species(int(c)).charge) for c in codes])[inverse]
+    vertex = np.zeros_like(momentum) if vertex is None else np.asarray(vertex, "float64")
+    energy = np.sqrt((momentum**2).sum(axis=1) + (mass * MeV / GeV) ** 2)
+    return np.column_stack([energy, vertex, momentum, mass, charge])
+
+
+def expected_impact(conditions, where):
+    """Expected impact point (x, y) = v + (z_D - v_z) (p_x, p_y) / |p_z| + (q B / |p|, 0) on a detector's front face.
+
+    Straight flight plus, for a charge q, the bend B of the magnets on the way. The sides A and C are treated alike:
+    the particle flies towards the side that p_z points to. Decays in flight scatter around this point.
+
+    Arguments:
+        conditions: (N, 9).
+        where: detector or its name.
+
+    Returns:
+        (N, 2) [cm], relative to the beam axis.
+
+    Example:
+        >>> c = conditions_of(np.array([22, 2212]), np.array([[0.001, 0.0, -10.0], [0.0, 0.0, 2680.0]]))
+        >>> expected_impact(c, "zp").round(2).tolist()
+        [[1.13, 0.0], [24.35, 0.0]]
+    """
+    conditions, where = np.asarray(conditions, "float64"), detector(where)
+    vertex, momentum, charge = conditions[:, 1:4], conditions[:, 4:7], conditions[:, 8]
+    flight = where.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
+    point = vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
+    point[:, 0] += charge * where.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)
+    return point
+
+
+def expected_centre(eta, phi, z):
+    """Where a particle from the interaction point crosses a plane, x = z tan(2 atan(e^-eta)) cos(phi), y with sin(phi).
+
+    At the depth of a shower's maximum this is where its centre of gravity ought to be.
+
+    Arguments:
+        eta: pseudorapidity.
+        phi: azimuth [rad].
+        z: distance of the plane [cm].
+
+    Returns:
+        (..., 2) [cm].
+
+    Source: ALICE FoCal study, "theory-inspired approach".
+
+    Example:
+        >>> expected_centre(3.4, 0.0, 700.0).round(1).tolist()
+        [46.8, 0.0]
+    """
+    radius = z * np.tan(2.0 * np.arctan(np.exp(-np.asarray(eta, "float64"))))
+    return np.stack([radius * np.cos(phi), radius * np.sin(phi)], axis=-1)
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standard scaler z = (x - mean) / scale, fitted on the training part only.
+
+    Arguments:
+        mean: (9,) in the units of `CONDITIONS`.
+        scale: (9,) positive standard deviations.
+
+    Example:
+        >>> s = Scaler.fit(np.array([[0.0, 1.0], [2.0, 1.0]]))
+        >>> s.transform(np.array([[2.0, 1.0]])).tolist(), s.inverse(np.zeros((1, 2))).tolist()
+        ([[1.0, 0.0]], [[1.0, 1.0]])
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, values):
+        """Mean and population standard deviation of each column; a constant column gets scale 1."""
+        values = np.asarray(values, "float64")
+        if values.ndim != 2 or not len(values):
+            raise ValueError(f"Expected a non-empty (N, columns) array to fit a scaler, received {values.shape}.")
+        mean, scale = values.mean(axis=0), values.std(axis=0)
+        return cls(mean, np.where(scale > 1e-9 * np.abs(mean), scale, 1.0))  # a constant has rounding errors
+
+    def get_config(self):
+        """Plain lists, as layers and models take them."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    def transform(self, values):
+        """Scale (N, columns) to zero mean and unit deviation."""
+        return (np.asarray(values, "float64") - self.mean) / self.scale
+
+    def inverse(self, values):
+        """Undo `transform`."""
+        return np.asarray(values, "float64") * self.scale + self.mean

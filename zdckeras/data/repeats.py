@@ -1,0 +1,150 @@
+"""What repeated draws of one particle say about its response: how much it varies, how bright it is, where it peaks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.neighbors import KNeighborsRegressor
+
+from zdckeras.data.particles import COLUMN, expected_impact
+
+PIXELS = 64  # cells handled at once: the wider copy is N x 64 numbers
+NEIGHBOURS = 8
+FAR = 2.0  # impacts further out than this many half sizes are all equally far
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionStatistics:
+    """Statistics of a data set's conditions, one entry for each of its N rows.
+
+    Arguments:
+        diversity: (N,) output variability of the row's condition, in [0, 1].
+        photon_sum: (N,) mean number of photons of the condition.
+        peak: (N, 2) cell (row, column) with the highest mean count of the condition.
+        repeats: (N,) how many rows have this condition.
+        spread: the largest summed pixel deviation over conditions [photons]; diversity times this is in photons.
+    """
+
+    diversity: np.ndarray
+    photon_sum: np.ndarray
+    peak: np.ndarray
+    repeats: np.ndarray
+    spread: float
+
+
+def condition_statistics(showers, detector=None):
+    """Diversity, mean photon sum and peak position of every condition, from the rows that share it.
+
+    With R_s the responses s = 1..n of condition c, diversity d_c = D_c / max_c' D_c' where
+    D_c = sum_ij sqrt(mean_s R_s[i,j]^2 - (mean_s R_s[i,j])^2) sums the population standard deviations of the cells.
+
+    A condition that occurs once has no deviation. Its diversity is the mean over the 8 nearest conditions of the
+    same species that occur at least twice, near in (log energy, expected impact in half sizes of the detector);
+    a species with fewer than 8 of those borrows from all species.
+
+    Arguments:
+        showers: `Showers`.
+        detector: name; may be left out where there is only one.
+
+    Returns:
+        `ConditionStatistics`.
+
+    Raises:
+        ValueError: if no condition occurs twice, so that diversity is undefined for all.
+
+    Source: preprocessing of SDI-GAN, arXiv:2207.01561, as used for the proton ZDC; the imputation is ours.
+    """
+    where = showers.detector(detector)
+    _, first, condition, repeats = np.unique(
+        showers.particles, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    condition = condition.reshape(-1)
+    repeated = repeats > 1
+    if not repeated.any():
+        raise ValueError(f"Diversity is undefined: none of the {len(repeats)} conditions occurs twice.")
+    deviation, photon_sum, peak = _moments(showers.response_of(where.name), condition, repeats)
+    spread = float(deviation[repeated].max())
+    diversity = deviation / (spread or 1.0)
+    particles, pdg = showers.particles[first], showers.pdg[first]
+    energy = np.log(np.maximum(particles[:, COLUMN["energy"]], 1e-6))
+    centre = (where.centre_x, 0.0)
+    impact = np.clip((expected_impact(particles, where) - centre) / where.half_size, -FAR, FAR)
+    _impute(diversity, np.column_stack([energy, impact]), pdg, repeated)
+    rows = np.column_stack(np.divmod(peak, where.shape[1]))
+    return ConditionStatistics(
+        diversity[condition], photon_sum[condition], rows[condition], repeats[condition], spread
+    )
+
+
+def repeated_pairs(showers, seed=0):
+    """Two responses to the same particle, row by row, from rows that share a condition (a floor).
+
+    Within every condition the rows are shuffled and each is paired with the next, cyclically; rows whose condition
+    occurs once are left out.
+
+    Arguments:
+        showers: `Showers`.
+        seed: of the shuffling.
+
+    Returns:
+        (first, second): `Showers` of equal particles, row by row.
+
+    Raises:
+        ValueError: if no condition occurs twice.
+
+    Example:
+        >>> from zdckeras.data.particles import conditions_of
+        >>> from zdckeras.data.showers import Showers
+        >>> pdg = np.array([22, 22, 2112])
+        >>> particles = conditions_of(pdg, np.array([[0.0, 0.0, 90.0], [0.0, 0.0, 90.0], [0.0, 0.0, 2500.0]]))
+        >>> first, second = repeated_pairs(Showers(particles, pdg, {"zn": np.eye(44)[None].repeat(3, axis=0)}))
+        >>> len(first), bool((first.particles == second.particles).all())
+        (2, True)
+    """
+    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
+    condition = condition.reshape(-1)
+    rows = np.random.default_rng(seed).permutation(len(condition))
+    rows = rows[repeats[condition[rows]] > 1]
+    if not len(rows):
+        raise ValueError(f"No floor: none of the {len(repeats)} conditions occurs twice.")
+    rows = rows[np.argsort(condition[rows], kind="stable")]
+    groups = condition[rows]
+    following = np.arange(1, len(rows) + 1)
+    last = np.flatnonzero(np.append(groups[1:] != groups[:-1], True))
+    following[last] = np.append(0, last[:-1] + 1)
+    order = np.argsort(rows)
+    return showers[rows[order]], showers[rows[following][order]]
+
+
+def _moments(responses, condition, repeats):
+    """For each condition: summed pixel deviation, mean photon sum, flat index of the brightest mean pixel."""
+    rows, conditions = len(condition), len(repeats)
+    order = np.argsort(condition, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(repeats)])
+    members = csr_array((np.ones(rows), order, offsets), shape=(conditions, rows))
+    flat, n = responses.reshape(rows, -1), repeats[:, None].astype("float64")
+    deviation, photons, highest = np.zeros(conditions), np.zeros(conditions), np.full(conditions, -1.0)
+    peak = np.zeros(conditions, "int64")
+    for start in range(0, flat.shape[1], PIXELS):
+        block = flat[:, start : start + PIXELS].astype("float64")
+        total = members @ block
+        np.square(block, out=block)
+        # n sum R^2 - (sum R)^2 is a difference of whole numbers: exactly 0 for equal responses
+        variance = np.maximum(n * (members @ block) - total**2, 0.0)
+        deviation += np.sqrt(variance).sum(axis=1)
+        photons += total.sum(axis=1)
+        brightest = total.argmax(axis=1)
+        value = np.take_along_axis(total, brightest[:, None], axis=1)[:, 0]
+        higher = value > highest
+        highest[higher], peak[higher] = value[higher], start + brightest[higher]
+    return deviation / repeats, photons / repeats, peak
+
+
+def _impute(diversity, features, pdg, repeated):
+    """Fill the diversity of conditions that occur once, in place, from their nearest repeated conditions."""
+    for code in np.unique(pdg[~repeated]):
+        alone, known = ~repeated & (pdg == code), repeated & (pdg == code)
+        if known.sum() < NEIGHBOURS:
+            known = repeated
+        nearest = KNeighborsRegressor(min(NEIGHBOURS, int(known.sum()))).fit(features[known], diversity[known])
+        diversity[alone] = nearest.predict(features[alone])

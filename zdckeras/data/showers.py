@@ -1,0 +1,323 @@
+"""The data set: particles that hit detectors, and the photon counts they leave there."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from zdckeras.data.detectors import detector as detector_of
+from zdckeras.data.particles import CONDITIONS, check_pdg
+
+# The papers keep showers with at least this many photons.
+PAPER_PHOTONS = {"zn": 10, "zp": 1}
+
+MAXIMUM_COUNT = np.iinfo("uint16").max
+MAXIMUM_ENERGY = np.finfo("float32").max
+ROWS = 4096  # rows handled at once wherever a wider copy of the responses is needed
+
+
+def photon_counts(values, what="responses"):
+    """Photon counts as uint16, refused unless every value n is one of 0, 1, ..., 65535.
+
+    Arguments:
+        values: (N, nx, ny) numbers, whole even if stored as floating point.
+        what: name of the array in error messages.
+
+    Returns:
+        uint16 array (N, nx, ny); the array itself if it already is one.
+
+    Raises:
+        ValueError: for values that are not numbers, or the first one that is negative, fractional, too large, or
+            not finite, with its position.
+
+    Example:
+        >>> photon_counts([[[0.0, 3.0]]]).dtype
+        dtype('uint16')
+    """
+    values = np.asarray(values)
+    if values.ndim != 3:
+        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{what}: expected numbers (photon counts), received dtype {values.dtype}.")
+    if values.dtype == np.uint16:
+        return values
+    counts = np.empty(values.shape, "uint16")
+    for start in range(0, len(values), ROWS):
+        block = values[start : start + ROWS]
+        good = (block >= 0) & (block <= MAXIMUM_COUNT)
+        if values.dtype.kind == "f":
+            good &= block == np.rint(block)
+        if not good.all():
+            row, x, y = np.argwhere(~good)[0].tolist()
+            raise ValueError(
+                f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: "
+                f"expected whole, non-negative photon counts up to {MAXIMUM_COUNT}."
+            )
+        counts[start : start + ROWS] = block
+    return counts
+
+
+def energies(values, what="responses"):
+    """Deposited energies [MeV] as float32, refused unless all are finite and non-negative.
+
+    Arguments:
+        values: (N, nx, ny) numbers.
+        what: name of the array in error messages.
+
+    Returns:
+        float32 array (N, nx, ny); the array itself if it already is one.
+
+    Raises:
+        ValueError: for values that are not numbers, or the first one that is negative or not finite.
+
+    Example:
+        >>> energies([[[0.0, 2.5]]]).tolist()
+        [[[0.0, 2.5]]]
+    """
+    values = np.asarray(values)
+    if values.ndim != 3:
+        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{what}: expected numbers (energies), received dtype {values.dtype}.")
+    for start in range(0, len(values), ROWS):
+        block = values[start : start + ROWS]
+        good = (block >= 0) & (block <= MAXIMUM_ENERGY)
+        if not good.all():
+            row, x, y = np.argwhere(~good)[0].tolist()
+            raise ValueError(f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: expected finite, non-negative "
+                             f"energies in MeV.")
+    return values.astype("float32", copy=False)
+
+
+def measured(values, where, what="responses"):
+    """What a detector reads out, checked: `photon_counts` (uint16) or `energies` (float32), as its unit says."""
+    return photon_counts(values, what) if where.unit == "photons" else energies(values, what)
+
+
+@dataclass(frozen=True, eq=False)
+class Showers:
+    """Particles and the responses of one or more detectors to them, row by row.
+
+    Indexing with a slice, a boolean mask, an integer array or one integer gives a `Showers` of those rows.
+
+    Arguments:
+        particles: (N, 9) conditions in the order and units of `zdckeras.data.particles.CONDITIONS`.
+        pdg: (N,) PDG ids.
+        responses: detector name -> (N, nx, ny), first axis x: photon counts, or energies [MeV] where that is the
+            detector's unit.
+        metadata: where the data come from: source, seeds, ...; plain values that JSON can hold.
+
+    Raises:
+        ValueError: for no rows, shapes that do not belong together or to the detector, conditions that are not
+            finite, unknown PDG ids, and counts that are negative, fractional or not finite.
+
+    Example:
+        >>> from zdckeras.data.particles import conditions_of
+        >>> pdg = np.array([22, 2112])
+        >>> particles = conditions_of(pdg, np.array([[0.0, 0.0, 100.0], [0.0, 0.0, -2500.0]]))
+        >>> showers = Showers(particles, pdg, {"zn": np.ones((2, 44, 44), "uint16")})
+        >>> len(showers), len(showers[showers.species(22)]), showers.response.shape
+        (2, 1, (2, 44, 44))
+    """
+
+    particles: np.ndarray
+    pdg: np.ndarray
+    responses: dict
+    metadata: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        particles, pdg = _checked_particles(self.particles), np.asarray(self.pdg)
+        rows = len(particles)
+        if pdg.shape != (rows,):
+            raise ValueError(f"pdg: expected shape ({rows},) to match the particles, received {pdg.shape}.")
+        if pdg.dtype.kind not in "iuf" or not np.all((pdg == np.rint(pdg)) & (abs(pdg) < 2**31)):
+            raise ValueError(f"pdg: expected whole numbers, received dtype {pdg.dtype} with values {pdg[:5].tolist()}.")
+        check_pdg(pdg)
+        if not isinstance(self.responses, dict) or not self.responses:
+            raise ValueError("responses: expected a dictionary with at least one detector name -> (N, nx, ny) array.")
+        responses = {}
+        for name, values in self.responses.items():
+            where = detector_of(name)
+            expected, shape = (rows, *where.shape), np.shape(values)
+            if shape != expected:
+                raise ValueError(f"responses[{where.name!r}]: expected shape {expected}, received {shape}.")
+            responses[where.name] = measured(values, where, f"responses[{where.name!r}]")
+        checked = {"particles": particles, "pdg": pdg.astype("int32"), "responses": responses}
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "metadata", dict(self.metadata))
+
+    def __len__(self):
+        return len(self.particles)
+
+    def __repr__(self):
+        return f"Showers({len(self)} particles, {' and '.join(self.responses)})"
+
+    def __getitem__(self, rows):
+        if isinstance(rows, (int, np.integer)):
+            rows = [rows]
+        responses = {name: counts[rows] for name, counts in self.responses.items()}
+        return Showers(self.particles[rows], self.pdg[rows], responses, self.metadata)
+
+    @property
+    def response(self):
+        """The (N, nx, ny) photon counts or energies of the only detector; ValueError if there are several."""
+        return self.response_of()
+
+    def response_of(self, detector=None):
+        """The photon counts of one detector.
+
+        Arguments:
+            detector: name; may be left out where there is only one.
+
+        Returns:
+            Array (N, nx, ny), uint16 photons or float32 energies [MeV].
+
+        Raises:
+            ValueError: if the showers do not have that detector, or have several and none is named.
+        """
+        return self.responses[self.detector(detector).name]
+
+    def detector(self, name=None):
+        """The `Detector` called `name`, or the only one; ValueError if it is not among these showers."""
+        if name is None and len(self.responses) > 1:
+            raise ValueError(f"These showers have several detectors, {', '.join(self.responses)}: name one.")
+        where = detector_of(next(iter(self.responses)) if name is None else name)
+        if where.name not in self.responses:
+            raise ValueError(f"These showers have no detector {where.name!r}, only {', '.join(self.responses)}.")
+        return where
+
+    def only(self, *detectors):
+        """The same particles with the responses of the named detectors alone, in that order.
+
+        Raises:
+            ValueError: for a detector that is not there.
+        """
+        responses = {detector_of(name).name: self.response_of(name) for name in detectors}
+        return Showers(self.particles, self.pdg, responses, self.metadata)
+
+    def photon_sums(self, detector=None):
+        """Sum S = sum_ij R[i, j] of each response, (N,): photons as int64, energies [MeV] as float64."""
+        response = self.response_of(detector)
+        return response.sum(axis=(1, 2), dtype="float64" if response.dtype.kind == "f" else "int64")
+
+    def species(self, pdg):
+        """Mask (N,) of the rows whose particle has this PDG id."""
+        return self.pdg == pdg
+
+    def at_least(self, photons=None, detector=None):
+        """The showers with S >= photons, S the photon sum in one detector.
+
+        Arguments:
+            photons: the least number of photons; by default the papers' cut, 10 for ZN and 1 for ZP.
+            detector: name; may be left out where there is only one.
+
+        Returns:
+            `Showers` of the selected rows.
+
+        Raises:
+            ValueError: if none is left, or for a detector without a default cut.
+
+        Example:
+            >>> from zdckeras.data.particles import conditions_of
+            >>> response = np.zeros((2, 56, 30), "uint16")
+            >>> response[1, 28, 15] = 4
+            >>> particles = conditions_of(np.array([2212] * 2), np.array([[0.0, 0.0, 2510.0]] * 2))
+            >>> len(Showers(particles, np.array([2212] * 2), {"zp": response}).at_least())
+            1
+        """
+        name = self.detector(detector).name
+        if photons is None:
+            if name not in PAPER_PHOTONS:
+                raise ValueError(f"The papers have no photon cut for {name!r}: say how many photons.")
+            photons = PAPER_PHOTONS[name]
+        sums = self.photon_sums(name)
+        kept = sums >= photons
+        if not kept.any():
+            raise ValueError(
+                f"Empty selection: none of {len(self)} showers has at least {photons} photons in {name!r} "
+                f"(the brightest has {sums.max()})."
+            )
+        return self[kept]
+
+    def split(self, by_condition=False):
+        """The papers' split: 20 % test, then 10 % of the total as validation, the rest for training.
+
+        Row by row it is exactly the split of the published studies, order included: scikit-learn's
+        `train_test_split` with test_size 0.2 and random_state 42, then 0.1 / 0.8 of the rest with random_state 43.
+
+        Arguments:
+            by_condition: split the distinct condition vectors instead of the rows, so that a repeated condition
+                is never on two sides; the shares then hold for conditions, and rows keep their order.
+
+        Returns:
+            (training, validation, test), three `Showers`.
+
+        Raises:
+            ValueError: for fewer than 3 rows (or distinct conditions).
+
+        Source: github.com/m-wojnar/faster_zdc, zdc/utils/data.py.
+        """
+        units = len(self)
+        if by_condition:
+            conditions, unit_of_row = np.unique(self.particles, axis=0, return_inverse=True)
+            units = len(conditions)
+        if units < 3:
+            raise ValueError(f"A split needs at least 3 {'conditions' if by_condition else 'showers'}, found {units}.")
+        rest, test = train_test_split(np.arange(units), test_size=0.2, random_state=42)
+        training, validation = train_test_split(rest, test_size=0.1 / (1 - 0.2), random_state=43)
+        parts = (training, validation, test)
+        if by_condition:
+            parts = tuple(np.flatnonzero(np.isin(unit_of_row, part)) for part in parts)
+        return tuple(self[part] for part in parts)
+
+
+def concatenate(parts):
+    """One data set from several, rows in the order given.
+
+    Arguments:
+        parts: `Showers` with the same detectors.
+
+    Returns:
+        `Showers`; metadata that differ are kept as a list under "parts".
+
+    Raises:
+        ValueError: for no parts, or different detectors.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("Expected at least one data set to concatenate, received none.")
+    names = set(parts[0].responses)
+    for part in parts:
+        if set(part.responses) != names:
+            raise ValueError(f"Cannot concatenate showers of {sorted(names)} with showers of {sorted(part.responses)}.")
+    first = parts[0].metadata
+    same = all(part.metadata == first for part in parts)
+    return Showers(
+        np.concatenate([part.particles for part in parts]),
+        np.concatenate([part.pdg for part in parts]),
+        {name: np.concatenate([part.responses[name] for part in parts]) for name in parts[0].responses},
+        first if same else {"parts": [part.metadata for part in parts]},
+    )
+
+
+def _checked_particles(particles):
+    """(N, 9) float64, N > 0, all finite."""
+    try:
+        particles = np.asarray(particles, "float64")
+    except (TypeError, ValueError):
+        raise ValueError(f"particles: expected numbers, received dtype {np.asarray(particles).dtype}.") from None
+    if particles.ndim != 2 or particles.shape[1] != len(CONDITIONS):
+        raise ValueError(
+            f"particles: expected shape (N, {len(CONDITIONS)}) with columns {', '.join(CONDITIONS)}, "
+            f"received {particles.shape}."
+        )
+    if not len(particles):
+        raise ValueError("Empty selection: expected at least one particle, received none.")
+    finite = np.isfinite(particles)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0].tolist()
+        raise ValueError(
+            f"particles[{row}, {column}] ({CONDITIONS[column]}) = {particles[row, column]}: expected finite numbers."
+        )
+    return particles

@@ -1,0 +1,56 @@
+"""The shipped generator: physical conditions and noise in, photon counts out."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.flow_distill.shape import ShapeFlow  # noqa: F401
+from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.generators import Sampler
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ShowerGenerator(Sampler):
+    """Photon sums first, shape second, and the sums imposed on the shape: noise and particle to photon counts.
+
+    S ~ p(S | c),  y ~ p(y | c, S),  n = floor(T_k(S) p(y)) with sum_{channel k} n = S_k exactly.
+
+    Arguments:
+        sums: trained `PhotonSums` of the five channels.
+        shape: trained `ShapeFlow`.
+        impose: "channels" imposes all five sums, "total" only the photon number.
+
+    Returns:
+        call({"conditions": (B, 9), "noise": (B, 5 + D)}) gives (B, nx, ny) photon counts as float32.
+
+    Raises:
+        ValueError: for another value of `impose`.
+    """
+
+    def __init__(self, sums, shape, impose="channels", **kwargs):
+        super().__init__(**kwargs)
+        if impose not in ("channels", "total"):
+            raise ValueError(f"Expected impose='channels' or 'total', received {impose!r}.")
+        self.sums, self.shape, self.impose = sums, shape, impose
+        self.noise_width, self.detectors = 5 + shape.detector.cells, [shape.detector]
+        self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
+        self.built = True
+
+    def generate(self, noise, conditions):
+        """Photon counts (B, nx, ny) from standard normal noise (B, 5 + D) and physical conditions (B, 9)."""
+        sums = self.sums.generate(noise[:, :5], conditions)
+        code = self.shape.generate(noise[:, 5:], conditions, sums)
+        masks = self.shape.masks
+        if self.impose == "total":
+            sums, masks = ops.sum(sums, axis=-1, keepdims=True), np.ones((1, masks.shape[1]), "float32")
+        return ops.reshape(self.shape.code.decode(code, sums, masks), (-1, *self.shape.detector.shape))
+
+    def get_config(self):
+        return {"sums": keras.saving.serialize_keras_object(self.sums),
+                "shape": keras.saving.serialize_keras_object(self.shape), "impose": self.impose, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("sums", "shape")}
+        return cls(**parts, **config)

@@ -1,0 +1,120 @@
+"""The flow of a response's shape given the particle and the channel sums: MAF teacher or IAF student."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.data.detectors import channel_masks, detector
+from zdckeras.data.transforms import ShapeCode
+from zdckeras.flows.flow import Flow
+from zdckeras.layers.impact_frame import ImpactFrame
+from zdckeras.layers.particle_features import ParticleFeatures
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ShapeFlow(keras.Model):
+    """Conditional flow of all cells of a response, p(shape | particle, S_1, ..., S_5).
+
+    counts -> code y (`ShapeCode`) -> r in the frame of the expected impact (`ImpactFrame`) -> latent z, by a masked
+    autoregressive flow (teacher: densities in one pass) or an inverse one (student: samples in one pass) with affine
+    maps. The context is a network on `ParticleFeatures` and the logarithms of the channel sums.
+
+    Arguments:
+        features: configuration of `ParticleFeatures` (where, mean, scale).
+        code: configuration of `ShapeCode`.
+        inverse: True for an IAF.
+        steps, hidden: autoregressive steps and hidden widths of each.
+        embedding: widths of the context network.
+        maps: number of maps of the impact frame.
+        convention: of the five channels.
+        seed: of the initial weights.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "u_cells": (B, D)}) gives log p(y) (B,).
+
+    Example:
+        >>> counts = np.random.default_rng(0).poisson(1.0, (20, 44, 44))
+        >>> model = ShapeFlow.fit_scales("zn", np.ones((20, 9)), counts, hidden=(8,), steps=1, embedding=(8,), maps=2)
+        >>> y = model.generate(np.zeros((2, 1936), "float32"), np.ones((2, 9)), np.ones((2, 5)))
+        >>> tuple(y.shape)
+        (2, 1936)
+    """
+
+    def __init__(self, features, code, inverse=False, steps=3, hidden=(192, 192), embedding=(192, 96), maps=8,
+                 convention="papers", seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
+                             embedding=embedding, maps=maps, convention=convention, seed=seed)
+        self.detector, self.code = detector(features["where"]), ShapeCode(**code)
+        self.masks = channel_masks(self.detector.shape, convention).reshape(5, -1).astype("float32")
+        self.features = ParticleFeatures(**features)
+        self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
+            seed + i)) for i, width in enumerate(embedding)])
+        self.embed.build((None, self.features.width + 6))
+        self.frame = ImpactFrame(features["where"], embedding[-1], maps, seed=seed)
+        make = Flow.iaf if inverse else Flow.maf
+        self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed)
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, where, conditions, responses, noise=1.0, bell=0.13, **settings):
+        """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
+        conditions = np.asarray(conditions, "float64")
+        deviation = conditions.std(axis=0)
+        features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
+                        scale=np.where(deviation > 0, deviation, 1.0).tolist())
+        model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
+        some = np.random.default_rng(0).permutation(len(responses))[:10_000]
+        counts = np.asarray(responses)[some].reshape(len(some), -1)
+        code = model.code.encode(counts, np.random.default_rng(1).random(counts.shape, "float32"))
+        model.frame.adapt(conditions[some], counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
+        return model
+
+    def student(self, **settings):
+        """A fresh inverse autoregressive twin with the same context network and impact frame, the latter frozen."""
+        twin = ShapeFlow(**{**self.settings, "inverse": True, **settings})
+        twin.embed.set_weights(self.embed.get_weights())
+        twin.frame.set_weights(self.frame.get_weights())
+        twin.frame.trainable = False
+        return twin
+
+    def sums(self, responses):
+        """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
+        return ops.matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
+
+    def context(self, conditions, sums):
+        """What the flow sees besides the cells, (B, C)."""
+        sums = ops.cast(sums, "float32")
+        total = ops.sum(sums, axis=-1, keepdims=True)
+        light = ops.concatenate([ops.log1p(total) - 5.0, 5.0 * sums / (total + 1.0)], axis=-1)
+        return self.embed(ops.concatenate([self.features(conditions), light], axis=-1))
+
+    def encode(self, responses, uniform, conditions, context):
+        """Residuals r (B, D) of responses in the impact frame, and log |dr/dy| (B,)."""
+        y = self.code.encode(ops.reshape(responses, (-1, self.detector.cells)), uniform)
+        photons = ops.sum(ops.reshape(responses, (-1, self.detector.cells)), axis=-1, keepdims=True)
+        shift, log_scale = self.frame(conditions, photons, context)
+        return (y - shift) * ops.exp(-log_scale), -ops.sum(log_scale, axis=-1)
+
+    def decode(self, residuals, conditions, photons, context):
+        """Residuals r (B, D) of showers with `photons` (B, 1) back to the code y (B, D)."""
+        shift, log_scale = self.frame(conditions, photons, context)
+        return shift + residuals * ops.exp(log_scale)
+
+    def call(self, inputs):
+        context = self.context(inputs["conditions"], self.sums(inputs["responses"]))
+        residuals, log_det = self.encode(inputs["responses"], inputs["u_cells"], inputs["conditions"], context)
+        return self.flow.log_prob(residuals, context) + log_det
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean of -log p per cell [nats]."""
+        return -ops.mean(y_pred) / self.detector.cells
+
+    def generate(self, noise, conditions, sums):
+        """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""
+        context = self.context(conditions, sums)
+        photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)
+        return self.decode(self.flow.generate(noise, context), conditions, photons, context)
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}

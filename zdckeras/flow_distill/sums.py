@@ -1,0 +1,127 @@
+"""The small flow that decides how much light falls where: photon number or the five channel sums of a response."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.data.detectors import channel_sums
+from zdckeras.flows.flow import Flow
+from zdckeras.flows.univariate import RationalQuadraticSpline
+from zdckeras.layers.particle_features import ParticleFeatures
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam
+
+OFFSET = 0.5  # added to every sum, so that the logarithm of an empty channel stays finite
+
+
+def code_sums(sums, uniform):
+    """Integer sums to reals: y_1 = ln sum_k v_k and y_k = ln(v_k / v_1), k = 2..K, with v = S + u + 1/2.
+
+    Arguments:
+        sums: (B, K) integers.
+        uniform: (B, K) numbers in [0, 1).
+
+    Returns:
+        (B, K) float32.
+
+    Example:
+        >>> y = code_sums(np.array([[3, 0, 7]]), np.full((1, 3), 0.3, "float32"))
+        >>> ops.convert_to_numpy(decode_sums(y)).tolist()
+        [[3.0, 0.0, 7.0]]
+    """
+    v = ops.cast(sums, "float32") + ops.cast(uniform, "float32") + OFFSET
+    return ops.concatenate([ops.log(ops.sum(v, axis=-1, keepdims=True)), ops.log(v[:, 1:] / v[:, :1])], axis=-1)
+
+
+def decode_sums(y):
+    """Back from the reals of `code_sums` to integer sums (B, K), as float32."""
+    ratio = ops.concatenate([ops.ones_like(y[:, :1]), ops.exp(y[:, 1:])], axis=-1)
+    v = ops.exp(y[:, :1]) * ratio / ops.sum(ratio, axis=-1, keepdims=True)
+    return ops.maximum(ops.floor(v - OFFSET), 0.0)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PhotonSums(keras.Model):
+    """Conditional spline flow of photon sums, p(S_1, ..., S_K | particle).
+
+    The photon number and the ratios of the sums, as standardised logarithms (`code_sums`), follow a masked
+    autoregressive flow with rational-quadratic splines; the context is a network on `ParticleFeatures`.
+
+    Arguments:
+        features: configuration of `ParticleFeatures` (where, mean, scale).
+        mean, scale: (K,) standardisation of the code.
+        steps, hidden, bins: autoregressive steps, hidden widths, spline bins.
+        embedding: widths of the network that reads the particle; the last is the context's size.
+        seed: of the initial weights.
+
+    Returns:
+        call({"conditions": (B, 9), "sums": (B, K), "u_sums": (B, K)}) gives log p(y) (B,).
+
+    Example:
+        >>> c, s = np.ones((40, 9)), np.arange(200).reshape(40, 5)
+        >>> model = PhotonSums.fit_scales("zn", c, s, hidden=(8,), steps=1, embedding=(8,))
+        >>> tuple(model.generate(np.zeros((3, 5), "float32"), c[:3]).shape)
+        (3, 5)
+    """
+
+    def __init__(self, features, mean, scale, steps=3, hidden=(64, 64), bins=8, embedding=(128, 128, 64), seed=0,
+                 **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(features=features, mean=list(map(float, mean)), scale=list(map(float, scale)),
+                             steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed)
+        self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        self.features = ParticleFeatures(**features)
+        self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
+            seed + i)) for i, width in enumerate(embedding)])
+        self.embed.build((None, self.features.width))
+        self.flow = Flow.maf(len(self.mean), context=embedding[-1], steps=steps, hidden=hidden, seed=seed,
+                             univariate=RationalQuadraticSpline(bins=bins, bound=5.0))
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, where, conditions, sums, **settings):
+        """A fresh model with its scalers fitted on training conditions (N, 9) and sums (N, K)."""
+        conditions = np.asarray(conditions, "float64")
+        deviation = conditions.std(axis=0)
+        y = ops.convert_to_numpy(code_sums(sums, np.full(np.shape(sums), 0.5, "float32")))
+        features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
+                        scale=np.where(deviation > 0, deviation, 1.0).tolist())
+        return cls(features, y.mean(axis=0), y.std(axis=0) + 1e-3, **settings)
+
+    def context(self, conditions):
+        """What the flow sees of the particles, (B, C)."""
+        return self.embed(self.features(conditions))
+
+    def call(self, inputs):
+        y = ops.divide(ops.subtract(code_sums(inputs["sums"], inputs["u_sums"]), self.mean), self.scale)
+        return self.flow.log_prob(y, self.context(inputs["conditions"]))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean of -log p [nats]."""
+        return -ops.mean(y_pred)
+
+    def generate(self, noise, conditions):
+        """Integer sums (B, K), as float32, from standard normal noise (B, K) and physical conditions (B, 9)."""
+        y = self.flow.generate(noise, self.context(conditions))
+        y = ops.clip(y, -5.0, 5.0)  # the spline's range: nothing beyond was seen in training
+        return decode_sums(ops.add(ops.multiply(y, self.scale), self.mean))
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+
+
+def fit_sums(showers, path, epochs, batch, rate, seed=0, **sizes):
+    """A `PhotonSums` of the five channels of one detector, trained on `Showers`.
+
+    Arguments:
+        showers: training `Showers`.
+        path: of the state file.
+        epochs, batch, rate: of the training, see `fit_adam`.
+        seed: of weights, order and noise.
+        sizes: of the model.
+    """
+    conditions, sums = showers.particles, channel_sums(showers.response)
+    model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
+    batches = Batches({"conditions": conditions, "sums": sums}, batch, seed, uniform={"u_sums": (sums.shape[1],)})
+    fit_adam(model, batches, path, epochs, rate)
+    return model

@@ -1,0 +1,198 @@
+"""Conditional GANs of one or several detectors: GAN, SDI-GAN, with intensity, auxiliary-regressor and L2 terms."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras.data.particles import Scaler
+from zdckeras.data.repeats import condition_statistics
+from zdckeras.gan import losses
+from zdckeras.gan.networks import Critic, PeakRegressor, ResponseNetwork
+from zdckeras.gan.scores import shape_score, sums_score
+from zdckeras.layers.response_features import SummaryFeatures
+from zdckeras.training.phases import Phase, PhasedModel
+
+WEIGHTS = ("diversity", "intensity", "auxiliary", "l2", "energy")
+
+
+def training_arrays(showers, diversity=True):
+    """What the GANs train on, by name, for `Batches`.
+
+    Arguments:
+        showers: `Showers` of one or more detectors.
+        diversity: with the diversity of each row's condition, for which conditions must repeat.
+
+    Returns:
+        "conditions" (N, 9) and, for each detector d, "responses_d" (N, nx, ny), "peak_d" (N, 2), the brightest cell of
+        the row's own response, and "diversity_d" (N,).
+
+    Raises:
+        ValueError: if no condition occurs twice, so that there is no diversity.
+    """
+    arrays = {"conditions": showers.particles.astype("float32")}
+    for name, counts in showers.responses.items():
+        arrays[f"responses_{name}"] = counts
+        peak = counts.reshape(len(counts), -1).argmax(axis=1)
+        arrays[f"peak_{name}"] = np.column_stack(np.divmod(peak, counts.shape[2])).astype("float32")
+        if diversity:
+            arrays[f"diversity_{name}"] = condition_statistics(showers, name).diversity.astype("float32")
+    return arrays
+
+
+def critic_terms(critic, real, generated, conditions, penalty=0.0):
+    """What a `Critic` minimises: eq. 1 over real and generated responses to the same particles, and its penalty.
+
+    Arguments:
+        critic: `Critic`.
+        real, generated: (B, nx, ny) photons of each detector.
+        conditions: (B, 9).
+        penalty: weight of E |grad D|^2 at what is seen of the responses; 0 leaves it out.
+
+    Returns:
+        {"adversarial": scalar, "penalty": scalar if there is one}.
+    """
+    both = ops.concatenate([conditions, conditions])
+    seen = critic.look([ops.concatenate([r, ops.stop_gradient(g)]) for r, g in zip(real, generated, strict=True)], both)
+    terms = {"adversarial": losses.critic_loss(*ops.split(critic.decide(seen, both), 2))}
+    if penalty:
+        norm = losses.gradient_norm(lambda x: critic.decide(x, both), seen)
+        terms["penalty"] = penalty * ops.mean(ops.square(norm))
+    return terms
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseGAN(PhasedModel):
+    """Generator against critic, and the terms that the proton and neutron studies add; one detector or several.
+
+    L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
+
+    Every term compares a generated response with the real one to the same particle. With the energy score, the channel
+    sums learn from it and the intensity alone, and the shape, given the sums, from all terms: a critic that pulls at
+    the sums as well makes them worse. Without it all learn from all terms. With several detectors each
+    response has its own logit and its own terms, and terms are averaged. Phases of a step: critic, regressor (where
+    lambda_aux > 0; it learns from real responses only), generator.
+
+    Arguments:
+        where: detector name, or several for a joint model.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions, from `fit_scales`.
+        weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell), "l2" and "energy"
+            (energy scores, see `zdckeras.gan.scores`); 0 leaves a term and its cost out.
+        generator, critic: sizes, as in `ResponseNetwork` and `Critic`.
+        penalty: weight of E |grad_x D|^2 / 2 at real responses; 0 leaves it out.
+        seed: of all weights.
+        momentum: of the averaged generator, see `PhasedModel`.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses, a tuple of (B, nx, ny).
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+
+    Source:
+        proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; R1 penalty, arXiv:1801.04406.
+
+    Example:
+        >>> small = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
+        >>> tiny = dict(hidden=(8,), channels=(2, 2, 2))
+        >>> gan = ResponseGAN("zp", {"mean": [0.0] * 9, "scale": [1.0] * 9}, generator=small, critic=tiny)
+        >>> list(gan.phases())
+        ['critic', 'generator']
+    """
+
+    def __init__(self, where, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        names = (where,) if isinstance(where, str) else tuple(where)
+        self.weights_of = {name: 0.0 for name in WEIGHTS} | {k: float(v) for k, v in (weights or {}).items()}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        if wrong:
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+        self.settings = dict(where=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
+                             critic=critic or {}, penalty=penalty, seed=seed)
+        self.names, self.penalty = names, penalty
+        self.generator = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
+        self.average = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
+        self.average.set_weights(self.generator.get_weights())
+        self.average.trainable = False
+        self.critic = Critic(names, scaler, seed=seed, **(critic or {}))
+        self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
+        self.latent = self.generator.latent
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, critic=None, **settings):
+        """A fresh model for the detectors of training `Showers`, its scalers fitted on them."""
+        scaler = Scaler.fit(showers.particles)
+        summary = [SummaryFeatures.fit(showers, name) for name in showers.responses]
+        return cls(tuple(showers.responses), scaler.get_config(),
+                   critic={**(critic or {}), "summary": summary}, **settings)
+
+    def phases(self):
+        weights = self.weights_of
+        terms = ("adversarial", *(name for name in WEIGHTS if weights[name]))
+        seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
+        found = {"critic": Phase(self._critic_loss, (self.critic,), seen)}
+        if self.regressors:
+            found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
+        return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+
+    def averages(self):
+        return ((self.generator, self.average),)
+
+    def _columns(self, batch, kind):
+        """One array of the batch for each detector."""
+        wanted = [f"{kind}_{name}" for name in self.names]
+        if not set(wanted) <= set(batch):
+            raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
+                             f"received {', '.join(batch)}.")
+        return [batch[name] for name in wanted]
+
+    def _critic_loss(self, batch, training):
+        real, conditions = self._columns(batch, "responses"), batch["conditions"]
+        for name, photons, where in zip(self.names, real, self.generator.detectors, strict=True):
+            if tuple(photons.shape[1:]) != where.shape:
+                raise ValueError(f"responses_{name}: expected shape (B, {where.shape[0]}, {where.shape[1]}), "
+                                 f"received {tuple(photons.shape)}.")
+        generated = self.generator(batch["z"], conditions)
+        return critic_terms(self.critic, real, generated, conditions, self.penalty)
+
+    def _regressor_loss(self, batch, training):
+        pairs = zip(self.regressors, self._columns(batch, "responses"), self._columns(batch, "peak"), strict=True)
+        return {"auxiliary": sum(losses.auxiliary_loss(r(n), peak) for r, n, peak in pairs) / len(self.names)}
+
+    def _generator_loss(self, batch, training):
+        weights, conditions = self.weights_of, batch["conditions"]
+        codes = [batch["z"], batch["z2"]] if weights["diversity"] or weights["energy"] else [batch["z"]]
+        pairs = ops.concatenate([conditions] * len(codes))
+        noise, parts, summaries = ops.concatenate(codes), len(codes), self.critic.summaries
+        sums = self.generator.sums(noise, pairs)
+        given = [ops.stop_gradient(s) for s in sums] if weights["energy"] else sums
+        generated = self.generator.shape(noise, pairs, given)
+        terms = {"adversarial": losses.generator_loss(self.critic(generated, pairs))}
+        first = [ops.split(n, parts)[0] for n in generated]
+        real = self._columns(batch, "responses")
+        true = [summary.sums(n) for summary, n in zip(summaries, real, strict=True)]
+        if weights["diversity"]:
+            terms["diversity"] = weights["diversity"] * sum(
+                losses.diversity_loss(*ops.split(ops.log1p(n), 2), *codes, d)
+                for n, d in zip(generated, self._columns(batch, "diversity"), strict=True)) / len(real)
+        if weights["intensity"]:
+            terms["intensity"] = weights["intensity"] * sum(losses.intensity_loss(s, ops.split(t, parts)[0])
+                                                            for s, t in zip(true, sums, strict=True)) / len(real)
+        if weights["auxiliary"]:
+            terms["auxiliary"] = weights["auxiliary"] * sum(
+                losses.auxiliary_loss(r(n), peak) for r, n, peak in
+                zip(self.regressors, first, self._columns(batch, "peak"), strict=True)) / len(real)
+        if weights["l2"]:
+            terms["l2"] = weights["l2"] * sum(losses.l2_loss(ops.log1p(n), ops.log1p(m))
+                                              for n, m in zip(real, first, strict=True)) / len(real)
+        if weights["energy"]:
+            draws = [[ops.split(s, 2)[k] for s in sums] for k in range(2)]
+            score = sums_score(summaries, true, *draws) + shape_score(summaries, conditions, real, generated)
+            terms["energy"] = weights["energy"] * ops.mean(score)
+        return terms
+
+    def call(self, inputs):
+        return self.average(inputs["z"], inputs["conditions"])
+
+    def get_config(self):
+        return {**self.settings, "momentum": self.momentum, "name": self.name}

@@ -1,0 +1,176 @@
+"""Convolutional networks from images to tokens and back: built and seeded convolutions, sub-pixel steps, grids."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
+from zdckeras.layers.tokens import Body, on_tokens
+
+
+def convolve(size, kernel, first, seeds, initializer=keras.initializers.HeNormal):
+    """One convolution over a grid (rows, columns, channels) that keeps its size, built."""
+    body = layers.Conv2D(size, kernel, padding="same", kernel_initializer=initializer(next(seeds)))
+    body.build((None, *first))
+    return body
+
+
+def unfold(grid, factor):
+    """Sub-pixel step: channels become cells, (B, r, c, f^2 n) -> (B, f r, f c, n)."""
+    _, rows, columns, channels = grid.shape
+    n = channels // factor**2
+    grid = ops.transpose(ops.reshape(grid, (-1, rows, columns, factor, factor, n)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(grid, (-1, factor * rows, factor * columns, n))
+
+
+def downscale(sizes, shape, seeds, first=0):
+    """Convolutions 4 x 4 with stride 2 and LeakyReLU over images with one channel, flattened at the end.
+
+    Before them, if `first` is not 0, one of 3 x 3 with so many channels at full size.
+    """
+    body = [layers.Conv2D(first, 3, 1, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
+            layers.LeakyReLU(0.1)] if first else []
+    for size in sizes:
+        body += [layers.Conv2D(size, 4, 2, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
+                 layers.LeakyReLU(0.1)]
+    body = keras.Sequential([*body, layers.Flatten()])
+    body.build((None, *shape, 1))
+    return body
+
+
+def mirrored(channels, shape, seeds):
+    """The grids of a `GridDecoder` the other way round, flattened, and the width of the result."""
+    sizes = tuple(channels)[-2::-1]
+    width = sizes[-1] * int(np.prod([-(-n // 2 ** len(sizes)) for n in shape]))
+    return downscale(sizes, shape, seeds, first=channels[-1]), width
+
+
+class GridDecoder(layers.Layer):
+    """A vector to an image: dense layer, coarsest grid, then sub-pixel convolutions with ReLU, each twice as fine.
+
+    Arguments:
+        width: of the vector.
+        shape: (nx, ny) of the image; the finest grid is cropped to it.
+        channels: of the grids from coarse to fine; the coarsest has 2^(len - 1) times fewer cells along each side.
+        seeds: iterator.
+
+    Returns:
+        call((B, width)) gives (B, nx, ny).
+    """
+
+    def __init__(self, width, shape, channels, seeds, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.shape_of, self.first = tuple(shape), channels[0]
+        self.grid = tuple(-(-n // 2 ** (len(channels) - 1)) for n in shape)
+        self.spread = dense_layers((self.grid[0] * self.grid[1] * channels[0],), width, seeds, slope=0.0)
+        self.steps, grid = [], self.grid
+        for coarse, fine in zip(channels[:-1], channels[1:], strict=True):
+            self.steps.append(convolve(4 * fine, 3, (*grid, coarse), seeds))
+            grid = tuple(2 * n for n in grid)
+        self.last = convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
+        self.built = True
+
+    def call(self, vector):
+        grid = ops.reshape(self.spread(vector), (-1, *self.grid, self.first))
+        for step in self.steps:
+            grid = ops.relu(unfold(step(grid), 2))
+        return self.last(grid)[:, : self.shape_of[0], : self.shape_of[1], 0]
+
+    def operations(self):
+        """Multiplications with a weight for one image."""
+        total = int(np.prod(self.spread.layers[0].kernel.shape))
+        for k, step in enumerate([*self.steps, self.last]):
+            total += int(np.prod(step.kernel.shape)) * self.grid[0] * self.grid[1] * 4**k
+        return total
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CnnEncoder(Body):
+    """Image to tokens by strided convolutions, the mirror image of `CnnDecoder`.
+
+    Arguments:
+        shape: (nx, ny) of the image.
+        width: d of a token.
+        context: C, numbers known of the particle; may be 0.
+        channels: of the grids from coarse to fine, as in `GridDecoder`; a token covers 2^(len - 1) pixels a side.
+        seed: of the weights.
+
+    Returns:
+        call((B, nx, ny), (B, C)) gives (B, T, d).
+
+    Raises:
+        ValueError: if so many steps cannot tile the image, or for input of another shape.
+
+    Example:
+        >>> body = CnnEncoder((30, 30), width=3, channels=(4, 4, 2, 2))
+        >>> body.grid, tuple(body(np.zeros((2, 30, 30), "float32"), np.zeros((2, 0), "float32")).shape)
+        ((4, 4), (2, 16, 3))
+    """
+
+    def __init__(self, shape, width=32, context=0, channels=(64, 32, 16, 8), seed=0, **kwargs):
+        channels = tuple(channels)
+        super().__init__(shape, width, context, 2 ** (len(channels) - 1), channels[0],
+                         dict(channels=channels, seed=seed), **kwargs)
+        seeds = seeds_of([seed, 25])
+        self.body, flat = mirrored(channels, self.image, seeds)
+        self.mix = convolve(self.hidden, 3, (*self.grid, flat // self.tokens), seeds)
+        self._know(seeds)
+        self.read = linear(self.hidden, width, seeds)
+        self.built = True
+
+    def call(self, image, context):
+        self._check(image, self.image, "images")
+        grid = self.mix(ops.reshape(self.body(image[..., None]), (-1, *self.grid, self.mix.kernel.shape[2])))
+        tokens = self._add(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
+        return on_tokens(self.read, ops.leaky_relu(tokens, 0.1))
+
+    def operations(self):
+        """Multiplications with a weight for one image."""
+        total, grid = 0, np.array(self.image)
+        for layer in self.body.layers:
+            if hasattr(layer, "kernel"):
+                grid = -(-grid // layer.strides[0])
+                total += int(np.prod(layer.kernel.shape) * grid.prod())
+        return total + self.tokens * products(self.mix, self.read) + products(self.known)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CnnDecoder(Body):
+    """Tokens to an image by sub-pixel convolutions with ReLU, each grid twice as fine as the one before.
+
+    Arguments:
+        shape, width, context, channels, seed: as in `CnnEncoder`.
+
+    Returns:
+        call((B, T, d), (B, C)) gives (B, nx, ny), of either sign.
+
+    Raises:
+        ValueError: as `CnnEncoder`.
+    """
+
+    def __init__(self, shape, width=32, context=0, channels=(64, 32, 16, 8), seed=0, **kwargs):
+        channels = tuple(channels)
+        super().__init__(shape, width, context, 2 ** (len(channels) - 1), channels[0],
+                         dict(channels=channels, seed=seed), **kwargs)
+        seeds, grid = seeds_of([seed, 26]), self.grid
+        self.take, self.steps = convolve(self.hidden, 3, (*grid, width), seeds), []
+        self._know(seeds)
+        for coarse, fine in zip(channels[:-1], channels[1:], strict=True):
+            self.steps.append(convolve(4 * fine, 3, (*grid, coarse), seeds))
+            grid = tuple(2 * n for n in grid)
+        self.last = convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
+        self.built = True
+
+    def call(self, tokens, context):
+        self._check(tokens, (self.tokens, self.width), "tokens")
+        grid = self.take(ops.reshape(tokens, (-1, *self.grid, self.width)))
+        tokens = self._add(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
+        grid = ops.relu(ops.reshape(tokens, (-1, *self.grid, self.hidden)))
+        for step in self.steps:
+            grid = ops.relu(unfold(step(grid), 2))
+        return self.last(grid)[:, : self.image[0], : self.image[1], 0]
+
+    def operations(self):
+        """Multiplications with a weight for one image."""
+        total = self.tokens * products(self.take) + products(self.known)
+        return total + sum(self.tokens * 4**k * products(step) for k, step in enumerate([*self.steps, self.last]))

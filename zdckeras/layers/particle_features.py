@@ -1,0 +1,118 @@
+"""What networks see of a particle: scaled conditions, expected impact point and its Fourier features."""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import COLUMN
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ParticleFeatures(layers.Layer):
+    """Features of the 9 physical conditions, computed inside the model so that what is shipped takes raw particles.
+
+    f = [ (c - mean) / scale,  ln E,  b / a,  sin and cos of  k pi b / a (k = 1..frequencies),
+          tanh(b / w) and tanh((a - |b|) / w) for w of 1 and 4 cells,
+          sin and cos of  pi b / pitch  and their products,  sin and cos of  2 pi m / M (four mass scales M) ]
+
+    with b the expected impact point on the detector's face, clipped to 1.5 half-sizes a. The functions with the
+    period of two cells tell even from odd cells and the position inside a cell, which decides the brightest fibres;
+    the mass scales tell species apart whose masses a standard scaler puts side by side.
+
+    Arguments:
+        where: detector name; sets half-size, pitch and distance.
+        mean, scale: (9,) standard scaler of the training part.
+        frequencies: Fourier orders of the impact point.
+
+    Returns:
+        call((B, 9)) gives (B, F) with F = `width`.
+
+    Example:
+        >>> f = ParticleFeatures("zn", np.zeros(9), np.ones(9))
+        >>> tuple(f(np.array([[1000.0, 0, 0, 0, 0.1, 0, 1000.0, 0, 0]], "float32")).shape) == (1, f.width)
+        True
+    """
+
+    MASS_SCALES = (150.0, 400.0, 1000.0, 2500.0)
+
+    def __init__(self, where, mean, scale, frequencies=3, **kwargs):
+        super().__init__(**kwargs)
+        self.detector = detector(where)
+        self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        if self.mean.shape != (9,) or self.scale.shape != (9,):
+            raise ValueError(f"Expected mean and scale of shape (9,), received {self.mean.shape}, {self.scale.shape}.")
+        self.frequencies = frequencies
+        self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
+        self.built = True  # a layer that is not makes Keras run the whole model once, op by op, before it compiles
+
+    @staticmethod
+    def impact(where, conditions):
+        """Expected impact point (B, 2) [cm] from the detector's centre, clipped to 1.5 half-sizes.
+
+        The formula of `zdckeras.data.particles.expected_impact`, inside the graph.
+        """
+        half = ops.convert_to_tensor(where.half_size, "float32")
+        pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
+        flight = where.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
+        point = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
+        momentum = ops.maximum(ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True)), 1e-6)
+        bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * where.bend / momentum - where.centre_x
+        return ops.clip(point + bend * ops.convert_to_tensor([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
+
+    def call(self, conditions):
+        conditions = ops.cast(conditions, "float32")
+        half = ops.convert_to_tensor(self.detector.half_size, "float32")
+        energy, mass = conditions[:, :1], conditions[:, COLUMN["mass"] : COLUMN["mass"] + 1]
+        impact = self.impact(self.detector, conditions)
+        orders = np.arange(1, self.frequencies + 1, dtype="float32") * math.pi
+        wave = ops.reshape(ops.multiply((impact / half)[:, :, None], orders), (-1, 2 * self.frequencies))
+        cell = impact * (math.pi / self.detector.pitch)
+        sine, cosine = ops.sin(cell), ops.cos(cell)
+        masses = ops.multiply(mass, 2.0 * math.pi / np.asarray(self.MASS_SCALES, "float32"))
+        return ops.concatenate([
+            ops.divide(ops.subtract(conditions, self.mean), self.scale),
+            ops.log(ops.maximum(energy, 1e-3)) - 6.0,
+            impact / half,
+            ops.sin(wave), ops.cos(wave),
+            *(ops.tanh(distance / (cells * self.detector.pitch))
+              for cells in (1.0, 4.0) for distance in (impact, half - ops.abs(impact))),
+            sine, cosine, sine * ops.flip(sine, axis=-1), cosine * ops.flip(cosine, axis=-1),
+            ops.sin(masses), ops.cos(masses),
+        ], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.width)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(where=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
+                      frequencies=self.frequencies)
+        return config
+
+
+def slopes(conditions):
+    """px / |pz| and py / |pz| of conditions (B, 9), cut at +-1."""
+    return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
+
+
+def expected_centre(where, conditions, depth):
+    """Where a shower's centre of gravity is expected at a depth [cm], (B, 2) [cells from the centre of a `Detector`].
+
+    `zdckeras.data.particles.expected_centre` inside the graph, for particles that start anywhere.
+    """
+    return (ParticleFeatures.impact(where, conditions) + depth * slopes(conditions)) / where.pitch
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class FlightFeatures(ParticleFeatures):
+    """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
+
+    def __init__(self, where, mean, scale, frequencies=3, **kwargs):
+        super().__init__(where, mean, scale, frequencies, **kwargs)
+        self.width += 2
+
+    def call(self, conditions):
+        return ops.concatenate([super().call(conditions), 4.0 * slopes(ops.cast(conditions, "float32"))], axis=-1)

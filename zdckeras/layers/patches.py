@@ -1,0 +1,197 @@
+"""Bodies made of patches: vision transformer and MLP-Mixer, image to tokens and back (see `bodies`)."""
+
+import keras
+from keras import layers, ops
+
+from zdckeras.layers.cnn import unfold
+from zdckeras.layers.dense import linear, products, seeds_of
+from zdckeras.layers.tokens import Body, on_tokens
+from zdckeras.layers.transformer import Transformer
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class Mixer(layers.Layer):
+    """A stack of MLP-Mixer blocks: x += (M_t (N x)')', x += M_c N x, M dense layers over the tokens and the width.
+
+    Arguments:
+        length: T tokens.
+        width: w of the vectors.
+        depth: blocks.
+        across: width of the dense layer over tokens.
+        expansion: width of the dense layer over the width, times w.
+        seed: of the weights.
+
+    Returns:
+        call((B, T, w)) gives (B, T, w).
+
+    Source:
+        Tolstikhin et al., arXiv:2105.01601.
+
+    Example:
+        >>> tuple(Mixer(6, width=8, depth=1)(ops.zeros((2, 6, 8))).shape)
+        (2, 6, 8)
+    """
+
+    def __init__(self, length, width=96, depth=4, across=64, expansion=4, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(length=length, width=width, depth=depth, across=across, expansion=expansion, seed=seed)
+        self.length, self.width, seeds = length, width, seeds_of([seed, 24])
+        self.norms = [layers.LayerNormalization(epsilon=1e-5, dtype="float32") for _ in range(2 * depth + 1)]
+        for norm in self.norms:
+            norm.build((None, None, width))
+        self.over_tokens = [self._back_and_forth(length, across, seeds) for _ in range(depth)]
+        self.over_width = [self._back_and_forth(width, expansion * width, seeds) for _ in range(depth)]
+        self.built = True
+
+    @staticmethod
+    def _back_and_forth(size, hidden, seeds):
+        body = keras.Sequential([
+            layers.Dense(hidden, "silu", kernel_initializer=keras.initializers.GlorotUniform(next(seeds))),
+            layers.Dense(size, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))])
+        body.build((None, size))
+        return body
+
+    def call(self, x):
+        for k, (tokens, width) in enumerate(zip(self.over_tokens, self.over_width, strict=True)):
+            turned = on_tokens(tokens, ops.transpose(self.norms[2 * k](x), (0, 2, 1)))
+            x = x + ops.transpose(turned, (0, 2, 1))
+            x = x + on_tokens(width, self.norms[2 * k + 1](x))
+        return self.norms[-1](x)
+
+    def operations(self):
+        """Multiplications with a weight for one row."""
+        return self.width * products(*self.over_tokens) + self.length * products(*self.over_width)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+class _PatchEncoder(Body):
+    """Patches of the image, a dense layer, a core that mixes tokens, and a dense layer."""
+
+    def __init__(self, shape, width, context, patch, hidden, settings, seeds, **kwargs):
+        super().__init__(shape, width, context, patch, hidden, dict(patch=patch, hidden=hidden, **settings), **kwargs)
+        self.fill = [(0, 0), *((0, patch * cells - n) for cells, n in zip(self.grid, self.image, strict=True))]
+        self.take, self.read = linear(patch**2, hidden, seeds), linear(hidden, width, seeds)
+        self._know(seeds)
+
+    def call(self, image, context):
+        self._check(image, self.image, "images")
+        rows, columns = self.grid
+        patches = ops.reshape(ops.pad(image, self.fill), (-1, rows, self.patch, columns, self.patch))
+        patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
+        return on_tokens(self.read, self.core(self._add(on_tokens(self.take, patches), context)))
+
+    def operations(self):
+        """Multiplications for one image."""
+        return self.tokens * products(self.take, self.read) + products(self.known) + self.core.operations()
+
+
+class _PatchDecoder(Body):
+    """The way back of `_PatchEncoder`."""
+
+    def __init__(self, shape, width, context, patch, hidden, settings, seeds, **kwargs):
+        super().__init__(shape, width, context, patch, hidden, dict(patch=patch, hidden=hidden, **settings), **kwargs)
+        self.take, self.read = linear(width, hidden, seeds), linear(hidden, patch**2, seeds)
+        self._know(seeds)
+
+    def call(self, tokens, context):
+        self._check(tokens, (self.tokens, self.width), "tokens")
+        patches = on_tokens(self.read, self.core(self._add(on_tokens(self.take, tokens), context)))
+        image = unfold(ops.reshape(patches, (-1, *self.grid, self.patch**2)), self.patch)
+        return image[:, : self.image[0], : self.image[1], 0]
+
+    operations = _PatchEncoder.operations
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class VitEncoder(_PatchEncoder):
+    """Image to tokens by a vision transformer: patches, positions, attention between all of them.
+
+    Arguments:
+        shape: (nx, ny) of the image.
+        width: d of a token.
+        context: C, numbers known of the particle; may be 0.
+        patch: pixels along each side of a patch.
+        hidden: width of the `Transformer`.
+        heads, depth: of it.
+        seed: of the weights.
+
+    Returns:
+        call((B, nx, ny), (B, C)) gives (B, T, d).
+
+    Raises:
+        ValueError: if such patches cannot tile the image, or for input of another shape.
+
+    Source:
+        Dosovitskiy et al., arXiv:2010.11929.
+
+    Example:
+        >>> VitEncoder((44, 44)).grid
+        (6, 6)
+    """
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, heads=4, depth=4, seed=0, **kwargs):
+        seeds = seeds_of([seed, 27])
+        super().__init__(shape, width, context, patch, hidden, dict(heads=heads, depth=depth, seed=seed), seeds,
+                         **kwargs)
+        self.core = Transformer(self.tokens, hidden, heads, depth, seed=next(seeds))
+        self.built = True
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class VitDecoder(_PatchDecoder):
+    """Tokens to an image by a vision transformer, the other way round.
+
+    Arguments:
+        shape, width, context, patch, hidden, heads, depth, seed: as in `VitEncoder`.
+
+    Returns:
+        call((B, T, d), (B, C)) gives (B, nx, ny), of either sign.
+    """
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, heads=4, depth=4, seed=0, **kwargs):
+        seeds = seeds_of([seed, 28])
+        super().__init__(shape, width, context, patch, hidden, dict(heads=heads, depth=depth, seed=seed), seeds,
+                         **kwargs)
+        self.core = Transformer(self.tokens, hidden, heads, depth, seed=next(seeds))
+        self.built = True
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class MixerEncoder(_PatchEncoder):
+    """Image to tokens by an MLP-Mixer over patches.
+
+    Arguments:
+        shape, width, context, patch, hidden, depth, seed: as in `VitEncoder`, with a `Mixer` inside.
+        across: width of its dense layers over tokens.
+
+    Returns:
+        call((B, nx, ny), (B, C)) gives (B, T, d).
+    """
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, across=64, depth=4, seed=0, **kwargs):
+        seeds = seeds_of([seed, 29])
+        super().__init__(shape, width, context, patch, hidden, dict(across=across, depth=depth, seed=seed), seeds,
+                         **kwargs)
+        self.core = Mixer(self.tokens, hidden, depth, across, seed=next(seeds))
+        self.built = True
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class MixerDecoder(_PatchDecoder):
+    """Tokens to an image by an MLP-Mixer.
+
+    Arguments:
+        shape, width, context, patch, hidden, across, depth, seed: as in `MixerEncoder`.
+
+    Returns:
+        call((B, T, d), (B, C)) gives (B, nx, ny), of either sign.
+    """
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, across=64, depth=4, seed=0, **kwargs):
+        seeds = seeds_of([seed, 30])
+        super().__init__(shape, width, context, patch, hidden, dict(across=across, depth=depth, seed=seed), seeds,
+                         **kwargs)
+        self.core = Mixer(self.tokens, hidden, depth, across, seed=next(seeds))
+        self.built = True

@@ -1,0 +1,102 @@
+"""What ought to be seen at once of a response: light in the channels, where it is, how wide, how lumpy."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.data.detectors import channel_masks, detector
+from zdckeras.layers.particle_features import ParticleFeatures
+
+
+class Summary(layers.Layer):
+    """Base of summaries of responses: WIDTH numbers, standardised, and the place x, y of every cell [cells].
+
+    Arguments:
+        where: detector name.
+        mean, scale: (WIDTH,); 0 and 1 by default.
+
+    Raises:
+        ValueError: for mean or scale of another shape.
+    """
+
+    WIDTH = 0
+
+    def __init__(self, where, mean=None, scale=None, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector = detector(where)
+        self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
+        self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
+        if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
+            raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
+                             f"{self.scale.shape}.")
+        shape = self.detector.shape
+        self.place = np.stack([axis.reshape(-1) - (n - 1) / 2 for axis, n in
+                               zip(np.indices(shape), shape, strict=True)]).astype("float32")
+        self.built = True
+
+    def get_config(self):
+        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class SummaryFeatures(Summary):
+    """Summary of a response, differentiable, each number in units of its spread over real showers: (f - mean) / scale.
+
+    f = [ ln(1 + S_k) (5), ln(1 + S), centre of gravity minus expected impact (2), ln of the rms width,
+          lit cells sum (1 - exp(-n)) over sqrt(S + 1), ln(1 + max n), centre of gravity (2), S_k (5), S ]
+
+    with S_k the channel sums and S their total; lengths in cells.
+
+    Arguments:
+        where: detector name.
+        mean, scale: (19,) from `fit`; 0 and 1 by default.
+
+    Returns:
+        call((B, nx, ny) photon counts, (B, 9) conditions) gives (B, 19).
+
+    Example:
+        >>> f = SummaryFeatures("zn")(np.ones((2, 44, 44), "float32"), np.ones((2, 9), "float32"))
+        >>> tuple(f.shape), round(float(f[0, 5]), 3) == round(float(np.log1p(1936.0)), 3)
+        ((2, 19), True)
+    """
+
+    WIDTH = 19
+
+    def __init__(self, where, mean=None, scale=None, **kwargs):
+        super().__init__(where, mean, scale, **kwargs)
+        masks, (x, y) = channel_masks(self.detector.shape).reshape(5, -1), self.place
+        self.moments = np.stack([*masks, x, y, x * x + y * y], axis=1).astype("float32")
+
+    @classmethod
+    def fit(cls, showers, name, rows=5000):
+        """{"mean", "scale"} over the first real `Showers`, for one detector."""
+        counts, conditions = (ops.convert_to_tensor(a[:rows], "float32")
+                              for a in (showers.responses[name], showers.particles))
+        table = ops.convert_to_numpy(cls(name)(counts, conditions)).astype("float64")
+        return {"mean": table.mean(axis=0).tolist(), "scale": (table.std(axis=0) + 0.05).tolist()}
+
+    def call(self, photons, conditions):
+        flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
+        moments, total = ops.matmul(flat, self.moments), ops.sum(flat, axis=-1, keepdims=True)
+        sums, centre, square = moments[:, :5], moments[:, 5:7] / (total + 1e-3), moments[:, 7:] / (total + 1e-3)
+        impact = ParticleFeatures.impact(self.detector, ops.cast(conditions, "float32")) / self.detector.pitch
+        variance = ops.maximum(square - ops.sum(ops.square(centre), axis=-1, keepdims=True), 0.0)
+        lit = ops.sum(1.0 - ops.exp(-flat), axis=-1, keepdims=True) / ops.sqrt(total + 1.0)
+        brightest = ops.max(flat, axis=-1, keepdims=True)
+        seen = ops.concatenate([ops.log1p(sums), ops.log1p(total), centre - impact, 0.5 * ops.log(variance + 1.0), lit,
+                                ops.log1p(brightest), centre, sums, total], axis=-1)
+        return ops.divide(ops.subtract(seen, self.mean), self.scale)
+
+    def sums(self, photons):
+        """Channel sums (B, 5) of photon counts (B, nx, ny)."""
+        return ops.matmul(ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells)), self.moments[:, :5])
+
+    def of_sums(self, sums):
+        """The columns that channel sums (B, 5) decide, standardised alike: ln(1 + S_k), ln(1 + S), S_k, S; (B, 12)."""
+        sums = ops.concatenate([sums, ops.sum(sums, axis=-1, keepdims=True)], axis=-1)
+        mean, scale = (np.concatenate([table[:6], table[-6:]]) for table in (self.mean, self.scale))
+        return ops.divide(ops.subtract(ops.concatenate([ops.log1p(sums), sums], axis=-1), mean), scale)
+
+    def compute_output_shape(self, photons_shape, conditions_shape):
+        return (photons_shape[0], self.WIDTH)

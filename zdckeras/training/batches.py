@@ -1,0 +1,61 @@
+"""Seeded batches of named arrays with their noise."""
+
+import keras
+import numpy as np
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches of named arrays, each with fresh noise, all fixed by (seed, epoch, batch).
+
+    Noise is data: it is drawn here with NumPy and handed to the model beside the arrays, so that every backend
+    trains on the same numbers and an interrupted training goes on exactly where it stopped.
+
+    Arguments:
+        arrays: name -> (N, ...) array; rows are gathered batch by batch and cast to float32.
+        batch_size: rows per batch; the last, smaller batch is dropped if `whole`.
+        seed: of the order and the noise.
+        uniform, normal: name -> shape of one row's uniform [0, 1) or standard-normal noise.
+        shuffle: False for validation, whose noise is then the same in every epoch.
+        whole: drop the incomplete last batch (graphs then compile once).
+
+    Raises:
+        ValueError: for arrays of different lengths, or fewer rows than one batch.
+
+    Example:
+        >>> batches = Batches({"x": np.arange(6.0)}, 4, seed=1, normal={"z": (2,)})
+        >>> x = batches[0][0]
+        >>> len(batches), x["x"].shape, x["z"].shape
+        (1, (4,), (4, 2))
+    """
+
+    def __init__(self, arrays, batch_size, seed=0, uniform=None, normal=None, shuffle=True, whole=True):
+        super().__init__(workers=1)
+        lengths = {name: len(values) for name, values in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Expected arrays of one length, received {lengths}.")
+        self.rows = next(iter(lengths.values()))
+        if self.rows < batch_size and whole:
+            raise ValueError(f"Expected at least one batch of {batch_size} rows, received {self.rows}.")
+        self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
+        self.uniform, self.normal = uniform or {}, normal or {}
+        self.shuffle, self.whole = shuffle, whole
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch):
+        """Fix order and noise to those of one epoch."""
+        self.epoch = epoch if self.shuffle else 0
+        order = np.arange(self.rows)
+        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(order) if self.shuffle else order
+
+    def __len__(self):
+        return self.rows // self.batch_size if self.whole else -(-self.rows // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rng = np.random.default_rng([self.seed, self.epoch, index, 1])
+        batch = {name: np.asarray(values[rows], "float32") for name, values in self.arrays.items()}
+        for name, shape in self.uniform.items():
+            batch[name] = rng.random((len(rows), *shape), "float32")
+        for name, shape in self.normal.items():
+            batch[name] = rng.standard_normal((len(rows), *shape), "float32")
+        return (batch,)

@@ -1,0 +1,168 @@
+"""Training that repeats and resumes: whole-state checkpoints, one call to fit."""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.data.atomic import atomic_path
+
+
+class SampleLoss(keras.Model):
+    """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch."""
+        return ops.mean(y_pred)
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite; the message says when, and where the last good weights are."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
+
+    Arguments:
+        path: file `*.npz`, written under a temporary name and renamed.
+        batches: the `Batches` of the training.
+        every: epochs between saves (the last epoch is always saved).
+
+    Raises:
+        DivergedError: when the loss is not finite; the file then still holds the last good state.
+    """
+
+    def __init__(self, path, batches, every=1):
+        super().__init__()
+        self.path, self.batches, self.every = Path(path), batches, every
+        self.history = {}
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def restore(self, model):
+        """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
+
+        Raises:
+            ValueError: if the file belongs to another model.
+        """
+        if not self.path.exists():
+            return 0
+        self.set_model(model)
+        model.optimizer.build(model.trainable_variables)
+        variables = self._variables()
+        with np.load(self.path, allow_pickle=False) as state:
+            shapes = [tuple(v.shape) for v in variables]
+            saved = [state[f"v{i}"].shape for i in range(len(state.files) - 1)]
+            if shapes != saved:
+                raise ValueError(f"{self.path} holds the state of another model: expected {len(shapes)} variables "
+                                 f"of shapes {shapes[:3]}..., received {len(saved)} of {saved[:3]}...")
+            for index, variable in enumerate(variables):
+                variable.assign(state[f"v{index}"])
+            record = json.loads(str(state["record"]))
+        self.history = record["history"]
+        return record["epochs"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {key: float(value) for key, value in (logs or {}).items()}
+        if not np.isfinite(logs.get("loss", 0.0)):
+            kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
+            raise DivergedError(f"The loss is {logs['loss']} after epoch {epoch + 1}; {kept}. "
+                                "Try a smaller learning rate.")
+        for key, value in logs.items():
+            self.history.setdefault(key, []).append(value)
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            self.save(epoch + 1)
+
+    @property
+    def saved(self):
+        """Epochs in the file."""
+        with np.load(self.path, allow_pickle=False) as state:
+            return json.loads(str(state["record"]))["epochs"]
+
+    def save(self, epochs):
+        """Write the state after `epochs` epochs."""
+        record = json.dumps({"epochs": epochs, "history": self.history})
+        arrays = {f"v{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(self._variables())}
+        with atomic_path(self.path) as temporary:
+            np.savez(temporary, record=np.array(record), **arrays)
+
+
+def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=None):
+    """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
+
+    Arguments:
+        model: compiled `keras.Model` with its loss in `compute_loss`.
+        batches, validation: `Batches`.
+        epochs: in all, those of earlier, interrupted calls included.
+        checkpoint: path of the state file.
+        every: epochs between checkpoints.
+        verbose: as in `fit`; by default a progress bar on a terminal and a line per epoch in a log.
+
+    Returns:
+        History, name -> list over epochs.
+
+    Raises:
+        DivergedError: see `Checkpoint`.
+    """
+    keeper = Checkpoint(checkpoint, batches, every)
+    if not model.built:
+        model(batches[0][0])
+    done = keeper.restore(model)
+    if verbose is None:
+        verbose = 1 if sys.stdout.isatty() else 2
+    if done < epochs:
+        model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
+                  callbacks=[keeper], verbose=verbose, shuffle=False)
+    return keeper.history
+
+
+def states_folder(out, *settings):
+    """Where the state files of one set of settings go: other settings, or another backend, never take them up.
+
+    Arguments:
+        out: folder of the results.
+        settings: whatever the training depends on; plain values that JSON can hold.
+
+    Example:
+        >>> states_folder("runs", {"epochs": 1}) == states_folder("runs", {"epochs": 2})
+        False
+    """
+    return Path(out) / "states" / sha256(json.dumps([*settings, backend.name()]).encode()).hexdigest()[:8]
+
+
+def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
+    """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
+
+    Arguments:
+        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is.
+        batches, validation: `Batches`.
+        path: of the state file.
+        epochs, rate: length of the schedule and highest learning rate.
+        until: stop after this many epochs, all by default.
+
+    Returns:
+        History, name -> list over epochs.
+    """
+    path = Path(path)
+    print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
+    if not model.compiled:
+        model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0),
+                      jit_compile=backend.jit_compile())
+    return train(model, batches, until or epochs, path, validation)
+
+
+def annealed(learning_rate, batches, epochs, warmup=0.05):
+    """Cosine learning-rate schedule from a short linear warm-up down to zero over a training of `epochs`."""
+    steps = max(len(batches) * epochs, 2)
+    first = max(int(warmup * steps), 1)
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / 10, steps - first, alpha=0.01, warmup_target=learning_rate, warmup_steps=first)

@@ -1,0 +1,258 @@
+"""Autoencoders of photon responses that generate from a vector of noise: VAE, supervised, with a noise generator."""
+
+import keras
+from keras import layers, ops
+
+from zdckeras import backend
+from zdckeras.generators import RangedSampler
+from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.nested import WithParts
+from zdckeras.layers.photon_coding import PhotonScatter, deviance
+from zdckeras.layers.tokens import TokensToVector, VectorToTokens
+from zdckeras.training.loop import SampleLoss
+from zdckeras.vae.energy_vae import kl_of_normal
+from zdckeras.vae.sinkhorn import sinkhorn_divergence
+
+
+class PhotonAutoencoder(WithParts, SampleLoss):
+    """Base: photons n to a code of d numbers to the light l expected of the code and the particle, L = w D(n, l) + ...
+
+    D is the Poisson `deviance`. What else is in L, and from which code responses are generated, subclasses say.
+
+    Arguments:
+        encoder, decoder: `PhotonEncoder` and `PhotonDecoder`.
+        latent: d.
+        hidden: width of the dense layers between tokens and code.
+        weight: w.
+        seed: of the weights between tokens and code.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, d)}) gives the per-sample loss (B,).
+    """
+
+    PARTS = ("encoder", "decoder")
+    READ = 1  # numbers read from tokens for each number of the code
+    EXTRA = 0  # and beside them
+
+    def __init__(self, encoder, decoder, latent=10, hidden=128, weight=0.01, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(latent=latent, hidden=hidden, weight=weight, seed=seed)
+        self.encoder, self.decoder, self.latent, self.weight = encoder, decoder, latent, weight
+        self.read = TokensToVector(encoder.tokens, encoder.width, 0, self.READ * latent + self.EXTRA, hidden, seed)
+        self.spread = VectorToTokens(decoder.tokens, decoder.width, decoder.features.width, latent, hidden, seed)
+        self.scatter = PhotonScatter(decoder.detector.name, latent, seed)
+        self.detector = decoder.detector
+        self.built = True
+
+    def encode(self, inputs):
+        """What is read from the photons of a batch, (B, READ d + EXTRA)."""
+        tokens = self.encoder(inputs["responses"], inputs["conditions"])
+        return self.read(tokens, ops.zeros_like(tokens[:, 0, :0]))
+
+    def decode(self, code, conditions):
+        """Light (B, nx, ny) of codes (B, d) of particles (B, 9)."""
+        return self.decoder(self.spread(code, self.decoder.features(conditions)), conditions)
+
+    def reconstruct(self, inputs):
+        """Light (B, nx, ny) expected of the codes of a batch, and the rest of the loss, (B,)."""
+        raise NotImplementedError
+
+    def code(self, noise, conditions):
+        """Codes (B, d) to generate from: the noise itself, unless a subclass makes something of it."""
+        return noise
+
+    def call(self, inputs):
+        light, rest = self.reconstruct({**inputs, "conditions": ops.cast(inputs["conditions"], "float32")})
+        return self.weight * deviance(inputs["responses"], light) + rest
+
+    def operations(self):
+        """Multiplications with a weight for one response from noise."""
+        return self.spread.operations() + self.decoder.operations()
+
+    def get_config(self):
+        return {**self.parts_config(), **self.settings, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PhotonVAE(PhotonAutoencoder):
+    """Conditional variational autoencoder: L = w D(n, l(m + s z, c)) + w_KL KL(N(m, s^2) | N(0, 1)).
+
+    Arguments:
+        encoder, decoder, latent, hidden, weight, seed: as in `PhotonAutoencoder`.
+        kl: w_KL.
+
+    Source:
+        Kingma and Welling, arXiv:1312.6114; Sohn et al., NIPS 2015 (conditional).
+    """
+
+    READ = 2
+
+    def __init__(self, encoder, decoder, kl=0.07, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        self.settings |= dict(kl=kl)
+        self.kl = kl
+
+    def reconstruct(self, inputs):
+        mean, log_deviation = ops.split(self.encode(inputs), 2, axis=-1)
+        log_deviation = ops.clip(log_deviation, -6.0, 2.0)
+        light = self.decode(mean + ops.exp(log_deviation) * inputs["z"], inputs["conditions"])
+        return light, self.kl * kl_of_normal(mean, log_deviation)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class SupervisedAutoencoder(PhotonAutoencoder):
+    """The encoder, told nothing, also reads the particle c' from the photons, and the decoder is driven from that.
+
+    L = w D(n, l(m + s z, c'')) + w_KL KL(N(m, s^2) | N(0, 1)) + w_c |(c' - c) / scale|^2 / 9
+
+    c'' is c' in every second row of a batch, and c in the others. Generation drives the decoder from the true particle,
+    which a decoder that has seen nothing but c' takes badly: vertices and charges cannot be read from photons, and
+    errors of the momenta that are small against their spread move the expected impact by cells.
+
+    Arguments:
+        encoder: `PhotonEncoder` around a body with context 0.
+        decoder, latent, hidden, weight, seed: as in `PhotonAutoencoder`.
+        kl, supervision: w_KL and w_c.
+
+    Raises:
+        ValueError: for an encoder that is told of the particle.
+
+    Source:
+        supervised autoencoder of the neutron ZDC study; its loss is not published.
+    """
+
+    READ, EXTRA = 2, 9
+
+    def __init__(self, encoder, decoder, kl=0.07, supervision=1.0, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        if encoder.body.context:
+            raise ValueError(f"Expected an encoder that is not told of the particle it has to read, received one with "
+                             f"a context of {encoder.body.context}.")
+        self.settings |= dict(kl=kl, supervision=supervision)
+        self.kl, self.supervision = kl, supervision
+
+    def reconstruct(self, inputs):
+        found, scaler = self.encode(inputs), self.decoder.features
+        read, rest = found[:, : self.EXTRA], found[:, self.EXTRA :]
+        mean, log_deviation = ops.split(rest, 2, axis=-1)
+        log_deviation = ops.clip(log_deviation, -6.0, 2.0)
+        true = ops.divide(ops.subtract(inputs["conditions"], scaler.mean), scaler.scale)
+        second = ops.reshape(ops.arange(ops.shape(read)[0]) % 2, (-1, 1)) > 0
+        driven = ops.add(ops.multiply(ops.where(second, true, read), scaler.scale), scaler.mean)
+        light = self.decode(mean + ops.exp(log_deviation) * inputs["z"], driven)
+        wrong = ops.mean(ops.square(read - true), axis=-1)
+        return light, self.kl * kl_of_normal(mean, log_deviation) + self.supervision * wrong
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class NoiseGenerator(layers.Layer):
+    """Noise and the particle to a code, by dense layers.
+
+    Arguments:
+        latent: numbers of noise and of the code.
+        context: width of what is known of the particle.
+        hidden: width of two dense layers.
+        seed: of the weights.
+
+    Returns:
+        call((B, d), (B, C)) gives (B, d).
+    """
+
+    def __init__(self, latent, context, hidden=128, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings, seeds = dict(latent=latent, context=context, hidden=hidden, seed=seed), seeds_of([seed, 34])
+        self.dense = dense_layers((hidden, hidden), latent + context, seeds)
+        self.read = linear(hidden, latent, seeds)
+        self.built = True
+
+    def call(self, noise, context):
+        return self.read(self.dense(ops.concatenate([noise, context], axis=-1)))
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class NoiseGeneratorAutoencoder(PhotonAutoencoder):
+    """A plain autoencoder, e = encoder(n, c), and a network g that makes such codes: L = w D(n, l(e, c)) + w_g G.
+
+    match "sinkhorn":  G = S({(e, c)}, {(g(z, c), c)}), the `sinkhorn_divergence` of a batch of codes beside particles
+    match "mse":       G = |e - g(z, c)|^2 / d
+
+    The particle (standardised) stands beside the code, so that transport between particles costs and g learns the codes
+    of each. Both terms move encoder and noise generator: codes become such as can be made. The mean squared error is
+    least for the mean code of a particle, so its responses hardly vary.
+
+    Arguments:
+        encoder, decoder, latent, hidden, weight, seed: as in `PhotonAutoencoder`.
+        match: "sinkhorn" or "mse".
+        matching: w_g.
+
+    Raises:
+        ValueError: for another match.
+
+    Source:
+        neutron ZDC study, "AE + Sinkhorn NG" and "AE + MSE NG"; Patrini et al., arXiv:1810.01118 (Sinkhorn
+        autoencoders).
+    """
+
+    def __init__(self, encoder, decoder, match="sinkhorn", matching=1.0, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        if match not in ("sinkhorn", "mse"):
+            raise ValueError(f"Expected match='sinkhorn' or 'mse', received {match!r}.")
+        self.settings |= dict(match=match, matching=matching)
+        self.match, self.matching = match, matching
+        self.noise = NoiseGenerator(self.latent, decoder.features.width, self.settings["hidden"],
+                                    self.settings["seed"])
+
+    def code(self, noise, conditions):
+        return self.noise(noise, self.decoder.features(conditions))
+
+    def reconstruct(self, inputs):
+        conditions, scaler = inputs["conditions"], self.decoder.features
+        code, made = self.encode(inputs), self.code(inputs["z"], conditions)
+        light = self.decode(code, conditions)
+        if self.match == "mse":
+            return light, self.matching * ops.mean(ops.square(code - made), axis=-1)
+        beside = ops.clip(ops.divide(ops.subtract(conditions, scaler.mean), scaler.scale), -5.0, 5.0)
+        both = (ops.concatenate([c, beside], axis=-1) for c in (code, made))
+        divergence = sinkhorn_divergence(*both, blur=0.1, iterations=20, relative=True)
+        return light, self.matching * divergence * ops.ones_like(code[:, 0])
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class CodeGenerator(WithParts, RangedSampler):
+    """The shipped generator of an autoencoder: normal numbers and a particle to whole photons.
+
+    n = scatter(l(code(z, c), c), z): one vector of noise, such as the 10 numbers that ALICE O2 hands over, makes the
+    code and, by `CellNoise`, the noise of the cells.
+
+    Arguments:
+        decoder, spread, scatter: of a trained `PhotonAutoencoder`.
+        low, high: see `RangedSampler`.
+        noise: its `NoiseGenerator`, or None where noise is the code.
+    """
+
+    PARTS = ("decoder", "spread", "scatter", "noise")
+
+    def __init__(self, decoder, spread, scatter, low, high, noise=None, **kwargs):
+        super().__init__(low, high, **kwargs)
+        self.decoder, self.spread, self.scatter, self.noise = decoder, spread, scatter, noise
+        self.detectors, self.noise_width = [decoder.detector], scatter.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    @classmethod
+    def of(cls, model, showers):
+        """The generator of a trained `PhotonAutoencoder` for the range of its training `Showers`."""
+        return cls(model.decoder, model.spread, model.scatter, showers.particles.min(axis=0),
+                   showers.particles.max(axis=0), getattr(model, "noise", None))
+
+    def generate(self, noise, conditions):
+        conditions = ops.cast(conditions, "float32")
+        known = self.decoder.features(conditions)
+        code = noise if self.noise is None else self.noise(noise, known)
+        return self.scatter(self.decoder(self.spread(code, known), conditions), noise)
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config()}

@@ -1,0 +1,188 @@
+"""Conditional variational autoencoder of responses: the smallest generator, and the baseline of the others."""
+
+import keras
+from keras import layers, ops
+
+from zdckeras import backend
+from zdckeras.data.detectors import detector
+from zdckeras.data.particles import Scaler
+from zdckeras.data.transforms import BoxCox
+from zdckeras.generators import RangedSampler
+from zdckeras.layers.cnn import GridDecoder, mirrored
+from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.particle_features import FlightFeatures, expected_centre
+from zdckeras.training.loop import SampleLoss
+from zdckeras.wgan_gp.losses import centre_loss
+from zdckeras.wgan_gp.regressor import SEEN
+
+
+def kl_of_normal(mean, log_deviation):
+    """KL(N(m, s^2) | N(0, 1)) = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, per sample.
+
+    Arguments:
+        mean, log_deviation: (B, d).
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> float(kl_of_normal(ops.ones((1, 2)), ops.zeros((1, 2)))[0])
+        1.0
+    """
+    return ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageEncoder(layers.Layer):
+    """Network-space image and particle to mean and ln of the standard deviation of a latent code.
+
+    Arguments:
+        where: detector name.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions.
+        latent: numbers of the code.
+        channels: of the grids from coarse to fine, mirrored.
+        hidden: width of the dense layer on top.
+        seed: of the weights.
+
+    Returns:
+        call((B, nx, ny), (B, 9)) gives two (B, latent).
+    """
+
+    def __init__(self, where, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
+                             seed=seed)
+        seeds, self.features = seeds_of([seed, 7]), FlightFeatures(where, **scaler, dtype="float32")
+        self.body, width = mirrored(channels, self.features.detector.shape, seeds)
+        self.dense = dense_layers((hidden,), width + self.features.width, seeds)
+        self.read = layers.Dense(2 * latent, dtype="float32",
+                                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+        self.read.build((None, hidden))
+        self.built = True
+
+    def call(self, image, conditions):
+        seen = [self.body(SEEN * image[..., None]), self.features(conditions)]
+        mean, log_deviation = ops.split(self.read(self.dense(ops.concatenate(seen, axis=-1))), 2, axis=-1)
+        return mean, ops.clip(log_deviation, -6.0, 2.0)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageDecoder(layers.Layer):
+    """Latent code and particle to a non-negative image in network space, by a `GridDecoder`.
+
+    Arguments:
+        where, scaler, latent, channels, seed: as in `ImageEncoder`.
+        hidden: width of the dense layer before the grid.
+
+    Returns:
+        call((B, latent), (B, 9)) gives (B, nx, ny).
+    """
+
+    def __init__(self, where, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
+                             seed=seed)
+        seeds, self.latent = seeds_of([seed, 8]), latent
+        self.features = FlightFeatures(where, **scaler, dtype="float32")
+        self.detector = self.features.detector
+        self.dense = dense_layers((hidden,), latent + self.features.width, seeds)
+        self.body = GridDecoder(hidden, self.detector.shape, channels, seeds)
+        self.built = True
+
+    def call(self, code, conditions):
+        seen = ops.concatenate([code, self.features(conditions)], axis=-1)
+        return ops.softplus(self.body(self.dense(seen)))
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseVAE(SampleLoss):
+    """Conditional VAE in network space: L = E |y - y'|^2 / (2 s^2) + w_KL KL(q(z | y, c) | N(0, 1)) + w_c centre.
+
+    KL = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, and the centre term is `centre_loss` in photon space.
+
+    Arguments:
+        where: detector name.
+        scaler: of the conditions.
+        boxcox: {"power", "shift"} of the network space.
+        deviation: s, of a cell in network space.
+        kl, centre: weights.
+        depth: how deep in the detector the centre of gravity is expected [cm].
+        encoder, decoder: sizes, as in `ImageEncoder` and `ImageDecoder`.
+        latent: numbers of the code.
+        seed: of the weights.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, latent)}) gives the per-sample loss (B,).
+
+    Source:
+        Kingma and Welling, arXiv:1312.6114; Sohn et al., NIPS 2015 (conditional).
+    """
+
+    def __init__(self, where, scaler, boxcox, deviation=0.3, kl=1.0, centre=0.0, depth=0.0, encoder=None, decoder=None,
+                 latent=10, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(where=where, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
+                             depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent, seed=seed)
+        self.encoder = ImageEncoder(where, scaler, latent, seed=seed, **(encoder or {}))
+        self.decoder = ImageDecoder(where, scaler, latent, seed=seed, **(decoder or {}))
+        self.detector, self.boxcox, self.kl, self.centre = detector(where), BoxCox(**boxcox), kl, centre
+        self.deviation, self.depth = deviation, depth
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, boxcox, **settings):
+        """A fresh model for the one detector of training `Showers`."""
+        scaler = Scaler.fit(showers.particles)
+        return cls(showers.detector().name, scaler.get_config(), boxcox,
+                   **settings)
+
+    def call(self, inputs):
+        conditions = ops.cast(inputs["conditions"], "float32")
+        image = self.boxcox.forward(ops.cast(inputs["responses"], "float32"))
+        mean, log_deviation = self.encoder(image, conditions)
+        made = self.decoder(mean + ops.exp(log_deviation) * inputs["z"], conditions)
+        wrong = ops.sum(ops.square(image - made), axis=(1, 2)) / (2.0 * self.deviation**2)
+        loss = wrong + self.kl * kl_of_normal(mean, log_deviation)
+        if self.centre:
+            expected = expected_centre(self.detector, conditions, self.depth)
+            loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), expected)
+        return loss
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class DecoderGenerator(RangedSampler):
+    """The shipped generator of an autoencoder: normal numbers and a particle to energies, x = BoxCox^-1(decoder(z, c)).
+
+    Arguments:
+        decoder: trained `ImageDecoder`.
+        boxcox: {"power", "shift"} of the network space.
+        low, high: see `RangedSampler`.
+        floor: energies below this are 0 [MeV].
+    """
+
+    def __init__(self, decoder, boxcox, low, high, floor=0.05, **kwargs):
+        super().__init__(low, high, **kwargs)
+        self.decoder, self.detectors, self.settings = decoder, [decoder.detector], {"boxcox": boxcox, "floor": floor}
+        self.boxcox, self.floor, self.noise_width = BoxCox(**boxcox), floor, decoder.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise, conditions):
+        energy = self.boxcox.inverse(self.decoder(noise, ops.cast(conditions, "float32")))
+        return ops.where(energy > self.floor, energy, ops.zeros_like(energy))
+
+    def get_config(self):
+        return {**super().get_config(), "decoder": keras.saving.serialize_keras_object(self.decoder), **self.settings}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("decoder")), **config)

@@ -1,0 +1,145 @@
+"""VQ-VAE of photon responses: an image becomes tokens of a codebook, and tokens the light of an image."""
+
+import keras
+import numpy as np
+
+from zdckeras.layers.nested import WithParts
+from zdckeras.layers.patches import VitDecoder, VitEncoder
+from zdckeras.layers.photon_coding import PhotonScatter, deviance, photon_pair
+from zdckeras.training.loop import SampleLoss
+from zdckeras.vq.codebook import Codebook
+
+SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers of encoder and decoder
+    "0.25M": dict(hidden=60, depth=2, heads=4, light=32),
+    "1M": dict(hidden=108, depth=3, heads=4, light=64),
+    "4M": dict(hidden=200, depth=4, heads=4, light=96),
+    "13M": dict(hidden=360, depth=4, heads=8, light=128),
+    "52M": dict(hidden=728, depth=4, heads=8, light=256),
+}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PhotonVQVAE(WithParts, SampleLoss):
+    """Image to tokens to light: L = w D(n, l) + L_codebook, l = decoder(codes(encoder(n, c)), c).
+
+    D is the Poisson `deviance` of the photons n from the light l, and L_codebook that of `Codebook`, whose gradient
+    passes the quantisation straight through. Encoder and decoder are told of the particle, so that tokens need not
+    repeat what it decides.
+
+    Arguments:
+        encoder: `PhotonEncoder`.
+        decoder: `PhotonDecoder` of the same tokens.
+        codebook: settings of `Codebook` except its width.
+        weight: w.
+        seed: of the codebook and cell noise.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny)}) gives the per-sample loss (B,).
+
+    Raises:
+        ValueError: if encoder and decoder do not have the same tokens.
+
+    Source:
+        van den Oord et al., arXiv:1711.00937; sizes: neutron ZDC study, "The more, not always the better".
+    """
+
+    PARTS = ("encoder", "decoder")
+
+    def __init__(self, encoder, decoder, codebook=None, weight=0.01, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        if (encoder.tokens, encoder.width) != (decoder.tokens, decoder.width):
+            raise ValueError(f"Expected encoder and decoder of the same tokens, received {encoder.tokens} x "
+                             f"{encoder.width} and {decoder.tokens} x {decoder.width}.")
+        self.settings = dict(codebook=codebook or {}, weight=weight, seed=seed)
+        self.encoder, self.decoder, self.weight = encoder, decoder, weight
+        self.codebook = Codebook(width=encoder.width, **{"seed": seed, **(codebook or {})})
+        self.scatter = PhotonScatter(decoder.detector.name, seed=seed)
+        self.detector, self.tokens = decoder.detector, encoder.tokens
+        self.used = keras.metrics.Mean(name="perplexity")
+        self.built = True
+
+    @classmethod
+    def of_size(cls, showers, size="1M", patch=8, width=32, seed=0, **settings):
+        """A fresh model with vision transformers of one of the study's sizes, for one detector's training `Showers`.
+
+        Arguments:
+            showers: training `Showers`.
+            size: one of "0.25M", "1M", "4M", "13M", "52M": numbers that are trained.
+            patch: cells along each side of a token.
+            width: of a code.
+            seed: of all weights.
+            settings: as of the class.
+
+        Raises:
+            ValueError: for another size.
+        """
+        if size not in SIZES:
+            raise ValueError(f"Expected one of the sizes {', '.join(SIZES)}, received {size!r}.")
+        sizes = dict(SIZES[size])
+        pair = photon_pair(showers, VitEncoder, VitDecoder, width, sizes.pop("light"), seed=seed, patch=patch, **sizes)
+        return cls(*pair, seed=seed, **settings)
+
+    def light(self, tokens, conditions):
+        """Expected light (B, nx, ny) of tokens (B, T) and particles (B, 9)."""
+        return self.decoder(self.codebook.lookup(tokens), conditions)
+
+    def reconstruct(self, photons, conditions, training=False):
+        """Light (B, nx, ny), tokens (B, T) and codebook loss (B,) of photons (B, nx, ny)."""
+        codes, tokens, loss = self.codebook(self.encoder(photons, conditions), training=training)
+        return self.decoder(codes, conditions), tokens, loss
+
+    def call(self, inputs, training=False):
+        light, _, loss = self.reconstruct(inputs["responses"], inputs["conditions"], training)
+        return self.weight * deviance(inputs["responses"], light) + loss
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch; records the codebook's perplexity."""
+        self.used.update_state(self.codebook.perplexity())
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def operations(self):
+        """Multiplications for one image there and back."""
+        return (self.encoder.operations() + self.decoder.operations()
+                + self.tokens * self.codebook.operations())
+
+    def get_config(self):
+        return {**self.parts_config(), **self.settings, "name": self.name}
+
+
+def encode(model, showers, batch_size=256):
+    """Tokens and expected light of responses.
+
+    Arguments:
+        model: `PhotonVQVAE`.
+        showers: `Showers` of its detector.
+        batch_size: rows at once.
+
+    Returns:
+        (N, T) int32 tokens and (N, nx, ny) float32 light.
+
+    Raises:
+        ValueError: for no showers.
+    """
+    photons, conditions = showers.responses[model.detector.name], showers.particles.astype("float32")
+    if not len(photons):
+        raise ValueError("Expected at least one response to encode, received none.")
+    reader = _Reader(model)
+    parts = []
+    for start in range(0, len(photons), batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), len(photons) - 1)  # one size: graphs compile once
+        found = reader.predict_on_batch({"photons": photons[rows].astype("float32"), "conditions": conditions[rows]})
+        parts.append([np.asarray(a)[: len(photons) - start] for a in found])
+    tokens, light = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return tokens.astype("int32"), light
+
+
+class _Reader(keras.Model):
+    """Tokens and light as the prediction of a model."""
+
+    def __init__(self, model):
+        super().__init__(name="reader")
+        self.model, self.built = model, True
+
+    def call(self, inputs):
+        light, tokens, _ = self.model.reconstruct(inputs["photons"], inputs["conditions"])
+        return tokens, light

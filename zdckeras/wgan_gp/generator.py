@@ -1,0 +1,33 @@
+"""The shipped generator of responses in energy."""
+
+import keras
+
+from zdckeras import backend
+from zdckeras.generators import RangedSampler
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergyGenerator(RangedSampler):
+    """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
+
+    Arguments:
+        network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
+        low, high: see `RangedSampler`.
+    """
+
+    def __init__(self, network, low, high, **kwargs):
+        super().__init__(low, high, **kwargs)
+        self.network, self.detectors = network, [network.detector]
+        self.noise_width = network.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise, conditions):
+        return self.network(noise, conditions)
+
+    def get_config(self):
+        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)

@@ -1,0 +1,65 @@
+"""The losses of the Wasserstein GAN with gradient penalty, and of where a shower ought to be."""
+
+import numpy as np
+from keras import ops
+
+from zdckeras.gan.losses import gradient_norm
+
+
+def wasserstein_loss(real, generated):
+    """Critic's estimate of the distance, to be minimised by the critic: E D(x') - E D(x) (eq. 5, first half).
+
+    Arguments:
+        real, generated: (B, K) scores.
+
+    Source: LHCb study, arXiv:1812.01319; Wasserstein GAN, arXiv:1701.07875.
+
+    Example:
+        >>> float(wasserstein_loss(ops.ones((2, 1)), 3.0 * ops.ones((2, 1))))
+        2.0
+    """
+    return ops.mean(generated) - ops.mean(real)
+
+
+def gradient_penalty(function, real, generated, share):
+    """E (|grad_y D(y)| - 1)^2 at y = u x + (1 - u) x', each between the two responses to one particle (eq. 5).
+
+    Arguments:
+        function: y -> scores (B, K); rows independent of one another, each judged with the particle it belongs to.
+        real, generated: (B, nx, ny) responses in network space to the same particles, row by row.
+        share: (B, 1, 1) uniform numbers u.
+
+    Source: arXiv:1704.00028, eq. 3.
+
+    Example:
+        >>> x = ops.ones((2, 1, 2))
+        >>> round(float(gradient_penalty(lambda y: 3.0 * y[:, :, 0], x, 0.0 * x, 0.5 * ops.ones((2, 1, 1)))), 3)
+        4.0
+    """
+    between = ops.stop_gradient(share * real + (1.0 - share) * generated)
+    return ops.mean(ops.square(gradient_norm(function, between) - 1.0))
+
+
+def centre_loss(energy, expected):
+    """E |g - g_0|^2, the squared distance of a response's centre of gravity from where it ought to be [cells^2].
+
+    g = sum_ij (i, j) e_ij / sum e_ij; an empty response counts as centred on the detector.
+
+    Arguments:
+        energy: (B, nx, ny) responses of any generator, in photon space.
+        expected: (B, 2) expected centre of gravity [cells from the detector's centre], see
+            `zdckeras.data.particles.expected_centre`.
+
+    Source: ALICE FoCal study, "theory-inspired approach".
+
+    Example:
+        >>> e = np.zeros((1, 5, 5), "float32"); e[0, 4, 2] = 7.0
+        >>> round(float(centre_loss(ops.convert_to_tensor(e), ops.convert_to_tensor([[1.0, 0.0]]))), 4)
+        1.0
+    """
+    _, nx, ny = energy.shape
+    total = ops.sum(energy, axis=(1, 2)) + 1e-6
+    x, y = (np.arange(n, dtype="float32") - (n - 1) / 2 for n in (nx, ny))
+    centre = ops.stack([ops.sum(ops.multiply(ops.sum(energy, axis=axis), place), axis=-1) / total
+                        for axis, place in ((2, x), (1, y))], axis=-1)
+    return ops.mean(ops.sum(ops.square(centre - expected), axis=-1))

@@ -1,0 +1,178 @@
+"""Wasserstein GAN with gradient penalty, made conditional by a pretrained regressor: responses in energy."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras.data.particles import Scaler
+from zdckeras.data.transforms import BoxCox
+from zdckeras.gan.scores import BLOCKS, block_features, energy_score, ranked_probability
+from zdckeras.layers.particle_features import expected_centre
+from zdckeras.training.loop import SampleLoss
+from zdckeras.training.phases import Phase, PhasedModel
+from zdckeras.wgan_gp import losses
+from zdckeras.wgan_gp.networks import EnergyNetwork
+from zdckeras.wgan_gp.regressor import EnergyCritic, ParameterRegressor
+from zdckeras.wgan_gp.response_features import EnergySummary
+
+WEIGHTS = ("adversarial", "energy", "centre")
+
+CELLS, NUMBERS = 0.02, 0.2  # weights of the scores of single cells in network space, and of single summary numbers
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseWGAN(PhasedModel):
+    """Generator against critic: L_D = E D(x') - E D(x) + 10 E (|grad D| - 1)^2, L_G = -E D(x') w_adv + other terms.
+
+    The critic sees a Box-Cox image, the particle, and what the regressor, trained before and frozen, reads from the
+    image minus the truth; so the generator's gradient passes through the regressor. Real, generated and interpolated
+    responses of a row belong to one particle, and are scored with it. Five critic steps go with one generator step: a
+    batch is cut into five parts. Other terms of the generator:
+    "energy", a proper score of summaries, blocks and cells (`zdckeras.gan.scores`), and "centre", the squared
+    distance of the centre of gravity from where it is expected (`centre_loss`).
+
+    Arguments:
+        where: detector name.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions.
+        boxcox: {"power", "shift"} of the network space.
+        weights: of "adversarial", "energy" and "centre"; 0 leaves a term and its cost out.
+        generator, critic, regressor: sizes, as in `EnergyNetwork`, `EnergyCritic`, `ParameterRegressor`.
+        summary: {"mean", "scale"} of `EnergySummary`.
+        depth: how deep in the detector the centre of gravity is expected [cm], for the "centre" term.
+        penalty: weight of the gradient penalty.
+        critic_steps: critic steps for one of the generator.
+        seed: of all weights.
+        momentum: of the averaged generator, see `PhasedModel`.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses (B, nx, ny) [MeV].
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+
+    Source:
+        LHCb study, arXiv:1812.01319, eq. 5 and section 3.3.
+    """
+
+    def __init__(self, where, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None, summary=None,
+                 depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.weights_of = {"adversarial": 1.0, "energy": 0.0, "centre": 0.0} | {
+            k: float(v) for k, v in (weights or {}).items()}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        if wrong:
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+        self.settings = dict(where=where, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
+                             generator=generator or {}, critic=critic or {}, regressor=regressor or {},
+                             summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
+        self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth
+        self.generator, self.average = (EnergyNetwork(where, scaler, seed=seed, **(generator or {})) for _ in range(2))
+        self.average.set_weights(self.generator.get_weights())
+        self.average.trainable = False
+        self.detector = self.generator.detector
+        self.critic = EnergyCritic(where, scaler, seed=seed, **(critic or {}))
+        self.regressor = ParameterRegressor(where, seed=seed, **(regressor or {}))
+        self.regressor.trainable = False
+        self.features = EnergySummary(where, **(summary or {}))
+        self.latent = self.generator.latent
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, showers, regressor, boxcox, generator=None, **settings):
+        """A fresh model for the one detector of training `Showers`, around a trained `ParameterRegressor`."""
+        where = showers.detector().name
+        scaler = Scaler.fit(showers.particles)
+        fraction = float(np.mean(showers.photon_sums() / (1000.0 * showers.particles[:, 0])))
+        config = {k: v for k, v in regressor.settings.items() if k not in ("where", "seed")}
+        model = cls(where, scaler.get_config(), boxcox,
+                    generator={**(generator or {}), "fraction": fraction}, regressor=config,
+                    summary=EnergySummary.fit(showers, where), **settings)
+        model.regressor.set_weights(regressor.get_weights())
+        return model
+
+    def phases(self):
+        terms = tuple(name for name in WEIGHTS if self.weights_of[name])
+        critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)
+        first = {"critic": critic} if self.weights_of["adversarial"] else {}
+        return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+
+    def averages(self):
+        return ((self.generator, self.average),)
+
+    def judge(self, image, conditions):
+        """Scores (B, 1) of responses in network space."""
+        wrong = self.regressor(image) - self.regressor.truth(conditions)
+        return self.critic(image, conditions, wrong)
+
+    def score(self, conditions, real, first, second):
+        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50, see warm_start.
+
+        To the energy score of all summary numbers together that of each is added, / 5: alone, the former hardly sees
+        the spread of one number, such as the energy resolution.
+        """
+        draws = (real, first, second)
+        seen = [self.features(e, conditions) for e in draws]
+        found = energy_score(*seen) + NUMBERS * ranked_probability(*seen)
+        found = found + BLOCKS * energy_score(*map(block_features, draws))
+        return found + CELLS * ranked_probability(*map(self.boxcox.forward, draws))
+
+    def expected(self, conditions):
+        """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""
+        return expected_centre(self.detector, conditions, self.depth)
+
+    def _critic_loss(self, batch, training):
+        if tuple(batch["responses"].shape[1:]) != self.detector.shape:
+            raise ValueError(f"responses: expected shape (B, {self.detector.shape[0]}, {self.detector.shape[1]}), "
+                             f"received {tuple(batch['responses'].shape)}.")
+        conditions = batch["conditions"]
+        real = self.boxcox.forward(batch["responses"])
+        made = self.boxcox.forward(ops.stop_gradient(self.generator(batch["z"], conditions)))
+        both = ops.concatenate([conditions, conditions])
+        scores = ops.split(self.judge(ops.concatenate([real, made]), both), 2)
+        penalty = losses.gradient_penalty(lambda y: self.judge(y, conditions), real, made, batch["share"])
+        return {"distance": losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty}
+
+    def _generator_loss(self, batch, training):
+        weights, conditions, terms = self.weights_of, batch["conditions"], {}
+        first = self.generator(batch["z"], conditions)
+        if weights["adversarial"]:
+            terms["adversarial"] = -weights["adversarial"] * ops.mean(self.judge(self.boxcox.forward(first),
+                                                                                 conditions))
+        if weights["energy"]:
+            second = self.generator(batch["z2"], conditions)
+            terms["energy"] = weights["energy"] * ops.mean(self.score(conditions, batch["responses"], first, second))
+        if weights["centre"]:
+            terms["centre"] = weights["centre"] * losses.centre_loss(first, self.expected(conditions))
+        return terms
+
+    def call(self, inputs):
+        return self.average(inputs["z"], inputs["conditions"])
+
+    def get_config(self):
+        return {**self.settings, "momentum": self.momentum, "name": self.name}
+
+
+class ScoreStart(SampleLoss):
+    """Trains a generator of energies on its proper score alone: no critic, no balance to keep.
+
+    Arguments:
+        gan: `ResponseWGAN`, whose generator is trained on E `score`, plus its "centre" term if that has a weight.
+
+    Returns:
+        call of a batch with codes "z" and "z2" gives the per-sample loss (B,).
+    """
+
+    def __init__(self, gan, **kwargs):
+        super().__init__(**kwargs)
+        self.network, self.score, self.expected = gan.generator, gan.score, gan.expected
+        self.weight = gan.weights_of["centre"]
+        self.built = True
+
+    def call(self, inputs):
+        conditions = ops.cast(inputs["conditions"], "float32")
+        first, second = ops.split(self.network(ops.concatenate([inputs["z"], inputs["z2"]]),
+                                               ops.concatenate([conditions, conditions])), 2)
+        loss = self.score(conditions, ops.cast(inputs["responses"], "float32"), first, second)
+        if self.weight:
+            loss = loss + self.weight * losses.centre_loss(first, self.expected(conditions))
+        return loss
