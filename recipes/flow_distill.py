@@ -56,13 +56,13 @@ def main():
     sizes = p | {"train": max(p["train"], p["sums"]["train"])}
     more, validation, test, seconds = showers_for(args.detector, args.data, sizes, (seed, seed + 1), seed)
     training, seconds = more if args.data else more[: p["train"]], [second.response for second in seconds]
-    where, (nx, ny) = training.detector().name, training.detector().shape
+    detector, (nx, ny) = training.detector().name, training.detector().shape
     rows = {"conditions": training.particles, "responses": training.response}
     noise = {"uniform": {"u_cells": (nx * ny,)}}
 
     # photon sums, then the teacher
     sums = fit_sums(more, states / "photon_sums.npz", *(p["sums"][key] for key in ("epochs", "batch", "rate")), seed)
-    teacher, histories = ShapeFlow.fit_scales(where, *rows.values(), seed=seed, **p["shape"]), {}
+    teacher, histories = ShapeFlow.fit_scales(detector, *rows.values(), seed=seed, **p["shape"]), {}
     check = Batches({"conditions": validation.particles, "responses": validation.response}, p["batch"], **noise,
                     shuffle=False)
     histories["teacher"] = fit_adam(teacher, Batches(rows, p["batch"], seed, **noise), states / "teacher.npz",

@@ -51,12 +51,12 @@ def main():
     # data: the depth of the mean shower is how far its centre of gravity moves along the flight, per slope, where the
     # edges of the detector are far
     training, _, test, (second,) = showers_for("focalh", args.data, p, seed=args.seed)
-    where = training.detector()
+    detector = training.detector()
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
-    offset = where.pitch * directional_shapes(training.response, training.particles, where)[:, 2:4]
+    offset = detector.pitch * directional_shapes(training.response, training.particles, detector)[:, 2:4]
     slope = training.particles[:, 4:6] / np.abs(training.particles[:, 6:7])
-    inner = np.abs(expected_impact(training.particles, where)).max(axis=1) < min(where.half_size) / 2
+    inner = np.abs(expected_impact(training.particles, detector)).max(axis=1) < min(detector.half_size) / 2
     depth = float((offset * slope)[inner].sum() / (slope**2)[inner].sum())
     print(f"the mean shower is {depth:.0f} cm deep")
 
@@ -65,7 +65,7 @@ def main():
         batches = Batches(arrays, settings["batch"], args.seed, **codes)
         return fit_adam(model, batches, states / f"{name}.npz", settings["epochs"], settings["rate"])
 
-    regressor = ParameterRegressor.fit_scales(training.particles, where, channels=p["channels"], seed=args.seed)
+    regressor = ParameterRegressor.fit_scales(training.particles, detector, channels=p["channels"], seed=args.seed)
     fit(RegressorFit(regressor, boxcox), "regressor", p["regressor"])
     models = {}
     low, high = training.particles.min(axis=0), training.particles.max(axis=0)
@@ -89,7 +89,7 @@ def main():
     responses = {"floor": second.response}
     responses |= {name: models[name].sample(test.particles, args.seed) for name in sorted(models)}
     report = EnergyReport(test, responses, args.seed)
-    expected = depth / where.pitch * test.particles[:, 4:6] / np.abs(test.particles[:, 6:7])
+    expected = depth / detector.pitch * test.particles[:, 4:6] / np.abs(test.particles[:, 6:7])
     away = {name: np.linalg.norm(values[:, 2:4] - expected, axis=1)
             for name, values in {"real": report.real, **report.shapes}.items()}
     distance = {name: float(wasserstein(away["real"][:, None], r[:, None])[0]) for name, r in away.items()}

@@ -52,23 +52,23 @@ def main():
     # train: one model for each detector, one for both
     generators, histories = {}, {}
     for seed in range(args.seeds):
-        for kind, where in (*((name, (name,)) for name in DETECTORS), ("joint", DETECTORS)):
+        for kind, detector in (*((name, (name,)) for name in DETECTORS), ("joint", DETECTORS)):
             name, folder = f"{kind}, seed {seed}", states / f"{kind}{seed}"
             sizes = p["joint"] if kind == "joint" else p["generator"]
-            gan = ResponseGAN.fit_scales(some.only(*where), weights=TERMS, penalty=PENALTY, momentum=MOMENTUM,
+            gan = ResponseGAN.fit_scales(some.only(*detector), weights=TERMS, penalty=PENALTY, momentum=MOMENTUM,
                                          seed=seed, generator=sizes, critic=p["critic"])
             print(f"\n{name}: {gan.generator.count_params():,} weights, "
                   f"{gan.generator.operations() / 1e6:.1f} MFLOP a particle")
-            start(gan, training.only(*where), folder, p["sums"], p["shape"], seed)
-            histories[name] = play(gan, training_arrays(some.only(*where)), folder / "play.npz", seed=seed,
+            start(gan, training.only(*detector), folder, p["sums"], p["shape"], seed)
+            histories[name] = play(gan, training_arrays(some.only(*detector)), folder / "play.npz", seed=seed,
                                    **{key: value for key, value in p["play"].items() if key != "rows"})
             generators[name] = GanGenerator(gan.average)
 
     # judge each detector's part on the test set, and the clock on pairs
-    def part(name, where):
+    def part(name, detector):
         def sample(conditions, seed):
             made = generators[name].sample(conditions, seed)
-            return made[where] if isinstance(made, dict) else made
+            return made[detector] if isinstance(made, dict) else made
         return sample
 
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
@@ -76,22 +76,23 @@ def main():
         name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")} | {
         f"D({name})": lambda s, name=name: s["diversity"][name] for name in SPECIES}
     lines = []
-    for where in DETECTORS:
-        models = {f"{where} {kind}, seed {seed}": part(f"{name}, seed {seed}", where) for seed in range(args.seeds)
-                  for kind, name in (("separate", where), ("joint", "joint"))}
-        real = test.only(where)
-        table = compare(real, [second.response_of(where) for second in seconds], models, p["generations"], args.seed)
-        draws = [real.response, *(second.response_of(where) for second in seconds)]
+    for detector in DETECTORS:
+        models = {f"{detector} {kind}, seed {seed}": part(f"{name}, seed {seed}", detector)
+                  for seed in range(args.seeds)
+                  for kind, name in (("separate", detector), ("joint", "joint"))}
+        real = test.only(detector)
+        table = compare(real, [second.response_of(detector) for second in seconds], models, p["generations"], args.seed)
+        draws = [real.response, *(second.response_of(detector) for second in seconds)]
         for model, score in table.scores.items():
             made = [models[model](real.particles, [args.seed, k]) if model in models else draw
                     for k, draw in enumerate(draws)]
             score["diversity"] = diversity_ratios(draws, made, real.pdg, SPECIES)
-        table.write(out / where)
+        table.write(out / detector)
         summary = over_seeds(table.scores, columns)
         lines += summary if not lines else summary[1:]
         print("\n".join(aligned(summary)) + "\n")
         shown = {model: sample(real.particles[:2000], args.seed) for model, sample in models.items()}
-        write_pictures(out / where, real[:2000], shown, histories)
+        write_pictures(out / detector, real[:2000], shown, histories)
     groups = {"separate": [generators[f"{name}, seed 0"] for name in DETECTORS], "joint": [generators["joint, seed 0"]]}
     clock = []
     for batch in (1, 256):

@@ -50,7 +50,7 @@ def main():
 
     # data
     training, _, test, (second,) = showers_for("ecal", args.data, p, seed=args.seed)
-    where = training.detector().name
+    detector = training.detector().name
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
     print(f"Box-Cox: lambda {boxcox['power']:.3f}, shift {boxcox['shift']} MeV")
@@ -61,9 +61,9 @@ def main():
         batches = Batches(arrays, settings["batch"], args.seed)
         return fit_adam(model, batches, states / f"{name}.npz", settings["epochs"], settings["rate"])
 
-    made = {name: ParameterRegressor.fit_scales(training.particles, where, channels=p["channels"], seed=args.seed)
+    made = {name: ParameterRegressor.fit_scales(training.particles, detector, channels=p["channels"], seed=args.seed)
             for name in ("perceptual", "mean squared error")}
-    emulator = Emulator(where, seed=args.seed)
+    emulator = Emulator(detector, seed=args.seed)
     fit(EmulatorFit(emulator, made["perceptual"], boxcox), "emulator")
     fit(RegressorFit(made["perceptual"], boxcox, emulator), "perceptual")
     fit(RegressorFit(made["mean squared error"], boxcox), "mean squared error")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler, milliseconds
 
 WIDTH = 3
@@ -15,13 +15,13 @@ class Flat(Sampler):
 
     def __init__(self, names, **kwargs):
         super().__init__(**kwargs)
-        self.detectors, self.noise_width = [detector(name) for name in names], WIDTH
+        self.detectors, self.noise_width = [get_detector(name) for name in names], WIDTH
         self.built = True
 
     def generate(self, noise, conditions):
         value = conditions[:, :1] + 10.0 * ops.round(ops.abs(noise[:, :1]))
-        responses = tuple((k + 1.0) * ops.ones((1, *where.shape)) * value[:, :, None]
-                          for k, where in enumerate(self.detectors))
+        responses = tuple((k + 1.0) * ops.ones((1, *detector.shape)) * value[:, :, None]
+                          for k, detector in enumerate(self.detectors))
         return responses if len(responses) > 1 else responses[0]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from check_showers import show
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.gun import PointShowers
 from zdckeras.simulation.library import read_arrays
@@ -25,19 +25,19 @@ OBSERVABLES = ("MeV/GeV", "centre [cm]", "rms x [cm]", "rms y [cm]", "brightest"
 LEAST = 8  # showers in a bin of the table
 
 
-def in_cells(points, counts, impact, where):
+def in_cells(points, counts, impact, detector):
     """Energy (N, nx, ny) of showers whose points (P, 4) [cm, MeV] are given around their point of impact (N, 2)."""
     owner = np.repeat(np.arange(len(counts)), counts)
     place = points[:, :2] + impact[owner]
-    cell = np.floor(place / where.pitch + np.array(where.shape) / 2).astype("int64")
-    inside = ((cell >= 0) & (cell < where.shape)).all(axis=1)
-    inside &= (points[:, 2] >= 0) & (points[:, 2] <= where.length)
-    response = np.zeros((len(counts), *where.shape))
+    cell = np.floor(place / detector.pitch + np.array(detector.shape) / 2).astype("int64")
+    inside = ((cell >= 0) & (cell < detector.shape)).all(axis=1)
+    inside &= (points[:, 2] >= 0) & (points[:, 2] <= detector.length)
+    response = np.zeros((len(counts), *detector.shape))
     np.add.at(response, (owner[inside], *cell[inside].T), points[inside, 3])
     return response
 
 
-def observables(response, energy, impact, where):
+def observables(response, energy, impact, detector):
     """Visible energy per GeV, centre of gravity along x from the impact, rms along x and y, brightest cell's share.
 
     With r_ij the energy in cell ij at x_i, y_j and R its sum: R / E; c_x - x0 with c_x = sum r_ij x_i / R;
@@ -46,8 +46,8 @@ def observables(response, energy, impact, where):
     total = response.sum(axis=(1, 2), dtype="float64")
     some = np.maximum(total, 1e-12)
     moments = []
-    for axis, n in zip((1, 2), where.shape, strict=True):
-        centres = (np.arange(n) - (n - 1) / 2) * where.pitch
+    for axis, n in zip((1, 2), detector.shape, strict=True):
+        centres = (np.arange(n) - (n - 1) / 2) * detector.pitch
         profile = response.sum(axis=3 - axis, dtype="float64") / some[:, None]
         mean = profile @ centres
         moments.append((mean, np.sqrt(np.maximum(profile @ centres**2 - mean**2, 0.0))))
@@ -57,20 +57,20 @@ def observables(response, energy, impact, where):
 
 def check(path, showers, draws, bins, rng):
     """Slope of the showers in a raw file, and the comparison with imitations in bins of kind and energy."""
-    where, rng = showers.detector, np.random.default_rng(rng)
+    detector, rng = showers.detector, np.random.default_rng(rng)
     points, counts, primaries, settings = read_arrays(path, ("points", "counts", "primaries", "settings"))
     settings = json.loads(settings.item())
-    if settings["detector"] != where.name:
-        raise SystemExit(f"Expected showers of {where.name}, received {path}, showers of {settings['detector']}.")
+    if settings["detector"] != detector.name:
+        raise SystemExit(f"Expected showers of {detector.name}, received {path}, showers of {settings['detector']}.")
     slope = settings.get("slope", 0.0)
     pdg, energy = primaries[:, 0].astype("int64"), primaries[:, 1]
-    impact = rng.uniform(-where.pitch, where.pitch, (len(pdg), 2))
-    real = observables(in_cells(points * (0.1, 0.1, 0.1, 1.0), counts, impact, where), energy, impact, where)
+    impact = rng.uniform(-detector.pitch, detector.pitch, (len(pdg), 2))
+    real = observables(in_cells(points * (0.1, 0.1, 0.1, 1.0), counts, impact, detector), energy, impact, detector)
     mass2 = np.maximum(energy**2 - conditions_of(pdg, np.zeros((len(pdg), 3)))[:, 0] ** 2, 0.0)
     momentum = np.sqrt(mass2 / (1 + slope**2))[:, None] * (slope, 0.0, 1.0)
-    vertex = np.column_stack([impact + (where.centre_x, 0.0), np.full(len(pdg), where.distance)])
+    vertex = np.column_stack([impact + (detector.centre_x, 0.0), np.full(len(pdg), detector.distance)])
     conditions = conditions_of(pdg, momentum, vertex)
-    imitated = np.stack([observables(showers.respond(conditions, pdg, rng), energy, impact, where)
+    imitated = np.stack([observables(showers.respond(conditions, pdg, rng), energy, impact, detector)
                          for _ in range(draws)], axis=1)
     # Imitations count as independent: few of them rest on one library shower.
     source = np.arange(len(pdg) * draws).reshape(-1, draws)
@@ -95,12 +95,12 @@ def main(arguments=None):
     parser.add_argument("--bins", type=int, default=3, help="of energy, equal in the logarithm")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    where = detector(options.detector)
-    showers = PointShowers(where, load_points(options.library) if options.library else None)
+    detector = get_detector(options.detector)
+    showers = PointShowers(detector, load_points(options.library) if options.library else None)
     beyond = total = 0
     for path in options.unseen:
         slope, lines = check(path, showers, options.draws, options.bins, options.seed)
-        beyond += show(f"{path}: {where.name}, slope {slope:g}, library of {len(showers.library)} showers", lines)
+        beyond += show(f"{path}: {detector.name}, slope {slope:g}, library of {len(showers.library)} showers", lines)
         total += len(lines)
     print(f"\n{beyond} of {total} lines are beyond two standard errors; 4.6 % would be by chance alone")
 

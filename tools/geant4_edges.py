@@ -20,7 +20,7 @@ import numpy as np
 from geant4_showers import ABSORBERS, GATE, INDEX, Block, Primaries, find_geant4, photons, start
 from scipy.optimize import minimize
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 
 EDGES = np.array([0.5, 1, 2, 3, 4, 6, 9, 12, 15])  # cells between impact and edge
 DEPTHS = np.array([0, 0.5, 1, 2, 3, 5, 8, 12, 20, 60])  # bins of c [cells]
@@ -63,8 +63,8 @@ class Excursions:
 class RememberingBlock(Block):
     """A block whose fibre steps carry how far out their particle has been."""
 
-    def __init__(self, g4, where, excursions):
-        super().__init__(g4, where, wide=True)
+    def __init__(self, g4, detector, excursions):
+        super().__init__(g4, detector, wide=True)
         block = self
 
         class Fibres(g4.G4VSensitiveDetector):
@@ -132,7 +132,7 @@ def main(arguments=None):
     options.energy = (energy, energy * 1.0001)
     g4 = find_geant4()
     excursions = Excursions(g4)
-    block = RememberingBlock(g4, detector(options.detector), excursions)
+    block = RememberingBlock(g4, get_detector(options.detector), excursions)
     primaries = Primaries(g4, block, options, excursions.actions)
     manager, _physics = start(g4, block, primaries)
     light, begun, number = 0.0, time.monotonic(), 0

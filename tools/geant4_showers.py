@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 
 INDEX, APERTURE, EFFICIENCY, GATE = 1.46, 0.22, 0.2, 100.0  # gate in ns
 PHOTONS_PER_MM = 36.98 * (4.0 - 2.0) * EFFICIENCY  # 370 per cm and eV for sin^2 = 1 and unit charge
@@ -84,10 +84,10 @@ def photons(beta, axis, charge, length):
 class Block:
     """The calorimeter in Geant4, and the light of one event in it."""
 
-    def __init__(self, g4, where, wide):
-        self.where, self.g4 = where, g4
-        self.cells = tuple(n * (2 if wide else 1) for n in where.shape)
-        self.pitch, self.length = where.pitch * 10, where.length * 10  # mm
+    def __init__(self, g4, detector, wide):
+        self.detector, self.g4 = detector, g4
+        self.cells = tuple(n * (2 if wide else 1) for n in detector.shape)
+        self.pitch, self.length = detector.pitch * 10, detector.length * 10  # mm
         self.half = tuple(n * self.pitch / 2 for n in self.cells)
         self.steps = []
         self.detector_construction = self._construction()
@@ -128,7 +128,7 @@ class Block:
 
     def _place(self, keep):
         """Columns, cells, and a fibre in the middle of each cell, inside a vacuum world."""
-        g4, absorber = self.g4, ABSORBERS[self.where.name]
+        g4, absorber = self.g4, ABSORBERS[self.detector.name]
         nist = g4.G4NistManager.Instance()
         metal = g4.G4Material("absorber", absorber.density * g4.g / g4.cm3, len(absorber.elements))
         for element, share in absorber.elements.items():
@@ -151,7 +151,7 @@ class Block:
         block = volume(g4.G4Box("block", hx, hy, hz), metal)
         column = volume(g4.G4Box("column", hp, hy, hz), metal)
         cell = volume(g4.G4Box("cell", hp, hp, hz), metal)
-        self.fibre = volume(g4.G4Tubs("fibre", 0, self.where.fibre_radius * 10, hz, 0, 2 * math.pi), quartz)
+        self.fibre = volume(g4.G4Tubs("fibre", 0, self.detector.fibre_radius * 10, hz, 0, 2 * math.pi), quartz)
         placed = place(world, None)
         place(block, world)
         keep.alive += [g4.G4PVReplica("column", column, block, g4.kXAxis, self.cells[0], self.pitch),
@@ -242,9 +242,9 @@ def share(text):
     return name, float(number)
 
 
-def settings(options, where):
+def settings(options, detector):
     """What must agree for showers to stand in one file, as JSON."""
-    return json.dumps({"detector": where.name, "wide": options.wide, "seed": options.seed, "energy": options.energy,
+    return json.dumps({"detector": detector.name, "wide": options.wide, "seed": options.seed, "energy": options.energy,
                        "kinds": options.kinds})
 
 
@@ -287,12 +287,12 @@ def main(arguments=None):
         parser.error("expected --showers N or --seconds S, received neither")
     if not 2.0 <= options.energy[0] < options.energy[1]:
         parser.error(f"expected 2 <= LOW < HIGH for --energy, received {options.energy}")
-    where = detector(options.detector)
-    options.kinds = dict(options.kinds or ABSORBERS[where.name].kinds)
-    wanted = settings(options, where)
+    detector = get_detector(options.detector)
+    options.kinds = dict(options.kinds or ABSORBERS[detector.name].kinds)
+    wanted = settings(options, detector)
     light, rows, seconds = earlier(options.output, wanted)
     g4 = find_geant4()
-    block = Block(g4, where, options.wide)
+    block = Block(g4, detector, options.wide)
     primaries = Primaries(g4, block, options)
     manager, _physics = start(g4, block, primaries)
     begun = saved = time.monotonic()

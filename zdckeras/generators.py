@@ -47,8 +47,8 @@ class Sampler(keras.Model):
         if conditions.ndim != 2 or conditions.shape[1] != 9 or not np.isfinite(conditions).all():
             raise ValueError(f"Expected finite conditions of shape (N, 9), received shape {conditions.shape} with "
                              f"{(~np.isfinite(conditions)).sum()} values that are not finite.")
-        responses = [np.empty((len(conditions), *where.shape), "uint16" if where.unit == "photons" else "float32")
-                     for where in self.detectors]
+        responses = [np.empty((len(conditions), *detector.shape), "uint16" if detector.unit == "photons" else "float32")
+                     for detector in self.detectors]
         for block, start in enumerate(range(0, len(conditions), batch_size)):
             rows = np.minimum(np.arange(start, start + batch_size), len(conditions) - 1)  # the last fills a block up
             inputs = {name: values[rows] for name, values in {"conditions": conditions, **(beside or {})}.items()}
@@ -59,7 +59,7 @@ class Sampler(keras.Model):
                 counts[start : start + batch_size] = np.asarray(part)[: len(counts) - start]
         if len(responses) == 1:
             return responses[0]
-        return {where.name: counts for where, counts in zip(self.detectors, responses, strict=True)}
+        return {detector.name: counts for detector, counts in zip(self.detectors, responses, strict=True)}
 
 
 class RangedSampler(Sampler):

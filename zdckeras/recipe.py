@@ -39,11 +39,11 @@ def command_line(about, presets, out, detectors=(), trainings=None):
     return parser
 
 
-def showers_for(where, data, sizes, draws=(1,), seed=0):
+def showers_for(detector, data, sizes, draws=(1,), seed=0):
     """Training, validation and test showers, and further responses to the test's particles: the floor.
 
     Arguments:
-        where: detector, as in `load`; of own showers only this one is kept.
+        detector: detector, as in `load`; of own showers only this one is kept.
         data: path of own showers, or None for embedded ones. Own photons are cut and split as the papers do it, and the
             floor is made of repeated conditions.
         sizes: part -> number of embedded showers; a part left out has one shower.
@@ -59,12 +59,12 @@ def showers_for(where, data, sizes, draws=(1,), seed=0):
     if data:
         showers = open_showers(data)
         if len(showers.responses) > 1:
-            showers = showers.only(*where.split("+"))
+            showers = showers.only(*detector.split("+"))
         if len(showers.responses) == 1 and showers.detector().unit == "photons":
             showers = showers.at_least()
         training, validation, test = showers.split()
         test, second = repeated_pairs(test, seed)
         return training, validation, test, [second]
-    training, validation, test = (load(where, part, sizes.get(part, 1), seed, progress=True)
+    training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]

@@ -21,10 +21,10 @@ def particles():
     return conditions_of(np.full(ROWS, 2112), momentum).astype("float32")
 
 
-@pytest.mark.parametrize("where, shape", [("zn", (44, 44)), ("zp", (56, 30))])
-def test_properties_are_the_shower_shapes(where, shape, particles):
+@pytest.mark.parametrize("detector, shape", [("zn", (44, 44)), ("zp", (56, 30))])
+def test_properties_are_the_shower_shapes(detector, shape, particles):
     """Of whole counts and of light; there and back, and from physical values too."""
-    layer = ResponseProperties(where, **SCALES)
+    layer = ResponseProperties(detector, **SCALES)
     columns = [list(OBSERVABLES).index(name) for name in PROPERTIES]
     for images in (RNG.poisson(0.3, (ROWS, *shape)), RNG.exponential(2.0, (ROWS, *shape)) ** 3):
         found = layer(images.astype("float32"), particles)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import CHANNELS, CONVENTIONS, DETECTORS, channel_masks, channel_sums, detector
+from zdckeras.data.detectors import CHANNELS, CONVENTIONS, DETECTORS, channel_masks, channel_sums, get_detector
 
 
 @pytest.mark.parametrize(
@@ -10,11 +10,11 @@ from zdckeras.data.detectors import CHANNELS, CONVENTIONS, DETECTORS, channel_ma
 )
 def test_sizes_and_positions(name, shape, half, position):
     """Half sizes and places of the ALICE geometry, in cm."""
-    where = detector(name)
-    assert where.shape == shape and where.cells == shape[0] * shape[1]
-    assert where.half_size == pytest.approx(half)
-    assert (where.distance, where.centre_x) == position
-    assert 0 < 2 * where.fibre_radius < where.pitch
+    detector = get_detector(name)
+    assert detector.shape == shape and detector.cells == shape[0] * shape[1]
+    assert detector.half_size == pytest.approx(half)
+    assert (detector.distance, detector.centre_x) == position
+    assert 0 < 2 * detector.fibre_radius < detector.pitch
 
 
 @pytest.mark.parametrize(
@@ -22,26 +22,26 @@ def test_sizes_and_positions(name, shape, half, position):
 )
 def test_sampling_calorimeters_read_energies(name, shape, half, depth):
     """Sizes in cm of LHCb's shashlik cells and of the stand-in for FoCal-H, centred on the beam, without magnets."""
-    where = detector(name)
-    assert where.shape == shape and where.half_size == pytest.approx((half, half))
-    assert where.length == pytest.approx(depth) and (where.centre_x, where.bend) == (0.0, 0.0)
-    assert where.unit == "MeV" and detector("zn").unit == detector("zp").unit == "photons"
+    detector = get_detector(name)
+    assert detector.shape == shape and detector.half_size == pytest.approx((half, half))
+    assert detector.length == pytest.approx(depth) and (detector.centre_x, detector.bend) == (0.0, 0.0)
+    assert detector.unit == "MeV" and get_detector("zn").unit == get_detector("zp").unit == "photons"
 
 
 def test_magnets_bring_beam_protons_to_the_centre_of_zp():
-    where = detector("zp")
-    assert where.bend / 2680.0 == pytest.approx(where.centre_x)
+    detector = get_detector("zp")
+    assert detector.bend / 2680.0 == pytest.approx(detector.centre_x)
 
 
 def test_lookup_by_any_case_and_by_itself():
-    assert detector("Zn") is detector("zn") is detector(detector("ZN"))
-    assert all(detector(name).name == name for name in DETECTORS)
+    assert get_detector("Zn") is get_detector("zn") is get_detector(get_detector("ZN"))
+    assert all(get_detector(name).name == name for name in DETECTORS)
 
 
 @pytest.mark.parametrize("name", ["zdc", "", None, 3])
 def test_unknown_detector(name):
     with pytest.raises(ValueError, match=r"Unknown detector .*expected one of zn, zp, ecal, focalh"):
-        detector(name)
+        get_detector(name)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

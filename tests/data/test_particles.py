@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from particle import Particle
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import (
     COLUMN,
     CONDITIONS,
@@ -69,16 +69,16 @@ def test_unknown_species_in_an_array_are_listed():
         conditions_of(np.array([777]), np.array([[0.0, 0.0, 1.0]]))
 
 
-@pytest.mark.parametrize("where", ["zn", "zp"])
-def test_straight_lines_of_neutral_particles(where):
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_straight_lines_of_neutral_particles(detector):
     """x = v_x + (z - v_z) p_x / p_z, on either side."""
-    place = detector(where)
+    place = get_detector(detector)
     for side in (1.0, -1.0):
         conditions = conditions_of(np.array([2112]), np.array([[0.05, -0.02, side * 1000.0]]),
                                    np.array([[0.1, 0.2, side * 30.0]]))
         flight = place.distance - 30.0
         expected = [0.1 + flight * 0.05 / 1000.0, 0.2 - flight * 0.02 / 1000.0]
-        np.testing.assert_allclose(expected_impact(conditions, where), [expected], rtol=1e-12)
+        np.testing.assert_allclose(expected_impact(conditions, detector), [expected], rtol=1e-12)
 
 
 def test_beam_protons_hit_the_centre_of_zp_and_charge_conjugates_the_other_side():
@@ -89,17 +89,17 @@ def test_beam_protons_hit_the_centre_of_zp_and_charge_conjugates_the_other_side(
     assert slow[0, 0] == pytest.approx(2 * 24.35)
 
 
-@pytest.mark.parametrize("where", ["focalh", "ecal"])
-def test_expected_centre_is_the_impact_of_particles_from_the_origin(where):
+@pytest.mark.parametrize("detector", ["focalh", "ecal"])
+def test_expected_centre_is_the_impact_of_particles_from_the_origin(detector):
     """x = z tan(2 atan(e^-eta)) cos(phi): p_x / p_z of a massless or massive particle alike."""
     rng = np.random.default_rng(3)
     eta, phi = rng.uniform(3.2, 5.8, 50), rng.uniform(-np.pi, np.pi, 50)
     pt = rng.uniform(0.5, 5.0, 50)
     momentum = np.column_stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
-    place = detector(where)
+    place = get_detector(detector)
     found = expected_centre(eta, phi, place.distance)
     for pdg in (22, 2212):
-        impact = expected_impact(conditions_of(np.full(50, pdg), momentum), where)
+        impact = expected_impact(conditions_of(np.full(50, pdg), momentum), detector)
         np.testing.assert_allclose(found, impact, rtol=1e-9)
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.generators import Sampler
 
@@ -129,11 +129,11 @@ class Constant(Sampler):
 
     def __init__(self, names):
         super().__init__()
-        self.detectors = [detector(name) for name in names]
+        self.detectors = [get_detector(name) for name in names]
 
     def generate(self, noise, conditions):
-        return tuple((k + 1.0) * keras.ops.ones((keras.ops.shape(noise)[0], *where.shape))
-                     for k, where in enumerate(self.detectors))
+        return tuple((k + 1.0) * keras.ops.ones((keras.ops.shape(noise)[0], *detector.shape))
+                     for k, detector in enumerate(self.detectors))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written in this process by TensorFlow only")

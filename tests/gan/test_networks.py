@@ -34,8 +34,8 @@ def seen(network, inputs, evaluate):
 
 def test_responses_are_photons_with_the_sums_of_the_first_network(network, seen):
     assert len(seen[0]) == len(seen[1]) == len(network.detectors)
-    for where, photons, sums in zip(network.detectors, *seen, strict=True):
-        assert photons.shape == (ROWS, *where.shape)
+    for detector, photons, sums in zip(network.detectors, *seen, strict=True):
+        assert photons.shape == (ROWS, *detector.shape)
         assert photons.min() >= 0 and np.array_equal(photons, np.rint(photons)) and photons.sum() > 0
         assert np.array_equal(channel_sums(photons), sums)
 
@@ -87,14 +87,14 @@ def test_operations_by_hand(scaler):
 
 def test_two_detectors_share_the_body(scaler):
     """One pass for both takes less than two."""
-    one, other, both = (ResponseNetwork(where, scaler, **SMALL).operations() for where in ("zn", "zp", ("zn", "zp")))
+    one, other, both = (ResponseNetwork(names, scaler, **SMALL).operations() for names in ("zn", "zp", ("zn", "zp")))
     assert max(one, other) < both < one + other
 
 
-@pytest.mark.parametrize("where", ["ecal", ("ecal", "zp")], ids=["one", "two"])
-def test_critic_has_a_logit_for_each_detector(where, scaler, inputs, evaluate):
-    names = (where,) if isinstance(where, str) else where
-    critic = Critic(where, scaler, hidden=(8,), channels=(2, 2, 4), code=4)
+@pytest.mark.parametrize("detector", ["ecal", ("ecal", "zp")], ids=["one", "two"])
+def test_critic_has_a_logit_for_each_detector(detector, scaler, inputs, evaluate):
+    names = (detector,) if isinstance(detector, str) else detector
+    critic = Critic(detector, scaler, hidden=(8,), channels=(2, 2, 4), code=4)
     images = [np.random.default_rng(1).poisson(2.0, (ROWS, *DETECTORS[name].shape)).astype("float32") for name in names]
     judge = lambda conditions, *images: critic(images, conditions)  # noqa: E731
     logits = evaluate(judge, inputs[1], *images)

@@ -7,16 +7,16 @@ from zdckeras.data.particles import conditions_of
 from zdckeras.layers.impact_frame import ImpactFrame
 
 
-def frame(where, seed=0):
-    layer = ImpactFrame(where, context=3, maps=2)
+def frame(detector, seed=0):
+    layer = ImpactFrame(detector, context=3, maps=2)
     rng = np.random.default_rng(seed)
     layer.tables.assign(rng.normal(size=layer.tables.shape).astype("float32"))
     return layer
 
 
-def photon_at(where, x, y):
+def photon_at(detector, x, y):
     """A photon whose straight line ends in the middle of cell (x, y)."""
-    place = DETECTORS[where]
+    place = DETECTORS[detector]
     point = (np.array([x, y]) + 0.5 - np.array(place.shape) / 2) * place.pitch + [place.centre_x, 0.0]
     momentum = np.array([[*(point / place.distance * 1000.0), 1000.0]])
     return conditions_of(np.array([22]), momentum).astype("float32")
@@ -29,18 +29,18 @@ def maps(layer, conditions, context=None, photons=100.0):
     return [ops.convert_to_numpy(part).reshape(-1, nx, ny) for part in layer(conditions, photons, context)]
 
 
-@pytest.mark.parametrize("where", ["zn", "zp"])
-def test_maps_move_with_the_impact(where):
-    layer = frame(where)
-    for a, b in zip(maps(layer, photon_at(where, 10, 12)), maps(layer, photon_at(where, 13, 8)), strict=True):
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_maps_move_with_the_impact(detector):
+    layer = frame(detector)
+    for a, b in zip(maps(layer, photon_at(detector, 10, 12)), maps(layer, photon_at(detector, 13, 8)), strict=True):
         np.testing.assert_allclose(b[:, 3:, :-4], a[:, :-3, 4:], rtol=1e-5, atol=1e-6)
         assert np.abs(a - b).max() > 0.1
 
 
-@pytest.mark.parametrize("where", ["zn", "zp"])
-def test_impacts_outside_take_the_cell_at_the_edge(where):
-    layer, nx = frame(where), DETECTORS[where].shape[0]
-    inside, outside = maps(layer, photon_at(where, nx - 1, 0)), maps(layer, photon_at(where, nx + 5, -7))
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_impacts_outside_take_the_cell_at_the_edge(detector):
+    layer, nx = frame(detector), DETECTORS[detector].shape[0]
+    inside, outside = maps(layer, photon_at(detector, nx - 1, 0)), maps(layer, photon_at(detector, nx + 5, -7))
     for a, b in zip(inside, outside, strict=True):
         assert np.array_equal(a, b)
 

@@ -17,26 +17,26 @@ def particles(rows=64, seed=0):
     return conditions_of(pdg, momentum, vertex)
 
 
-def features(where="zn", frequencies=3):
+def features(detector="zn", frequencies=3):
     conditions = particles()
-    return ParticleFeatures(where, conditions.mean(axis=0), conditions.std(axis=0), frequencies)
+    return ParticleFeatures(detector, conditions.mean(axis=0), conditions.std(axis=0), frequencies)
 
 
-@pytest.mark.parametrize("where", sorted(DETECTORS))
-def test_impact_is_the_one_of_particles(where):
+@pytest.mark.parametrize("detector", sorted(DETECTORS))
+def test_impact_is_the_one_of_particles(detector):
     """Two forms of one formula: NumPy in double precision, and inside the model."""
-    place, conditions = DETECTORS[where], particles()
+    place, conditions = DETECTORS[detector], particles()
     half = np.array(place.half_size)
-    expected = expected_impact(conditions, where) - [place.centre_x, 0.0]
+    expected = expected_impact(conditions, detector) - [place.centre_x, 0.0]
     found = ops.convert_to_numpy(ParticleFeatures.impact(place, ops.convert_to_tensor(conditions.astype("float32"))))
     np.testing.assert_allclose(found, np.clip(expected, -1.5 * half, 1.5 * half), rtol=1e-5, atol=2e-3)
     assert (np.abs(found) < half).any()
 
 
 @pytest.mark.parametrize("frequencies", [1, 3])
-@pytest.mark.parametrize("where", ["zn", "zp"])
-def test_shape_and_scaled_conditions(where, frequencies):
-    conditions, layer = particles(), features(where, frequencies)
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_shape_and_scaled_conditions(detector, frequencies):
+    conditions, layer = particles(), features(detector, frequencies)
     found = ops.convert_to_numpy(layer(conditions.astype("float32")))
     assert found.shape == (len(conditions), layer.width) == layer.compute_output_shape(conditions.shape)
     scaled = (conditions - conditions.mean(axis=0)) / conditions.std(axis=0)

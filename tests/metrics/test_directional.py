@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import (
@@ -150,7 +150,7 @@ def test_threshold_counts_cells(random):
 
 def test_beam_protons_hit_the_centre_of_zp():
     """The detector's own place and the bend of a charge enter the impact."""
-    images = np.ones((1, *detector("zp").shape))
+    images = np.ones((1, *get_detector("zp").shape))
     found = directional_shapes(images, conditions_of(np.array([2212]), np.array([[0.0, 0.0, 2680.0]])), "zp")[0]
     row = dict(zip(OBSERVABLES, found, strict=True))
     assert row["centre_x"] == pytest.approx(0.0, abs=1e-9) and row["longitudinal"] == pytest.approx(0.0, abs=1e-9)

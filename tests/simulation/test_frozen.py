@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.simulation.frozen import EDGE_LOSS, HIGHEST_ENERGY, FrozenShowers
 from zdckeras.simulation.library import ShowerLibrary, packaged_library
 
@@ -13,14 +13,15 @@ def drawn_library(name, shape, per_kind=40, seed=0):
 
     So an imitation has to follow the same law, wherever it lands.
     """
-    where, rng = detector(name), np.random.default_rng(seed)
-    block = tuple(2 * n for n in where.shape)
+    detector, rng = get_detector(name), np.random.default_rng(seed)
+    block = tuple(2 * n for n in detector.shape)
     count = per_kind * len(KINDS)
     impact = rng.uniform(-1, 1, (count, 2))  # cells
     energy = np.exp(rng.uniform(np.log(20), np.log(2700), count))
     x, y = (np.arange(n) - (n - 1) / 2 for n in block)
     light = shape(x[None, :, None] - impact[:, 0, None, None], y[None, None, :] - impact[:, 1, None, None])
-    primaries = np.column_stack([np.repeat(KINDS, per_kind), energy, impact * where.pitch * 10, np.zeros((count, 2))])
+    primaries = np.column_stack([np.repeat(KINDS, per_kind), energy, impact * detector.pitch * 10,
+                                 np.zeros((count, 2))])
     return ShowerLibrary(name, primaries, light * energy[:, None, None], {})
 
 
@@ -48,41 +49,41 @@ def blobs(name):
 
 
 def test_shower_lands_where_the_particle_does(name, blobs):
-    where, rng = detector(name), np.random.default_rng(1)
-    inner = np.array(where.half_size) - 14 * where.pitch
+    detector, rng = get_detector(name), np.random.default_rng(1)
+    inner = np.array(detector.half_size) - 14 * detector.pitch
     xy = rng.uniform(-inner, inner, (300, 2))
     energy = np.exp(rng.uniform(np.log(25), np.log(2500), 300))
     light, _ = blobs.expected_light(rng.choice(KINDS, 300), energy, *xy.T, rng)
     total = light.sum(axis=(1, 2))
     np.testing.assert_allclose(total / energy, 1.0, atol=0.06)
-    for axis, n in enumerate(where.shape):
-        place = (np.arange(n) - (n - 1) / 2) * where.pitch
+    for axis, n in enumerate(detector.shape):
+        place = (np.arange(n) - (n - 1) / 2) * detector.pitch
         centre = light.sum(axis=2 - axis) @ place / total
-        assert np.abs(centre - xy[:, axis]).max() < 0.6 * where.pitch
-        assert np.quantile(np.abs(centre - xy[:, axis]), 0.9) < 0.35 * where.pitch
-        assert np.abs((centre - xy[:, axis]).mean()) < 0.03 * where.pitch
+        assert np.abs(centre - xy[:, axis]).max() < 0.6 * detector.pitch
+        assert np.quantile(np.abs(centre - xy[:, axis]), 0.9) < 0.35 * detector.pitch
+        assert np.abs((centre - xy[:, axis]).mean()) < 0.03 * detector.pitch
 
 
 @pytest.mark.parametrize("u, v", [(0.42, 0.05), (-0.42, 0.05), (0.42, -0.05), (-0.42, -0.05)])
 @pytest.mark.parametrize("swap", [False, True])
 def test_shower_is_mirrored_like_the_impact(name, u, v, swap):
-    where = detector(name)
+    detector = get_detector(name)
     showers = FrozenShowers(name, drawn_library(name, hook))
     u, v = (v, u) if swap else (u, v)
     cell = np.array([12, 9])
-    x, y = (cell + 0.5 + (u, v) - np.array(where.shape) / 2) * where.pitch
+    x, y = (cell + 0.5 + (u, v) - np.array(detector.shape) / 2) * detector.pitch
     light, _ = showers.expected_light(np.full(40, 2112), np.full(40, 300.0), np.full(40, x), np.full(40, y), 3)
     mean = light.mean(axis=0)
     nearest = cell + ((0, np.sign(v)) if swap else (np.sign(u), 0))
     order = np.argsort(mean.reshape(-1))[::-1]
-    assert np.unravel_index(order[0], where.shape) == tuple(cell)
-    assert np.unravel_index(order[1], where.shape) == tuple(nearest.astype(int))
+    assert np.unravel_index(order[0], detector.shape) == tuple(cell)
+    assert np.unravel_index(order[1], detector.shape) == tuple(nearest.astype(int))
     assert mean.reshape(-1)[order[1]] > 1.5 * mean.reshape(-1)[order[2]]
 
 
 def test_light_is_cut_at_the_edge(name, blobs):
-    where = detector(name)
-    half = np.array(where.half_size)
+    detector = get_detector(name)
+    half = np.array(detector.half_size)
     n = 200
     for axis in range(2):
         for sign in (-1, 1):
@@ -100,10 +101,10 @@ def test_light_is_cut_at_the_edge(name, blobs):
 
 def test_edge_loss_fades_inwards(name):
     showers = FrozenShowers(name)
-    where, n = detector(name), 400
+    detector, n = get_detector(name), 400
     lost = []
     for depth in (0.1, 2.0, 8.0):
-        x = np.full(n, where.half_size[0] - depth * where.pitch)
+        x = np.full(n, detector.half_size[0] - depth * detector.pitch)
         arguments = np.full(n, 2112), np.full(n, 200.0), x, np.zeros(n), 7
         with_loss = showers.expected_light(*arguments)[0].sum()
         parameters = EDGE_LOSS.pop(name)
@@ -116,7 +117,7 @@ def test_edge_loss_fades_inwards(name):
 
 
 def test_particles_beside_the_face_leave_nothing(name):
-    hx, hy = detector(name).half_size
+    hx, hy = get_detector(name).half_size
     x, y = np.array([hx + 0.01, -hx - 0.01, 0, 0]), np.array([0, 0, hy + 0.01, -hy - 0.01])
     assert FrozenShowers(name).respond(range(4), np.full(4, 22), np.full(4, 900.0), x, y, 4, 0).sum() == 0
 
@@ -157,7 +158,7 @@ def test_photons_are_poisson(name, blobs):
     total = response.sum(axis=(1, 2))
     assert total.mean() == pytest.approx(light.sum(axis=(1, 2)).mean(), abs=5 * 10 / np.sqrt(n))
     assert total.var() == pytest.approx(total.mean(), rel=5 * np.sqrt(2 / n) + 0.02)
-    cell = tuple(k // 2 for k in detector(name).shape)
+    cell = tuple(k // 2 for k in get_detector(name).shape)
     counts, expected = response[:, cell[0], cell[1]], light[:, cell[0], cell[1]]
     assert counts.var() == pytest.approx(counts.mean() + expected.var(), rel=5 * np.sqrt(2 / n) + 0.05)
 
@@ -173,7 +174,7 @@ def test_primaries_keep_their_place(name, blobs):
     primary = np.array([7, 2, 5000])
     response = blobs.respond(primary, [22, 2112, 22], [500.0, 500.0, 500.0], [0, 0, 0], [0, 0, 0], 6000, 0)
     assert np.flatnonzero(response.sum(axis=(1, 2))).tolist() == [2, 7, 5000]
-    assert response.dtype == np.uint16 and response.shape == (6000, *detector(name).shape)
+    assert response.dtype == np.uint16 and response.shape == (6000, *get_detector(name).shape)
 
 
 def test_no_arrivals_no_light(name, blobs):

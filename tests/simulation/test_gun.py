@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, conditions_of
 from zdckeras.simulation import gun
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.points import PointLibrary
 
-ECAL = detector("ecal")
+ECAL = get_detector("ecal")
 FINE = replace(ECAL, shape=(400, 400), pitch=0.2)  # cells of 2 mm, 80 cm wide
 LARGE = replace(ECAL, shape=(100, 100), length=400.0)
 
@@ -22,17 +22,17 @@ def library(showers, energy=10.0, pdg=11):
                         np.array([np.size(s) // 4 for s in showers]), {})
 
 
-def shoot(energy, x=0.0, y=0.0, tx=0.0, ty=0.0, pdg=22, where=ECAL):
+def shoot(energy, x=0.0, y=0.0, tx=0.0, ty=0.0, pdg=22, detector=ECAL):
     """Conditions of massless particles that meet the front face in (x, y) with these slopes, and their PDG ids."""
     energy, x, y, tx, ty, pdg = np.broadcast_arrays(np.atleast_1d(energy), x, y, tx, ty, pdg)
     direction = np.column_stack([tx, ty, np.ones(len(tx))])
     momentum = energy[:, None] * direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    return conditions_of(pdg, momentum, np.column_stack([x, y, np.full(len(x), where.distance)])), pdg
+    return conditions_of(pdg, momentum, np.column_stack([x, y, np.full(len(x), detector.distance)])), pdg
 
 
-def centres(response, where):
+def centres(response, detector):
     """Centre of gravity (N, 2) [cm]."""
-    x, y = ((np.arange(n) - (n - 1) / 2) * where.pitch for n in where.shape)
+    x, y = ((np.arange(n) - (n - 1) / 2) * detector.pitch for n in detector.shape)
     total = response.sum(axis=(1, 2))
     return np.column_stack([response.sum(axis=2) @ x / total, response.sum(axis=1) @ y / total])
 
@@ -149,9 +149,9 @@ def test_particles_from_afar_fly_straight_to_the_face():
     """From the interaction point and a displaced vertex, and into a detector off the axis."""
     point = library([[0, 0, 0.5, 1.0]], pdg=22)
     conditions = conditions_of([22] * 3, [[0.06, -0.08, 10.0]] * 3, [[0, 0, 0], [3.0, 1.0, 0], [0, 0, -250.0]])
-    for where in (FINE, replace(FINE, centre_x=5.0)):
-        centre = centres(PointShowers(where, point).respond(conditions, np.full(3, 22), 0), where)
-        expected = np.array([[7.5, -10.0], [10.5, -9.0], [9.0, -12.0]]) - (where.centre_x, 0)
+    for detector in (FINE, replace(FINE, centre_x=5.0)):
+        centre = centres(PointShowers(detector, point).respond(conditions, np.full(3, 22), 0), detector)
+        expected = np.array([[7.5, -10.0], [10.5, -9.0], [9.0, -12.0]]) - (detector.centre_x, 0)
         np.testing.assert_allclose(centre, expected, atol=0.11)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.simulation.points import PointLibrary, save_points
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_points.py"
-ECAL = detector("ecal")
+ECAL = get_detector("ecal")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_points_land_in_their_cells(tool):
     points = np.array([[0.1, 0.1, 1, 2.0], [0.1, -0.1, 1, 3.0], [29.0, 0.1, 1, 9.0], [0.1, 0.1, 40, 9.0],
                        [-2.1, 0.1, 39, 4.0]])
     cells = tool.in_cells(points, np.array([4, 1]), np.array([[2.0, 0.0], [0.0, 0.0]]), ECAL)
-    assert {tuple(where.tolist()): cells[tuple(where)] for where in np.argwhere(cells)} == {
+    assert {tuple(detector.tolist()): cells[tuple(detector)] for detector in np.argwhere(cells)} == {
         (0, 16, 15): 2.0, (0, 16, 14): 3.0, (1, 13, 15): 4.0}
 
 

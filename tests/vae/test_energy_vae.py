@@ -100,9 +100,9 @@ def test_training_lowers_the_loss_and_survives_its_file(showers, batch, eager, t
 
 
 @pytest.mark.parametrize("kind", [ImageEncoder, ImageDecoder])
-@pytest.mark.parametrize("where", ["ecal", "focalh"])
-def test_layers_come_back_from_their_configuration(kind, where):
-    layer = kind(where, SCALER, LATENT, seed=3, **SIZES)
+@pytest.mark.parametrize("detector", ["ecal", "focalh"])
+def test_layers_come_back_from_their_configuration(kind, detector):
+    layer = kind(detector, SCALER, LATENT, seed=3, **SIZES)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
     assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), layer.get_weights(), strict=True))

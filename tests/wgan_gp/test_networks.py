@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of
 from zdckeras.wgan_gp import networks as energy
 from zdckeras.wgan_gp.networks import EnergyNetwork, gamma_like
@@ -123,13 +123,13 @@ def test_sum_without_fluctuations_is_the_mean_response(network, evaluate):
 
 
 @SKIP_JAX
-@pytest.mark.parametrize("where", ["ecal", "focalh"])
-def test_operations_are_two_for_each_use_of_a_weight(where):
-    network = EnergyNetwork(where, SCALER, **SIZES)
-    cells, grid = detector(where).cells, np.prod(network.texture.grid)
+@pytest.mark.parametrize("detector", ["ecal", "focalh"])
+def test_operations_are_two_for_each_use_of_a_weight(detector):
+    network = EnergyNetwork(detector, SCALER, **SIZES)
+    cells, grid = get_detector(detector).cells, np.prod(network.texture.grid)
     dense = sum(np.prod(w.shape) for w in network.weights if len(w.shape) == 2)
     kernels = [np.prod(w.shape) for w in network.weights if len(w.shape) == 4]
-    assert network.texture.grid == {"ecal": (8, 8), "focalh": (9, 9)}[where] and len(kernels) == 3
+    assert network.texture.grid == {"ecal": (8, 8), "focalh": (9, 9)}[detector] and len(kernels) == 3
     convolutions = sum(kernel * grid * 4**k for k, kernel in enumerate(kernels))
     assert network.operations() == 2 * (dense + convolutions + cells * (3 + energy.NOISY))
 

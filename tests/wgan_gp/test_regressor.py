@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of, expected_impact
 from zdckeras.layers.cnn import GridDecoder
 from zdckeras.layers.dense import seeds_of
@@ -26,7 +26,7 @@ def conditions():
 
 
 def test_parameters_by_formula(conditions):
-    found = numpy(shower_parameters(detector("ecal"), conditions.astype("float32")))
+    found = numpy(shower_parameters(get_detector("ecal"), conditions.astype("float32")))
     px, py, pz = conditions[:, 4:7].T
     expected = np.column_stack([0.5 * np.log(px**2 + py**2 + pz**2), px / abs(pz), py / abs(pz),
                                 expected_impact(conditions, "ecal")])
@@ -40,17 +40,17 @@ def test_truth_is_standardised(conditions):
     np.testing.assert_allclose(truth.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(truth.std(axis=0), 1.0, rtol=1e-3)
     plain = ParameterRegressor("ecal", channels=CHANNELS, hidden=4)
-    raw = numpy(shower_parameters(detector("ecal"), conditions.astype("float32")))
+    raw = numpy(shower_parameters(get_detector("ecal"), conditions.astype("float32")))
     assert np.array_equal(numpy(plain.truth(conditions.astype("float32"))), raw)
     np.testing.assert_allclose(truth * regressor.scale + regressor.mean, raw, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("where", ["ecal", "focalh"])
-def test_regressor_and_critic_mirror_the_generator(where):
-    shape, channels = detector(where).shape, (5, 4, 3, 2)
+@pytest.mark.parametrize("detector", ["ecal", "focalh"])
+def test_regressor_and_critic_mirror_the_generator(detector):
+    shape, channels = get_detector(detector).shape, (5, 4, 3, 2)
     decoder = GridDecoder(6, shape, channels, seeds_of(0))
-    for layer in (ParameterRegressor(where, channels=channels, hidden=7),
-                  EnergyCritic(where, SCALER, channels=channels, hidden=7)):
+    for layer in (ParameterRegressor(detector, channels=channels, hidden=7),
+                  EnergyCritic(detector, SCALER, channels=channels, hidden=7)):
         kernels = [tuple(w.shape) for w in layer.body.weights if len(w.shape) == 4]
         assert kernels == [(3, 3, 1, 2), (4, 4, 2, 3), (4, 4, 3, 4), (4, 4, 4, 5)]
         assert layer.body.output_shape == (None, 5 * np.prod(decoder.grid))

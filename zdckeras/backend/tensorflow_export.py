@@ -22,9 +22,9 @@ def write_saved_model(generator, path):
         condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
         made = generator.generate(noise, condition)
         several = len(generator.detectors) > 1
-        return {("photons" if where.unit == "photons" else "energy") + (f"_{where.name}" if several else ""):
-                tf.cast(response, tf.int32 if where.unit == "photons" else tf.float32)
-                for where, response in zip(generator.detectors, made if several else (made,), strict=True)}
+        return {("photons" if detector.unit == "photons" else "energy") + (f"_{detector.name}" if several else ""):
+                tf.cast(response, tf.int32 if detector.unit == "photons" else tf.float32)
+                for detector, response in zip(generator.detectors, made if several else (made,), strict=True)}
 
     @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
     def sample(condition, seed):

@@ -37,9 +37,9 @@ class CorrDecoder(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(standard=standard, latents=latents, objects=objects, hidden=hidden, seed=seed)
         self.light, self.detector, self.latents, self.objects = light, light.detector, latents, objects
-        number, where, scaler = len(PROPERTIES), light.detector.name, light.settings["scaler"]
-        self.properties, self.pool = ResponseProperties(where, **standard), MaskPooling(number, latents, seed)
-        self.maps = PropertyDecoders(where, scaler, number, hidden, seed=seed)
+        number, detector, scaler = len(PROPERTIES), light.detector.name, light.settings["scaler"]
+        self.properties, self.pool = ResponseProperties(detector, **standard), MaskPooling(number, latents, seed)
+        self.maps = PropertyDecoders(detector, scaler, number, hidden, seed=seed)
         self.spread = VectorToTokens(light.tokens, light.width, light.features.width, number + latents + objects,
                                      hidden, seed)
         self.built = True

@@ -96,11 +96,11 @@ class CorrVAE(WithParts, SampleLoss):
             seed: of all weights.
             settings: as of the class.
         """
-        where, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
-        body = dict(width=width, context=ParticleFeatures(where.name, **scaler).width, channels=channels, seed=seed)
-        light = PhotonDecoder(where.name, scaler, CnnDecoder(where.shape, **body), seed=seed)
+        detector, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
+        body = dict(width=width, context=ParticleFeatures(detector.name, **scaler).width, channels=channels, seed=seed)
+        light = PhotonDecoder(detector.name, scaler, CnnDecoder(detector.shape, **body), seed=seed)
         found = properties_of(showers.response)
-        return cls(PhotonEncoder(where.name, scaler, CnnEncoder(where.shape, **body)),
+        return cls(PhotonEncoder(detector.name, scaler, CnnEncoder(detector.shape, **body)),
                    CorrDecoder(light, ResponseProperties.fit(showers), latents, objects, hidden, seed),
                    showers.particles.min(axis=0), showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
                    hidden=hidden, seed=seed, **settings)

@@ -31,7 +31,7 @@ class ResponseProperties(Summary):
     has one too. A response without light has S = 0, g = 0 and s = 0.
 
     Arguments:
-        where: detector name.
+        detector: name.
         mean, scale: (4,) middle and spread, from `fit`; 0 and 1 by default.
 
     Returns:
@@ -48,8 +48,8 @@ class ResponseProperties(Summary):
 
     WIDTH = len(PROPERTIES)
 
-    def __init__(self, where, mean=None, scale=None, **kwargs):
-        super().__init__(where, mean, scale, **kwargs)
+    def __init__(self, detector, mean=None, scale=None, **kwargs):
+        super().__init__(detector, mean, scale, **kwargs)
         x, y = self.place
         self.moments = np.stack([np.ones_like(x), x, y, x * x + y * y], axis=1)
 
@@ -60,10 +60,10 @@ class ResponseProperties(Summary):
         Centre and spread of the inner 90 %, (q_95 + q_5) / 2 and (q_95 - q_5) / 3.3, the mean and the deviation of a
         normal distribution: few particles whose light is far from where they were expected would spoil the true ones.
         """
-        where, parts = showers.detector().name, []
+        detector, parts = showers.detector().name, []
         for start in range(0, min(rows, len(showers)), 1000):
             block = slice(start, min(start + 1000, rows))
-            parts.append(ops.convert_to_numpy(cls(where)(showers.response[block].astype("float32"),
+            parts.append(ops.convert_to_numpy(cls(detector)(showers.response[block].astype("float32"),
                                                          showers.particles[block].astype("float32"))))
         low, high = np.percentile(np.concatenate(parts).astype("float64"), [5, 95], axis=0)
         return {"mean": (0.5 * (low + high)).tolist(), "scale": ((high - low) / 3.3 + 0.05).tolist()}
@@ -187,7 +187,7 @@ class PropertyDecoders(layers.Layer):
     given the particle, so what is not asked for can be drawn.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         properties: how many, P.
         hidden: width of the dense layers.
@@ -201,10 +201,11 @@ class PropertyDecoders(layers.Layer):
         Wang et al., arXiv:2210.01796, section 4 (there residual networks, inverted by iteration).
     """
 
-    def __init__(self, where, scaler, properties, hidden=64, bins=8, seed=0, **kwargs):
+    def __init__(self, detector, scaler, properties, hidden=64, bins=8, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(where=where, scaler=scaler, properties=properties, hidden=hidden, bins=bins, seed=seed)
-        self.features, self.properties = ParticleFeatures(where, **scaler, dtype="float32"), properties
+        self.settings = dict(detector=detector, scaler=scaler, properties=properties, hidden=hidden, bins=bins,
+                             seed=seed)
+        self.features, self.properties = ParticleFeatures(detector, **scaler, dtype="float32"), properties
         self.affine, self.spline, seeds = Affine(), RationalQuadraticSpline(bins), seeds_of([seed, 42])
         self.dense = dense_layers((hidden, hidden), self.features.width, seeds)
         self.read = linear(hidden, properties * (self.affine.parameters + self.spline.parameters), seeds)

@@ -26,7 +26,7 @@ class Detector:
         unit: of a response: "photons" (whole counts) or "MeV" (energy deposited in the active material).
 
     Example:
-        >>> detector("zn").shape, round(detector("zp").half_size[0], 2)
+        >>> get_detector("zn").shape, round(get_detector("zp").half_size[0], 2)
         ((44, 44), 11.2)
     """
 
@@ -62,7 +62,7 @@ DETECTORS = {
 }
 
 
-def detector(name):
+def get_detector(name):
     """Look a detector up by name, whatever the case.
 
     Arguments:
@@ -75,7 +75,7 @@ def detector(name):
         ValueError: for an unknown name, listing the known ones.
 
     Example:
-        >>> detector("ZN").cells
+        >>> get_detector("ZN").cells
         1936
     """
     if isinstance(name, Detector):

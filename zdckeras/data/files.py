@@ -10,7 +10,7 @@ import uproot
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.detectors import detector as detector_of
+from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.showers import Showers, measured
 
@@ -85,9 +85,9 @@ def read_npz(responses_file, particles_file, detector=None):
             f"received {particles.shape}."
         )
     if detector is None:
-        fitting = [name for name, where in DETECTORS.items() if where.shape == responses.shape[1:]]
+        fitting = [name for name, one in DETECTORS.items() if one.shape == responses.shape[1:]]
         if len(fitting) != 1:
-            shapes = ", ".join(f"{name} {where.shape}" for name, where in DETECTORS.items())
+            shapes = ", ".join(f"{name} {one.shape}" for name, one in DETECTORS.items())
             raise ValueError(
                 f"{responses_file}: responses of shape {responses.shape} fit {fitting or 'no'} known detector "
                 f"({shapes}); expected (N, nx, ny)."
@@ -119,10 +119,10 @@ def write_npz(showers, folder):
     metadata = _metadata_text(showers)
     with ExitStack() as files:
         for name, counts in showers.responses.items():
-            where = folder if len(showers.responses) == 1 else folder / name
-            np.savez_compressed(files.enter_context(atomic_path(where / RESPONSES_FILE)), **{KEY: counts})
-            np.savez_compressed(files.enter_context(atomic_path(where / PARTICLES_FILE)), **{KEY: particles})
-            files.enter_context(atomic_path(where / METADATA_FILE)).write_text(metadata, encoding="utf-8")
+            detector = folder if len(showers.responses) == 1 else folder / name
+            np.savez_compressed(files.enter_context(atomic_path(detector / RESPONSES_FILE)), **{KEY: counts})
+            np.savez_compressed(files.enter_context(atomic_path(detector / PARTICLES_FILE)), **{KEY: particles})
+            files.enter_context(atomic_path(detector / METADATA_FILE)).write_text(metadata, encoding="utf-8")
     return folder
 
 
@@ -217,14 +217,14 @@ def _read_branch(branch):
 
 def _read_responses(branch):
     """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk."""
-    where = detector_of(branch.name.removeprefix(BRANCH))
-    shape = where.shape
-    counts = np.empty((branch.num_entries, *shape), "uint16" if where.unit == "photons" else "float32")
+    detector = detector_of(branch.name.removeprefix(BRANCH))
+    shape = detector.shape
+    counts = np.empty((branch.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
     for start in range(0, len(counts), CHUNK):
         block = branch.array(entry_start=start, entry_stop=start + CHUNK, library="np")
         if block.shape[1:] != shape:
             raise ValueError(f"branch {branch.name!r}: expected shape {shape} per row, received {branch.typename}.")
-        counts[start : start + CHUNK] = measured(block, where, f"branch {branch.name!r}, rows from {start}")
+        counts[start : start + CHUNK] = measured(block, detector, f"branch {branch.name!r}, rows from {start}")
     return counts
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from hepunits import GeV, MeV, cm
 from particle import InvalidParticle, Particle, ParticleNotFound
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 
 CONDITIONS = ("energy", "vx", "vy", "vz", "px", "py", "pz", "mass", "charge")
 UNITS = {"energy": GeV, "vx": cm, "vy": cm, "vz": cm, "px": GeV, "py": GeV, "pz": GeV, "mass": MeV, "charge": 1.0}
@@ -81,7 +81,7 @@ def conditions_of(pdg, momentum, vertex=None):
     return np.column_stack([energy, vertex, momentum, mass, charge])
 
 
-def expected_impact(conditions, where):
+def expected_impact(conditions, detector):
     """Expected impact point (x, y) = v + (z_D - v_z) (p_x, p_y) / |p_z| + (q B / |p|, 0) on a detector's front face.
 
     Straight flight plus, for a charge q, the bend B of the magnets on the way. The sides A and C are treated alike:
@@ -89,7 +89,7 @@ def expected_impact(conditions, where):
 
     Arguments:
         conditions: (N, 9).
-        where: detector or its name.
+        detector: `Detector` or its name.
 
     Returns:
         (N, 2) [cm], relative to the beam axis.
@@ -99,11 +99,11 @@ def expected_impact(conditions, where):
         >>> expected_impact(c, "zp").round(2).tolist()
         [[1.13, 0.0], [24.35, 0.0]]
     """
-    conditions, where = np.asarray(conditions, "float64"), detector(where)
+    conditions, detector = np.asarray(conditions, "float64"), get_detector(detector)
     vertex, momentum, charge = conditions[:, 1:4], conditions[:, 4:7], conditions[:, 8]
-    flight = where.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
+    flight = detector.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
     point = vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
-    point[:, 0] += charge * where.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)
+    point[:, 0] += charge * detector.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)
     return point
 
 

@@ -54,7 +54,7 @@ def condition_statistics(showers, detector=None):
 
     Source: preprocessing of SDI-GAN, arXiv:2207.01561, as used for the proton ZDC; the imputation is ours.
     """
-    where = showers.detector(detector)
+    detector = showers.detector(detector)
     _, first, condition, repeats = np.unique(
         showers.particles, axis=0, return_index=True, return_inverse=True, return_counts=True
     )
@@ -62,15 +62,15 @@ def condition_statistics(showers, detector=None):
     repeated = repeats > 1
     if not repeated.any():
         raise ValueError(f"Diversity is undefined: none of the {len(repeats)} conditions occurs twice.")
-    deviation, photon_sum, peak = _moments(showers.response_of(where.name), condition, repeats)
+    deviation, photon_sum, peak = _moments(showers.response_of(detector.name), condition, repeats)
     spread = float(deviation[repeated].max())
     diversity = deviation / (spread or 1.0)
     particles, pdg = showers.particles[first], showers.pdg[first]
     energy = np.log(np.maximum(particles[:, COLUMN["energy"]], 1e-6))
-    centre = (where.centre_x, 0.0)
-    impact = np.clip((expected_impact(particles, where) - centre) / where.half_size, -FAR, FAR)
+    centre = (detector.centre_x, 0.0)
+    impact = np.clip((expected_impact(particles, detector) - centre) / detector.half_size, -FAR, FAR)
     _impute(diversity, np.column_stack([energy, impact]), pdg, repeated)
-    rows = np.column_stack(np.divmod(peak, where.shape[1]))
+    rows = np.column_stack(np.divmod(peak, detector.shape[1]))
     return ConditionStatistics(
         diversity[condition], photon_sum[condition], rows[condition], repeats[condition], spread
     )

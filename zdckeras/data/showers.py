@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from zdckeras.data.detectors import detector as detector_of
+from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS, check_pdg
 
 # The papers keep showers with at least this many photons.
@@ -89,9 +89,9 @@ def energies(values, what="responses"):
     return values.astype("float32", copy=False)
 
 
-def measured(values, where, what="responses"):
+def measured(values, detector, what="responses"):
     """What a detector reads out, checked: `photon_counts` (uint16) or `energies` (float32), as its unit says."""
-    return photon_counts(values, what) if where.unit == "photons" else energies(values, what)
+    return photon_counts(values, what) if detector.unit == "photons" else energies(values, what)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +137,11 @@ class Showers:
             raise ValueError("responses: expected a dictionary with at least one detector name -> (N, nx, ny) array.")
         responses = {}
         for name, values in self.responses.items():
-            where = detector_of(name)
-            expected, shape = (rows, *where.shape), np.shape(values)
+            detector = detector_of(name)
+            expected, shape = (rows, *detector.shape), np.shape(values)
             if shape != expected:
-                raise ValueError(f"responses[{where.name!r}]: expected shape {expected}, received {shape}.")
-            responses[where.name] = measured(values, where, f"responses[{where.name!r}]")
+                raise ValueError(f"responses[{detector.name!r}]: expected shape {expected}, received {shape}.")
+            responses[detector.name] = measured(values, detector, f"responses[{detector.name!r}]")
         checked = {"particles": particles, "pdg": pdg.astype("int32"), "responses": responses}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -178,14 +178,14 @@ class Showers:
         """
         return self.responses[self.detector(detector).name]
 
-    def detector(self, name=None):
+    def get_detector(self, name=None):
         """The `Detector` called `name`, or the only one; ValueError if it is not among these showers."""
         if name is None and len(self.responses) > 1:
             raise ValueError(f"These showers have several detectors, {', '.join(self.responses)}: name one.")
-        where = detector_of(next(iter(self.responses)) if name is None else name)
-        if where.name not in self.responses:
-            raise ValueError(f"These showers have no detector {where.name!r}, only {', '.join(self.responses)}.")
-        return where
+        detector = detector_of(next(iter(self.responses)) if name is None else name)
+        if detector.name not in self.responses:
+            raise ValueError(f"These showers have no detector {detector.name!r}, only {', '.join(self.responses)}.")
+        return detector
 
     def only(self, *detectors):
         """The same particles with the responses of the named detectors alone, in that order.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import channel_masks, detector
+from zdckeras.data.detectors import channel_masks, get_detector
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flows.flow import Flow
 from zdckeras.layers.impact_frame import ImpactFrame
@@ -20,7 +20,7 @@ class ShapeFlow(keras.Model):
     maps. The context is a network on `ParticleFeatures` and the logarithms of the channel sums.
 
     Arguments:
-        features: configuration of `ParticleFeatures` (where, mean, scale).
+        features: configuration of `ParticleFeatures` (detector, mean, scale).
         code: configuration of `ShapeCode`.
         inverse: True for an IAF.
         steps, hidden: autoregressive steps and hidden widths of each.
@@ -45,23 +45,23 @@ class ShapeFlow(keras.Model):
         super().__init__(**kwargs)
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
                              embedding=embedding, maps=maps, convention=convention, seed=seed)
-        self.detector, self.code = detector(features["where"]), ShapeCode(**code)
+        self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
         self.masks = channel_masks(self.detector.shape, convention).reshape(5, -1).astype("float32")
         self.features = ParticleFeatures(**features)
         self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
             seed + i)) for i, width in enumerate(embedding)])
         self.embed.build((None, self.features.width + 6))
-        self.frame = ImpactFrame(features["where"], embedding[-1], maps, seed=seed)
+        self.frame = ImpactFrame(features["detector"], embedding[-1], maps, seed=seed)
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed)
         self.built = True
 
     @classmethod
-    def fit_scales(cls, where, conditions, responses, noise=1.0, bell=0.13, **settings):
+    def fit_scales(cls, detector, conditions, responses, noise=1.0, bell=0.13, **settings):
         """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
-        features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
+        features = dict(detector=detector, mean=conditions.mean(axis=0).tolist(),
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
         model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
         some = np.random.default_rng(0).permutation(len(responses))[:10_000]

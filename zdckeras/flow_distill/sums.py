@@ -48,7 +48,7 @@ class PhotonSums(keras.Model):
     autoregressive flow with rational-quadratic splines; the context is a network on `ParticleFeatures`.
 
     Arguments:
-        features: configuration of `ParticleFeatures` (where, mean, scale).
+        features: configuration of `ParticleFeatures` (detector, mean, scale).
         mean, scale: (K,) standardisation of the code.
         steps, hidden, bins: autoregressive steps, hidden widths, spline bins.
         embedding: widths of the network that reads the particle; the last is the context's size.
@@ -79,12 +79,12 @@ class PhotonSums(keras.Model):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, where, conditions, sums, **settings):
+    def fit_scales(cls, detector, conditions, sums, **settings):
         """A fresh model with its scalers fitted on training conditions (N, 9) and sums (N, K)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
         y = ops.convert_to_numpy(code_sums(sums, np.full(np.shape(sums), 0.5, "float32")))
-        features = dict(where=where, mean=conditions.mean(axis=0).tolist(),
+        features = dict(detector=detector, mean=conditions.mean(axis=0).tolist(),
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
         return cls(features, y.mean(axis=0), y.std(axis=0) + 1e-3, **settings)
 

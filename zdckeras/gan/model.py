@@ -73,7 +73,7 @@ class ResponseGAN(PhasedModel):
     lambda_aux > 0; it learns from real responses only), generator.
 
     Arguments:
-        where: detector name, or several for a joint model.
+        detector: name, or several for a joint model.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions, from `fit_scales`.
         weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell), "l2" and "energy"
             (energy scores, see `zdckeras.gan.scores`); 0 leaves a term and its cost out.
@@ -99,14 +99,14 @@ class ResponseGAN(PhasedModel):
         ['critic', 'generator']
     """
 
-    def __init__(self, where, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
+    def __init__(self, detector, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        names = (where,) if isinstance(where, str) else tuple(where)
+        names = (detector,) if isinstance(detector, str) else tuple(detector)
         self.weights_of = {name: 0.0 for name in WEIGHTS} | {k: float(v) for k, v in (weights or {}).items()}
         wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
         if wrong:
             raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
-        self.settings = dict(where=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
+        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
                              critic=critic or {}, penalty=penalty, seed=seed)
         self.names, self.penalty = names, penalty
         self.generator = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
@@ -148,9 +148,9 @@ class ResponseGAN(PhasedModel):
 
     def _critic_loss(self, batch, training):
         real, conditions = self._columns(batch, "responses"), batch["conditions"]
-        for name, photons, where in zip(self.names, real, self.generator.detectors, strict=True):
-            if tuple(photons.shape[1:]) != where.shape:
-                raise ValueError(f"responses_{name}: expected shape (B, {where.shape[0]}, {where.shape[1]}), "
+        for name, photons, detector in zip(self.names, real, self.generator.detectors, strict=True):
+            if tuple(photons.shape[1:]) != detector.shape:
+                raise ValueError(f"responses_{name}: expected shape (B, {detector.shape[0]}, {detector.shape[1]}), "
                                  f"received {tuple(photons.shape)}.")
         generated = self.generator(batch["z"], conditions)
         return critic_terms(self.critic, real, generated, conditions, self.penalty)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import CHANNELS, detector
+from zdckeras.data.detectors import CHANNELS, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
 from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -71,7 +71,7 @@ class ShapeNetwork(layers.Layer):
 
     def __init__(self, names, scaler, latent, hidden, channels, spots, seeds, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detectors, self.features = [detector(name) for name in names], _features(names, scaler)
+        self.detectors, self.features = [get_detector(name) for name in names], _features(names, scaler)
         self.grid = tuple(int(n) for n in -(-np.max([d.shape for d in self.detectors], axis=0) // STRIDE))
         self.first, second, third = channels
         width = latent + sum(f.width for f in self.features) + CHANNELS * len(names)
@@ -90,9 +90,9 @@ class ShapeNetwork(layers.Layer):
         shared = self.shared(ops.reshape(self.spread(hidden), (-1, *self.grid, self.first)))
         shared = unfold(ops.leaky_relu(shared, 0.1), 2)
         hidden, responses = ops.cast(hidden, "float32"), []
-        for k, (where, (rows, columns), photons) in enumerate(zip(self.detectors, self.crops, sums, strict=True)):
+        for k, (detector, (rows, columns), photons) in enumerate(zip(self.detectors, self.crops, sums, strict=True)):
             grid = ops.leaky_relu(self.own[k](shared[:, :rows, :columns]), 0.1)
-            texture = unfold(self.last[k](grid), BLOCK)[:, : where.shape[0], : where.shape[1], 0]
+            texture = unfold(self.last[k](grid), BLOCK)[:, : detector.shape[0], : detector.shape[1], 0]
             responses.append(self.lights[k](hidden, ops.cast(texture, "float32"), photons, noise, conditions))
         return tuple(responses)
 
@@ -107,7 +107,7 @@ class ResponseNetwork(layers.Layer):
     between detectors; each has its own second grid and its own light, so one pass answers for all of them.
 
     Arguments:
-        where: detector name, or several: ("zn", "zp").
+        detector: name, or several: ("zn", "zp").
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         latent: numbers of latent noise; 10 is what ALICE O2 hands over.
         hidden: width of the two dense layers of the shape.
@@ -131,13 +131,13 @@ class ResponseNetwork(layers.Layer):
         [(3, 56, 30)]
     """
 
-    def __init__(self, where, scaler, latent=10, hidden=256, widths=(256, 256), channels=(64, 32, 16), spots=8, seed=0,
-                 **kwargs):
+    def __init__(self, detector, scaler, latent=10, hidden=256, widths=(256, 256), channels=(64, 32, 16), spots=8,
+                 seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        names, seeds = (where,) if isinstance(where, str) else tuple(where), seeds_of(seed)
-        self.settings = dict(where=names, scaler=scaler, latent=latent, hidden=hidden, widths=tuple(widths),
+        names, seeds = (detector,) if isinstance(detector, str) else tuple(detector), seeds_of(seed)
+        self.settings = dict(detector=names, scaler=scaler, latent=latent, hidden=hidden, widths=tuple(widths),
                              channels=tuple(channels), spots=spots, seed=seed)
-        self.detectors, self.latent = [detector(name) for name in names], latent
+        self.detectors, self.latent = [get_detector(name) for name in names], latent
         self.sums = SumsNetwork(names, scaler, latent, widths, seeds)
         self.shape = ShapeNetwork(names, scaler, latent, hidden, channels, spots, seeds)
         self.built = True
@@ -154,8 +154,8 @@ class ResponseNetwork(layers.Layer):
         total = sum(int(np.prod(layer.kernel.shape)) for layer in dense if hasattr(layer, "kernel"))
         grids = [(shape.shared, shape.grid), *zip(shape.own + shape.last, 2 * shape.crops, strict=True)]
         total += sum(int(np.prod(layer.kernel.shape)) * rows * columns for layer, (rows, columns) in grids)
-        cells = sum(light.spots.number * where.cells for where, light in zip(self.detectors, shape.lights, strict=True))
-        return 2 * (total + cells + self.latent * sum(where.cells for where in self.detectors))
+        cells = sum(light.spots.number * light.detector.cells for light in shape.lights)
+        return 2 * (total + cells + self.latent * sum(detector.cells for detector in self.detectors))
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -169,7 +169,7 @@ class Critic(layers.Layer):
     `SummaryFeatures` of each detector's response. Then it decides: dense layers over what was seen and the particle.
 
     Arguments:
-        where: detector name, or several.
+        detector: name, or several.
         scaler: of the conditions.
         summary: {"mean", "scale"} of `SummaryFeatures` for each detector, from its `fit`; 0 and 1 by default.
         hidden: widths of the dense layers that decide.
@@ -181,14 +181,14 @@ class Critic(layers.Layer):
         call(tuple of (B, nx, ny) photon counts, (B, 9) conditions) gives (B, detectors) logits.
     """
 
-    def __init__(self, where, scaler, summary=None, hidden=(256, 128), channels=(16, 32, 48), code=64, seed=0,
+    def __init__(self, detector, scaler, summary=None, hidden=(256, 128), channels=(16, 32, 48), code=64, seed=0,
                  **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        names = (where,) if isinstance(where, str) else tuple(where)
+        names = (detector,) if isinstance(detector, str) else tuple(detector)
         summary = summary or [{}] * len(names)
-        self.settings = dict(where=names, scaler=scaler, summary=list(summary), hidden=tuple(hidden),
+        self.settings = dict(detector=names, scaler=scaler, summary=list(summary), hidden=tuple(hidden),
                              channels=tuple(channels), code=code, seed=seed)
-        self.detectors, seeds = [detector(name) for name in names], seeds_of([seed, 1])
+        self.detectors, seeds = [get_detector(name) for name in names], seeds_of([seed, 1])
         self.summaries = [SummaryFeatures(name, **fitted) for name, fitted in zip(names, summary, strict=True)]
         self.features = _features(names, scaler)
         self.images = [downscale(channels, d.shape, seeds) for d in self.detectors]
@@ -231,7 +231,7 @@ class PeakRegressor(layers.Layer):
     """Where is the brightest cell: (row, column) of one detector's response, in cells.
 
     Arguments:
-        where: detector name.
+        detector: name.
         channels: of the three convolutions.
         hidden: width of the dense layer on top.
         seed: of the weights.
@@ -240,10 +240,10 @@ class PeakRegressor(layers.Layer):
         call((B, nx, ny) photon counts) gives (B, 2).
     """
 
-    def __init__(self, where, channels=(8, 16, 32), hidden=64, seed=0, **kwargs):
+    def __init__(self, detector, channels=(8, 16, 32), hidden=64, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), seeds_of([seed, 2])
-        self.settings = dict(where=self.detector.name, channels=tuple(channels), hidden=hidden, seed=seed)
+        self.detector, seeds = get_detector(detector), seeds_of([seed, 2])
+        self.settings = dict(detector=self.detector.name, channels=tuple(channels), hidden=hidden, seed=seed)
         self.image = downscale(channels, self.detector.shape, seeds)
         flat = channels[-1] * int(np.prod([-(-n // STRIDE) for n in self.detector.shape]))
         self.dense = dense_layers((hidden,), flat, seeds)

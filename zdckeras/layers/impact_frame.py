@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN
 from zdckeras.layers.particle_features import ParticleFeatures
 
@@ -23,7 +23,7 @@ class ImpactFrame(layers.Layer):
     fitted to data (`adapt`). The weights of the other maps are learnt from the context. Zero maps: the identity.
 
     Arguments:
-        where: detector name.
+        detector: name.
         context: width C of the context.
         maps: number of learnt maps beside the nine.
         seed: of the learnt weights.
@@ -38,9 +38,9 @@ class ImpactFrame(layers.Layer):
         ((2, 1936), 0.0, 0.0)
     """
 
-    def __init__(self, where, context, maps=8, seed=0, **kwargs):
+    def __init__(self, detector, context, maps=8, seed=0, **kwargs):
         super().__init__(**kwargs)
-        self.detector, self.context, self.maps, self.seed = detector(where), context, maps, seed
+        self.detector, self.context, self.maps, self.seed = get_detector(detector), context, maps, seed
         nx, ny = self.detector.shape
         self.weigh = layers.Dense(maps, kernel_initializer=keras.initializers.GlorotUniform(seed))
         self.weigh.build((None, context))
@@ -114,5 +114,5 @@ class ImpactFrame(layers.Layer):
         return ((conditions_shape[0], self.detector.cells),) * 2
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "context": self.context, "maps": self.maps,
+        return {**super().get_config(), "detector": self.detector.name, "context": self.context, "maps": self.maps,
                 "seed": self.seed}

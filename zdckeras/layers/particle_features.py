@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN
 
 
@@ -23,7 +23,7 @@ class ParticleFeatures(layers.Layer):
     the mass scales tell species apart whose masses a standard scaler puts side by side.
 
     Arguments:
-        where: detector name; sets half-size, pitch and distance.
+        detector: name; sets half-size, pitch and distance.
         mean, scale: (9,) standard scaler of the training part.
         frequencies: Fourier orders of the impact point.
 
@@ -38,9 +38,9 @@ class ParticleFeatures(layers.Layer):
 
     MASS_SCALES = (150.0, 400.0, 1000.0, 2500.0)
 
-    def __init__(self, where, mean, scale, frequencies=3, **kwargs):
+    def __init__(self, detector, mean, scale, frequencies=3, **kwargs):
         super().__init__(**kwargs)
-        self.detector = detector(where)
+        self.detector = get_detector(detector)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         if self.mean.shape != (9,) or self.scale.shape != (9,):
             raise ValueError(f"Expected mean and scale of shape (9,), received {self.mean.shape}, {self.scale.shape}.")
@@ -49,17 +49,17 @@ class ParticleFeatures(layers.Layer):
         self.built = True  # a layer that is not makes Keras run the whole model once, op by op, before it compiles
 
     @staticmethod
-    def impact(where, conditions):
+    def impact(detector, conditions):
         """Expected impact point (B, 2) [cm] from the detector's centre, clipped to 1.5 half-sizes.
 
         The formula of `zdckeras.data.particles.expected_impact`, inside the graph.
         """
-        half = ops.convert_to_tensor(where.half_size, "float32")
+        half = ops.convert_to_tensor(detector.half_size, "float32")
         pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
-        flight = where.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
+        flight = detector.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
         point = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
         momentum = ops.maximum(ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True)), 1e-6)
-        bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * where.bend / momentum - where.centre_x
+        bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * detector.bend / momentum - detector.centre_x
         return ops.clip(point + bend * ops.convert_to_tensor([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
 
     def call(self, conditions):
@@ -88,7 +88,7 @@ class ParticleFeatures(layers.Layer):
 
     def get_config(self):
         config = super().get_config()
-        config.update(where=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
+        config.update(detector=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
                       frequencies=self.frequencies)
         return config
 
@@ -98,20 +98,20 @@ def slopes(conditions):
     return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
 
 
-def expected_centre(where, conditions, depth):
+def expected_centre(detector, conditions, depth):
     """Where a shower's centre of gravity is expected at a depth [cm], (B, 2) [cells from the centre of a `Detector`].
 
     `zdckeras.data.particles.expected_centre` inside the graph, for particles that start anywhere.
     """
-    return (ParticleFeatures.impact(where, conditions) + depth * slopes(conditions)) / where.pitch
+    return (ParticleFeatures.impact(detector, conditions) + depth * slopes(conditions)) / detector.pitch
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class FlightFeatures(ParticleFeatures):
     """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
 
-    def __init__(self, where, mean, scale, frequencies=3, **kwargs):
-        super().__init__(where, mean, scale, frequencies, **kwargs)
+    def __init__(self, detector, mean, scale, frequencies=3, **kwargs):
+        super().__init__(detector, mean, scale, frequencies, **kwargs)
         self.width += 2
 
     def call(self, conditions):

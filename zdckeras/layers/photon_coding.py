@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.layers.dense import dense_layers, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -21,12 +21,12 @@ FAINT = 1e-5  # light of every cell, at least
 class _WithBody(layers.Layer):
     """A layer around a body of its own, kept in its configuration."""
 
-    def __init__(self, where, scaler, body, settings, **kwargs):
+    def __init__(self, detector, scaler, body, settings, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.features, self.body = ParticleFeatures(where, **scaler, dtype="float32"), body
-        self.detector, self.settings = self.features.detector, dict(where=where, scaler=scaler, **settings)
+        self.features, self.body = ParticleFeatures(detector, **scaler, dtype="float32"), body
+        self.detector, self.settings = self.features.detector, dict(detector=detector, scaler=scaler, **settings)
         if body.image != self.detector.shape or body.context not in self._contexts():
-            raise ValueError(f"Expected a body for {where}, images {self.detector.shape} and context "
+            raise ValueError(f"Expected a body for {detector}, images {self.detector.shape} and context "
                              f"{' or '.join(map(str, self._contexts()))}, received one for {body.image} and "
                              f"{body.context}.")
         self.tokens, self.width = body.tokens, body.width
@@ -47,7 +47,7 @@ class PhotonEncoder(_WithBody):
     """Photon counts and particle to tokens: body(0.3 ln(1 + n), features(c)).
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         body: encoder of `zdckeras.layers.tokens` or `patch_bodies` with context `ParticleFeatures.width`, or 0: then
             it sees the photons alone.
@@ -59,8 +59,8 @@ class PhotonEncoder(_WithBody):
         ValueError: for a body made for other images or another context.
     """
 
-    def __init__(self, where, scaler, body, **kwargs):
-        super().__init__(where, scaler, body, {}, **kwargs)
+    def __init__(self, detector, scaler, body, **kwargs):
+        super().__init__(detector, scaler, body, {}, **kwargs)
         self.built = True
 
     def _contexts(self):
@@ -84,7 +84,7 @@ class PhotonDecoder(_WithBody):
     which no coarse grid can place, need not be painted cell by cell.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: of the conditions.
         body: decoder of `zdckeras.layers.tokens` or `patch_bodies` with context `ParticleFeatures.width`.
         hidden: width of h.
@@ -98,11 +98,11 @@ class PhotonDecoder(_WithBody):
         ValueError: as `PhotonEncoder`.
     """
 
-    def __init__(self, where, scaler, body, hidden=64, spots=8, seed=0, **kwargs):
-        super().__init__(where, scaler, body, dict(hidden=hidden, spots=spots, seed=seed), **kwargs)
+    def __init__(self, detector, scaler, body, hidden=64, spots=8, seed=0, **kwargs):
+        super().__init__(detector, scaler, body, dict(hidden=hidden, spots=spots, seed=seed), **kwargs)
         seeds = seeds_of([seed, 33])
         self.dense = dense_layers((hidden, hidden), self.tokens * self.width + self.features.width, seeds)
-        self.spots = Spots(where, hidden, spots, 1, next(seeds))
+        self.spots = Spots(detector, hidden, spots, 1, next(seeds))
         self.built = True
 
     def call(self, tokens, conditions):
@@ -131,7 +131,7 @@ class PhotonScatter(layers.Layer):
     changes its sums. Or S is given.
 
     Arguments:
-        where: detector name.
+        detector: name.
         latent: numbers of noise that come in.
         seed: of cell noise and order of the cells.
 
@@ -147,10 +147,10 @@ class PhotonScatter(layers.Layer):
         (4.0, 4.1)
     """
 
-    def __init__(self, where, latent=10, seed=0, **kwargs):
+    def __init__(self, detector, latent=10, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.latent, self.seed = detector(where), latent, seed
-        self.draw = PhotonDraw(where, seed=seed)
+        self.detector, self.latent, self.seed = get_detector(detector), latent, seed
+        self.draw = PhotonDraw(detector, seed=seed)
         self.noise = CellNoise(self.detector.cells + 6, latent, seed)
         self.dispersion = self.add_weight(shape=(), initializer="zeros", trainable=False, name="dispersion")
         self.built = True
@@ -183,7 +183,7 @@ class PhotonScatter(layers.Layer):
         return float(ops.convert_to_numpy(self.dispersion))
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "latent": self.latent, "seed": self.seed}
+        return {**super().get_config(), "detector": self.detector.name, "latent": self.latent, "seed": self.seed}
 
 
 def photon_pair(showers, encoder, decoder, width=32, light=64, informed=True, seed=0, **sizes):
@@ -198,11 +198,11 @@ def photon_pair(showers, encoder, decoder, width=32, light=64, informed=True, se
         seed: of all weights.
         sizes: of both bodies.
     """
-    where, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
-    context = ParticleFeatures(where.name, **scaler).width
-    first = encoder(where.shape, width=width, context=context if informed else 0, seed=seed, **sizes)
-    second = decoder(where.shape, width=width, context=context, seed=seed, **sizes)
-    return PhotonEncoder(where.name, scaler, first), PhotonDecoder(where.name, scaler, second, light, seed=seed)
+    detector, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
+    context = ParticleFeatures(detector.name, **scaler).width
+    first = encoder(detector.shape, width=width, context=context if informed else 0, seed=seed, **sizes)
+    second = decoder(detector.shape, width=width, context=context, seed=seed, **sizes)
+    return PhotonEncoder(detector.name, scaler, first), PhotonDecoder(detector.name, scaler, second, light, seed=seed)
 
 
 def deviance(photons, light):

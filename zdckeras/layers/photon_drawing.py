@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import CHANNELS, channel_masks, detector
+from zdckeras.data.detectors import CHANNELS, channel_masks, get_detector
 
 FREQUENCY = 5.0  # turns of the cell noise per unit of latent noise
 
@@ -88,7 +88,7 @@ class PhotonDraw(layers.Layer):
     float32 adds without rounding up to 4096 photons: equal light gives equal photons on every backend.
 
     Arguments:
-        where: detector name.
+        detector: name.
         convention: of the five channels.
         seed: of the order.
 
@@ -103,9 +103,9 @@ class PhotonDraw(layers.Layer):
         ((1, 56, 30), 703.0, [0.0, 1.0])
     """
 
-    def __init__(self, where, convention="papers", seed=0, **kwargs):
+    def __init__(self, detector, convention="papers", seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.convention, self.seed = detector(where), convention, seed
+        self.detector, self.convention, self.seed = get_detector(detector), convention, seed
         channel = channel_masks(self.detector.shape, convention).reshape(CHANNELS, -1).argmax(axis=0)
         mixed = np.random.default_rng(seed).permutation(self.detector.cells)
         self.order = mixed[np.argsort(channel[mixed], kind="stable")].astype("int32")
@@ -135,7 +135,8 @@ class PhotonDraw(layers.Layer):
         return ops.transpose(ops.take(ops.maximum(whole, 0.0), self.back, axis=0))
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "convention": self.convention, "seed": self.seed}
+        return {**super().get_config(), "detector": self.detector.name, "convention": self.convention,
+                "seed": self.seed}
 
 
 def logit(uniform):

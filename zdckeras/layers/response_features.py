@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import channel_masks, detector
+from zdckeras.data.detectors import channel_masks, get_detector
 from zdckeras.layers.particle_features import ParticleFeatures
 
 
@@ -12,7 +12,7 @@ class Summary(layers.Layer):
     """Base of summaries of responses: WIDTH numbers, standardised, and the place x, y of every cell [cells].
 
     Arguments:
-        where: detector name.
+        detector: name.
         mean, scale: (WIDTH,); 0 and 1 by default.
 
     Raises:
@@ -21,9 +21,9 @@ class Summary(layers.Layer):
 
     WIDTH = 0
 
-    def __init__(self, where, mean=None, scale=None, **kwargs):
+    def __init__(self, detector, mean=None, scale=None, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector = detector(where)
+        self.detector = get_detector(detector)
         self.mean = np.zeros(self.WIDTH, "float32") if mean is None else np.asarray(mean, "float32")
         self.scale = np.ones(self.WIDTH, "float32") if scale is None else np.asarray(scale, "float32")
         if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
@@ -35,7 +35,7 @@ class Summary(layers.Layer):
         self.built = True
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "mean": self.mean.tolist(),
+        return {**super().get_config(), "detector": self.detector.name, "mean": self.mean.tolist(),
                 "scale": self.scale.tolist()}
 
 
@@ -49,7 +49,7 @@ class SummaryFeatures(Summary):
     with S_k the channel sums and S their total; lengths in cells.
 
     Arguments:
-        where: detector name.
+        detector: name.
         mean, scale: (19,) from `fit`; 0 and 1 by default.
 
     Returns:
@@ -63,8 +63,8 @@ class SummaryFeatures(Summary):
 
     WIDTH = 19
 
-    def __init__(self, where, mean=None, scale=None, **kwargs):
-        super().__init__(where, mean, scale, **kwargs)
+    def __init__(self, detector, mean=None, scale=None, **kwargs):
+        super().__init__(detector, mean, scale, **kwargs)
         masks, (x, y) = channel_masks(self.detector.shape).reshape(5, -1), self.place
         self.moments = np.stack([*masks, x, y, x * x + y * y], axis=1).astype("float32")
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit
 
@@ -17,7 +17,7 @@ class Spots(layers.Layer):
     expected impact, widths at steps from 0.6 cells to a third of the detector.
 
     Arguments:
-        where: detector name.
+        detector: name.
         hidden: width H of the hidden vector.
         number: how many spots.
         extra: further numbers to read from the hidden vector.
@@ -27,9 +27,10 @@ class Spots(layers.Layer):
         call((B, H) hidden, (B, 9) conditions) gives (B, nx, ny) light and (B, extra) numbers.
     """
 
-    def __init__(self, where, hidden, number=8, extra=0, seed=0, **kwargs):
+    def __init__(self, detector, hidden, number=8, extra=0, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.hidden, self.number, self.extra, self.seed = detector(where), hidden, number, extra, seed
+        self.detector = get_detector(detector)
+        self.hidden, self.number, self.extra, self.seed = hidden, number, extra, seed
         self.read = layers.Dense(4 * number + extra, dtype="float32",
                                  kernel_initializer=keras.initializers.GlorotUniform(seed))
         self.read.build((None, hidden))
@@ -56,7 +57,7 @@ class Spots(layers.Layer):
         return ops.exp(-0.5 * ops.square(distance / width)) / width
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "hidden": self.hidden, "number": self.number,
+        return {**super().get_config(), "detector": self.detector.name, "hidden": self.hidden, "number": self.number,
                 "extra": self.extra, "seed": self.seed}
 
 
@@ -85,7 +86,7 @@ class Light(layers.Layer):
     (cut at +-3) from its last feature map, u from `CellNoise`.
 
     Arguments:
-        where: detector name.
+        detector: name.
         hidden: width H of the hidden vector.
         latent: numbers of latent noise.
         spots: how many, K.
@@ -96,12 +97,12 @@ class Light(layers.Layer):
         (B, nx, ny) photons.
     """
 
-    def __init__(self, where, hidden, latent=10, spots=8, seed=0, **kwargs):
+    def __init__(self, detector, hidden, latent=10, spots=8, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.hidden, self.latent, self.seed = detector(where), hidden, latent, seed
-        self.spots = Spots(where, hidden, spots, 1, seed)
+        self.detector, self.hidden, self.latent, self.seed = get_detector(detector), hidden, latent, seed
+        self.spots = Spots(detector, hidden, spots, 1, seed)
         self.noise = CellNoise(self.detector.cells + 1, latent, seed)
-        self.draw = PhotonDraw(where, seed=seed)
+        self.draw = PhotonDraw(detector, seed=seed)
         self.built = True
 
     def call(self, hidden, texture, sums, noise, conditions):
@@ -114,5 +115,5 @@ class Light(layers.Layer):
         return self.draw(weights, sums, uniform[:, -1:])
 
     def get_config(self):
-        return {**super().get_config(), "where": self.detector.name, "hidden": self.hidden, "latent": self.latent,
+        return {**super().get_config(), "detector": self.detector.name, "hidden": self.hidden, "latent": self.latent,
                 "spots": self.spots.number, "seed": self.seed}

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import nnls
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import expected_impact
 from zdckeras.metrics.channels import wasserstein
 
@@ -24,7 +24,7 @@ OBSERVABLES = {
 THRESHOLD = 1.0  # MeV
 
 
-def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
+def directional_shapes(responses, conditions, detector, threshold=THRESHOLD):
     """Eleven shower-shape observables of each response, seen along the flight of its particle.
 
     With e_ij the energy in cell (i, j) at r_ij, S = sum e_ij, r_0 the expected impact on the front face, u the unit
@@ -38,7 +38,7 @@ def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
     Arguments:
         responses: (N, nx, ny) energies [MeV], or photons.
         conditions: (N, 9).
-        where: detector or its name.
+        detector: `Detector` or its name.
         threshold: t [MeV].
 
     Returns:
@@ -58,15 +58,15 @@ def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
         >>> row["total"], row["longitudinal"], row["transverse"], row["length"], row["cells"]
         (8.0, 0.5, 0.0, 1.118, 4.0)
     """
-    responses, conditions, where = np.asarray(responses), np.asarray(conditions, "float64"), detector(where)
-    if responses.shape[1:] != where.shape or conditions.shape != (len(responses), 9):
-        raise ValueError(f"Expected responses (N, {where.shape[0]}, {where.shape[1]}) and conditions (N, 9), received "
-                         f"{responses.shape} and {conditions.shape}.")
+    responses, conditions, detector = np.asarray(responses), np.asarray(conditions, "float64"), get_detector(detector)
+    if responses.shape[1:] != detector.shape or conditions.shape != (len(responses), 9):
+        raise ValueError(f"Expected responses (N, {detector.shape[0]}, {detector.shape[1]}) and conditions (N, 9), "
+                         f"received {responses.shape} and {conditions.shape}.")
     energy = responses.reshape(len(responses), -1).astype("float64")
     if not (np.isfinite(energy).all() and np.isfinite(conditions).all() and (energy >= 0).all()):
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
-    x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(where.shape), where.shape, strict=True))
-    impact = (expected_impact(conditions, where) - (where.centre_x, 0.0)) / where.pitch
+    x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(detector.shape), detector.shape, strict=True))
+    impact = (expected_impact(conditions, detector) - (detector.centre_x, 0.0)) / detector.pitch
     ahead = conditions[:, 4:6]  # on either side, see `expected_impact`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
@@ -85,7 +85,7 @@ def directional_shapes(responses, conditions, where, threshold=THRESHOLD):
         columns.append(np.einsum("nd,nd->n", energy, side) / some)
     columns += [np.sqrt(np.maximum(a**2 * xx + 2 * a * b * xy + b**2 * yy, 0.0)) for a, b in (u.T, v.T)]
     cells = (energy > threshold).sum(axis=1)
-    return np.stack([*columns, cells, 1.0 - cells / where.cells, energy.max(axis=1) / some], axis=1)
+    return np.stack([*columns, cells, 1.0 - cells / detector.cells, energy.max(axis=1) / some], axis=1)
 
 
 def sparsity(responses, thresholds):

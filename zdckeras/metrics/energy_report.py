@@ -28,9 +28,9 @@ class EnergyReport:
     """
 
     def __init__(self, test, responses, seed=0):
-        self.test, self.responses, where = test, responses, test.detector()
-        self.real = directional_shapes(test.response, test.particles, where)
-        self.shapes = {name: directional_shapes(e, test.particles, where) for name, e in responses.items()}
+        self.test, self.responses, detector = test, responses, test.detector()
+        self.real = directional_shapes(test.response, test.particles, detector)
+        self.shapes = {name: directional_shapes(e, test.particles, detector) for name, e in responses.items()}
         self.tables = {name: directional_table(self.real, values) for name, values in self.shapes.items()}
         self.auc = {name: classifier_auc(test.response, e, test.particles, seed) for name, e in responses.items()}
 

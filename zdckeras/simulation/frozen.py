@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from scipy.spatial import KDTree
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
@@ -52,12 +52,12 @@ class _Frozen:
     """
 
     def __init__(self, library):
-        self.where = detector(library.detector)
-        self.shape = np.array(self.where.shape)
+        self.detector = get_detector(library.detector)
+        self.shape = np.array(self.detector.shape)
         block = np.array(library.light.shape[1:])
         self.square = block[0] == block[1]
         kind, energy = shower_kind(library.pdg, library.energy)
-        centred = library.impact / self.where.pitch
+        centred = library.impact / self.detector.pitch
         offset = self.offset(centred + self.shape / 2)
         folded, sign, swap = self.fold(offset)
         self.impact = np.where(swap[:, None], (centred * sign)[:, ::-1], centred * sign)
@@ -126,7 +126,7 @@ class _Frozen:
         turned = entry + per_cell(swap * rows, "int32")
         x, y = ((side[turned] * per_cell(sign[:, axis], "int16") + per_cell(corner[:, axis], "int16")) >> 1
                 for axis, side in enumerate((self.x, self.y)))
-        nx, ny = self.where.shape
+        nx, ny = self.detector.shape
         # As unsigned numbers, cells below 0 are above the last.
         inside = np.flatnonzero((x.view("uint16") < nx) & (y.view("uint16") < ny))
         particle = per_cell(np.arange(len(shower)), "int32")[inside]
@@ -142,12 +142,12 @@ class _Frozen:
         mirror image of the cell behind the edge, relative to that of the cell, would be a steep function of
         r^2 + 4 d c over r^2.
         """
-        if self.where.name not in EDGE_LOSS:
+        if self.detector.name not in EDGE_LOSS:
             return
-        loss = EDGE_LOSS[self.where.name]
+        loss = EDGE_LOSS[self.detector.name]
         share, reach = np.where(kind[:, None] == PHOTON, loss["photon"], loss["hadron"]).astype("float32").T
         place = position.astype("float32")
-        for axis, size in enumerate(self.where.shape):
+        for axis, size in enumerate(self.detector.shape):
             for far in (False, True):
                 distance = size - place[:, axis] if far else place[:, axis]
                 entry = np.flatnonzero((distance < EDGE_REACH * reach)[particle])
@@ -183,7 +183,7 @@ class FrozenShowers:
     A particle that does not hit the front face leaves no light.
 
     Arguments:
-        where: detector or its name; its packaged library is read once.
+        detector: `Detector` or its name; its packaged library is read once.
         library: `ShowerLibrary` to use in place of the packaged one.
 
     Raises:
@@ -196,8 +196,8 @@ class FrozenShowers:
         ((3, 44, 44), dtype('uint16'), [True, False, False])
     """
 
-    def __init__(self, where, library=None):
-        self.detector = detector(where)
+    def __init__(self, detector, library=None):
+        self.detector = get_detector(detector)
         if library is not None and library.detector != self.detector.name:
             raise ValueError(f"Expected a library of {self.detector.name}, received one of {library.detector}.")
         self._frozen = _packaged(self.detector.name) if library is None else _Frozen(library)

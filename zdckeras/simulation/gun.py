@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, check_pdg, conditions_of
 from zdckeras.simulation.points import RADII, SLICES, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
@@ -58,7 +58,7 @@ def draw_gun(name, size, rng, repeated=0.5):
         >>> conditions.shape, sorted(set(pdg.tolist())), bool((abs(conditions[:, 1]) < 10).all())
         ((100, 9), [11], True)
     """
-    name = detector(name).name
+    name = get_detector(name).name
     if name not in GUNS:
         raise ValueError(f"{name!r} has no gun; expected one of {', '.join(GUNS)}.")
     gun, rng = GUNS[name], np.random.default_rng(rng)
@@ -75,7 +75,7 @@ def draw_gun(name, size, rng, repeated=0.5):
         else:
             slopes = rng.uniform(-gun.slope, gun.slope, (number, 2))
             vertex = np.column_stack([rng.uniform(-gun.face, gun.face, (number, 2)),
-                                      np.full(number, detector(name).distance)])
+                                      np.full(number, get_detector(name).distance)])
         direction = np.column_stack([slopes, np.ones(number)])
         direction *= (np.sqrt(energy**2 - mass**2) / np.linalg.norm(direction, axis=1))[:, None]
         return conditions_of(pdg, direction, vertex), pdg
@@ -94,7 +94,7 @@ class PointShowers:
     fluctuations as equal within some per cent of E (4 % in ECAL).
 
     Arguments:
-        where: detector or its name; its packaged library is read once.
+        detector: `Detector` or its name; its packaged library is read once.
         library: `PointLibrary` to use in place of the packaged one.
 
     Raises:
@@ -107,8 +107,8 @@ class PointShowers:
         ((2, 30, 30), dtype('float32'), True)
     """
 
-    def __init__(self, where, library=None):
-        self.detector = detector(where)
+    def __init__(self, detector, library=None):
+        self.detector = get_detector(detector)
         library = _packaged(self.detector.name) if library is None else library
         if library.detector != self.detector.name:
             raise ValueError(f"Expected a library of {self.detector.name}, received one of {library.detector}.")
@@ -169,12 +169,12 @@ class PointShowers:
 
     def _add(self, response, conditions, pdg, rng):
         """Add the points of every particle to its row of cells."""
-        energy, where = conditions[:, COLUMN["energy"]], self.detector
+        energy, detector = conditions[:, COLUMN["energy"]], self.detector
         shower, turn = self._draw(pdg, energy, rng), rng.uniform(0, 2 * np.pi, len(pdg))
         momentum = conditions[:, 4:7]
         ahead = momentum / np.maximum(np.linalg.norm(momentum, axis=1, keepdims=True), 1e-12)
-        flight = (where.distance - conditions[:, COLUMN["vz"]]) / np.maximum(ahead[:, 2], 1e-9)
-        start = conditions[:, 1:3] + flight[:, None] * ahead[:, :2] - (where.centre_x, 0.0)
+        flight = (detector.distance - conditions[:, COLUMN["vz"]]) / np.maximum(ahead[:, 2], 1e-9)
+        start = conditions[:, 1:3] + flight[:, None] * ahead[:, :2] - (detector.centre_x, 0.0)
         # two axes across the direction of flight, turned at random
         side = np.cross(ahead, np.column_stack([-np.sin(turn), np.cos(turn), np.zeros(len(turn))]))
         side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12)
@@ -190,12 +190,12 @@ class PointShowers:
         depth = np.array(SLICES, "float32")[np.searchsorted(RADII, np.hypot(points[:, 0], points[:, 1]))]
         depth *= rng.uniform(-0.5, 0.5, len(points)).astype("float32")
         x, y = (c + depth * ahead[owner, k].astype("float32") for k, c in enumerate((x, y)))
-        column, row = (np.floor((c + s[owner]) / where.pitch + n / 2).astype("int64")
-                       for c, s, n in zip((x, y), start.T.astype("float32"), where.shape, strict=True))
-        inside = (column >= 0) & (column < where.shape[0]) & (row >= 0) & (row < where.shape[1])
-        inside &= (z >= 0) & (z <= where.length)
+        column, row = (np.floor((c + s[owner]) / detector.pitch + n / 2).astype("int64")
+                       for c, s, n in zip((x, y), start.T.astype("float32"), detector.shape, strict=True))
+        inside = (column >= 0) & (column < detector.shape[0]) & (row >= 0) & (row < detector.shape[1])
+        inside &= (z >= 0) & (z <= detector.length)
         scale = energy / self.library.energy[shower]
-        cell = owner[inside] * where.cells + column[inside] * where.shape[1] + row[inside]
+        cell = owner[inside] * detector.cells + column[inside] * detector.shape[1] + row[inside]
         response += np.bincount(cell, (points[:, 3] * scale[owner])[inside], response.size).reshape(response.shape)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import check_pdg
 
 PRIMARY_COLUMNS = ("pdg", "energy", "x", "y", "tx", "ty")
@@ -44,15 +44,15 @@ class ShowerLibrary:
     metadata: dict
 
     def __post_init__(self):
-        where, primaries = detector(self.detector), np.asarray(self.primaries, "float64")
+        detector, primaries = get_detector(self.detector), np.asarray(self.primaries, "float64")
         light = np.asarray(self.light, "float32")
         if light.ndim != 3 or not len(light):
             raise ValueError(f"Expected light of shape (N, bx, by) with N > 0, received {light.shape}.")
         if primaries.shape != (len(light), len(PRIMARY_COLUMNS)):
             raise ValueError(f"Expected primaries of shape {(len(light), 6)} beside {len(light)} showers, "
                              f"received {primaries.shape}.")
-        if any(b < n or (b - n) % 2 for b, n in zip(light.shape[1:], where.shape, strict=True)):
-            raise ValueError(f"Expected a block of at least the {where.shape} cells of {where.name}, and an even "
+        if any(b < n or (b - n) % 2 for b, n in zip(light.shape[1:], detector.shape, strict=True)):
+            raise ValueError(f"Expected a block of at least the {detector.shape} cells of {detector.name}, and an even "
                              f"number more; received {light.shape[1:]}.")
         if not np.isfinite(primaries).all():
             raise ValueError("Expected finite primaries, received NaN or infinity.")
@@ -61,11 +61,11 @@ class ShowerLibrary:
         check_pdg(primaries[:, 0].astype("int64"))
         if (primaries[:, 1] <= 0).any():
             raise ValueError(f"Expected positive energies [GeV], received {primaries[:, 1].min()}.")
-        half = np.array(light.shape[1:]) * where.pitch * 10 / 2
+        half = np.array(light.shape[1:]) * detector.pitch * 10 / 2
         if (np.abs(primaries[:, 2:4]) > half).any():
             raise ValueError(f"Expected impacts within {half.tolist()} mm of the block centre, received "
                              f"{np.abs(primaries[:, 2:4]).max(axis=0).tolist()}.")
-        object.__setattr__(self, "detector", where.name)
+        object.__setattr__(self, "detector", detector.name)
         object.__setattr__(self, "primaries", primaries)
         object.__setattr__(self, "light", light)
 
@@ -193,7 +193,7 @@ def load_library(path):
     table[0] = 0.0
     light = table.astype("float32")[codes]
     summed = light.sum(axis=(1, 2), dtype="float64")
-    light *= np.divide(total, summed, out=np.zeros_like(summed), where=summed > 0)[:, None, None].astype("float32")
+    light *= np.divide(total, summed, out=np.zeros_like(summed), detector=summed > 0)[:, None, None].astype("float32")
     return ShowerLibrary(name, primaries, light, metadata)
 
 
@@ -231,7 +231,7 @@ def packaged_library(name):
         >>> packaged_library("zn").light.shape[1:]
         (88, 88)
     """
-    folder, name = files("zdckeras.simulation") / "data", detector(name).name
+    folder, name = files("zdckeras.simulation") / "data", get_detector(name).name
     source = folder / f"showers_{name}.npz"
     if not source.is_file():
         known = sorted(f.name[8:-4] for f in folder.iterdir() if f.name.startswith("showers_"))

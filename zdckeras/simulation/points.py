@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import check_pdg
 from zdckeras.simulation.library import read_arrays
 
@@ -61,7 +61,7 @@ class PointLibrary:
             raise ValueError(f"Expected positive energies, received {arrays['energy'].min()} GeV and "
                              f"{arrays['points'][:, 3].min()} MeV.")
         check_pdg(arrays["pdg"])
-        for name, values in {**arrays, "detector": detector(self.detector).name}.items():
+        for name, values in {**arrays, "detector": get_detector(self.detector).name}.items():
             object.__setattr__(self, name, values)
 
     def __len__(self):
@@ -116,7 +116,7 @@ def read_points(path, name, metadata=None):
         FileNotFoundError, ValueError: as `load_points`; ValueError also for another detector, showers that did not
             come in at a right angle, or none that left a point.
     """
-    name = detector(name).name
+    name = get_detector(name).name
     points, counts, primaries, settings = read_arrays(path, ("points", "counts", "primaries", "settings"))
     try:
         settings = json.loads(settings.item())
@@ -216,7 +216,7 @@ def packaged_points(name):
         >>> set(packaged_points("ecal").pdg.tolist())
         {11}
     """
-    name = detector(name).name
+    name = get_detector(name).name
     source = files("zdckeras.simulation") / "data" / f"points_{name}.npz"
     if not source.is_file():
         raise ValueError(f"No library of points is shipped for {name!r}; tools/geant4_points.py makes one.")

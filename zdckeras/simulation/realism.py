@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.metrics.shapes import OBSERVABLES as SHAPES
 from zdckeras.metrics.shapes import shapes
 from zdckeras.simulation.frozen import FrozenShowers
@@ -14,7 +14,7 @@ STATISTICS = ("mean", "spread")
 KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
 
-def observables(light, energy, where):
+def observables(light, energy, detector):
     """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
 
     With l_ij the light in cell ij, L its sum and w the width of `zdckeras.metrics.shapes` [cells]: L / E; w times the
@@ -23,7 +23,7 @@ def observables(light, energy, where):
     Arguments:
         light: (N, nx, ny) photons.
         energy: (N,) total energies [GeV].
-        where: detector or its name.
+        detector: `Detector` or its name.
 
     Returns:
         (N, 4) in the order of `OBSERVABLES`; the width in cm.
@@ -33,17 +33,17 @@ def observables(light, energy, where):
         >>> observables(light, np.array([100.0]), "zn").round(2).tolist()
         [[0.1, 0.08, 0.5, 0.0]]
     """
-    where, table = detector(where), dict(zip(SHAPES, shapes(light).T, strict=True))
+    detector, table = get_detector(detector), dict(zip(SHAPES, shapes(light).T, strict=True))
     total = np.maximum(table["photons"], 1e-12)
-    mx, my = (n // 8 for n in where.shape)
-    inner = light[:, mx : where.shape[0] - mx, my : where.shape[1] - my].sum(axis=(1, 2), dtype="float64")
-    return np.stack([table["photons"] / energy, table["width"] * where.pitch, table["brightest"] / total,
+    mx, my = (n // 8 for n in detector.shape)
+    inner = light[:, mx : detector.shape[0] - mx, my : detector.shape[1] - my].sum(axis=(1, 2), dtype="float64")
+    return np.stack([table["photons"] / energy, table["width"] * detector.pitch, table["brightest"] / total,
                      1 - inner / total], axis=1)
 
 
 def in_detector(library):
     """Light (N, nx, ny) of showers in the central part of their block that is the detector."""
-    shape = detector(library.detector).shape
+    shape = get_detector(library.detector).shape
     low = [(b - n) // 2 for b, n in zip(library.light.shape[1:], shape, strict=True)]
     return library.light[:, low[0] : low[0] + shape[0], low[1] : low[1] + shape[1]]
 
@@ -182,7 +182,7 @@ def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), 
     Arguments and result: as `compare_by_kind`, for showers of the finite block.
     """
     rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
-    distance = (np.array(detector(showers.detector).half_size) - np.abs(showers.impact)).min(axis=1)
+    distance = (np.array(get_detector(showers.detector).half_size) - np.abs(showers.impact)).min(axis=1)
     lines = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         which = (distance >= low) & (distance < high)

@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
@@ -70,7 +70,7 @@ def stream(detectors, seed, keep_all=False):
         >>> bool(block.response.sum(axis=(1, 2)).min() >= 10)
         True
     """
-    names = [detector(name).name for name in detectors]
+    names = [get_detector(name).name for name in detectors]
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
     photons = f"at least {cut}" if cut and not keep_all else "any"
     source = GUN_SOURCE if names[0] in GUNS else SOURCE
@@ -100,7 +100,7 @@ def draws(name, part="train", size=20_000, seed=0, keep_all=False, progress=Fals
         >>> [len(block) for block in draws("zn", size=7, keep_all=True)]
         [7]
     """
-    names = [detector(one).name for one in name.split("+")]
+    names = [get_detector(one).name for one in name.split("+")]
     if len(names) > 1 and set(names) & set(GUNS):
         raise ValueError(f"{name!r}: expected one detector, or zn+zp; {', '.join(GUNS)} have guns of their own.")
     if part not in PARTS:

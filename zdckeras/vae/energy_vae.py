@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import RangedSampler
@@ -37,7 +37,7 @@ class ImageEncoder(layers.Layer):
     """Network-space image and particle to mean and ln of the standard deviation of a latent code.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         latent: numbers of the code.
         channels: of the grids from coarse to fine, mirrored.
@@ -48,11 +48,11 @@ class ImageEncoder(layers.Layer):
         call((B, nx, ny), (B, 9)) gives two (B, latent).
     """
 
-    def __init__(self, where, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
+    def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
+        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
                              seed=seed)
-        seeds, self.features = seeds_of([seed, 7]), FlightFeatures(where, **scaler, dtype="float32")
+        seeds, self.features = seeds_of([seed, 7]), FlightFeatures(detector, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.features.detector.shape, seeds)
         self.dense = dense_layers((hidden,), width + self.features.width, seeds)
         self.read = layers.Dense(2 * latent, dtype="float32",
@@ -74,19 +74,19 @@ class ImageDecoder(layers.Layer):
     """Latent code and particle to a non-negative image in network space, by a `GridDecoder`.
 
     Arguments:
-        where, scaler, latent, channels, seed: as in `ImageEncoder`.
+        detector, scaler, latent, channels, seed: as in `ImageEncoder`.
         hidden: width of the dense layer before the grid.
 
     Returns:
         call((B, latent), (B, 9)) gives (B, nx, ny).
     """
 
-    def __init__(self, where, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
+    def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(where=where, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
+        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
                              seed=seed)
         seeds, self.latent = seeds_of([seed, 8]), latent
-        self.features = FlightFeatures(where, **scaler, dtype="float32")
+        self.features = FlightFeatures(detector, **scaler, dtype="float32")
         self.detector = self.features.detector
         self.dense = dense_layers((hidden,), latent + self.features.width, seeds)
         self.body = GridDecoder(hidden, self.detector.shape, channels, seeds)
@@ -107,7 +107,7 @@ class ResponseVAE(SampleLoss):
     KL = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, and the centre term is `centre_loss` in photon space.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: of the conditions.
         boxcox: {"power", "shift"} of the network space.
         deviation: s, of a cell in network space.
@@ -124,14 +124,15 @@ class ResponseVAE(SampleLoss):
         Kingma and Welling, arXiv:1312.6114; Sohn et al., NIPS 2015 (conditional).
     """
 
-    def __init__(self, where, scaler, boxcox, deviation=0.3, kl=1.0, centre=0.0, depth=0.0, encoder=None, decoder=None,
+    def __init__(self, detector, scaler, boxcox, deviation=0.3, kl=1.0, centre=0.0, depth=0.0, encoder=None,
+                 decoder=None,
                  latent=10, seed=0, **kwargs):
         super().__init__(**kwargs)
-        self.settings = dict(where=where, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
+        self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
                              depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent, seed=seed)
-        self.encoder = ImageEncoder(where, scaler, latent, seed=seed, **(encoder or {}))
-        self.decoder = ImageDecoder(where, scaler, latent, seed=seed, **(decoder or {}))
-        self.detector, self.boxcox, self.kl, self.centre = detector(where), BoxCox(**boxcox), kl, centre
+        self.encoder = ImageEncoder(detector, scaler, latent, seed=seed, **(encoder or {}))
+        self.decoder = ImageDecoder(detector, scaler, latent, seed=seed, **(decoder or {}))
+        self.detector, self.boxcox, self.kl, self.centre = get_detector(detector), BoxCox(**boxcox), kl, centre
         self.deviation, self.depth = deviation, depth
         self.built = True
 

@@ -72,7 +72,7 @@ class TokenPrior(SampleLoss):
     the channel sums of the response belong to c: they are drawn by another model first, and tokens say where they lie.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         codes: K of the codebook.
         tokens: T of a response.
@@ -90,15 +90,15 @@ class TokenPrior(SampleLoss):
         (2, 4)
     """
 
-    def __init__(self, where, scaler, codes=256, tokens=36, width=256, heads=4, depth=5, sums=0, seed=0,
+    def __init__(self, detector, scaler, codes=256, tokens=36, width=256, heads=4, depth=5, sums=0, seed=0,
                  **kwargs):
         super().__init__(**kwargs)
         if codes < 1:
             raise ValueError(f"Expected at least one code, received {codes}.")
-        self.settings = dict(where=where, scaler=scaler, codes=codes, tokens=tokens, width=width, heads=heads,
+        self.settings = dict(detector=detector, scaler=scaler, codes=codes, tokens=tokens, width=width, heads=heads,
                              depth=depth, sums=sums, seed=seed)
         self.codes, self.tokens, self.width, self.sums, seeds = codes, tokens, width, sums, seeds_of([seed, 22])
-        self.features = ParticleFeatures(where, **scaler, dtype="float32")
+        self.features = ParticleFeatures(detector, **scaler, dtype="float32")
         self.hidden = dense_layers((width,), self.features.width + sums, seeds)
         self.prefix, self.read = (layers.Dense(
             size, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))) for size in (width, codes))

@@ -32,7 +32,7 @@ class ResponseWGAN(PhasedModel):
     distance of the centre of gravity from where it is expected (`centre_loss`).
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         boxcox: {"power", "shift"} of the network space.
         weights: of "adversarial", "energy" and "centre"; 0 leaves a term and its cost out.
@@ -54,7 +54,8 @@ class ResponseWGAN(PhasedModel):
         LHCb study, arXiv:1812.01319, eq. 5 and section 3.3.
     """
 
-    def __init__(self, where, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None, summary=None,
+    def __init__(self, detector, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None,
+                 summary=None,
                  depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.weights_of = {"adversarial": 1.0, "energy": 0.0, "centre": 0.0} | {
@@ -62,31 +63,32 @@ class ResponseWGAN(PhasedModel):
         wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
         if wrong:
             raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
-        self.settings = dict(where=where, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
+        self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
                              generator=generator or {}, critic=critic or {}, regressor=regressor or {},
                              summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
         self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth
-        self.generator, self.average = (EnergyNetwork(where, scaler, seed=seed, **(generator or {})) for _ in range(2))
+        self.generator, self.average = (EnergyNetwork(detector, scaler, seed=seed, **(generator or {}))
+                                        for _ in range(2))
         self.average.set_weights(self.generator.get_weights())
         self.average.trainable = False
         self.detector = self.generator.detector
-        self.critic = EnergyCritic(where, scaler, seed=seed, **(critic or {}))
-        self.regressor = ParameterRegressor(where, seed=seed, **(regressor or {}))
+        self.critic = EnergyCritic(detector, scaler, seed=seed, **(critic or {}))
+        self.regressor = ParameterRegressor(detector, seed=seed, **(regressor or {}))
         self.regressor.trainable = False
-        self.features = EnergySummary(where, **(summary or {}))
+        self.features = EnergySummary(detector, **(summary or {}))
         self.latent = self.generator.latent
         self.built = True
 
     @classmethod
     def fit_scales(cls, showers, regressor, boxcox, generator=None, **settings):
         """A fresh model for the one detector of training `Showers`, around a trained `ParameterRegressor`."""
-        where = showers.detector().name
+        detector = showers.detector().name
         scaler = Scaler.fit(showers.particles)
         fraction = float(np.mean(showers.photon_sums() / (1000.0 * showers.particles[:, 0])))
-        config = {k: v for k, v in regressor.settings.items() if k not in ("where", "seed")}
-        model = cls(where, scaler.get_config(), boxcox,
+        config = {k: v for k, v in regressor.settings.items() if k not in ("detector", "seed")}
+        model = cls(detector, scaler.get_config(), boxcox,
                     generator={**(generator or {}), "fraction": fraction}, regressor=config,
-                    summary=EnergySummary.fit(showers, where), **settings)
+                    summary=EnergySummary.fit(showers, detector), **settings)
         model.regressor.set_weights(regressor.get_weights())
         return model
 

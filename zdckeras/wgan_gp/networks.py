@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import GridDecoder
 from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures
@@ -56,7 +56,7 @@ class EnergyNetwork(layers.Layer):
     which is 0 in cells that expect little; what is below 0.01 MeV becomes 0, and the sum is made S again.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         fraction: f, deposited MeV per MeV of energy.
         latent: numbers of latent noise; 512 in the study.
@@ -79,13 +79,13 @@ class EnergyNetwork(layers.Layer):
         (3, 30, 30)
     """
 
-    def __init__(self, where, scaler, fraction=0.17, latent=512, hidden=256, channels=(256, 128, 64, 32), spots=8,
+    def __init__(self, detector, scaler, fraction=0.17, latent=512, hidden=256, channels=(256, 128, 64, 32), spots=8,
                  seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), seeds_of([seed, 3])
+        self.detector, seeds = get_detector(detector), seeds_of([seed, 3])
         if latent < NOISY:
             raise ValueError(f"Expected at least {NOISY} numbers of latent noise, received {latent}.")
-        self.settings = dict(where=self.detector.name, scaler=scaler, fraction=float(fraction), latent=latent,
+        self.settings = dict(detector=self.detector.name, scaler=scaler, fraction=float(fraction), latent=latent,
                              hidden=hidden, channels=tuple(channels), spots=spots, seed=seed)
         self.latent, self.fraction = latent, float(fraction)
         self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import detector
+from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import mirrored
 from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures, slopes
@@ -13,13 +13,13 @@ PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
 SEEN = 0.3  # scale of Box-Cox images as convolutions see them
 
 
-def shower_parameters(where, conditions):
+def shower_parameters(detector, conditions):
     """The five parameters of a particle as a regressor learns them: ln p [GeV], px/|pz|, py/|pz|, x, y [cm].
 
     They say the same as (px, py, pz, x, y), with spreads of one size; x, y is where the particle meets the front face.
 
     Arguments:
-        where: `Detector`.
+        detector: `Detector`.
         conditions: (B, 9).
 
     Returns:
@@ -28,7 +28,7 @@ def shower_parameters(where, conditions):
     conditions = ops.cast(conditions, "float32")
     momentum = ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True))
     return ops.concatenate([ops.log(ops.maximum(momentum, 1e-6)), slopes(conditions),
-                            ParticleFeatures.impact(where, conditions)], axis=-1)
+                            ParticleFeatures.impact(detector, conditions)], axis=-1)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -36,7 +36,7 @@ class ParameterRegressor(layers.Layer):
     """The particle's parameters read from a Box-Cox image of its response, standardised: (t - mean) / scale.
 
     Arguments:
-        where: detector name.
+        detector: name.
         mean, scale: (5,) of `shower_parameters` over the training part; 0 and 1 by default.
         channels: of the grids from coarse to fine, mirrored: (256, 128, 64, 32) in the study.
         hidden: width of the dense layer on top.
@@ -53,12 +53,12 @@ class ParameterRegressor(layers.Layer):
         (3, 5)
     """
 
-    def __init__(self, where, mean=None, scale=None, channels=(256, 128, 64, 32), hidden=128, seed=0, **kwargs):
+    def __init__(self, detector, mean=None, scale=None, channels=(256, 128, 64, 32), hidden=128, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), seeds_of([seed, 4])
+        self.detector, seeds = get_detector(detector), seeds_of([seed, 4])
         self.mean = np.zeros(len(PARAMETERS), "float32") if mean is None else np.asarray(mean, "float32")
         self.scale = np.ones(len(PARAMETERS), "float32") if scale is None else np.asarray(scale, "float32")
-        self.settings = dict(where=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
+        self.settings = dict(detector=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
                              channels=tuple(channels), hidden=hidden, seed=seed)
         self.body, width = mirrored(channels, self.detector.shape, seeds)
         self.dense = dense_layers((hidden,), width, seeds)
@@ -68,10 +68,10 @@ class ParameterRegressor(layers.Layer):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, conditions, where, **settings):
+    def fit_scales(cls, conditions, detector, **settings):
         """A fresh regressor, its parameters standardised over training conditions (N, 9)."""
-        table = ops.convert_to_numpy(shower_parameters(detector(where), conditions[:20_000])).astype("float64")
-        return cls(where, table.mean(axis=0), table.std(axis=0) + 1e-6, **settings)
+        table = ops.convert_to_numpy(shower_parameters(get_detector(detector), conditions[:20_000])).astype("float64")
+        return cls(detector, table.mean(axis=0), table.std(axis=0) + 1e-6, **settings)
 
     def truth(self, conditions):
         """The standardised parameters of conditions (B, 9)."""
@@ -92,7 +92,7 @@ class EnergyCritic(layers.Layer):
     minus the particle's true parameters, go through a dense layer to the score.
 
     Arguments:
-        where: detector name.
+        detector: name.
         scaler: of the conditions.
         channels: of the grids from coarse to fine, mirrored.
         hidden: width of the dense layer.
@@ -105,10 +105,10 @@ class EnergyCritic(layers.Layer):
         LHCb study, arXiv:1812.01319, section 3.2.
     """
 
-    def __init__(self, where, scaler, channels=(256, 128, 64, 32), hidden=128, seed=0, **kwargs):
+    def __init__(self, detector, scaler, channels=(256, 128, 64, 32), hidden=128, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), seeds_of([seed, 5])
-        self.settings = dict(where=self.detector.name, scaler=scaler, channels=tuple(channels), hidden=hidden,
+        self.detector, seeds = get_detector(detector), seeds_of([seed, 5])
+        self.settings = dict(detector=self.detector.name, scaler=scaler, channels=tuple(channels), hidden=hidden,
                              seed=seed)
         self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.detector.shape, seeds)
@@ -134,7 +134,7 @@ class Emulator(layers.Layer):
     parameters by the response that they would leave.
 
     Arguments:
-        where: detector name.
+        detector: name.
         widths: of the dense layers, whose outputs are features as well.
         seed: of the weights.
 
@@ -142,10 +142,10 @@ class Emulator(layers.Layer):
         call((B, 5)) gives a list of (B, width): the features of every layer, the blocks last.
     """
 
-    def __init__(self, where, widths=(64, 64), seed=0, **kwargs):
+    def __init__(self, detector, widths=(64, 64), seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, seeds = detector(where), seeds_of([seed, 6])
-        self.settings = dict(where=self.detector.name, widths=tuple(widths), seed=seed)
+        self.detector, seeds = get_detector(detector), seeds_of([seed, 6])
+        self.settings = dict(detector=self.detector.name, widths=tuple(widths), seed=seed)
         sizes = [len(PARAMETERS), *widths]
         self.dense = [dense_layers((size,), before, seeds) for before, size in zip(sizes, sizes[1:], strict=False)]
         self.read = layers.Dense(int(np.prod([n // 2 for n in self.detector.shape])), dtype="float32",

@@ -23,7 +23,7 @@ class EnergySummary(Summary):
     asymmetries as in `zdckeras.metrics.directional`.
 
     Arguments:
-        where: detector name.
+        detector: name.
         mean, scale: (15,) from `fit`; 0 and 1 by default.
         response: r, in MeV per MeV.
 
@@ -38,8 +38,8 @@ class EnergySummary(Summary):
 
     WIDTH = 15
 
-    def __init__(self, where, mean=None, scale=None, response=0.0, **kwargs):
-        super().__init__(where, mean, scale, **kwargs)
+    def __init__(self, detector, mean=None, scale=None, response=0.0, **kwargs):
+        super().__init__(detector, mean, scale, **kwargs)
         self.response, (x, y) = float(response), self.place
         self.moments = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
