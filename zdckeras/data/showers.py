@@ -178,7 +178,7 @@ class Showers:
         """
         return self.responses[self.detector(detector).name]
 
-    def get_detector(self, name=None):
+    def detector(self, name=None):
         """The `Detector` called `name`, or the only one; ValueError if it is not among these showers."""
         if name is None and len(self.responses) > 1:
             raise ValueError(f"These showers have several detectors, {', '.join(self.responses)}: name one.")
