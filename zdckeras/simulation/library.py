@@ -193,7 +193,7 @@ def load_library(path):
     table[0] = 0.0
     light = table.astype("float32")[codes]
     summed = light.sum(axis=(1, 2), dtype="float64")
-    light *= np.divide(total, summed, out=np.zeros_like(summed), detector=summed > 0)[:, None, None].astype("float32")
+    light *= np.divide(total, summed, out=np.zeros_like(summed), where=summed > 0)[:, None, None].astype("float32")
     return ShowerLibrary(name, primaries, light, metadata)
 
 
