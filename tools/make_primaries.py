@@ -1,6 +1,6 @@
 """Make the table of forward particles behind `zdckeras.simulation.primaries` with Pythia 8.
 
-    pip install pythia8mc
+    pip install ".[pythia]"
     python tools/make_primaries.py --events 100000 --output zdckeras/simulation/data/primaries.npz
 
 Inelastic pp collisions. Everything that lives longer than a c tau of 1 mm (K0S, Lambda, Sigma, Xi, Omega, pi+-, K, n,
@@ -16,7 +16,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pythia8mc
 from tqdm import tqdm
 
 from zdckeras.simulation.transport import INVISIBLE
@@ -33,6 +32,8 @@ KEPT = {22: 0.2, 2212: 0.1, 2112: 0.25, 211: 0.05, -211: 0.05, 321: 0.3, -321: 0
 
 def forward_particles(events, seed, beam_energy, max_angle, min_energy):
     """Generate `events` collisions: pT, |pz| [GeV] and ids, each (N,), and the version of Pythia."""
+    import pythia8mc
+
     pythia = pythia8mc.Pythia("", False)
     for line in (*SETTINGS, f"Random:seed = {seed}", f"Beams:eCM = {2 * beam_energy}"):
         if not pythia.readString(line):
