@@ -38,27 +38,27 @@ PRESETS = {
                 "MLP-Mixer": dict(patch=11, hidden=8, depth=1, across=8)}),
 }
 BODIES = {"CNN": (CnnEncoder, CnnDecoder), "ViT": (VitEncoder, VitDecoder), "MLP-Mixer": (MixerEncoder, MixerDecoder)}
-ROWS = {"VAE": (PhotonVAE, {}), "Supervised AE": (SupervisedAutoencoder, {}),
+MODELS = {"VAE": (PhotonVAE, {}), "Supervised AE": (SupervisedAutoencoder, {}),
         "AE + Sinkhorn NG": (NoiseGeneratorAutoencoder, dict(match="sinkhorn")),
         "AE + MSE NG": (NoiseGeneratorAutoencoder, dict(match="mse"))}
 
 
 def main():
     parser = command_line(__doc__, PRESETS, "runs/autoencoders", ("zn", "zp"))
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="of the table")
+    parser.add_argument("--rows", nargs="+", choices=MODELS, default=list(MODELS), help="of the table")
     args = parser.parse_args()
     p, out = PRESETS[args.preset], args.out
     states = states_folder(out, p, args.detector, args.data, args.seed)
 
     # data
-    training, validation, test, seconds = showers_for(args.detector, args.data, p, range(1, p["generations"]),
+    training, validation, test, resimulated = showers_for(args.detector, args.data, p, range(1, p["generations"]),
                                                       args.seed)
     arrays = {"conditions": training.particles, "responses": training.response}
 
     # train every row with every body
     generators, histories, weights = {}, {}, {}
     for row in args.rows:
-        kind, settings = ROWS[row]
+        kind, settings = MODELS[row]
         for body, pair in BODIES.items():
             parts = photon_pair(training, *pair, width=16, informed=kind is not SupervisedAutoencoder, seed=args.seed,
                                 **p["bodies"][body])
@@ -69,7 +69,7 @@ def main():
 
     # judge on the test set
     rows = {name: generator.sample for name, generator in generators.items()}
-    table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
+    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     summary = over_seeds(table.scores)
     summary[0] += ["weights", "MFLOP", "ms, batch 1", "ms, batch 256"]
     summary[1] += ["-"] * 4

@@ -80,7 +80,7 @@ def main():
     states = states_folder(out, p, args.detector, args.data, args.seed)
 
     # train
-    training, _, test, seconds = showers_for(args.detector, args.data, p, range(1, p["generations"]), args.seed)
+    training, _, test, resimulated = showers_for(args.detector, args.data, p, range(1, p["generations"]), args.seed)
     vae = CorrVAE.fit_scales(training, seed=args.seed, **p["model"])
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     batches = Batches(arrays, p["batch"], args.seed, normal=vae.noise)
@@ -89,7 +89,7 @@ def main():
     mask = np.asarray(vae.decoder.pool.mask())
 
     # judge what comes unasked
-    report = compare(test, [second.response for second in seconds], {"CorrVAE": vae.generator.sample},
+    report = compare(test, [again.response for again in resimulated], {"CorrVAE": vae.generator.sample},
                      p["generations"], args.seed)
 
     # judge what comes when asked

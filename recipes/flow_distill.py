@@ -54,8 +54,8 @@ def main():
 
     # data
     sizes = p | {"train": max(p["train"], p["sums"]["train"])}
-    more, validation, test, seconds = showers_for(args.detector, args.data, sizes, (seed, seed + 1), seed)
-    training, seconds = more if args.data else more[: p["train"]], [second.response for second in seconds]
+    more, validation, test, resimulated = showers_for(args.detector, args.data, sizes, (seed, seed + 1), seed)
+    training, resimulated = more if args.data else more[: p["train"]], [again.response for again in resimulated]
     detector, (nx, ny) = training.detector().name, training.detector().shape
     rows = {"conditions": training.particles, "responses": training.response}
     noise = {"uniform": {"u_cells": (nx * ny,)}}
@@ -98,8 +98,8 @@ def main():
                   for distilled in (False, True) for impose in ("channels", "total")}
     models = {impose: {name: sampler(name, impose) for name in ("teacher", *weights)}
               for impose in ("channels", "total")}
-    imposed = compare(test, seconds, models["channels"], p["generations"], seed)
-    total = compare(test, seconds, models["total"], 1, seed)
+    imposed = compare(test, resimulated, models["channels"], p["generations"], seed)
+    total = compare(test, resimulated, models["total"], 1, seed)
     choice = compare(validation, [validation.response], {name: models["total"][name] for name in weights}, 1, seed)
     best = min(weights, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
     print(f"\nfive channel sums imposed\n{imposed.text()}\n\nonly the photon number imposed\n{total.text()}\n")

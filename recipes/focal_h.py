@@ -50,7 +50,7 @@ def main():
 
     # data: the depth of the mean shower is how far its centre of gravity moves along the flight, per slope, where the
     # edges of the detector are far
-    training, _, test, (second,) = showers_for("focalh", args.data, p, seed=args.seed)
+    training, _, test, (resimulated,) = showers_for("focalh", args.data, p, seed=args.seed)
     detector = training.detector()
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
@@ -86,7 +86,7 @@ def main():
         models[f"WGAN-GP{suffix}"] = EnergyGenerator(gan.average, low, high)
 
     # judge on the test set: the distance of the centre of gravity from where it is expected, beside the shapes
-    responses = {"floor": second.response}
+    responses = {"floor": resimulated.response}
     responses |= {name: models[name].sample(test.particles, args.seed) for name in sorted(models)}
     report = EnergyReport(test, responses, args.seed)
     expected = depth / detector.pitch * test.particles[:, 4:6] / np.abs(test.particles[:, 6:7])

@@ -34,28 +34,28 @@ PRESETS = {
         sums=dict(rows=256, epochs=1, batch=64, rate=1e-3), shape=dict(rows=256, epochs=1, batch=64, rate=1e-3),
         play=dict(rows=256, epochs=1, batch=64, generator=1e-4, critic=3e-4)),
 }
-DETECTORS = ("zn", "zp")
-TERMS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
+BOTH = ("zn", "zp")
+GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
+DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/joint_gan", trainings=1).parse_args()
     p, out = PRESETS[args.preset], args.out
-    states = states_folder(out, p, TERMS, PENALTY, MOMENTUM, args.data, args.seed)
+    states = states_folder(out, p, GAN_WEIGHTS, PENALTY, MOMENTUM, args.data, args.seed)
 
     # data
-    training, _, test, seconds = showers_for("zn+zp", args.data, p, seed=args.seed)
+    training, _, test, resimulated = showers_for("zn+zp", args.data, p, seed=args.seed)
     some = training[: p["play"]["rows"]]
 
     # train: one model for each detector, one for both
     generators, histories = {}, {}
     for seed in range(args.seeds):
-        for kind, detector in (*((name, (name,)) for name in DETECTORS), ("joint", DETECTORS)):
+        for kind, detector in (*((name, (name,)) for name in BOTH), ("joint", BOTH)):
             name, folder = f"{kind}, seed {seed}", states / f"{kind}{seed}"
             sizes = p["joint"] if kind == "joint" else p["generator"]
-            gan = ResponseGAN.fit_scales(some.only(*detector), weights=TERMS, penalty=PENALTY, momentum=MOMENTUM,
+            gan = ResponseGAN.fit_scales(some.only(*detector), weights=GAN_WEIGHTS, penalty=PENALTY, momentum=MOMENTUM,
                                          seed=seed, generator=sizes, critic=p["critic"])
             print(f"\n{name}: {gan.generator.count_params():,} weights, "
                   f"{gan.generator.operations() / 1e6:.1f} MFLOP a particle")
@@ -74,26 +74,27 @@ def main():
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"]} | {
         name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")} | {
-        f"D({name})": lambda s, name=name: s["diversity"][name] for name in SPECIES}
+        f"D({name})": lambda s, name=name: s["diversity"][name] for name in DIVERSITY_SPECIES}
     lines = []
-    for detector in DETECTORS:
+    for detector in BOTH:
         models = {f"{detector} {kind}, seed {seed}": part(f"{name}, seed {seed}", detector)
                   for seed in range(args.seeds)
                   for kind, name in (("separate", detector), ("joint", "joint"))}
         real = test.only(detector)
-        table = compare(real, [second.response_of(detector) for second in seconds], models, p["generations"], args.seed)
-        draws = [real.response, *(second.response_of(detector) for second in seconds)]
+        floor = [again.response_of(detector) for again in resimulated]
+        table = compare(real, floor, models, p["generations"], args.seed)
+        draws = [real.response, *floor]
         for model, score in table.scores.items():
             made = [models[model](real.particles, [args.seed, k]) if model in models else draw
                     for k, draw in enumerate(draws)]
-            score["diversity"] = diversity_ratios(draws, made, real.pdg, SPECIES)
+            score["diversity"] = diversity_ratios(draws, made, real.pdg, DIVERSITY_SPECIES)
         table.write(out / detector)
         summary = over_seeds(table.scores, columns)
         lines += summary if not lines else summary[1:]
         print("\n".join(aligned(summary)) + "\n")
         shown = {model: sample(real.particles[:2000], args.seed) for model, sample in models.items()}
         write_pictures(out / detector, real[:2000], shown, histories)
-    groups = {"separate": [generators[f"{name}, seed 0"] for name in DETECTORS], "joint": [generators["joint, seed 0"]]}
+    groups = {"separate": [generators[f"{name}, seed 0"] for name in BOTH], "joint": [generators["joint, seed 0"]]}
     clock = []
     for batch in (1, 256):
         times = milliseconds(groups, test.particles, batch)

@@ -46,30 +46,30 @@ PRESETS = {
         play=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
 }
 BASE = {"energy": 1.0}
-ROWS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
-ROWS["SDI-GAN + intensity"] = ROWS["SDI-GAN"] | {"intensity": 1e-3}
-ROWS["SDI-GAN + intensity + aux. regressor"] = ROWS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
+MODEL_WEIGHTS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
+MODEL_WEIGHTS["SDI-GAN + intensity"] = MODEL_WEIGHTS["SDI-GAN"] | {"intensity": 1e-3}
+MODEL_WEIGHTS["SDI-GAN + intensity + aux. regressor"] = MODEL_WEIGHTS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
+DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2).parse_args()
     p, out = PRESETS[args.preset], args.out
-    states = states_folder(out, p, BASE, ROWS, PENALTY, MOMENTUM, args.detector, args.data, args.seed)
+    states = states_folder(out, p, BASE, MODEL_WEIGHTS, PENALTY, MOMENTUM, args.detector, args.data, args.seed)
 
     # data
     sizes = p | {"train": max(p["train"], p["sums"]["rows"])}
     draws = range(1, p["generations"])
-    more, validation, test, seconds = showers_for(args.detector, args.data, sizes, draws, args.seed)
-    seconds = [second.response for second in seconds]
+    more, validation, test, resimulated = showers_for(args.detector, args.data, sizes, draws, args.seed)
+    resimulated = [again.response for again in resimulated]
     training = more[: p["train"]]
     arrays = training_arrays(training)
 
     # train every row with every seed, from the common start of the seed
     weights, histories = {}, {}
     for seed in range(args.seeds):
-        for row, terms in ROWS.items():
+        for row, terms in MODEL_WEIGHTS.items():
             gan = ResponseGAN.fit_scales(training, weights=BASE | terms, penalty=PENALTY, momentum=MOMENTUM, seed=seed,
                                          generator=p["generator"], critic=p["critic"])
             if not weights:
@@ -90,12 +90,12 @@ def main():
             return generator.sample(conditions, seed)
         return sample
 
-    table = compare(test, seconds, {name: sampler(name) for name in weights}, p["generations"], args.seed)
-    real = [test.response, *seconds]
+    table = compare(test, resimulated, {name: sampler(name) for name in weights}, p["generations"], args.seed)
+    real = [test.response, *resimulated]
     for name, score in table.scores.items():
         draws = real if name == "floor" else [sampler(name)(test.particles, [args.seed, k]) for k in range(len(real))]
-        score["diversity"] = diversity_ratios(real, draws, test.pdg, SPECIES)
-        score["factor"], scaled = 1.0, seconds[0]
+        score["diversity"] = diversity_ratios(real, draws, test.pdg, DIVERSITY_SPECIES)
+        score["factor"], scaled = 1.0, resimulated[0]
         if name != "floor":
             score["factor"] = fit_factor(validation.response, sampler(name)(validation.particles, args.seed))
             scaled = sampler(name, score["factor"])(test.particles, args.seed)
@@ -103,13 +103,13 @@ def main():
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "WS with factor": lambda s: s["WS with factor"],
                "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
-    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in SPECIES.items()
+    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
                 if (test.pdg == code).any()}
     summary = over_seeds(table.scores, columns)
     mean = {line[0]: float(line[2].split()[0]) for line in summary[1:]}
-    ordered = all(mean[a] > mean[b] for a, b in pairwise(ROWS))
+    ordered = all(mean[a] > mean[b] for a, b in pairwise(MODEL_WEIGHTS))
     verdict = (f"the ordering of the study, WS falling from row to row, is {'' if ordered else 'not '}seen here; "
-               f"the last row's WS is {mean[list(ROWS)[-1]] / mean['floor']:.2f} floors")
+               f"the last row's WS is {mean[list(MODEL_WEIGHTS)[-1]] / mean['floor']:.2f} floors")
     print("\n" + "\n".join(aligned(summary)) + f"\n\n{verdict}")
 
     # report, pictures, models
@@ -117,9 +117,9 @@ def main():
     with atomic_path(out / "ablation.txt") as path:
         path.write_text("\n".join([*aligned(summary), "", verdict, ""]), encoding="utf-8")
     some = test[:2000]
-    shown = {name: sampler(f"{name}, seed 0")(some.particles, args.seed) for name in ROWS}
-    write_pictures(out, some, shown, {name: histories[f"{name}, seed 0"] for name in ROWS})
-    generator.network.set_weights(weights[f"{list(ROWS)[-1]}, seed 0"])
+    shown = {name: sampler(f"{name}, seed 0")(some.particles, args.seed) for name in MODEL_WEIGHTS}
+    write_pictures(out, some, shown, {name: histories[f"{name}, seed 0"] for name in MODEL_WEIGHTS})
+    generator.network.set_weights(weights[f"{list(MODEL_WEIGHTS)[-1]}, seed 0"])
     generator.save(out / "generator.keras")
     print(f"report, pictures and the generator of the last row are in {out}")
 

@@ -51,7 +51,7 @@ def main():
     states = states_folder(out, p, args.detector, args.data, args.seed)
 
     # data
-    training, validation, test, seconds = showers_for(args.detector, args.data, p, range(1, p["generations"]),
+    training, validation, test, resimulated = showers_for(args.detector, args.data, p, range(1, p["generations"]),
                                                       args.seed)
     arrays = {"conditions": training.particles, "responses": training.response}
 
@@ -84,7 +84,7 @@ def main():
     rows |= {name: generator.sample for name, generator in generators.items()}
 
     # judge on the test set
-    table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
+    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     text = "\n".join([*aligned(codes), "", *aligned(over_seeds(table.scores)), ""])
     print("\n" + text)
 

@@ -21,7 +21,7 @@ from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
 from zdckeras.vq.training import reconstruction, token_generators
-from zdckeras.vq.vq_vae import SIZES, PhotonVQVAE, encode
+from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
 PRESETS = {
     "laptop": dict(
@@ -31,7 +31,7 @@ PRESETS = {
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3), temperatures=(1.0, 1.2, 1.4)),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, sizes=tuple(SIZES),
+        train=300_000, validation=40_000, test=60_000, generations=5, sizes=tuple(MODEL_SIZES),
         study=dict(rows=300_000, epochs=20, batch=256, rate=1e-3),
         best=dict(size="1M", rows=300_000, epochs=100, batch=256, rate=1e-3),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
@@ -47,14 +47,14 @@ PRESETS = {
 
 def main():
     parser = command_line(__doc__, PRESETS, "runs/vq_vae", ("zn", "zp"))
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="of the study of sizes")
+    parser.add_argument("--sizes", nargs="+", choices=MODEL_SIZES, help="of the study of sizes")
     args = parser.parse_args()
     p, out = PRESETS[args.preset], args.out
     sizes = args.sizes or p["sizes"]
     states = states_folder(out, p, args.detector, args.data, args.seed)
 
     # data
-    training, validation, test, seconds = showers_for(args.detector, args.data, p, range(1, p["generations"]),
+    training, validation, test, resimulated = showers_for(args.detector, args.data, p, range(1, p["generations"]),
                                                       args.seed)
 
     # train every size alike, then one for longer, its priors and its channel sums
@@ -86,7 +86,7 @@ def main():
         codes.append([name, f"{trained.count_params():,}", f"{2e-6 * trained.operations():.1f}",
                       f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
     rows |= {name: generator.sample for name, generator in generators.items()}
-    table = compare(test, [second.response for second in seconds], rows, p["generations"], args.seed)
+    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     summary = over_seeds(table.scores)
     shipped = generators["sums and prior, T = 1"]
     times = [f"time of a response, tokens, light and photons, batch {batch}: "

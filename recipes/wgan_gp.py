@@ -40,16 +40,16 @@ PRESETS = {
         emulator=dict(epochs=1, batch=64, rate=1e-3), regressor=dict(epochs=1, batch=64, rate=1e-3),
         start=dict(epochs=1, batch=64, rate=1e-3), play=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
 }
-WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
+WGAN_WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
 
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/wgan_gp").parse_args()
     p, out = PRESETS[args.preset], args.out
-    states = states_folder(out, p, WEIGHTS, args.data, args.seed)
+    states = states_folder(out, p, WGAN_WEIGHTS, args.data, args.seed)
 
     # data
-    training, _, test, (second,) = showers_for("ecal", args.data, p, seed=args.seed)
+    training, _, test, (resimulated,) = showers_for("ecal", args.data, p, seed=args.seed)
     detector = training.detector().name
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
@@ -70,7 +70,7 @@ def main():
     regressor = made["perceptual"]
 
     # the GAN: first the score alone, then with the critic
-    gan = ResponseWGAN.fit_scales(training, regressor, boxcox, weights=WEIGHTS, seed=args.seed, momentum=0.99,
+    gan = ResponseWGAN.fit_scales(training, regressor, boxcox, weights=WGAN_WEIGHTS, seed=args.seed, momentum=0.99,
                                   generator=dict(channels=p["channels"], latent=p["latent"]),
                                   critic=dict(channels=p["channels"]))
     print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} MFLOP a "
@@ -92,7 +92,7 @@ def main():
         gan.average.set_weights(weights[name])
         return generator.sample(test.particles, args.seed)
 
-    responses = {"floor": second.response} | {name: sample(name) for name in weights}
+    responses = {"floor": resimulated.response} | {name: sample(name) for name in weights}
     report = EnergyReport(test, responses, args.seed)
     seen = {f"real, {name}": (one, test.response) for name, one in made.items()}
     seen |= {f"{name}, perceptual": (regressor, responses[name]) for name in weights}

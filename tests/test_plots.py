@@ -6,7 +6,7 @@ from matplotlib.patches import StepPatch
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
-from zdckeras.metrics.shapes import OBSERVABLES
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.plots import (
     channel_histograms,
     learning_curves,
@@ -104,16 +104,16 @@ def test_error_bars_are_poisson_after_scaling():
 
 
 def test_shape_histograms_have_a_panel_for_each_observable():
-    real, one = RNG.normal(size=(300, len(OBSERVABLES))), RNG.normal(size=(200, len(OBSERVABLES)))
+    real, one = RNG.normal(size=(300, len(SHAPE_OBSERVABLES))), RNG.normal(size=(200, len(SHAPE_OBSERVABLES)))
     figure = shape_histograms(real, {"one": one})
-    assert [axis.get_xlabel() for axis in figure.axes[1::2]] == list(OBSERVABLES.values())
+    assert [axis.get_xlabel() for axis in figure.axes[1::2]] == list(SHAPE_OBSERVABLES.values())
     for axis in figure.axes[0::2]:
         assert stairs(axis, "real").get_data().values.sum() == 300
         assert stairs(axis, "one").get_data().values.sum() == pytest.approx(300)
 
 
 def test_shape_histograms_of_other_observables():
-    names = directional.OBSERVABLES
+    names = directional.FLIGHT_OBSERVABLES
     real, one = RNG.normal(size=(300, len(names))), RNG.normal(size=(200, len(names)))
     figure = shape_histograms(real, {"one": one}, observables=names)
     assert [axis.get_xlabel() for axis in figure.axes[1::2]] == list(names.values())

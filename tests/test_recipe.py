@@ -16,7 +16,7 @@ SIZES = dict(train=30, validation=12, test=9, epochs=7)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of fewer primaries; another, as good, meaning of a seed."""
-    monkeypatch.setattr(reference, "BLOCK", 500)
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
 
 
 def parse(*words, **settings):

@@ -28,14 +28,14 @@ from bench_peers import ADAM, PEERS
 ENGINES = {"TF graph": ("tensorflow",), "TF XLA": ("tensorflow",), "JAX jit": ("jax",), "torch eager": ("torch",),
            "ONNX Runtime": ("tensorflow", "tf2onnx", "onnxruntime")}
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "tf2onnx", "onnxruntime", "numpy")
-SIZES = {
+BENCH_SIZES = {
     "laptop": dict(sums={}, shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)), gan={}),
     "smoke": dict(sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
                   shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
                   gan=dict(generator=dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2),
                            critic=dict(hidden=(8,), channels=(2, 2, 4), code=4))),
 }
-WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
+GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 OPSET = 18  # the newest that tf2onnx writes
 SLOW = 10.0  # seconds of a first call after which three repeats must do
 
@@ -60,13 +60,13 @@ def _adam():
 
 
 def photon_sums(sizes, showers):
-    from zdckeras.data.detectors import channel_sums
+    from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
     from zdckeras.flow_distill.sums import PhotonSums
 
     sums = channel_sums(showers.response)
     model = PhotonSums.fit_scales("zn", showers.particles, sums, **sizes["sums"])
-    return Case(model, _adam(), {"conditions": showers.particles, "sums": sums}, {"uniform": {"u_sums": (5,)}},
-                model.generate, 5, (showers.particles,))
+    arrays, noise = {"conditions": showers.particles, "sums": sums}, {"uniform": {"u_sums": (CHANNEL_COUNT,)}}
+    return Case(model, _adam(), arrays, noise, model.generate, CHANNEL_COUNT, (showers.particles,))
 
 
 def teacher(sizes, showers):
@@ -95,7 +95,7 @@ def gan(sizes, showers):
     from zdckeras.gan.generator import GanGenerator
     from zdckeras.gan.model import ResponseGAN, training_arrays
 
-    model = ResponseGAN.fit_scales(showers, weights=WEIGHTS, **sizes["gan"])
+    model = ResponseGAN.fit_scales(showers, weights=GAN_WEIGHTS, **sizes["gan"])
     sampler = GanGenerator(model.average)
     return Case(model, {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()}, training_arrays(showers),
                 {"normal": {"z": (sampler.noise_width,), "z2": (sampler.noise_width,)}}, sampler.generate,
@@ -223,7 +223,7 @@ def measure(engine, settings):
     keras.utils.set_random_seed(settings.seed)
     for family in settings.only:
         detectors, build = FAMILIES[family]
-        make = partial(build, SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
+        make = partial(build, BENCH_SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
         peer = family == "SDI-GAN" and ENGINES[engine][0] in PEERS
         jobs = {"training step": lambda make, twin: train(make(), make() if twin else None, settings, engine),
                 "sampling": lambda make, twin: sample(make(), settings, engine)}
@@ -263,7 +263,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="MODEL")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
-    parser.add_argument("--preset", choices=SIZES, default="laptop", help="sizes of the models")
+    parser.add_argument("--preset", choices=BENCH_SIZES, default="laptop", help="sizes of the models")
     parser.add_argument("--batch", type=int, default=64, help="rows of a training step")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1], help="rows of sampling")
     parser.add_argument("--steps", type=int, default=16, help="training steps of one `fit`, whose start they share")

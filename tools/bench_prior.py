@@ -15,6 +15,7 @@ import numpy as np
 from bench_common import compiled, machine, pin, timed
 from keras import ops
 
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.vq.prior import TokenPrior, draw
 
 
@@ -40,10 +41,10 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="cores to stay on")
     settings = parser.parse_args()
     pin(settings.threads)
-    scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
+    scaler = {"mean": [0.0] * CONDITION_COUNT, "scale": [1.0] * CONDITION_COUNT}
     prior = TokenPrior("zn", scaler, settings.codes, settings.tokens, settings.width, settings.heads, settings.depth)
     rng = np.random.default_rng(0)
-    conditions = ops.convert_to_tensor(rng.normal(size=(settings.batch, 9)).astype("float32"))
+    conditions = ops.convert_to_tensor(rng.normal(size=(settings.batch, CONDITION_COUNT)).astype("float32"))
     uniform = ops.convert_to_tensor(rng.random((settings.batch, settings.tokens), "float32"))
     print(f"{keras.config.backend()}{' xla' if settings.xla else ''}, {machine(settings.threads)}; {vars(settings)}")
     results = {}

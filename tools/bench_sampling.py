@@ -25,10 +25,10 @@ from bench_common import compiled, machine, pin, run_alone, timed, version, writ
 
 BOUND = -np.log(1e-3)  # of |log scale|; fixed in zuko
 KEEP = 2  # showers compared with the NumPy solution
-ENGINES = {"tensorflow graph": "tensorflow", "tensorflow xla": "tensorflow", "jax jit": "jax"}
+SAMPLING_ENGINES = {"tensorflow graph": "tensorflow", "tensorflow xla": "tensorflow", "jax jit": "jax"}
 OURS = ("naive inverse", "fast inverse", "student")
-PEERS = {"zuko, inverse": "zuko", "flowjax, inverse": "flowjax"}
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "zuko", "flowjax", "numpy")
+SAMPLING_PEERS = {"zuko, inverse": "zuko", "flowjax, inverse": "flowjax"}
+SAMPLING_PACKAGES = ("keras", "tensorflow", "jax", "torch", "zuko", "flowjax", "numpy")
 
 
 def degrees(units, variables):
@@ -82,7 +82,7 @@ def solution(settings, student):
 def ours(contender, settings, steps):
     """noise, context -> showers on the device, by this package."""
     engine, kind = contender.split(", ")
-    os.environ["KERAS_BACKEND"] = ENGINES[engine]
+    os.environ["KERAS_BACKEND"] = SAMPLING_ENGINES[engine]
     from keras import ops
 
     from zdckeras.flows.autoregressive import Autoregressive
@@ -218,7 +218,7 @@ def measure(contender, settings):
     """Rows of the table of one contender; runs in a process of its own."""
     pin(settings.threads)
     steps, noise, context = draw_problem(settings)
-    build = {"zuko": zuko, "flowjax": flowjax}.get(PEERS.get(contender), ours)
+    build = {"zuko": zuko, "flowjax": flowjax}.get(SAMPLING_PEERS.get(contender), ours)
     function, put, host = build(contender, settings, steps)
     with np.load(settings.solutions, allow_pickle=False) as solutions:
         expected = solutions["student" if "student" in contender else "teacher"]
@@ -269,8 +269,9 @@ def main():
         measure(settings.measure, settings)
         return
 
-    versions = {package: version(package) for package in PACKAGES}
-    contenders = {f"{engine}, {kind}": ENGINES[engine] for engine in ENGINES for kind in OURS} | PEERS
+    versions = {package: version(package) for package in SAMPLING_PACKAGES}
+    contenders = {f"{engine}, {kind}": module for engine, module in SAMPLING_ENGINES.items() for kind in OURS}
+    contenders |= SAMPLING_PEERS
     unknown = set(settings.only or []) - set(contenders)
     if unknown:
         parser.error(f"unknown contenders {sorted(unknown)}; there are {sorted(contenders)}")
@@ -304,12 +305,12 @@ def main():
                     flush=True,
                 )
     cpu = {(row["contender"], row["batch"]): row["cpu_ms"] for row in rows}
-    for engine in ENGINES:
+    for engine in SAMPLING_ENGINES:
         for batch in sorted(settings.batches):
             fast, naive, student = (
                 cpu.get((f"{engine}, {kind}", batch)) for kind in ("fast inverse", OURS[0], OURS[2])
             )
-            pairs = [(f"{peer} / fast inverse", cpu.get((peer, batch)), fast) for peer in PEERS]
+            pairs = [(f"{peer} / fast inverse", cpu.get((peer, batch)), fast) for peer in SAMPLING_PEERS]
             pairs += [("naive / fast inverse", naive, fast), ("naive inverse / student", naive, student)]
             ratios = [f"{label} {slow / quick:.3g}" for label, slow, quick in pairs if slow and quick]
             if ratios:

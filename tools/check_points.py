@@ -21,7 +21,7 @@ from zdckeras.simulation.library import read_arrays
 from zdckeras.simulation.points import load_points
 from zdckeras.simulation.realism import compare
 
-OBSERVABLES = ("MeV/GeV", "centre [cm]", "rms x [cm]", "rms y [cm]", "brightest")
+POINT_OBSERVABLES = ("MeV/GeV", "centre [cm]", "rms x [cm]", "rms y [cm]", "brightest")
 LEAST = 8  # showers in a bin of the table
 
 
@@ -41,7 +41,7 @@ def observables(response, energy, impact, detector):
     """Visible energy per GeV, centre of gravity along x from the impact, rms along x and y, brightest cell's share.
 
     With r_ij the energy in cell ij at x_i, y_j and R its sum: R / E; c_x - x0 with c_x = sum r_ij x_i / R;
-    sqrt(sum r_ij (x_i - c_x)^2 / R), likewise y; max r_ij / R. Columns (N, 5) in the order of `OBSERVABLES`.
+    sqrt(sum r_ij (x_i - c_x)^2 / R), likewise y; max r_ij / R. Columns (N, 5) in the order of `POINT_OBSERVABLES`.
     """
     total = response.sum(axis=(1, 2), dtype="float64")
     some = np.maximum(total, 1e-12)
@@ -81,7 +81,7 @@ def check(path, showers, draws, bins, rng):
             which = (pdg == kind) & (energy >= low) & (energy < high)
             if which.sum() >= LEAST:
                 lines += compare(f"{kind} {low:.1f}-{high:.1f} GeV", real[which], imitated[which], source[which], rng,
-                                 names=OBSERVABLES)
+                                 names=POINT_OBSERVABLES)
     return slope, lines
 
 

@@ -16,7 +16,7 @@ from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, merge, packaged_library, read_geant4
 from zdckeras.simulation.realism import (
     KIND_NAMES,
-    OBSERVABLES,
+    LIGHT_OBSERVABLES,
     STATISTICS,
     compare_by_edge,
     compare_by_kind,
@@ -83,7 +83,7 @@ def plot(results, path):
                     x, shown, drawn, error = np.array(points).T
                     axis.errorbar(x, shown, error, fmt="o", ms=3, color=f"C{number}", label=f"{kind}, Geant4")
                     axis.plot(x, drawn, "-", color=f"C{number}", label=f"{kind}, imitated")
-            axis.set(xscale="log", ylabel=f"{OBSERVABLES[k]} {statistic}", title=name if row == 0 else None)
+            axis.set(xscale="log", ylabel=f"{LIGHT_OBSERVABLES[k]} {statistic}", title=name if row == 0 else None)
         axes[-1, column].set_xlabel("energy [GeV]")
     axes[0, 0].legend(fontsize=6, ncol=2)
     figure.tight_layout()

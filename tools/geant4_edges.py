@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 
 from zdckeras.data.detectors import get_detector
 
-EDGES = np.array([0.5, 1, 2, 3, 4, 6, 9, 12, 15])  # cells between impact and edge
+EDGE_DISTANCES = np.array([0.5, 1, 2, 3, 4, 6, 9, 12, 15])  # cells between impact and edge
 DEPTHS = np.array([0, 0.5, 1, 2, 3, 5, 8, 12, 20, 60])  # bins of c [cells]
 ASIDE = np.array([0, 0.5, 1, 2, 4, 8, 16, 80])  # bins of the distance along the edge [cells]
 SIDES = ((0, 1), (0, -1), (1, 1), (1, -1))  # axis and direction
@@ -82,14 +82,14 @@ class RememberingBlock(Block):
 
     def histogram(self, impact):
         """Light with and without what was lost, (2, edges, depths, aside), of the steps, which are forgotten."""
-        result = np.zeros((2, len(EDGES), len(DEPTHS) - 1, len(ASIDE) - 1))
+        result = np.zeros((2, len(EDGE_DISTANCES), len(DEPTHS) - 1, len(ASIDE) - 1))
         if self.steps:
             x, y, beta, axis, charge, length, when, *far = np.array(self.steps).T
             light = photons(beta, axis, charge, length) * (when < GATE)
             for side, (across, sign) in enumerate(SIDES):
                 place, along = (x, y)[across], (x, y)[1 - across]
                 aside = np.abs(along - impact[1 - across]) / self.pitch
-                for k, edge in enumerate(sign * impact[across] + EDGES * self.pitch):
+                for k, edge in enumerate(sign * impact[across] + EDGE_DISTANCES * self.pitch):
                     depth = (edge - sign * place) / self.pitch
                     for row, kept in enumerate((depth > 0, (depth > 0) & (far[side] < edge))):
                         result[row, k] += np.histogram2d(
@@ -102,7 +102,7 @@ def fit(light, points=6):
     """Share a and range b [cells] that describe the loss best, the light inside a bin taken as uniform."""
     u = (np.arange(points) + 0.5) / points
     depth, aside = (edges[:-1, None] + np.diff(edges)[:, None] * u for edges in (DEPTHS, ASIDE))
-    c, t, d = depth[None, :, None, :, None], aside[None, None, :, None, :], EDGES[:, None, None, None, None]
+    c, t, d = depth[None, :, None, :, None], aside[None, None, :, None, :], EDGE_DISTANCES[:, None, None, None, None]
 
     def loss(logarithms):
         a, b = np.exp(logarithms)
@@ -110,7 +110,7 @@ def fit(light, points=6):
         weight = near**-4
         return a * (weight * (1 + 4 * d * c / near) ** -4).sum(axis=(3, 4)) / weight.sum(axis=(3, 4))
 
-    whole, kept = light / light[0].sum() * len(EDGES)
+    whole, kept = light / light[0].sum() * len(EDGE_DISTANCES)
 
     def distance(logarithms):
         return ((whole - kept - loss(logarithms) * whole) ** 2 / (0.05 * whole + 1e-4)).sum()
@@ -148,7 +148,7 @@ def main(arguments=None):
     lost = 1 - light[1].sum(axis=(1, 2)) / light[0].sum(axis=(1, 2))
     shot = f"{options.detector}, {number} x {options.kind} of {energy:.0f} GeV"
     print(f"{shot}: share {share:.3f}, range {reach:.2f} cells")
-    for edge, seen, described in zip(EDGES, lost, fitted, strict=True):
+    for edge, seen, described in zip(EDGE_DISTANCES, lost, fitted, strict=True):
         print(f"edge at {edge:4.1f} cells: light lost {seen:.3f}, fit {described:.3f}", flush=True)
     os._exit(0)
 

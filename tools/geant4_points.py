@@ -34,10 +34,10 @@ from geant4_showers import find_geant4, share, start
 from zdckeras.data.atomic import atomic_path
 
 GATE = 100.0  # ns
-RADII, SIZES = (20.0, 60.0, 150.0), (2.5, 5.0, 10.0, 20.0)  # mm: up to which radius cubes of which size
-SLICES = {"ecal": 36.0, "focalh": 110.0}  # mm
+CUBE_RADII_MM, CUBE_SIZES_MM = (20.0, 60.0, 150.0), (2.5, 5.0, 10.0, 20.0)  # mm: up to which radius cubes of which size
+SLICE_DEPTHS_MM = {"ecal": 36.0, "focalh": 110.0}  # mm
 THIN = 6.0  # mm, slices of showers that come in at an angle: nobody turns these, so depth must not blur them
-KINDS = {"ecal": {"e-": 1.0}, "focalh": {"pi+": 0.5, "proton": 0.5}}
+GUN_KINDS = {"ecal": {"e-": 1.0}, "focalh": {"pi+": 0.5, "proton": 0.5}}
 ENERGIES = {"ecal": (1.0, 110.0), "focalh": (20.0, 350.0)}  # GeV
 LEAD, TILE, LAYERS = 2.0, 4.0, 66  # mm
 FIBRE, PITCH, COPPER, LENGTH = 0.5, 2.5, 6.2, 1100.0  # radius mm, mm, g/cm3, mm
@@ -46,8 +46,8 @@ HALF = 600.0  # mm, half width of the blocks
 
 def merged(points, slice_):
     """Points (P, 4) of x, y, z [mm] and energy [MeV], near ones taken together at their centre of energy."""
-    level = np.searchsorted(RADII, np.hypot(points[:, 0], points[:, 1]))
-    size = np.array(SIZES)[level]
+    level = np.searchsorted(CUBE_RADII_MM, np.hypot(points[:, 0], points[:, 1]))
+    size = np.array(CUBE_SIZES_MM)[level]
     key = np.column_stack([level, *np.floor(points[:, :2].T / size), np.floor(points[:, 2] / slice_)]).astype("int64")
     _, group = np.unique(key, axis=0, return_inverse=True)
     energy = np.bincount(group.ravel(), points[:, 3])
@@ -136,7 +136,7 @@ class Scintillator:
         """Points (P, 4) of the event, x and y from its point of impact, z from the front face; it is forgotten."""
         points = np.array(self.points, "float64").reshape(-1, 4) + (-x, -y, self.depth / 2, 0.0)
         self.points.clear()
-        return merged_along(points, self.slope, THIN if self.slope else SLICES[self.name])
+        return merged_along(points, self.slope, THIN if self.slope else SLICE_DEPTHS_MM[self.name])
 
 
 class Primaries:
@@ -202,7 +202,7 @@ def save(path, points, rows, seconds, wanted):
 def main(arguments=None):
     """Shoot until the number of showers or the time is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detector", choices=sorted(KINDS))
+    parser.add_argument("detector", choices=sorted(GUN_KINDS))
     parser.add_argument("output", type=Path, help="npz file to write or to continue")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--showers", type=int, default=sys.maxsize, help="stop when the file has so many")
@@ -220,7 +220,7 @@ def main(arguments=None):
     options.energy = tuple(options.energy or ENERGIES[options.detector])
     if not 0.5 <= options.energy[0] < options.energy[1]:
         parser.error(f"expected 0.5 <= LOW < HIGH for --energy, received {options.energy}")
-    options.kinds = dict(options.kinds or KINDS[options.detector])
+    options.kinds = dict(options.kinds or GUN_KINDS[options.detector])
     wanted = json.dumps({"detector": options.detector, "seed": options.seed, "energy": options.energy,
                          "kinds": options.kinds, "slope": options.slope})
     points, rows, seconds = earlier(options.output, wanted)

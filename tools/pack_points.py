@@ -10,7 +10,7 @@ import numpy as np
 
 from zdckeras.simulation.points import PointLibrary, load_points, read_points, save_points
 
-SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; energy in the scintillator"
+POINTS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; energy in the scintillator"
 
 
 def main(arguments=None):
@@ -19,7 +19,7 @@ def main(arguments=None):
     parser.add_argument("detector", help="ecal or focalh")
     parser.add_argument("raw", nargs="+", type=Path, help="files of tools/geant4_points.py")
     parser.add_argument("--output", type=Path, required=True, help="library file to write")
-    parser.add_argument("--source", default=SOURCE, help="what the metadata says about the origin")
+    parser.add_argument("--source", default=POINTS_SOURCE, help="what the metadata says about the origin")
     options = parser.parse_args(arguments)
     parts = [read_points(path, options.detector, {"source": options.source}) for path in options.raw]
     columns = (np.concatenate([getattr(part, name) for part in parts])

@@ -12,7 +12,7 @@ import numpy as np
 
 from zdckeras.simulation.library import load_library, merge, read_geant4, save_library
 
-SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; absolute light scale arbitrary"
+SHOWERS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; absolute light scale arbitrary"
 
 
 def main(arguments=None):
@@ -22,7 +22,7 @@ def main(arguments=None):
     parser.add_argument("raw", nargs="+", type=Path, help="files of tools/geant4_showers.py")
     parser.add_argument("--output", type=Path, required=True, help="library file to write")
     parser.add_argument("--add", action="store_true", help="keep the showers already in the output file")
-    parser.add_argument("--source", default=SOURCE, help="what the metadata says about the origin")
+    parser.add_argument("--source", default=SHOWERS_SOURCE, help="what the metadata says about the origin")
     options = parser.parse_args(arguments)
     parts = [read_geant4(path, options.detector, {"source": options.source}) for path in options.raw]
     if options.add:

@@ -17,7 +17,7 @@ import numpy as np
 from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.files import METADATA_FILE, PARTICLES_FILE, RESPONSES_FILE, write_npz, write_root
 from zdckeras.data.showers import Showers
-from zdckeras.simulation.reference import PARTS, draws
+from zdckeras.simulation.reference import DATA_PARTS, draws
 
 
 def gather(blocks, size):
@@ -49,7 +49,7 @@ def main(arguments=None):
     parser.add_argument("--detector", default="zn", help="zn, zp, zn+zp, ecal or focalh (default: %(default)s)")
     parser.add_argument("--size", type=int, default=100_000, help="number of showers (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
-    parser.add_argument("--part", choices=PARTS, default="train", help="independent draws (default: %(default)s)")
+    parser.add_argument("--part", choices=DATA_PARTS, default="train", help="independent draws (default: %(default)s)")
     parser.add_argument("--keep-all", action="store_true",
                         help="also responses below the papers' cut of 10 photons in ZN, 1 in ZP; most are empty")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")

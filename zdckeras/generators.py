@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 
-from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
+from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, UNIT_NAMES
 
 
 class Sampler(keras.Model):
@@ -44,9 +44,9 @@ class Sampler(keras.Model):
             ValueError: for conditions of another shape, or not finite.
         """
         conditions = np.asarray(conditions, "float32")
-        if conditions.ndim != 2 or conditions.shape[1] != 9 or not np.isfinite(conditions).all():
-            raise ValueError(f"Expected finite conditions of shape (N, 9), received shape {conditions.shape} with "
-                             f"{(~np.isfinite(conditions)).sum()} values that are not finite.")
+        if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
+            raise ValueError(f"Expected finite conditions of shape (N, {CONDITION_COUNT}), received shape "
+                             f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
         responses = [np.empty((len(conditions), *detector.shape), "uint16" if detector.unit == "photons" else "float32")
                      for detector in self.detectors]
         for block, start in enumerate(range(0, len(conditions), batch_size)):

@@ -11,9 +11,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import CHANNELS, channel_sums
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import COLUMN, species
-from zdckeras.metrics.shapes import OBSERVABLES, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright shower does not squeeze the rest
@@ -114,7 +114,7 @@ def property_traversal(responses, values, unit="photons"):
     axes = figure.subplots(len(responses), found[0], squeeze=False)
     norm = LogNorm(1, max(2.0, *(float(np.max(images)) for images in responses.values())))
     for line, (name, images) in zip(axes, responses.items(), strict=True):
-        line[0].set_ylabel(OBSERVABLES[name].split(" [")[0], fontsize=8)
+        line[0].set_ylabel(SHAPE_OBSERVABLES[name].split(" [")[0], fontsize=8)
         for axis, image, value in zip(line, images, values[name], strict=True):
             picture = _draw(axis, image, norm)
             axis.set_title(f"{value:.3g}", fontsize=8, pad=2)
@@ -141,20 +141,20 @@ def channel_histograms(real, generated, bins=30):
     """
     rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
     for name, values in rows.items():
-        if values.ndim != 2 or values.shape[1] != CHANNELS:
-            raise ValueError(f"{name}: expected channel sums of shape (N, {CHANNELS}), received {values.shape}.")
-    titles = [f"channel {k + 1} [photons]" for k in range(CHANNELS)]
-    return _histograms(rows, titles, bins, across=CHANNELS)
+        if values.ndim != 2 or values.shape[1] != CHANNEL_COUNT:
+            raise ValueError(f"{name}: expected channel sums of shape (N, {CHANNEL_COUNT}), received {values.shape}.")
+    titles = [f"channel {k + 1} [photons]" for k in range(CHANNEL_COUNT)]
+    return _histograms(rows, titles, bins, across=CHANNEL_COUNT)
 
 
-def shape_histograms(real, generated, bins=30, observables=OBSERVABLES):
+def shape_histograms(real, generated, bins=30, observables=SHAPE_OBSERVABLES):
     """Distributions of shower-shape observables with the ratio generated to real underneath.
 
     Arguments:
         real: (N, K) from `zdckeras.metrics.shapes.shapes` or `zdckeras.metrics.directional.directional_shapes`.
         generated: model name -> (M, K).
         bins: number of bins.
-        observables: the `OBSERVABLES` of the module they come from.
+        observables: the `SHAPE_OBSERVABLES` of the module they come from.
 
     Returns:
         Figure.

@@ -63,8 +63,8 @@ def showers_for(detector, data, sizes, draws=(1,), seed=0):
         if len(showers.responses) == 1 and showers.detector().unit == "photons":
             showers = showers.at_least()
         training, validation, test = showers.split()
-        test, second = repeated_pairs(test, seed)
-        return training, validation, test, [second]
+        test, repeated = repeated_pairs(test, seed)
+        return training, validation, test, [repeated]
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]

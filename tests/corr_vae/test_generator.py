@@ -6,7 +6,7 @@ from zdckeras import backend
 from zdckeras.corr_vae.generator import CorrGenerator, properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
-from zdckeras.metrics.shapes import OBSERVABLES, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 ROWS = 8
@@ -38,7 +38,7 @@ def test_steering(vae, showers, evaluate):
 
 
 def test_properties_of_responses(showers):
-    table, names = shapes(showers.response), list(OBSERVABLES)
+    table, names = shapes(showers.response), list(SHAPE_OBSERVABLES)
     np.testing.assert_array_equal(properties_of(showers.response), table[:, [names.index(name) for name in PROPERTIES]])
 
 

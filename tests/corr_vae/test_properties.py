@@ -6,7 +6,7 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
 from zdckeras.data.particles import conditions_of
-from zdckeras.metrics.shapes import OBSERVABLES, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 numpy = ops.convert_to_numpy
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def particles():
 def test_properties_are_the_shower_shapes(detector, shape, particles):
     """Of whole counts and of light; there and back, and from physical values too."""
     layer = ResponseProperties(detector, **SCALES)
-    columns = [list(OBSERVABLES).index(name) for name in PROPERTIES]
+    columns = [list(SHAPE_OBSERVABLES).index(name) for name in PROPERTIES]
     for images in (RNG.poisson(0.3, (ROWS, *shape)), RNG.exponential(2.0, (ROWS, *shape)) ** 3):
         found = layer(images.astype("float32"), particles)
         expected = shapes(images)[:, columns]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import CHANNELS, CONVENTIONS, DETECTORS, channel_masks, channel_sums, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, CONVENTIONS, DETECTORS, channel_masks, channel_sums, get_detector
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_unknown_detector(name):
 @pytest.mark.parametrize("shape", [(44, 44), (56, 30), (30, 30), (4, 4), (8, 2)])
 def test_masks_are_a_partition(shape, convention):
     masks = channel_masks(shape, convention)
-    assert masks.shape == (CHANNELS, *shape) and masks.dtype == bool
+    assert masks.shape == (CHANNEL_COUNT, *shape) and masks.dtype == bool
     assert np.array_equal(masks.sum(axis=0), np.ones(shape))
     assert masks[4].sum() == shape[0] * shape[1] / 2  # half of all fibres are read out together
     assert np.ptp(masks[:4].sum(axis=(1, 2))) <= 1  # an odd number of cells a quadrant cannot be shared evenly

@@ -10,8 +10,8 @@ from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import (
-    FAINT,
-    LARGEST,
+    LARGEST_LN_LIGHT,
+    LEAST_LIGHT,
     PhotonDecoder,
     PhotonEncoder,
     PhotonScatter,
@@ -173,10 +173,10 @@ def test_photons_become_tokens_and_tokens_light(name, showers, evaluate):
         for inputs in ((seen[::-1], particles), (seen, particles[::-1])):
             assert (np.abs(evaluate(layer, *inputs) - evaluate(layer, seen, particles)).max(axis=(1, 2)) > 1e-4).all()
     loud = evaluate(decoder, 1e4 * tokens, particles)
-    top = np.exp(np.float32(LARGEST))
+    top = np.exp(np.float32(LARGEST_LN_LIGHT))
     for one in (light, loud):
-        assert np.isfinite(one).all() and one.min() >= np.float32(FAINT) > 0.0 and one.max() <= 1.0001 * top
-    assert loud.min() == np.float32(FAINT) or loud.max() == pytest.approx(top, rel=1e-4)
+        assert np.isfinite(one).all() and one.min() >= np.float32(LEAST_LIGHT) > 0.0 and one.max() <= 1.0001 * top
+    assert loud.min() == np.float32(LEAST_LIGHT) or loud.max() == pytest.approx(top, rel=1e-4)
 
 
 @SKIP_JAX

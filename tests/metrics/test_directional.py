@@ -5,7 +5,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import (
-    OBSERVABLES,
+    FLIGHT_OBSERVABLES,
     directional_shapes,
     directional_table,
     energy_resolution,
@@ -25,7 +25,7 @@ def electrons(momentum, impact=(0.0, 0.0), side=1.0):
 
 
 def named(responses, conditions, **settings):
-    return dict(zip(OBSERVABLES, directional_shapes(responses, conditions, "ecal", **settings).T, strict=True))
+    return dict(zip(FLIGHT_OBSERVABLES, directional_shapes(responses, conditions, "ecal", **settings).T, strict=True))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_without_a_direction_it_is_the_x_axis():
 def test_an_empty_image():
     found = named(np.zeros((2, 30, 30)), electrons([[3.0, 4.0, 12.0], [0.0, 0.0, 1.0]], (1.5, -2.0)))
     assert {name: values.tolist() for name, values in found.items()} == {
-        name: [1.0, 1.0] if name == "sparsity" else [0.0, 0.0] for name in OBSERVABLES}
+        name: [1.0, 1.0] if name == "sparsity" else [0.0, 0.0] for name in FLIGHT_OBSERVABLES}
 
 
 def test_shifts_of_image_and_impact_together_do_not_show(random):
@@ -100,7 +100,7 @@ def test_mirrors_change_the_sign_of_the_transverse_asymmetry(random, flip, signs
     images, momentum, impact = random
     before = named(images, electrons(momentum, impact))
     after = named(flip(images), electrons(momentum * (*signs, 1.0), impact * signs))
-    for name in OBSERVABLES:
+    for name in FLIGHT_OBSERVABLES:
         np.testing.assert_allclose(after[name], (-1 if name in ("transverse", centre) else 1) * before[name],
                                    rtol=1e-9, atol=1e-9)
 
@@ -112,7 +112,7 @@ def test_rotation_by_a_right_angle(random):
     turned = np.column_stack([-momentum[:, 1], momentum[:, 0], momentum[:, 2]])
     after = named(np.rot90(images, axes=(1, 2)), electrons(turned, np.column_stack([-impact[:, 1], impact[:, 0]])))
     before["centre_x"], before["centre_y"] = -before["centre_y"], before["centre_x"]
-    for name in OBSERVABLES:
+    for name in FLIGHT_OBSERVABLES:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
@@ -120,7 +120,7 @@ def test_flight_the_other_way_turns_the_asymmetries(random):
     images, momentum, impact = random
     before = named(images, electrons(momentum, impact))
     after = named(images, electrons(momentum * (-1.0, -1.0, 1.0), impact))
-    for name in OBSERVABLES:
+    for name in FLIGHT_OBSERVABLES:
         sign = -1 if name in ("longitudinal", "transverse") else 1
         np.testing.assert_allclose(after[name], sign * before[name], rtol=1e-9, atol=1e-9)
 
@@ -136,7 +136,7 @@ def test_more_energy_by_a_factor(random):
     images, momentum, impact = random
     before = named(images, electrons(momentum, impact))
     after = named(7.0 * images, electrons(momentum, impact), threshold=7.0)
-    for name in OBSERVABLES:
+    for name in FLIGHT_OBSERVABLES:
         np.testing.assert_allclose(after[name], (7.0 if name in ("total", "response") else 1.0) * before[name],
                                    rtol=1e-9, atol=1e-9)
 
@@ -152,7 +152,7 @@ def test_beam_protons_hit_the_centre_of_zp():
     """The detector's own place and the bend of a charge enter the impact."""
     images = np.ones((1, *get_detector("zp").shape))
     found = directional_shapes(images, conditions_of(np.array([2212]), np.array([[0.0, 0.0, 2680.0]])), "zp")[0]
-    row = dict(zip(OBSERVABLES, found, strict=True))
+    row = dict(zip(FLIGHT_OBSERVABLES, found, strict=True))
     assert row["centre_x"] == pytest.approx(0.0, abs=1e-9) and row["longitudinal"] == pytest.approx(0.0, abs=1e-9)
     assert row["length"] == pytest.approx(np.sqrt((56**2 - 1) / 12)) and row["cells"] == 0
 
@@ -233,15 +233,15 @@ def test_table(random):
     real = directional_shapes(images, electrons(momentum, impact), "ecal", threshold=0.0)
     generated = directional_shapes(images[::-1, ::-1], electrons(momentum, impact), "ecal", threshold=0.0)
     table = directional_table(real, generated)
-    assert list(table) == list(OBSERVABLES)
+    assert list(table) == list(FLIGHT_OBSERVABLES)
     power, distance = separation_power(real, generated), wasserstein(real, generated) / real.std(axis=0)
-    for k, name in enumerate(OBSERVABLES):
+    for k, name in enumerate(FLIGHT_OBSERVABLES):
         assert table[name] == pytest.approx({"separation": power[k], "distance": distance[k]})
     assert table["total"]["separation"] == 0.0 < table["centre_x"]["separation"]
 
 
 def test_distances_of_constants_are_in_their_own_unit():
-    real = np.ones((8, len(OBSERVABLES)))
+    real = np.ones((8, len(FLIGHT_OBSERVABLES)))
     assert {row["distance"] for row in directional_table(real, real + 0.5).values()} == {0.5}
 
 

@@ -13,7 +13,7 @@ def test_known_deviation():
 def test_blocks_do_not_matter(monkeypatch):
     draws = list(np.random.default_rng(1).poisson(2.0, (3, 7, 4, 4)))
     whole = draw_diversity(draws)
-    monkeypatch.setattr("zdckeras.metrics.diversity.ROWS", 3)
+    monkeypatch.setattr("zdckeras.metrics.diversity.ROWS_AT_ONCE", 3)
     assert np.array_equal(draw_diversity(draws), whole)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.metrics.directional import OBSERVABLES, directional_shapes, directional_table, energy_resolution
+from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.simulation.reference import load, resimulate
 
@@ -23,9 +23,9 @@ def test_tables_are_those_of_the_metrics(report, electrons):
         assert report.tables[name] == directional_table(real, directional_shapes(energy, electrons.particles, "ecal"))
     separation, distance = (np.array([row[1:] for row in report.shape_rows() if row[0] == "brighter"], dtype=object))
     wanted = report.tables["brighter"]
-    assert separation[:-1].tolist() == [f"{wanted[o]['separation']:.4f}" for o in OBSERVABLES]
-    assert distance[:-1].tolist() == [f"{wanted[o]['distance']:.3f}" for o in OBSERVABLES]
-    assert {len(row) for row in report.shape_rows()} == {len(OBSERVABLES) + 2}
+    assert separation[:-1].tolist() == [f"{wanted[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
+    assert distance[:-1].tolist() == [f"{wanted[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES]
+    assert {len(row) for row in report.shape_rows()} == {len(FLIGHT_OBSERVABLES) + 2}
 
 
 def test_a_scale_is_seen_where_it_acts_and_nowhere_else(report):

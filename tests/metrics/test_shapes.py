@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from zdckeras.metrics.shapes import OBSERVABLES, shape_table, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
 
 
 def named(responses):
-    return dict(zip(OBSERVABLES, shapes(responses).T, strict=True))
+    return dict(zip(SHAPE_OBSERVABLES, shapes(responses).T, strict=True))
 
 
 def random_responses(rows=50, shape=(9, 7), seed=0):
@@ -50,7 +50,7 @@ def test_core_and_extremes():
 
 def test_empty_response():
     found = {name: column.tolist() for name, column in named(np.zeros((2, 44, 44), "uint16")).items()}
-    assert found == {name: [1.0, 1.0] if name == "sparsity" else [0.0, 0.0] for name in OBSERVABLES}
+    assert found == {name: [1.0, 1.0] if name == "sparsity" else [0.0, 0.0] for name in SHAPE_OBSERVABLES}
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_mirrors_change_only_signs(flip, changed):
     """Odd numbers of cells keep the parity of a cell under a mirror."""
     responses = random_responses()
     before, after = named(responses), named(flip(responses))
-    for name in OBSERVABLES:
+    for name in SHAPE_OBSERVABLES:
         np.testing.assert_allclose(after[name], (-1 if name in changed else 1) * before[name], atol=1e-12)
 
 
 def test_transposition_swaps_the_axes():
     responses = random_responses()
     before, after = named(responses), named(responses.transpose(0, 2, 1))
-    for name in OBSERVABLES:
+    for name in SHAPE_OBSERVABLES:
         partner = {"_x": "_y", "_y": "_x"}.get(name[-2:])
         np.testing.assert_allclose(after[name], before[name[:-2] + partner if partner else name], atol=1e-12)
 
@@ -79,7 +79,7 @@ def test_transposition_swaps_the_axes():
 def test_brighter_by_a_factor():
     responses = random_responses()
     before, after = named(responses), named(7 * responses)
-    for name in OBSERVABLES:
+    for name in SHAPE_OBSERVABLES:
         factor = 7 if name in ("photons", "brightest") else 1
         np.testing.assert_allclose(after[name], factor * before[name], rtol=1e-9, atol=1e-12)
 
@@ -107,8 +107,8 @@ def test_table():
     generated[:, 8, 6] = 33
     a, b = shapes(real), shapes(generated)
     table = shape_table(a, b)
-    assert list(table) == list(OBSERVABLES)
-    for k, name in enumerate(OBSERVABLES):
+    assert list(table) == list(SHAPE_OBSERVABLES)
+    for k, name in enumerate(SHAPE_OBSERVABLES):
         spread = a[:, k].std()
         distance = wasserstein_distance(a[:, k], b[:, k]) / (spread if spread else 1)
         expected = {"real": a[:, k].mean(), "real_std": spread, "generated": b[:, k].mean()}

@@ -177,7 +177,7 @@ def test_chunks_keep_particles_apart(monkeypatch):
     showers = PointShowers(ECAL, library([[0, 0, 10, 6.0]], pdg=22))
     particles = shoot(np.linspace(6, 19, 11), np.linspace(-29, 29, 11), np.linspace(11, -11, 11))
     whole = showers.respond(*particles, 0)
-    monkeypatch.setattr(gun, "CHUNK", 3)
+    monkeypatch.setattr(gun, "PARTICLES_AT_ONCE", 3)
     assert np.array_equal(showers.respond(*particles, 0), whole)
     one_by_one = [showers.respond(particles[0][k : k + 1], particles[1][k : k + 1], 0)[0] for k in range(11)]
     assert np.array_equal(one_by_one, whole) and (np.count_nonzero(whole, axis=(1, 2)) == 1).all()

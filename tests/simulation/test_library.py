@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from zdckeras.simulation.library import (
-    FAINTEST,
-    STEP,
+    FAINTEST_CELL,
+    LN_LIGHT_STEP,
     ShowerLibrary,
     load_library,
     merge,
@@ -49,9 +49,9 @@ def test_file_keeps_sums_and_cells(tmp_path):
     save_library(library, tmp_path / "a.npz")
     back = load_library(tmp_path / "a.npz")
     np.testing.assert_allclose(back.light.sum(axis=(1, 2)), library.light.sum(axis=(1, 2)), rtol=1e-5)
-    bright = library.light > 2 * FAINTEST
-    np.testing.assert_allclose(back.light[bright], library.light[bright], rtol=STEP / 2 + 0.002)
-    assert not back.light[library.light < FAINTEST].any()
+    bright = library.light > 2 * FAINTEST_CELL
+    np.testing.assert_allclose(back.light[bright], library.light[bright], rtol=LN_LIGHT_STEP / 2 + 0.002)
+    assert not back.light[library.light < FAINTEST_CELL].any()
     np.testing.assert_allclose(back.primaries, library.primaries, rtol=1e-6)
     assert back.metadata == {"source": "test", "detector": "zn"}
 

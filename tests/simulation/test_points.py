@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from zdckeras.simulation.points import (
+    CUBE_RADII,
+    CUBE_SIZES,
     DEPTH,
-    FAINTEST,
-    RADII,
+    FAINTEST_POINT,
+    LN_ENERGY_STEP,
     REACH,
-    SIZES,
-    SLICES,
-    STEP,
+    SLICE_DEPTHS,
     PointLibrary,
     load_points,
     merge_points,
@@ -90,17 +90,17 @@ def test_merging_widens_nothing_and_keeps_the_width_to_a_cube():
     merged = merge_points(points)
     square, kept = (p[:, 3] @ p[:, :3] ** 2 / p[:, 3].sum() for p in (points, merged))
     assert (kept < square).all()
-    assert (square - kept <= np.array([max(SIZES), max(SIZES), max(SLICES)]) ** 2 / 4).all()
+    assert (square - kept <= np.array([max(CUBE_SIZES), max(CUBE_SIZES), max(SLICE_DEPTHS)]) ** 2 / 4).all()
 
 
-@pytest.mark.parametrize("level", range(len(SIZES)))
+@pytest.mark.parametrize("level", range(len(CUBE_SIZES)))
 def test_cubes_grow_with_the_distance_from_the_axis(level):
     """Two points in one cube become one, those on either side of its wall stay two: across and along."""
-    size, depth = SIZES[level], SLICES[level]
-    inner = (0.0, *RADII)[level]
+    size, depth = CUBE_SIZES[level], SLICE_DEPTHS[level]
+    inner = (0.0, *CUBE_RADII)[level]
     x = (np.floor(inner / size) + 1) * size  # a wall beyond the inner radius
     y, z, eps = 0.1, depth, 1e-3
-    assert inner < x - eps and (level == len(RADII) or np.hypot(x + size, y) < RADII[level] + size)
+    assert inner < x - eps and (level == len(CUBE_RADII) or np.hypot(x + size, y) < CUBE_RADII[level] + size)
     wall = np.array([[x - eps, y, z + eps, 1.0], [x + eps, y, z + eps, 3.0]])
     slices = np.array([[x + eps, y, z - eps, 1.0], [x + eps, y, z + eps, 3.0]])
     together = np.array([[x + eps, y, z + eps, 1.0], [x + 3 * eps, y, z + depth - eps, 3.0]])
@@ -127,7 +127,7 @@ def test_file_keeps_sums_and_places(tmp_path):
     assert (abs(kept - across) > 0).any() and (kept * across >= 0).all()
     assert abs(back.points[:, 2] - library.points[:, 2]).max() <= DEPTH / 510 + 1e-5
     change = np.log(back.points[:, 3] / library.points[:, 3])
-    assert abs(change).max() <= STEP  # half a step of its own, half a step for the sum
+    assert abs(change).max() <= LN_ENERGY_STEP  # half a step of its own, half a step for the sum
 
 
 @pytest.mark.parametrize("point, kept", [
@@ -232,8 +232,8 @@ def test_raw_files_are_in_millimetres_and_merged(tmp_path):
 def test_far_and_faint_points_and_dark_showers_are_dropped(tmp_path):
     good = [1.0, 2.0, 30.0, 5.0]
     showers = [np.array(rows) for rows in (
-        [good, [10 * REACH, 0.0, 30.0, 7.0], [0.0, -10 * REACH, 30.0, 7.0], [0.0, 50.0, 9.0, FAINTEST / 2]],
-        [[0.0, 0.0, 1.0, FAINTEST / 2]], [good])]
+        [good, [10 * REACH, 0.0, 30.0, 7.0], [0.0, -10 * REACH, 30.0, 7.0], [0.0, 50.0, 9.0, FAINTEST_POINT / 2]],
+        [[0.0, 0.0, 1.0, FAINTEST_POINT / 2]], [good])]
     library = read_points(raw(tmp_path / "a.npz", showers), "ecal")
     assert library.energy.tolist() == [2.0, 4.0] and library.counts.tolist() == [1, 1]
     np.testing.assert_allclose(library.points, [[0.1, 0.2, 3.0, 5.0]] * 2)

@@ -6,7 +6,7 @@ import pytest
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, packaged_library
 from zdckeras.simulation.realism import (
-    OBSERVABLES,
+    LIGHT_OBSERVABLES,
     compare,
     compare_by_edge,
     compare_by_kind,
@@ -29,7 +29,7 @@ def pulls(lines, observable=None):
     return np.array([line.pull for line in lines if observable in (None, line.observable)])
 
 
-@pytest.mark.parametrize("observable", OBSERVABLES)
+@pytest.mark.parametrize("observable", LIGHT_OBSERVABLES)
 def test_left_out_showers_are_imitated(left_out, observable):
     values = pulls(compare_by_kind(*left_out), observable)
     assert len(values) >= 20
@@ -42,7 +42,7 @@ def test_a_wrong_imitation_is_noticed(left_out, k, factor):
     library, imitated, source = left_out
     wrong = imitated.copy()
     wrong[:, :, k] *= factor
-    assert np.mean(pulls(compare_by_kind(library, wrong, source), OBSERVABLES[k]) ** 2) > 2.5
+    assert np.mean(pulls(compare_by_kind(library, wrong, source), LIGHT_OBSERVABLES[k]) ** 2) > 2.5
 
 
 @pytest.mark.parametrize("name", ["zn", "zp"])

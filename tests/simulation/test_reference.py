@@ -7,13 +7,13 @@ import pytest
 from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation import reference
 from zdckeras.simulation.primaries import draw_primaries
-from zdckeras.simulation.reference import PARTS, draws, load, resimulate, respond, stream
+from zdckeras.simulation.reference import DATA_PARTS, draws, load, resimulate, respond, stream
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of fewer primaries; another, as good, meaning of a seed."""
-    monkeypatch.setattr(reference, "BLOCK", 800)
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
 
 
 def same(a, b):
@@ -40,7 +40,7 @@ def test_seeds_repeat_and_a_longer_draw_begins_with_the_shorter():
 
 
 def test_parts_and_seeds_are_independent_draws():
-    parts = [load("zn", part, size=150, seed=seed) for part in PARTS for seed in (0, 1)]
+    parts = [load("zn", part, size=150, seed=seed) for part in DATA_PARTS for seed in (0, 1)]
     conditions = np.concatenate([np.unique(part.particles, axis=0) for part in parts])
     assert len(np.unique(conditions, axis=0)) == len(conditions)
 
@@ -161,7 +161,7 @@ def test_wrong_arguments(arguments, message):
 
 def test_thousands_of_primaries_a_second(monkeypatch):
     """The aim is 5,000 a second on one core; 1,000 of CPU time pass on a slow and busy one."""
-    monkeypatch.setattr(reference, "BLOCK", 4000)
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 4000)
     next(stream(["zn"], 0))
     start = time.process_time()
     next(stream(["zn"], 1))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.simulation.response_fit import CELL_MEAN, KINDS, PHOTON, PROFILES, ResponseFit, shower_kind
+from zdckeras.simulation.response_fit import CELL_MEAN, FITTED_KINDS, PHOTON, PROFILES, ResponseFit, shower_kind
 
 
 @pytest.mark.parametrize("pdg, kind, extra", [
@@ -38,7 +38,7 @@ def truth(kind, t, offset):
 
 def invented(count, seed=0):
     rng = np.random.default_rng(seed)
-    kind, t = rng.choice(KINDS, count), rng.uniform(-2.3, 2.6, count)
+    kind, t = rng.choice(FITTED_KINDS, count), rng.uniform(-2.3, 2.6, count)
     offset, energy = rng.uniform(-0.5, 0.5, (count, 2)), 200 * np.exp(t)
     mean, spread = truth(kind, t, offset)
     return kind, energy, offset, mean * energy * (1 + spread * rng.normal(size=count))

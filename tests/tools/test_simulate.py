@@ -18,7 +18,7 @@ def main():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(reference, "BLOCK", 800)
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
 
 
 @pytest.mark.parametrize("output", ["out", "out.root"])

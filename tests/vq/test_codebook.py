@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.vq.codebook import STRIDE, Codebook, count_tokens, perplexity, share_used
+from zdckeras.vq.codebook import DEAD_CODE_STRIDE, Codebook, count_tokens, perplexity, share_used
 
 numpy = ops.convert_to_numpy
 grad = backend.steps().grad
@@ -98,7 +98,7 @@ def test_codes_that_the_first_batch_does_not_use_move_to_its_vectors(decay):
     before, tokens = numpy(book.table()), numpy(book(z, training=True)[1])
     after, used = numpy(book.table()), np.isin(np.arange(16), tokens)
     assert 0 < used.sum() < 8
-    np.testing.assert_allclose(after[~used], z.reshape(-1, 3)[np.arange(16) * STRIDE % 24][~used], atol=1e-4)
+    np.testing.assert_allclose(after[~used], z.reshape(-1, 3)[np.arange(16) * DEAD_CODE_STRIDE % 24][~used], atol=1e-4)
     assert np.array_equal(numpy(book.uses) == 1.0, ~used)
     if decay is None:
         assert np.array_equal(after[used], before[used])

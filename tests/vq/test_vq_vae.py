@@ -10,7 +10,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import deviance, photon_pair
 from zdckeras.training.batches import Batches
-from zdckeras.vq.vq_vae import SIZES, PhotonVQVAE, encode
+from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
@@ -111,7 +111,7 @@ def test_sizes_are_what_they_are_called(neutrons):
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
     context = ParticleFeatures("zn", **scaler).width
     counts = {}
-    for name, size in SIZES.items():
+    for name, size in MODEL_SIZES.items():
         sizes = {key: size[key] for key in ("hidden", "depth", "light")}
         counts[name] = trained_numbers(36, 8, 32, context, **sizes)
         assert counts[name] == pytest.approx(1e6 * float(name[:-1]), rel=0.1)
@@ -119,7 +119,7 @@ def test_sizes_are_what_they_are_called(neutrons):
     model = PhotonVQVAE.of_size(neutrons, "0.25M", seed=3, weight=0.02, codebook={"codes": 16})
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == counts["0.25M"]
     assert (model.tokens, model.detector.name, model.weight, model.codebook.codes) == (36, "zn", 0.02, 16)
-    assert model.encoder.body.hidden == SIZES["0.25M"]["hidden"]
+    assert model.encoder.body.hidden == MODEL_SIZES["0.25M"]["hidden"]
 
 
 @SKIP_JAX

@@ -7,7 +7,14 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import conditions_of, expected_impact
 from zdckeras.layers.cnn import GridDecoder
 from zdckeras.layers.dense import seeds_of
-from zdckeras.wgan_gp.regressor import PARAMETERS, SEEN, Emulator, EnergyCritic, ParameterRegressor, shower_parameters
+from zdckeras.wgan_gp.regressor import (
+    BOXCOX_SCALE,
+    PARAMETERS,
+    Emulator,
+    EnergyCritic,
+    ParameterRegressor,
+    shower_parameters,
+)
 
 # What these layers give is compared with that of JAX in test_backends.py.
 pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles every shape of weights")
@@ -105,4 +112,4 @@ def test_blocks_are_means_of_two_by_two_cells():
     assert found.shape == (2, 225)
     expected = [[image[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for i in range(15) for j in range(15)]
                 for n in range(2)]
-    np.testing.assert_allclose(found, SEEN * np.array(expected), rtol=1e-5)
+    np.testing.assert_allclose(found, BOXCOX_SCALE * np.array(expected), rtol=1e-5)

@@ -5,8 +5,8 @@ import pytest
 from zdckeras import backend
 from zdckeras.data.particles import conditions_of, expected_impact
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.directional import OBSERVABLES, directional_shapes
-from zdckeras.wgan_gp.response_features import RADII, THRESHOLDS, EnergySummary
+from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes
+from zdckeras.wgan_gp.response_features import IMPACT_RADII, LIT_THRESHOLDS, EnergySummary
 
 SKIP_JAX = pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; see test_backends.py")
 ROWS = 16
@@ -32,12 +32,13 @@ def columns(showers, evaluate):
     table = evaluate(EnergySummary("ecal", response=0.1), energy, conditions)
     assert table.shape == (ROWS + 2, EnergySummary.WIDTH) and np.isfinite(table).all()
     names = ["ln S", "response", "centre_x", "centre_y", "longitudinal", "transverse", "length", "width",
-             *(f"lit {t}" for t in THRESHOLDS), "brightest", *(f"within {r}" for r in RADII)]
+             *(f"lit {t}" for t in LIT_THRESHOLDS), "brightest", *(f"within {r}" for r in IMPACT_RADII)]
     return dict(zip(names, table.T.astype("float64"), strict=True))
 
 
 def test_columns_are_those_of_directional_shapes(showers, columns):
-    known = dict(zip(OBSERVABLES, directional_shapes(showers.response, showers.particles, "ecal").T, strict=True))
+    found = directional_shapes(showers.response, showers.particles, "ecal")
+    known = dict(zip(FLIGHT_OBSERVABLES, found.T, strict=True))
     real = {name: values[:ROWS] for name, values in columns.items()}
     energy = showers.particles[:, 0]
     np.testing.assert_allclose(real["ln S"], np.log1p(known["total"]), rtol=1e-5)
@@ -52,19 +53,19 @@ def test_columns_are_those_of_directional_shapes(showers, columns):
 
 def test_soft_cells_and_shares_by_formula(showers, columns):
     e = showers.response.astype("float64")
-    for t in THRESHOLDS:
+    for t in LIT_THRESHOLDS:
         expected = np.log1p((1.0 - np.exp(-e / t)).sum(axis=(1, 2)))
         np.testing.assert_allclose(columns[f"lit {t}"][:ROWS], expected, rtol=1e-4)
     impact = expected_impact(showers.particles, "ecal") / 2.0
     x, y = (np.indices((30, 30)) - 14.5)[:, None] - impact.T[:, :, None, None]
-    for radius in RADII:
+    for radius in IMPACT_RADII:
         share = (e * (x**2 + y**2 < radius**2)).sum(axis=(1, 2)) / e.sum(axis=(1, 2))
         np.testing.assert_allclose(columns[f"within {radius}"][:ROWS], share, atol=1e-4)
 
 
 def test_empty_responses(columns):
     empty = {name: values[ROWS:] for name, values in columns.items()}
-    for name in ("ln S", "longitudinal", "transverse", "brightest", *(f"lit {t}" for t in THRESHOLDS)):
+    for name in ("ln S", "longitudinal", "transverse", "brightest", *(f"lit {t}" for t in LIT_THRESHOLDS)):
         assert empty[name].tolist() == [0.0, 0.0]
     np.testing.assert_allclose(empty["width"], 0.5 * np.log(0.05), rtol=1e-5)
 

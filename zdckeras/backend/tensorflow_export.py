@@ -1,5 +1,7 @@
 """A generator as a TensorFlow SavedModel: graphs of plain TensorFlow operations, without Keras or this package."""
 
+from zdckeras.data.particles import CONDITION_COUNT
+
 
 def write_saved_model(generator, path):
     """Write the three signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
@@ -14,7 +16,7 @@ def write_saved_model(generator, path):
     import tensorflow as tf
 
     width = generator.noise_width
-    condition = tf.TensorSpec((None, 9), tf.float32, name="condition")
+    condition = tf.TensorSpec((None, CONDITION_COUNT), tf.float32, name="condition")
     noise = tf.TensorSpec((None, width), tf.float32, name="noise")
 
     @tf.function(autograph=False, input_signature=[condition, noise])

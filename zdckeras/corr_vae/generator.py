@@ -9,9 +9,9 @@ from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecode
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.tokens import VectorToTokens
-from zdckeras.metrics.shapes import OBSERVABLES, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
-FAR = 4.0  # latents of properties look ever more alike to the decoder from here on
+LATENT_REACH = 4.0  # latents of properties look ever more alike to the decoder from here on
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -50,7 +50,7 @@ class CorrDecoder(layers.Layer):
 
     def paint(self, said, latents, objects, conditions):
         """Light (B, nx, ny) of properties, w and z."""
-        seen = ops.concatenate([said, FAR * ops.tanh(latents / FAR), objects], axis=-1)
+        seen = ops.concatenate([said, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
         return self.light(self.spread(seen, self.light.features(ops.cast(conditions, "float32"))), conditions)
 
     def steer(self, latents, asked, conditions):
@@ -75,7 +75,7 @@ class CorrDecoder(layers.Layer):
 
 def properties_of(responses):
     """Photon sum, centre x and y and rms width [cells], (N, 4), of responses (N, nx, ny)."""
-    return shapes(responses)[:, [list(OBSERVABLES).index(name) for name in PROPERTIES]]
+    return shapes(responses)[:, [list(SHAPE_OBSERVABLES).index(name) for name in PROPERTIES]]
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 CONVENTIONS = ("papers", "proton-paper", "o2")
-CHANNELS = 5
+CHANNEL_COUNT = 5  # sums of a response that are read out
 
 
 @dataclass(frozen=True)
@@ -147,5 +147,5 @@ def channel_sums(responses, convention="papers"):
     responses = np.asarray(responses)
     if responses.ndim != 3:
         raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
-    masks = channel_masks(responses.shape[1:], convention).reshape(CHANNELS, -1)
+    masks = channel_masks(responses.shape[1:], convention).reshape(CHANNEL_COUNT, -1)
     return responses.reshape(len(responses), -1) @ masks.T.astype("float64")

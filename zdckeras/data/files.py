@@ -19,7 +19,7 @@ PARTICLES_FILE = "data_nonrandom_particles.npz"
 METADATA_FILE = "data_nonrandom_metadata.json"
 KEY = "arr_0"
 BRANCH = "response_"
-CHUNK = 1000  # rows in one basket of a ROOT file
+BASKET_ROWS = 1000  # rows in one basket of a ROOT file
 
 
 def open_showers(path):
@@ -151,8 +151,8 @@ def write_root(showers, path):
                 file["metadata"] = _metadata_text(part)
                 types = {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
                 tree = file.mktree("showers", types)
-            for start in range(0, len(part), CHUNK):
-                tree.extend({name: values[start : start + CHUNK] for name, values in columns.items()})
+            for start in range(0, len(part), BASKET_ROWS):
+                tree.extend({name: values[start : start + BASKET_ROWS] for name, values in columns.items()})
     return path
 
 
@@ -220,11 +220,11 @@ def _read_responses(branch):
     detector = detector_of(branch.name.removeprefix(BRANCH))
     shape = detector.shape
     counts = np.empty((branch.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
-    for start in range(0, len(counts), CHUNK):
-        block = branch.array(entry_start=start, entry_stop=start + CHUNK, library="np")
+    for start in range(0, len(counts), BASKET_ROWS):
+        block = branch.array(entry_start=start, entry_stop=start + BASKET_ROWS, library="np")
         if block.shape[1:] != shape:
             raise ValueError(f"branch {branch.name!r}: expected shape {shape} per row, received {branch.typename}.")
-        counts[start : start + CHUNK] = measured(block, detector, f"branch {branch.name!r}, rows from {start}")
+        counts[start : start + BASKET_ROWS] = measured(block, detector, f"branch {branch.name!r}, rows from {start}")
     return counts
 
 

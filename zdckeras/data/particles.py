@@ -13,6 +13,8 @@ CONDITIONS = ("energy", "vx", "vy", "vz", "px", "py", "pz", "mass", "charge")
 UNITS = {"energy": GeV, "vx": cm, "vy": cm, "vz": cm, "px": GeV, "py": GeV, "pz": GeV, "mass": MeV, "charge": 1.0}
 UNIT_NAMES = ("GeV", "cm", "cm", "cm", "GeV", "GeV", "GeV", "MeV", "e")
 COLUMN = {name: index for index, name in enumerate(CONDITIONS)}
+CONDITION_COUNT = len(CONDITIONS)
+VERTEX, MOMENTUM = slice(1, 4), slice(4, 7)  # columns
 
 # Species that tables show on their own, in the order of the distillation study.
 SPECIES = {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222}
@@ -100,7 +102,7 @@ def expected_impact(conditions, detector):
         [[1.13, 0.0], [24.35, 0.0]]
     """
     conditions, detector = np.asarray(conditions, "float64"), get_detector(detector)
-    vertex, momentum, charge = conditions[:, 1:4], conditions[:, 4:7], conditions[:, 8]
+    vertex, momentum, charge = conditions[:, VERTEX], conditions[:, MOMENTUM], conditions[:, COLUMN["charge"]]
     flight = detector.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
     point = vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
     point[:, 0] += charge * detector.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)

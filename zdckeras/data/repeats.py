@@ -8,9 +8,9 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from zdckeras.data.particles import COLUMN, expected_impact
 
-PIXELS = 64  # cells handled at once: the wider copy is N x 64 numbers
-NEIGHBOURS = 8
-FAR = 2.0  # impacts further out than this many half sizes are all equally far
+CELLS_AT_ONCE = 64  # cells handled at once: the wider copy is N x 64 numbers
+NEAREST_CONDITIONS = 8
+FARTHEST = 2.0  # impacts further out than this many half sizes are all equally far
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def condition_statistics(showers, detector=None):
     particles, pdg = showers.particles[first], showers.pdg[first]
     energy = np.log(np.maximum(particles[:, COLUMN["energy"]], 1e-6))
     centre = (detector.centre_x, 0.0)
-    impact = np.clip((expected_impact(particles, detector) - centre) / detector.half_size, -FAR, FAR)
+    impact = np.clip((expected_impact(particles, detector) - centre) / detector.half_size, -FARTHEST, FARTHEST)
     _impute(diversity, np.column_stack([energy, impact]), pdg, repeated)
     rows = np.column_stack(np.divmod(peak, detector.shape[1]))
     return ConditionStatistics(
@@ -125,8 +125,8 @@ def _moments(responses, condition, repeats):
     flat, n = responses.reshape(rows, -1), repeats[:, None].astype("float64")
     deviation, photons, highest = np.zeros(conditions), np.zeros(conditions), np.full(conditions, -1.0)
     peak = np.zeros(conditions, "int64")
-    for start in range(0, flat.shape[1], PIXELS):
-        block = flat[:, start : start + PIXELS].astype("float64")
+    for start in range(0, flat.shape[1], CELLS_AT_ONCE):
+        block = flat[:, start : start + CELLS_AT_ONCE].astype("float64")
         total = members @ block
         np.square(block, out=block)
         # n sum R^2 - (sum R)^2 is a difference of whole numbers: exactly 0 for equal responses
@@ -144,7 +144,7 @@ def _impute(diversity, features, pdg, repeated):
     """Fill the diversity of conditions that occur once, in place, from their nearest repeated conditions."""
     for code in np.unique(pdg[~repeated]):
         alone, known = ~repeated & (pdg == code), repeated & (pdg == code)
-        if known.sum() < NEIGHBOURS:
+        if known.sum() < NEAREST_CONDITIONS:
             known = repeated
-        nearest = KNeighborsRegressor(min(NEIGHBOURS, int(known.sum()))).fit(features[known], diversity[known])
+        nearest = KNeighborsRegressor(min(NEAREST_CONDITIONS, int(known.sum()))).fit(features[known], diversity[known])
         diversity[alone] = nearest.predict(features[alone])

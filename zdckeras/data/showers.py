@@ -13,7 +13,7 @@ PAPER_PHOTONS = {"zn": 10, "zp": 1}
 
 MAXIMUM_COUNT = np.iinfo("uint16").max
 MAXIMUM_ENERGY = np.finfo("float32").max
-ROWS = 4096  # rows handled at once wherever a wider copy of the responses is needed
+ROWS_AT_ONCE = 4096  # rows handled at once wherever a wider copy of the responses is needed
 
 
 def photon_counts(values, what="responses"):
@@ -42,8 +42,8 @@ def photon_counts(values, what="responses"):
     if values.dtype == np.uint16:
         return values
     counts = np.empty(values.shape, "uint16")
-    for start in range(0, len(values), ROWS):
-        block = values[start : start + ROWS]
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        block = values[start : start + ROWS_AT_ONCE]
         good = (block >= 0) & (block <= MAXIMUM_COUNT)
         if values.dtype.kind == "f":
             good &= block == np.rint(block)
@@ -53,7 +53,7 @@ def photon_counts(values, what="responses"):
                 f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: "
                 f"expected whole, non-negative photon counts up to {MAXIMUM_COUNT}."
             )
-        counts[start : start + ROWS] = block
+        counts[start : start + ROWS_AT_ONCE] = block
     return counts
 
 
@@ -79,8 +79,8 @@ def energies(values, what="responses"):
         raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
     if values.dtype.kind not in "buif":
         raise ValueError(f"{what}: expected numbers (energies), received dtype {values.dtype}.")
-    for start in range(0, len(values), ROWS):
-        block = values[start : start + ROWS]
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        block = values[start : start + ROWS_AT_ONCE]
         good = (block >= 0) & (block <= MAXIMUM_ENERGY)
         if not good.all():
             row, x, y = np.argwhere(~good)[0].tolist()

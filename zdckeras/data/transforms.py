@@ -8,7 +8,7 @@ from keras import ops
 from scipy import stats
 
 MARGIN = 0.02
-LARGEST = 16.0  # ln of the largest energy that Box-Cox gives back, in units of its shift
+LARGEST_LN_ENERGY = 16.0  # ln of the largest energy that Box-Cox gives back, in units of its shift
 
 
 def _log(x):
@@ -258,4 +258,4 @@ class BoxCox:
         """Network space to energies, at least 0 and at most d e^16 (for d = 0.1 MeV 0.9 TeV)."""
         y = ops.maximum(y, 0.0)
         log = ops.log1p(ops.maximum(self.power * y, -0.999999)) / self.power if abs(self.power) > 1e-6 else y
-        return self.shift * ops.expm1(ops.minimum(log, LARGEST))
+        return self.shift * ops.expm1(ops.minimum(log, LARGEST_LN_ENERGY))

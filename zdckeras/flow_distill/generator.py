@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.shape import ShapeFlow  # noqa: F401
 from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.generators import Sampler
@@ -33,14 +34,14 @@ class ShowerGenerator(Sampler):
         if impose not in ("channels", "total"):
             raise ValueError(f"Expected impose='channels' or 'total', received {impose!r}.")
         self.sums, self.shape, self.impose = sums, shape, impose
-        self.noise_width, self.detectors = 5 + shape.detector.cells, [shape.detector]
+        self.noise_width, self.detectors = CHANNEL_COUNT + shape.detector.cells, [shape.detector]
         self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
         self.built = True
 
     def generate(self, noise, conditions):
         """Photon counts (B, nx, ny) from standard normal noise (B, 5 + D) and physical conditions (B, 9)."""
-        sums = self.sums.generate(noise[:, :5], conditions)
-        code = self.shape.generate(noise[:, 5:], conditions, sums)
+        sums = self.sums.generate(noise[:, :CHANNEL_COUNT], conditions)
+        code = self.shape.generate(noise[:, CHANNEL_COUNT:], conditions, sums)
         masks = self.shape.masks
         if self.impose == "total":
             sums, masks = ops.sum(sums, axis=-1, keepdims=True), np.ones((1, masks.shape[1]), "float32")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flows.flow import Flow
 from zdckeras.layers.impact_frame import ImpactFrame
@@ -46,11 +46,11 @@ class ShapeFlow(keras.Model):
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
                              embedding=embedding, maps=maps, convention=convention, seed=seed)
         self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
-        self.masks = channel_masks(self.detector.shape, convention).reshape(5, -1).astype("float32")
+        self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
         self.features = ParticleFeatures(**features)
         self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
             seed + i)) for i, width in enumerate(embedding)])
-        self.embed.build((None, self.features.width + 6))
+        self.embed.build((None, self.features.width + CHANNEL_COUNT + 1))
         self.frame = ImpactFrame(features["detector"], embedding[-1], maps, seed=seed)
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed)

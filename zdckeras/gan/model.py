@@ -12,7 +12,7 @@ from zdckeras.gan.scores import shape_score, sums_score
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.training.phases import Phase, PhasedModel
 
-WEIGHTS = ("diversity", "intensity", "auxiliary", "l2", "energy")
+GAN_TERMS = ("diversity", "intensity", "auxiliary", "l2", "energy")
 
 
 def training_arrays(showers, diversity=True):
@@ -102,10 +102,10 @@ class ResponseGAN(PhasedModel):
     def __init__(self, detector, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         names = (detector,) if isinstance(detector, str) else tuple(detector)
-        self.weights_of = {name: 0.0 for name in WEIGHTS} | {k: float(v) for k, v in (weights or {}).items()}
-        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        self.weights_of = {name: 0.0 for name in GAN_TERMS} | {k: float(v) for k, v in (weights or {}).items()}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in GAN_TERMS or not v >= 0.0}
         if wrong:
-            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(GAN_TERMS)}; received {wrong}.")
         self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
                              critic=critic or {}, penalty=penalty, seed=seed)
         self.names, self.penalty = names, penalty
@@ -128,7 +128,7 @@ class ResponseGAN(PhasedModel):
 
     def phases(self):
         weights = self.weights_of
-        terms = ("adversarial", *(name for name in WEIGHTS if weights[name]))
+        terms = ("adversarial", *(name for name in GAN_TERMS if weights[name]))
         seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
         found = {"critic": Phase(self._critic_loss, (self.critic,), seen)}
         if self.regressors:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import CHANNELS, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
 from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -12,9 +12,9 @@ from zdckeras.layers.photon_drawing import CellNoise, log_whole, round_up_or_dow
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.layers.spots import Light
 
-STRIDE = 8  # cells along each side of a cell of the first grid
-BLOCK = 4  # the same for the second grid, which is unfolded to cells
-LARGEST = 8.5  # ln of one plus the photons of a channel, at most
+COARSE_CELLS = 8  # cells along each side of a cell of the first grid
+FINE_CELLS = 4  # the same for the second grid, which is unfolded to cells
+LARGEST_LN_SUM = 8.5  # ln of one plus the photons of a channel, at most
 
 
 def _features(names, scaler):
@@ -42,9 +42,9 @@ class SumsNetwork(layers.Layer):
     def __init__(self, names, scaler, latent, widths, seeds, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.features, self.number = _features(names, scaler), len(names)
-        self.noise = CellNoise(CHANNELS * self.number, latent, seed=next(seeds))
+        self.noise = CellNoise(CHANNEL_COUNT * self.number, latent, seed=next(seeds))
         self.dense = dense_layers(widths, latent + sum(f.width for f in self.features), seeds)
-        self.read = layers.Dense(CHANNELS * self.number, dtype="float32",
+        self.read = layers.Dense(CHANNEL_COUNT * self.number, dtype="float32",
                                  kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.read.build((None, widths[-1]))
         self.factors = self.add_weight(shape=(self.number,), initializer="ones", trainable=False, name="factors")
@@ -53,8 +53,8 @@ class SumsNetwork(layers.Layer):
     def call(self, noise, conditions):
         seen = ops.concatenate([noise, _read(self.features, conditions)], axis=-1)
         raw = self.read(ops.cast(self.dense(seen), "float32"))
-        expected = ops.expm1(ops.minimum(ops.softplus(2.0 * raw + 1.0), LARGEST))
-        expected = expected * ops.repeat(self.factors, CHANNELS)
+        expected = ops.expm1(ops.minimum(ops.softplus(2.0 * raw + 1.0), LARGEST_LN_SUM))
+        expected = expected * ops.repeat(self.factors, CHANNEL_COUNT)
         return tuple(ops.split(round_up_or_down(expected, self.noise(noise)), self.number, axis=-1))
 
 
@@ -72,15 +72,15 @@ class ShapeNetwork(layers.Layer):
     def __init__(self, names, scaler, latent, hidden, channels, spots, seeds, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detectors, self.features = [get_detector(name) for name in names], _features(names, scaler)
-        self.grid = tuple(int(n) for n in -(-np.max([d.shape for d in self.detectors], axis=0) // STRIDE))
+        self.grid = tuple(int(n) for n in -(-np.max([d.shape for d in self.detectors], axis=0) // COARSE_CELLS))
         self.first, second, third = channels
-        width = latent + sum(f.width for f in self.features) + CHANNELS * len(names)
+        width = latent + sum(f.width for f in self.features) + CHANNEL_COUNT * len(names)
         self.dense = dense_layers((hidden, hidden), width, seeds)
         self.spread = dense_layers((self.grid[0] * self.grid[1] * self.first,), hidden, seeds)
         self.shared = convolve(4 * second, 3, (*self.grid, self.first), seeds)
-        self.crops = [tuple(-(-n // BLOCK) for n in d.shape) for d in self.detectors]
+        self.crops = [tuple(-(-n // FINE_CELLS) for n in d.shape) for d in self.detectors]
         self.own = [convolve(third, 3, (*crop, second), seeds) for crop in self.crops]
-        self.last = [convolve(BLOCK**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform)
+        self.last = [convolve(FINE_CELLS**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform)
                      for crop in self.crops]
         self.lights = [Light(name, hidden, latent, spots, seed=next(seeds)) for name in names]
         self.built = True
@@ -92,7 +92,7 @@ class ShapeNetwork(layers.Layer):
         hidden, responses = ops.cast(hidden, "float32"), []
         for k, (detector, (rows, columns), photons) in enumerate(zip(self.detectors, self.crops, sums, strict=True)):
             grid = ops.leaky_relu(self.own[k](shared[:, :rows, :columns]), 0.1)
-            texture = unfold(self.last[k](grid), BLOCK)[:, : detector.shape[0], : detector.shape[1], 0]
+            texture = unfold(self.last[k](grid), FINE_CELLS)[:, : detector.shape[0], : detector.shape[1], 0]
             responses.append(self.lights[k](hidden, ops.cast(texture, "float32"), photons, noise, conditions))
         return tuple(responses)
 
@@ -192,7 +192,7 @@ class Critic(layers.Layer):
         self.summaries = [SummaryFeatures(name, **fitted) for name, fitted in zip(names, summary, strict=True)]
         self.features = _features(names, scaler)
         self.images = [downscale(channels, d.shape, seeds) for d in self.detectors]
-        flat = [channels[-1] * int(np.prod([-(-n // STRIDE) for n in d.shape])) for d in self.detectors]
+        flat = [channels[-1] * int(np.prod([-(-n // COARSE_CELLS) for n in d.shape])) for d in self.detectors]
         self.codes = [keras.Sequential([layers.Dense(code, kernel_initializer=keras.initializers.HeNormal(
             next(seeds))), layers.LayerNormalization(dtype="float32")]) for _ in names]
         for body, width in zip(self.codes, flat, strict=True):
@@ -245,7 +245,7 @@ class PeakRegressor(layers.Layer):
         self.detector, seeds = get_detector(detector), seeds_of([seed, 2])
         self.settings = dict(detector=self.detector.name, channels=tuple(channels), hidden=hidden, seed=seed)
         self.image = downscale(channels, self.detector.shape, seeds)
-        flat = channels[-1] * int(np.prod([-(-n // STRIDE) for n in self.detector.shape]))
+        flat = channels[-1] * int(np.prod([-(-n // COARSE_CELLS) for n in self.detector.shape]))
         self.dense = dense_layers((hidden,), flat, seeds)
         self.point = layers.Dense(2, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
         self.point.build((None, hidden))

@@ -5,8 +5,8 @@ from keras import ops
 from zdckeras.gan.losses import absolute
 from zdckeras.training.loop import SampleLoss
 
-BLOCK = 4  # cells along each side of a block whose light is compared
-BLOCKS, CELLS = 0.25, 0.1  # weights of the scores of blocks and of single cells
+BLOCK_CELLS = 4  # cells along each side of a block whose light is compared
+BLOCK_WEIGHT, CELL_WEIGHT = 0.25, 0.1  # weights of the scores of blocks and of single cells
 
 
 def energy_score(real, first, second):
@@ -38,9 +38,10 @@ def energy_score(real, first, second):
 def block_features(photons):
     """ln(1 + n) of blocks of 4 x 4 cells, (B, blocks); cells beyond the last whole block are left out."""
     _, nx, ny = photons.shape
-    photons = photons[:, : nx // BLOCK * BLOCK, : ny // BLOCK * BLOCK]
-    blocks = ops.sum(ops.reshape(photons, (-1, nx // BLOCK, BLOCK, ny // BLOCK, BLOCK)), axis=(2, 4))
-    return ops.reshape(ops.log1p(blocks), (-1, (nx // BLOCK) * (ny // BLOCK)))
+    across, along = nx // BLOCK_CELLS, ny // BLOCK_CELLS
+    photons = photons[:, : across * BLOCK_CELLS, : along * BLOCK_CELLS]
+    blocks = ops.sum(ops.reshape(photons, (-1, across, BLOCK_CELLS, along, BLOCK_CELLS)), axis=(2, 4))
+    return ops.reshape(ops.log1p(blocks), (-1, across * along))
 
 
 def ranked_probability(real, first, second):
@@ -105,7 +106,7 @@ def shape_score(summaries, conditions, real, generated):
     for summary, true, photons in zip(summaries, real, generated, strict=True):
         draws = [ops.cast(true, "float32"), *ops.split(photons, 2)]
         loss = loss + energy_score(*(summary(n, conditions) for n in draws))
-        loss = loss + BLOCKS * energy_score(*map(block_features, draws)) + CELLS * cell_score(*draws)
+        loss = loss + BLOCK_WEIGHT * energy_score(*map(block_features, draws)) + CELL_WEIGHT * cell_score(*draws)
     return loss / len(real)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import COLUMN
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -42,10 +42,11 @@ class ParticleFeatures(layers.Layer):
         super().__init__(**kwargs)
         self.detector = get_detector(detector)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
-        if self.mean.shape != (9,) or self.scale.shape != (9,):
-            raise ValueError(f"Expected mean and scale of shape (9,), received {self.mean.shape}, {self.scale.shape}.")
+        if self.mean.shape != (CONDITION_COUNT,) or self.scale.shape != (CONDITION_COUNT,):
+            raise ValueError(f"Expected mean and scale of shape ({CONDITION_COUNT},), received {self.mean.shape}, "
+                             f"{self.scale.shape}.")
         self.frequencies = frequencies
-        self.width = 9 + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
+        self.width = CONDITION_COUNT + 1 + 2 + 4 * frequencies + 8 + 8 + 2 * len(self.MASS_SCALES)
         self.built = True  # a layer that is not makes Keras run the whole model once, op by op, before it compiles
 
     @staticmethod

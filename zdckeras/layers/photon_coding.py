@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.layers.dense import dense_layers, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit, round_up_or_down
 from zdckeras.layers.spots import Spots
 
-SEEN = 0.3  # of ln(1 + n), so that bright cells are numbers of order one
-LARGEST = 8.0  # ln of the light of a cell, at most
-FAINT = 1e-5  # light of every cell, at least
+LN_COUNT_SCALE = 0.3  # of ln(1 + n), so that bright cells are numbers of order one
+LARGEST_LN_LIGHT = 8.0  # ln of the light of a cell, at most
+LEAST_LIGHT = 1e-5  # light of every cell, at least
 
 
 class _WithBody(layers.Layer):
@@ -67,7 +67,7 @@ class PhotonEncoder(_WithBody):
         return (self.features.width, 0)
 
     def call(self, photons, conditions):
-        seen, conditions = SEEN * ops.log1p(ops.cast(photons, "float32")), ops.cast(conditions, "float32")
+        seen, conditions = LN_COUNT_SCALE * ops.log1p(ops.cast(photons, "float32")), ops.cast(conditions, "float32")
         return self.body(seen, self.features(conditions) if self.body.context else conditions[:, :0])
 
     def operations(self):
@@ -112,7 +112,7 @@ class PhotonDecoder(_WithBody):
         light, brightness = self.spots(hidden, conditions)
         texture = 5.0 * ops.tanh(self.body(tokens, known) / 5.0)
         log = ops.log(light + 1e-6) + texture + 2.0 * brightness[:, :, None]
-        return ops.exp(ops.minimum(log, LARGEST)) + FAINT
+        return ops.exp(ops.minimum(log, LARGEST_LN_LIGHT)) + LEAST_LIGHT
 
     def operations(self):
         """Multiplications with a weight for one image."""
@@ -151,19 +151,20 @@ class PhotonScatter(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.latent, self.seed = get_detector(detector), latent, seed
         self.draw = PhotonDraw(detector, seed=seed)
-        self.noise = CellNoise(self.detector.cells + 6, latent, seed)
+        self.noise = CellNoise(self.detector.cells + CHANNEL_COUNT + 1, latent, seed)
         self.dispersion = self.add_weight(shape=(), initializer="zeros", trainable=False, name="dispersion")
         self.built = True
 
     def call(self, light, noise, sums=None):
         light = ops.reshape(light, (-1, self.detector.cells))
         uniform = self.noise(ops.cast(noise, "float32"))
-        z = math.sqrt(3.0) / math.pi * logit(uniform[:, : self.detector.cells])
+        cells, channels, start = ops.split(uniform, [self.detector.cells, self.detector.cells + CHANNEL_COUNT], axis=-1)
+        z = math.sqrt(3.0) / math.pi * logit(cells)
         square = 0.25 * (ops.minimum(light, 1.0) + self.dispersion * light)
         scattered = ops.square(ops.sqrt(ops.maximum(light - square, 1e-12)) + ops.sqrt(square) * z)
         if sums is None:
-            sums = round_up_or_down(ops.matmul(light, self.draw.masks.T), uniform[:, -6:-1])
-        return self.draw(scattered, sums, uniform[:, -1:])
+            sums = round_up_or_down(ops.matmul(light, self.draw.masks.T), channels)
+        return self.draw(scattered, sums, start)
 
     def fit(self, light, photons):
         """Set d to the excess of the variance of real photons over Poisson's, by moments, between 0 and 2.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import CHANNELS, channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 
 FREQUENCY = 5.0  # turns of the cell noise per unit of latent noise
 
@@ -106,11 +106,11 @@ class PhotonDraw(layers.Layer):
     def __init__(self, detector, convention="papers", seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.convention, self.seed = get_detector(detector), convention, seed
-        channel = channel_masks(self.detector.shape, convention).reshape(CHANNELS, -1).argmax(axis=0)
+        channel = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).argmax(axis=0)
         mixed = np.random.default_rng(seed).permutation(self.detector.cells)
         self.order = mixed[np.argsort(channel[mixed], kind="stable")].astype("int32")
         self.back = np.argsort(self.order).astype("int32")
-        self.masks = (channel[None, :] == np.arange(CHANNELS)[:, None]).astype("float32")
+        self.masks = (channel[None, :] == np.arange(CHANNEL_COUNT)[:, None]).astype("float32")
         last = self.order[np.cumsum(self.masks.sum(axis=1)).astype(int) - 1]
         self.last = (np.arange(self.detector.cells)[None, :] == last[:, None]).astype("float32")
         self.built = True

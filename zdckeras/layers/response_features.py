@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 from zdckeras.layers.particle_features import ParticleFeatures
 
 
@@ -65,7 +65,7 @@ class SummaryFeatures(Summary):
 
     def __init__(self, detector, mean=None, scale=None, **kwargs):
         super().__init__(detector, mean, scale, **kwargs)
-        masks, (x, y) = channel_masks(self.detector.shape).reshape(5, -1), self.place
+        masks, (x, y) = channel_masks(self.detector.shape).reshape(CHANNEL_COUNT, -1), self.place
         self.moments = np.stack([*masks, x, y, x * x + y * y], axis=1).astype("float32")
 
     @classmethod
@@ -79,7 +79,8 @@ class SummaryFeatures(Summary):
     def call(self, photons, conditions):
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
         moments, total = ops.matmul(flat, self.moments), ops.sum(flat, axis=-1, keepdims=True)
-        sums, centre, square = moments[:, :5], moments[:, 5:7] / (total + 1e-3), moments[:, 7:] / (total + 1e-3)
+        sums, centre, square = ops.split(moments, [CHANNEL_COUNT, CHANNEL_COUNT + 2], axis=-1)
+        centre, square = (part / (total + 1e-3) for part in (centre, square))
         impact = ParticleFeatures.impact(self.detector, ops.cast(conditions, "float32")) / self.detector.pitch
         variance = ops.maximum(square - ops.sum(ops.square(centre), axis=-1, keepdims=True), 0.0)
         lit = ops.sum(1.0 - ops.exp(-flat), axis=-1, keepdims=True) / ops.sqrt(total + 1.0)
@@ -90,12 +91,14 @@ class SummaryFeatures(Summary):
 
     def sums(self, photons):
         """Channel sums (B, 5) of photon counts (B, nx, ny)."""
-        return ops.matmul(ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells)), self.moments[:, :5])
+        flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
+        return ops.matmul(flat, self.moments[:, :CHANNEL_COUNT])
 
     def of_sums(self, sums):
         """The columns that channel sums (B, 5) decide, standardised alike: ln(1 + S_k), ln(1 + S), S_k, S; (B, 12)."""
+        both = CHANNEL_COUNT + 1  # and the total
         sums = ops.concatenate([sums, ops.sum(sums, axis=-1, keepdims=True)], axis=-1)
-        mean, scale = (np.concatenate([table[:6], table[-6:]]) for table in (self.mean, self.scale))
+        mean, scale = (np.concatenate([table[:both], table[-both:]]) for table in (self.mean, self.scale))
         return ops.divide(ops.subtract(ops.concatenate([ops.log1p(sums), sums], axis=-1), mean), scale)
 
     def compute_output_shape(self, photons_shape, conditions_shape):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from zdckeras.data.detectors import CHANNELS, channel_sums
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import SPECIES
-from zdckeras.data.showers import ROWS
+from zdckeras.data.showers import ROWS_AT_ONCE
 
 ERROR_CONVENTIONS = ("zdc", "faster-zdc")
 ALL = "all"
@@ -90,9 +90,9 @@ class Residuals:
                 f"{generated.shape}."
             )
         rows = len(real)
-        sums, squared = np.empty((2, rows, CHANNELS)), np.empty(rows)
-        for start in range(0, rows, ROWS):
-            part = slice(start, start + ROWS)
+        sums, squared = np.empty((2, rows, CHANNEL_COUNT)), np.empty(rows)
+        for start in range(0, rows, ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
             r, g = real[part].astype("float64"), generated[part].astype("float64")
             if not (np.isfinite(r).all() and np.isfinite(g).all()):
                 raise ValueError(f"Expected finite photon counts, received NaN or infinity from row {start} on.")
@@ -143,7 +143,7 @@ def mae(residuals, convention="zdc"):
         3.2
     """
     _check_convention(convention)
-    return float(residuals.absolute.mean()) / (1 if convention == "zdc" else CHANNELS)
+    return float(residuals.absolute.mean()) / (1 if convention == "zdc" else CHANNEL_COUNT)
 
 
 def rmse(residuals, convention="zdc"):
@@ -243,8 +243,8 @@ def channel_metrics(residuals, pdg, diversity, convention="zdc"):
             values = [distances.mean(), mae(part, convention), rmse(part, convention)]
             values += [mae_weighted(part, diversity[rows]), *distances]
         else:
-            values = [np.nan] * (4 + CHANNELS)
-        keys = ["WS", "MAE", "RMSE", "MAE_w", *(f"WS{k + 1}" for k in range(CHANNELS))]
+            values = [np.nan] * (4 + CHANNEL_COUNT)
+        keys = ["WS", "MAE", "RMSE", "MAE_w", *(f"WS{k + 1}" for k in range(CHANNEL_COUNT))]
         result[name] = {key: float(value) for key, value in zip(keys, values, strict=True)}
     return result
 

@@ -4,11 +4,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import expected_impact
+from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM, expected_impact
 from zdckeras.metrics.channels import wasserstein
 
 # Symbols and units, in column order.
-OBSERVABLES = {
+FLIGHT_OBSERVABLES = {
     "total": "total energy [MeV]",
     "response": "total energy / particle energy",
     "centre_x": "centre of gravity - impact, x [cells]",
@@ -21,10 +21,10 @@ OBSERVABLES = {
     "sparsity": "share of cells below threshold",
     "brightest": "share of the brightest cell",
 }
-THRESHOLD = 1.0  # MeV
+CELL_THRESHOLD = 1.0  # MeV
 
 
-def directional_shapes(responses, conditions, detector, threshold=THRESHOLD):
+def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD):
     """Eleven shower-shape observables of each response, seen along the flight of its particle.
 
     With e_ij the energy in cell (i, j) at r_ij, S = sum e_ij, r_0 the expected impact on the front face, u the unit
@@ -42,7 +42,7 @@ def directional_shapes(responses, conditions, detector, threshold=THRESHOLD):
         threshold: t [MeV].
 
     Returns:
-        (N, 11) float64, columns in the order of `OBSERVABLES`; lengths in cells.
+        (N, 11) float64, columns in the order of `FLIGHT_OBSERVABLES`; lengths in cells.
 
     Raises:
         ValueError: for shapes that do not belong together or to the detector, values that are negative or not finite.
@@ -54,20 +54,20 @@ def directional_shapes(responses, conditions, detector, threshold=THRESHOLD):
         >>> from zdckeras.data.particles import conditions_of
         >>> e = np.zeros((1, 30, 30)); e[0, 14:18, 15] = 2.0
         >>> c = conditions_of(np.array([11]), np.array([[1.0, 0.0, 9.0]]), np.array([[0.0, 1.0, 1250.0]]))
-        >>> row = dict(zip(OBSERVABLES, directional_shapes(e, c, "ecal")[0].round(3).tolist()))
+        >>> row = dict(zip(FLIGHT_OBSERVABLES, directional_shapes(e, c, "ecal")[0].round(3).tolist()))
         >>> row["total"], row["longitudinal"], row["transverse"], row["length"], row["cells"]
         (8.0, 0.5, 0.0, 1.118, 4.0)
     """
     responses, conditions, detector = np.asarray(responses), np.asarray(conditions, "float64"), get_detector(detector)
-    if responses.shape[1:] != detector.shape or conditions.shape != (len(responses), 9):
-        raise ValueError(f"Expected responses (N, {detector.shape[0]}, {detector.shape[1]}) and conditions (N, 9), "
-                         f"received {responses.shape} and {conditions.shape}.")
+    if responses.shape[1:] != detector.shape or conditions.shape != (len(responses), CONDITION_COUNT):
+        raise ValueError(f"Expected responses (N, {detector.shape[0]}, {detector.shape[1]}) and conditions "
+                         f"(N, {CONDITION_COUNT}), received {responses.shape} and {conditions.shape}.")
     energy = responses.reshape(len(responses), -1).astype("float64")
     if not (np.isfinite(energy).all() and np.isfinite(conditions).all() and (energy >= 0).all()):
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
     x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(detector.shape), detector.shape, strict=True))
     impact = (expected_impact(conditions, detector) - (detector.centre_x, 0.0)) / detector.pitch
-    ahead = conditions[:, 4:6]  # on either side, see `expected_impact`
+    ahead = conditions[:, MOMENTUM][:, :2]  # on either side, see `expected_impact`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
     v = np.stack([-u[:, 1], u[:, 0]], axis=1)
@@ -155,7 +155,7 @@ def directional_table(real, generated):
     distance = wasserstein(real, generated) / np.where(spread > 0, spread, 1.0)
     power = separation_power(real, generated)
     return {name: {"separation": float(power[k]), "distance": float(distance[k])}
-            for k, name in enumerate(OBSERVABLES)}
+            for k, name in enumerate(FLIGHT_OBSERVABLES)}
 
 
 def energy_resolution(total, energy, bins=8):

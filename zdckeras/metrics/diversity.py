@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zdckeras.data.showers import ROWS
+from zdckeras.data.showers import ROWS_AT_ONCE
 
 
 def draw_diversity(draws):
@@ -27,9 +27,9 @@ def draw_diversity(draws):
     if len(draws) < 2 or len(shapes) != 1:
         raise ValueError(f"Expected at least two draws of one shape, received {len(draws)} of shapes {sorted(shapes)}.")
     result = np.empty(len(draws[0]))
-    for start in range(0, len(result), ROWS):
-        block = np.stack([draw[start : start + ROWS] for draw in draws]).astype("float32")
-        result[start : start + ROWS] = block.std(axis=0).sum(axis=(1, 2))
+    for start in range(0, len(result), ROWS_AT_ONCE):
+        block = np.stack([draw[start : start + ROWS_AT_ONCE] for draw in draws]).astype("float32")
+        result[start : start + ROWS_AT_ONCE] = block.std(axis=0).sum(axis=(1, 2))
     return result
 
 

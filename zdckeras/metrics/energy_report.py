@@ -4,11 +4,17 @@ import numpy as np
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.directional import OBSERVABLES, directional_shapes, directional_table, energy_resolution, sparsity
+from zdckeras.metrics.directional import (
+    FLIGHT_OBSERVABLES,
+    directional_shapes,
+    directional_table,
+    energy_resolution,
+    sparsity,
+)
 from zdckeras.metrics.report import aligned
 from zdckeras.plots import response_gallery, save_figure, shape_histograms, sparsity_curves
 
-THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV
+SPARSITY_THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV
 
 
 class EnergyReport:
@@ -36,11 +42,12 @@ class EnergyReport:
 
     def shape_rows(self):
         """Lines of words: separation powers and the AUC, then Wasserstein distances in real deviations."""
-        lines = [["separation power", *OBSERVABLES, "AUC"]]
+        lines = [["separation power", *FLIGHT_OBSERVABLES, "AUC"]]
         for name, table in self.tables.items():
-            lines.append([name, *(f"{table[o]['separation']:.4f}" for o in OBSERVABLES), f"{self.auc[name]:.3f}"])
-        lines.append(["distance / spread", *OBSERVABLES, ""])
-        return lines + [[name, *(f"{table[o]['distance']:.3f}" for o in OBSERVABLES), ""]
+            powers = [f"{table[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
+            lines.append([name, *powers, f"{self.auc[name]:.3f}"])
+        lines.append(["distance / spread", *FLIGHT_OBSERVABLES, ""])
+        return lines + [[name, *(f"{table[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES), ""]
                         for name, table in self.tables.items()]
 
     def resolution_rows(self):
@@ -65,8 +72,8 @@ class EnergyReport:
             path.write_text(text + "\n", encoding="utf-8")
         shown = {name: e[:gallery] for name, e in self.responses.items()}
         save_figure(response_gallery(self.test[:gallery], shown), folder / "responses.png")
-        save_figure(shape_histograms(self.real, self.shapes, observables=OBSERVABLES), folder / "shapes.png")
-        curves = {name: sparsity(e, THRESHOLDS) for name, e in self.responses.items()}
-        save_figure(sparsity_curves(sparsity(self.test.response, THRESHOLDS), curves, THRESHOLDS),
+        save_figure(shape_histograms(self.real, self.shapes, observables=FLIGHT_OBSERVABLES), folder / "shapes.png")
+        curves = {name: sparsity(e, SPARSITY_THRESHOLDS) for name, e in self.responses.items()}
+        save_figure(sparsity_curves(sparsity(self.test.response, SPARSITY_THRESHOLDS), curves, SPARSITY_THRESHOLDS),
                     folder / "sparsity.png")
         return text

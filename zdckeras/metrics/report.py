@@ -12,7 +12,7 @@ from zdckeras.data.particles import SPECIES
 from zdckeras.data.repeats import condition_statistics
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.shapes import OBSERVABLES, shape_table, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
 
 COLUMNS = (*SPECIES, ALL)
 SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`
@@ -67,12 +67,12 @@ def score(real, generated, diversity, detector=None, channels="papers", errors="
     }
 
 
-def compare(real, seconds, models, runs=5, seed=0, detector=None):
+def compare(real, resimulated, models, runs=5, seed=0, detector=None):
     """One table of several models on one test set, below the Monte-Carlo floor.
 
     Arguments:
         real: `Showers`, the test set.
-        seconds: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor".
+        resimulated: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor".
         models: name -> function of (conditions (N, 9), seed) that gives (N, nx, ny) photon counts.
         runs: generations of every model, with the seeds [seed, 0], [seed, 1], ...
         seed: of generations and classifier.
@@ -86,7 +86,7 @@ def compare(real, seconds, models, runs=5, seed=0, detector=None):
     """
     diversity = condition_statistics(real, detector).diversity
     table = Table()
-    table.add("floor", score(real, seconds, diversity, detector, seed=seed))
+    table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
     for name, sample in models.items():
         numbers = tqdm(range(runs), desc=f"judging {name}", unit="generation")
         made = (sample(real.particles, seed=[seed, run]) for run in numbers)
@@ -127,7 +127,7 @@ class Table:
 
     def shape_rows(self):
         """Header and lines of runs, AUC and shape distances (in real standard deviations), as lists of words."""
-        names = [name for name in OBSERVABLES if all(name in result["shapes"] for result in self.scores.values())]
+        names = [name for name in SHAPE_OBSERVABLES if all(name in result["shapes"] for result in self.scores.values())]
         lines = [["", "runs", "AUC", *names]]
         for model, result in self.scores.items():
             distances = [result["shapes"][name]["distance"] for name in names]

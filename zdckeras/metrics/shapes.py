@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from zdckeras.data.showers import ROWS
+from zdckeras.data.showers import ROWS_AT_ONCE
 from zdckeras.metrics.channels import wasserstein
 
-CORE = 5  # cells whose share of the photons is the core fraction
+CORE_CELLS = 5  # cells whose share of the photons is the core fraction
 
 # Symbols and units of the observables, in column order.
-OBSERVABLES = {
+SHAPE_OBSERVABLES = {
     "photons": "photon sum",
     "centre_x": "centre of gravity x [cells]",
     "centre_y": "centre of gravity y [cells]",
     "width": "width (rms) [cells]",
     "lit": "lit cells",
     "brightest": "brightest cell [photons]",
-    "core": f"share of the {CORE} brightest cells",
+    "core": f"share of the {CORE_CELLS} brightest cells",
     "asymmetry_x": "right-left asymmetry",
     "asymmetry_y": "up-down asymmetry",
     "parity": "even-odd asymmetry",
@@ -39,7 +39,7 @@ def shapes(responses):
         responses: (N, nx, ny) photon counts, whole or not.
 
     Returns:
-        (N, 11) float64, columns in the order of `OBSERVABLES`.
+        (N, 11) float64, columns in the order of `SHAPE_OBSERVABLES`.
 
     Raises:
         ValueError: for another shape, or values that are negative or not finite.
@@ -47,7 +47,7 @@ def shapes(responses):
     Example:
         >>> image = np.zeros((1, 4, 4))
         >>> image[0, 3, 0] = 7
-        >>> dict(zip(OBSERVABLES, shapes(image)[0].tolist()))["centre_x"]
+        >>> dict(zip(SHAPE_OBSERVABLES, shapes(image)[0].tolist()))["centre_x"]
         1.5
     """
     responses = np.asarray(responses)
@@ -59,10 +59,10 @@ def shapes(responses):
     parity = 1.0 - 2.0 * ((x + y) % 2)
     x, y = x - (nx - 1) / 2, y - (ny - 1) / 2
     moments = np.stack([np.ones(cells), x, y, x**2 + y**2, np.sign(x), np.sign(y), parity], axis=1)
-    core = min(CORE, cells)
-    table = np.empty((rows, len(OBSERVABLES)))
-    for start in range(0, rows, ROWS):
-        counts = responses[start : start + ROWS].reshape(-1, cells)
+    core = min(CORE_CELLS, cells)
+    table = np.empty((rows, len(SHAPE_OBSERVABLES)))
+    for start in range(0, rows, ROWS_AT_ONCE):
+        counts = responses[start : start + ROWS_AT_ONCE].reshape(-1, cells)
         top = np.partition(counts, cells - core, axis=1)[:, cells - core :].astype("float64")
         lit = np.count_nonzero(counts, axis=1)
         counts = counts.astype("float64")
@@ -77,7 +77,7 @@ def shapes(responses):
         sparsity = (np.sqrt(cells) - photons / norm) / (np.sqrt(cells) - 1.0)
         sparsity = np.where(empty, 1.0, sparsity)
         columns = [photons, centre_x, centre_y, width, lit, top.max(axis=1), top.sum(axis=1) / some]
-        table[start : start + ROWS] = np.stack([*columns, *asymmetries, sparsity], axis=1)
+        table[start : start + ROWS_AT_ONCE] = np.stack([*columns, *asymmetries, sparsity], axis=1)
     return table
 
 
@@ -98,15 +98,14 @@ def shape_table(real, generated):
         ValueError: unless both have a column for every observable.
     """
     real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
-    if real.shape[1:] != (len(OBSERVABLES),) or generated.shape[1:] != real.shape[1:]:
-        raise ValueError(
-            f"Expected two tables (N, {len(OBSERVABLES)}) of `shapes`, received {real.shape} and {generated.shape}."
-        )
+    if real.shape[1:] != (len(SHAPE_OBSERVABLES),) or generated.shape[1:] != real.shape[1:]:
+        raise ValueError(f"Expected two tables (N, {len(SHAPE_OBSERVABLES)}) of `shapes`, received {real.shape} and "
+                         f"{generated.shape}.")
     spread = real.std(axis=0)
     distance = wasserstein(real, generated) / np.where(spread > 0, spread, 1.0)
     columns = [real.mean(axis=0), spread, generated.mean(axis=0), generated.std(axis=0), distance]
     keys = ("real", "real_std", "generated", "generated_std", "distance")
     return {
         name: {key: float(column[k]) for key, column in zip(keys, columns, strict=True)}
-        for k, name in enumerate(OBSERVABLES)
+        for k, name in enumerate(SHAPE_OBSERVABLES)
     }

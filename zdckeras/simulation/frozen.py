@@ -12,7 +12,7 @@ from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit
 # What counts as near: the unit of distance in log(energy) and in cells, and the number of neighbours to draw from.
 ENERGY_UNIT = {"photon": 0.4, "hadron": 0.25}
 CELL_UNIT = {"photon": 0.07, "hadron": 0.2}
-NEIGHBOURS = {"photon": 10, "hadron": 24}
+NEAREST_SHOWERS = {"photon": 10, "hadron": 24}
 MESON_DISTANCE = 3.0  # between mesons and baryons, in the same unit
 # Light lost at a real edge because particles that left do not come back: share, and range [cells]
 # (tools/geant4_edges.py: neutrons in ZN and protons in ZP of 40 GeV, gammas of 30 GeV).
@@ -20,7 +20,7 @@ EDGE_LOSS = {"zn": {"photon": (0.18, 1.6), "hadron": (0.30, 2.5)}, "zp": {"photo
 EDGE_REACH = 4.0  # ranges; impacts farther from an edge lose less than 1 % there
 FAINTEST_RATIO = 0.02  # of the mean light; no shower gets less
 HIGHEST_ENERGY = 1e5  # GeV; the brightest cell then stays below 65536 photons
-CHUNK = 2048  # arrivals simulated at once
+ARRIVALS_AT_ONCE = 2048  # arrivals simulated at once
 
 
 class _Pool:
@@ -29,7 +29,7 @@ class _Pool:
     def __init__(self, group, members, log_energy, folded, meson):
         self.members, self.units = members, (ENERGY_UNIT[group], CELL_UNIT[group])
         self.reach = log_energy[members].min(), log_energy[members].max()
-        self.count = min(NEIGHBOURS[group], len(members) - 1)
+        self.count = min(NEAREST_SHOWERS[group], len(members) - 1)
         self.tree = KDTree(self._points(log_energy[members], folded[members], meson[members]))
 
     def _points(self, log_energy, folded, meson):
@@ -220,8 +220,8 @@ class FrozenShowers:
 
     def _draw(self, kind, energy, position, rng):
         """In chunks: particles that leave light, the showers they get; and particle, cell, light of each lit cell."""
-        for first in range(0, len(kind), CHUNK):
-            part = slice(first, first + CHUNK)
+        for first in range(0, len(kind), ARRIVALS_AT_ONCE):
+            part = slice(first, first + ARRIVALS_AT_ONCE)
             lit = np.flatnonzero(kind[part] != SILENT) + first
             if len(lit):
                 shower, factor = self._frozen.draw(kind[lit], energy[lit], position[lit], rng)

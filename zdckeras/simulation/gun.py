@@ -7,11 +7,11 @@ import numpy as np
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, check_pdg, conditions_of
-from zdckeras.simulation.points import RADII, SLICES, packaged_points
+from zdckeras.simulation.points import CUBE_RADII, SLICE_DEPTHS, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
 
-NEIGHBOURS = 40  # library showers nearest in energy, of which one is drawn; a twentieth of a smaller library
-CHUNK = 1000  # particles answered at once
+NEAREST_IN_ENERGY = 40  # library showers nearest in energy, of which one is drawn; a twentieth of a smaller library
+PARTICLES_AT_ONCE = 1000  # particles answered at once
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class PointShowers:
                              f"{energy.max():.3g}.")
         rng = np.random.default_rng(rng)
         response = np.zeros((len(pdg), self.detector.cells), "float32")
-        for start in range(0, len(pdg), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(pdg), PARTICLES_AT_ONCE):
+            rows = slice(start, start + PARTICLES_AT_ONCE)
             self._add(response[rows], conditions[rows], pdg[rows], rng)
         return response.reshape(-1, *self.detector.shape)
 
@@ -161,7 +161,7 @@ class PointShowers:
         chosen = np.empty(len(pdg), "int64")
         for code, rows in self.kinds.items():
             mine = pdg == code
-            window = min(NEIGHBOURS, max(8, len(rows) // 20), len(rows))
+            window = min(NEAREST_IN_ENERGY, max(8, len(rows) // 20), len(rows))
             place = np.searchsorted(self.library.energy[rows], energy[mine]) - window // 2
             place = np.clip(place, 0, len(rows) - window)
             chosen[mine] = rows[place + rng.integers(0, window, mine.sum())]
@@ -187,7 +187,7 @@ class PointShowers:
         points = self.library.points[index]
         x, y, z = np.einsum("pk,pkc->cp", points[:, :3], axes[owner])
         # a point stands for a slice in depth, which a slope spreads sideways
-        depth = np.array(SLICES, "float32")[np.searchsorted(RADII, np.hypot(points[:, 0], points[:, 1]))]
+        depth = np.array(SLICE_DEPTHS, "float32")[np.searchsorted(CUBE_RADII, np.hypot(points[:, 0], points[:, 1]))]
         depth *= rng.uniform(-0.5, 0.5, len(points)).astype("float32")
         x, y = (c + depth * ahead[owner, k].astype("float32") for k, c in enumerate((x, y)))
         column, row = (np.floor((c + s[owner]) / detector.pitch + n / 2).astype("int64")

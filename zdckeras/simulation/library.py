@@ -13,8 +13,8 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import check_pdg
 
 PRIMARY_COLUMNS = ("pdg", "energy", "x", "y", "tx", "ty")
-FAINTEST = 0.005  # photons; fainter cells are dark in the file, their light (1e-4 of all) goes to the others
-STEP = 0.05  # of the logarithm of the light; one byte then reaches from FAINTEST to 1600 photons
+FAINTEST_CELL = 0.005  # photons; fainter cells are dark in the file, their light (1e-4 of all) goes to the others
+LN_LIGHT_STEP = 0.05  # of the logarithm of the light; one byte then reaches from FAINTEST_CELL to 1600 photons
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ def save_library(library, path):
         'example'
     """
     light = library.light
-    step = max(STEP, float(np.log(max(light.max(), FAINTEST) / FAINTEST)) / 254)
+    step = max(LN_LIGHT_STEP, float(np.log(max(light.max(), FAINTEST_CELL) / FAINTEST_CELL)) / 254)
     with np.errstate(divide="ignore"):
-        codes = np.clip(np.rint(np.log(light / FAINTEST) / step) + 1, 0, 255)
-    codes[light < FAINTEST] = 0
+        codes = np.clip(np.rint(np.log(light / FAINTEST_CELL) / step) + 1, 0, 255)
+    codes[light < FAINTEST_CELL] = 0
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary, codes=codes.astype("uint8"), step=np.float64(step),

@@ -13,9 +13,9 @@ from zdckeras.simulation.library import read_arrays
 
 REACH = 60.0  # cm across, either side of the axis
 DEPTH = 120.0  # cm along the axis
-FAINTEST, STEP = 0.002, 0.06  # MeV, and step of the logarithm; one byte reaches to 8 GeV
-# Points are merged in cubes of `SIZES` cm up to a distance of `RADII` cm from the axis, `SLICES` cm deep.
-RADII, SIZES, SLICES = (1.5, 5.0, 12.0), (0.5, 1.0, 2.0, 2.0), (3.6, 7.2, 14.4, 40.0)
+FAINTEST_POINT, LN_ENERGY_STEP = 0.002, 0.06  # MeV, and step of the logarithm; one byte reaches to 8 GeV
+# Points are merged in cubes of `CUBE_SIZES` cm up to `CUBE_RADII` cm from the axis, `SLICE_DEPTHS` cm deep.
+CUBE_RADII, CUBE_SIZES, SLICE_DEPTHS = (1.5, 5.0, 12.0), (0.5, 1.0, 2.0, 2.0), (3.6, 7.2, 14.4, 40.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,8 @@ def merge_points(points):
         [[0.15, 0.1, 1.0, 4.0], [9.0, 0.0, 1.0, 1.0]]
     """
     points = np.asarray(points, "float64")
-    level = np.searchsorted(RADII, np.hypot(points[:, 0], points[:, 1]))
-    size, depth = np.array(SIZES)[level], np.array(SLICES)[level]
+    level = np.searchsorted(CUBE_RADII, np.hypot(points[:, 0], points[:, 1]))
+    size, depth = np.array(CUBE_SIZES)[level], np.array(SLICE_DEPTHS)[level]
     key = np.column_stack([level, *np.floor(points[:, :2].T / size), np.floor(points[:, 2] / depth)]).astype("int64")
     _, group = np.unique(key, axis=0, return_inverse=True)
     energy = np.bincount(group.ravel(), points[:, 3])
@@ -131,7 +131,7 @@ def read_points(path, name, metadata=None):
         raise ValueError(f"{path}: expected {counts.sum()} points of {counts.size} showers, received {points.shape} "
                          f"points and {primaries.shape} primaries.")
     showers = np.split(points * (0.1, 0.1, 0.1, 1.0), np.cumsum(counts)[:-1])
-    kept = [shower[(np.abs(shower[:, :2]) < REACH).all(axis=1) & (shower[:, 3] > FAINTEST)] for shower in showers]
+    kept = [shower[(np.abs(shower[:, :2]) < REACH).all(axis=1) & (shower[:, 3] > FAINTEST_POINT)] for shower in showers]
     lit = [k for k, shower in enumerate(kept) if len(shower)]
     if not lit:
         raise ValueError(f"{path}: none of {len(counts)} showers left a point.")
@@ -160,7 +160,7 @@ def save_points(library, path):
     x, y, z, energy = library.points.T
     across = [np.rint(np.sign(c) * np.sqrt(np.minimum(np.abs(c), REACH) / REACH) * 127).astype("int8") for c in (x, y)]
     along = np.rint(np.clip(z / DEPTH, 0, 1) * 255).astype("uint8")
-    codes = np.clip(np.rint(np.log(energy / FAINTEST) / STEP), 0, 255).astype("uint8")
+    codes = np.clip(np.rint(np.log(energy / FAINTEST_POINT) / LN_ENERGY_STEP), 0, 255).astype("uint8")
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary, x=across[0], y=across[1], z=along, codes=codes, counts=library.counts.astype("uint16"),
@@ -193,7 +193,7 @@ def load_points(path):
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: expected metadata in JSON that names the detector.") from None
     across = [np.sign(c) * (np.abs(c.astype("float64")) / 127) ** 2 * REACH for c in (x, y)]
-    value = FAINTEST * np.exp(STEP * codes.astype("float64"))
+    value = FAINTEST_POINT * np.exp(LN_ENERGY_STEP * codes.astype("float64"))
     first = np.cumsum(counts, dtype="int64") - counts
     value *= np.repeat(deposited / np.add.reduceat(value, first), counts)
     points = np.column_stack([*across, z.astype("float64") / 255 * DEPTH, value])

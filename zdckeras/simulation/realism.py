@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.metrics.shapes import OBSERVABLES as SHAPES
-from zdckeras.metrics.shapes import shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 from zdckeras.simulation.frozen import FrozenShowers
 
-OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
+LIGHT_OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
 STATISTICS = ("mean", "spread")
 KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
@@ -26,14 +25,14 @@ def observables(light, energy, detector):
         detector: `Detector` or its name.
 
     Returns:
-        (N, 4) in the order of `OBSERVABLES`; the width in cm.
+        (N, 4) in the order of `LIGHT_OBSERVABLES`; the width in cm.
 
     Example:
         >>> light = np.zeros((1, 44, 44)); light[0, 20:22, 20] = 5
         >>> observables(light, np.array([100.0]), "zn").round(2).tolist()
         [[0.1, 0.08, 0.5, 0.0]]
     """
-    detector, table = get_detector(detector), dict(zip(SHAPES, shapes(light).T, strict=True))
+    detector, table = get_detector(detector), dict(zip(SHAPE_OBSERVABLES, shapes(light).T, strict=True))
     total = np.maximum(table["photons"], 1e-12)
     mx, my = (n // 8 for n in detector.shape)
     inner = light[:, mx : detector.shape[0] - mx, my : detector.shape[1] - my].sum(axis=(1, 2), dtype="float64")
@@ -80,7 +79,7 @@ def imitate_left_out(library, draws, folds, rng):
     """
     rng = np.random.default_rng(rng)
     part = rng.permutation(len(library)) % folds
-    values, source = np.zeros((len(library), draws, len(OBSERVABLES))), np.zeros((len(library), draws), "int64")
+    values, source = np.zeros((len(library), draws, len(LIGHT_OBSERVABLES))), np.zeros((len(library), draws), "int64")
     for fold in range(folds):
         known = np.flatnonzero(part != fold)
         frozen = FrozenShowers(library.detector, library.select(known))
@@ -115,7 +114,7 @@ def _mean_and_spread(values, weight):
     return np.stack([mean.mean(axis=1), np.sqrt(variance).mean(axis=1)])
 
 
-def compare(label, real, imitated, source, rng, resamples=200, names=OBSERVABLES):
+def compare(label, real, imitated, source, rng, resamples=200, names=LIGHT_OBSERVABLES):
     """Means and spreads of all observables in one bin, real against imitated.
 
     The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;

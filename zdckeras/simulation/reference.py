@@ -12,10 +12,10 @@ from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.transport import transport
 
-SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
+FROZEN_SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
 GUN_SOURCE = "Geant4 11.4 showers of a gun, energy in the scintillator"
-BLOCK = 20_000  # primaries simulated at once; part of the meaning of a seed
-PARTS = ("train", "validation", "test")
+PRIMARIES_AT_ONCE = 20_000  # primaries simulated at once; part of the meaning of a seed
+DATA_PARTS = ("train", "validation", "test")
 ROUNDS = 2000  # attempts to bring a condition over its photon cut again
 
 
@@ -73,11 +73,14 @@ def stream(detectors, seed, keep_all=False):
     names = [get_detector(name).name for name in detectors]
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
     photons = f"at least {cut}" if cut and not keep_all else "any"
-    source = GUN_SOURCE if names[0] in GUNS else SOURCE
+    source = GUN_SOURCE if names[0] in GUNS else FROZEN_SOURCE
     metadata = {"source": source, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
     for block in count():
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
-        conditions, pdg = draw_gun(names[0], BLOCK, rng) if names[0] in GUNS else draw_primaries(BLOCK, rng)
+        if names[0] in GUNS:
+            conditions, pdg = draw_gun(names[0], PRIMARIES_AT_ONCE, rng)
+        else:
+            conditions, pdg = draw_primaries(PRIMARIES_AT_ONCE, rng)
         responses = respond(conditions, pdg, names, rng)
         kept = slice(None) if keep_all else _lit(responses)
         yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()}, metadata)
@@ -103,13 +106,13 @@ def draws(name, part="train", size=20_000, seed=0, keep_all=False, progress=Fals
     names = [get_detector(one).name for one in name.split("+")]
     if len(names) > 1 and set(names) & set(GUNS):
         raise ValueError(f"{name!r}: expected one detector, or zn+zp; {', '.join(GUNS)} have guns of their own.")
-    if part not in PARTS:
-        raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(PARTS)}.")
+    if part not in DATA_PARTS:
+        raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(DATA_PARTS)}.")
     if int(size) != size or size < 1:
         raise ValueError(f"Expected a whole number of at least 1 as size, received {size}.")
     if int(seed) != seed or seed < 0:
         raise ValueError(f"Expected a whole number of at least 0 as seed, received {seed}.")
-    return _draws(names, part, int(size), [int(seed), PARTS.index(part)], keep_all, progress)
+    return _draws(names, part, int(size), [int(seed), DATA_PARTS.index(part)], keep_all, progress)
 
 
 def _draws(names, part, size, seed, keep_all, progress):
@@ -172,18 +175,18 @@ def resimulate(showers, seed):
         >>> bool((first.particles == second.particles).all()), bool((first.response == second.response).all())
         (True, False)
     """
-    rng = np.random.default_rng([seed, len(PARTS), 0, 1])  # no stream of `load` starts like this
+    rng = np.random.default_rng([seed, len(DATA_PARTS), 0, 1])  # no stream of `load` starts like this
     responses = {name: np.zeros_like(r) for name, r in showers.responses.items()}
     open_rows = np.arange(len(showers))
     for _ in range(ROUNDS):
         attempts = np.tile(open_rows, max(1, min(64, 2000 // len(open_rows))))
-        for part in np.array_split(attempts, -(-len(attempts) // BLOCK)):
+        for part in np.array_split(attempts, -(-len(attempts) // PRIMARIES_AT_ONCE)):
             drawn = respond(showers.particles[part], showers.pdg[part], list(responses), rng)
             lit = _lit(drawn)
             for name, r in drawn.items():
                 responses[name][part[lit]] = r[lit]
         open_rows = open_rows[~_lit({name: r[open_rows] for name, r in responses.items()})]
         if not len(open_rows):
-            metadata = {"source": showers.metadata.get("source", SOURCE), "seed": seed}
+            metadata = {"source": showers.metadata.get("source", FROZEN_SOURCE), "seed": seed}
             return Showers(showers.particles, showers.pdg, responses, metadata)
     raise ValueError(f"{len(open_rows)} particles never pass the photon cut: {showers.particles[open_rows[0]]}.")

@@ -9,7 +9,7 @@ from hepunits import GeV, MeV
 from zdckeras.data.particles import species
 
 PHOTON, NEUTRON, PROTON, KLONG, PIPLUS, PIMINUS = 22, 2112, 2212, 130, 211, -211
-KINDS = (PHOTON, NEUTRON, PROTON, KLONG, PIPLUS, PIMINUS)
+FITTED_KINDS = (PHOTON, NEUTRON, PROTON, KLONG, PIPLUS, PIMINUS)
 SILENT = 0
 MESONS = (KLONG, PIPLUS, PIMINUS)
 REFERENCE = 200.0  # GeV, where the logarithm of the energy is zero
@@ -75,7 +75,7 @@ def _mean_design(group, kind, t, offset):
     if group == "photon":
         return np.column_stack([*smooth, _profiles(offset) - CELL_MEAN]), np.zeros(3 + len(PROFILES))
     meson = np.isin(kind, MESONS)
-    offsets = [kind == k for k in KINDS if k != PHOTON]
+    offsets = [kind == k for k in FITTED_KINDS if k != PHOTON]
     columns = np.stack([*smooth, meson, meson * t, *offsets], axis=1)
     return columns, np.array([0.0, 0.0, 0.0, 0.2**-2, 0.1**-2] + [0.05**-2] * len(offsets))
 

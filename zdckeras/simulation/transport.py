@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import check_pdg
+from zdckeras.data.particles import CONDITION_COUNT, check_pdg
 from zdckeras.simulation.decays import draw_daughters, draw_flight, properties, two_body
 
 FIELD = (5800.0, 6800.0)  # the D1 dipole along the beam [cm]
@@ -103,8 +103,8 @@ def propagate(position, momentum, charge, z):
 def _checked(conditions, pdg):
     """Conditions (N, 9) float64 and ids (N,) int32, or a ValueError."""
     conditions, pdg = np.asarray(conditions, "float64"), np.asarray(pdg)
-    if conditions.ndim != 2 or conditions.shape[1] != 9:
-        raise ValueError(f"Expected conditions of shape (N, 9), received {conditions.shape}.")
+    if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT:
+        raise ValueError(f"Expected conditions of shape (N, {CONDITION_COUNT}), received {conditions.shape}.")
     if pdg.shape != conditions.shape[:1]:
         raise ValueError(f"Expected one PDG id per condition, shape {conditions.shape[:1]}, received {pdg.shape}.")
     finite = np.isfinite(conditions).all(axis=1)

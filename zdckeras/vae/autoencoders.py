@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.nested import WithParts
@@ -121,7 +122,7 @@ class SupervisedAutoencoder(PhotonAutoencoder):
         supervised autoencoder of the neutron ZDC study; its loss is not published.
     """
 
-    READ, EXTRA = 2, 9
+    READ, EXTRA = 2, CONDITION_COUNT
 
     def __init__(self, encoder, decoder, kl=0.07, supervision=1.0, **kwargs):
         super().__init__(encoder, decoder, **kwargs)

@@ -13,7 +13,7 @@ from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures, expected_centre
 from zdckeras.training.loop import SampleLoss
 from zdckeras.wgan_gp.losses import centre_loss
-from zdckeras.wgan_gp.regressor import SEEN
+from zdckeras.wgan_gp.regressor import BOXCOX_SCALE
 
 
 def kl_of_normal(mean, log_deviation):
@@ -61,7 +61,7 @@ class ImageEncoder(layers.Layer):
         self.built = True
 
     def call(self, image, conditions):
-        seen = [self.body(SEEN * image[..., None]), self.features(conditions)]
+        seen = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions)]
         mean, log_deviation = ops.split(self.read(self.dense(ops.concatenate(seen, axis=-1))), 2, axis=-1)
         return mean, ops.clip(log_deviation, -6.0, 2.0)
 

@@ -7,7 +7,7 @@ from keras import layers, ops
 from zdckeras.layers.dense import seeds_of
 from zdckeras.layers.photon_drawing import straight_through
 
-STRIDE = 7919  # rows of a batch between those that two neighbouring dead codes move to; prime
+DEAD_CODE_STRIDE = 7919  # rows of a batch between those that two neighbouring dead codes move to; prime
 SMOOTH = 1e-5  # uses added to each code, in units of even use
 
 
@@ -132,7 +132,7 @@ class Codebook(layers.Layer):
         uses = keep * self.uses + new * ops.sum(which, axis=0)
         dead = uses < self.threshold
         moved = dead[:, None]
-        spread = ops.take(z, ops.mod(np.arange(self.codes, dtype="int32") * STRIDE, rows), axis=0)
+        spread = ops.take(z, ops.mod(np.arange(self.codes, dtype="int32") * DEAD_CODE_STRIDE, rows), axis=0)
         if self.averaged:
             sums = keep * self.sums + new * ops.matmul(ops.transpose(which), z)
             self.sums.assign(ops.where(moved, spread, sums))

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import CHANNELS
+from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
@@ -46,7 +46,7 @@ class TokenGenerator(WithParts, RangedSampler):
                              f"that {'knows' if prior.sums else 'does not know'} them.")
         self.model, self.prior, self.sums, self.detectors = model, prior, sums, [model.detector]
         self.draw = dict(temperature=temperature, top_k=top_k, top_p=top_p)
-        self.given = CHANNELS if sums is not None else 0
+        self.given = CHANNEL_COUNT if sums is not None else 0
         self.noise_width = self.given + prior.tokens + model.scatter.latent
         self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
         self.built = True

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.detectors import channel_sums
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 from zdckeras.vq.generator import TokenGenerator
@@ -35,7 +35,7 @@ def fit_prior(model, showers, path, epochs, batch, rate, sums=False, validation=
         return Batches(arrays, rows, seed, shuffle=shuffle)
 
     prior = TokenPrior.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, seed=seed,
-                                  sums=5 if sums else 0, **sizes)
+                                  sums=CHANNEL_COUNT if sums else 0, **sizes)
     seen = batches(validation, min(batch, len(validation)), False) if validation is not None else None
     return prior, fit_adam(prior, batches(showers, batch, True), path, epochs, rate, validation=seen)
 

@@ -9,7 +9,7 @@ from zdckeras.layers.photon_coding import PhotonScatter, deviance, photon_pair
 from zdckeras.training.loop import SampleLoss
 from zdckeras.vq.codebook import Codebook
 
-SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers of encoder and decoder
+MODEL_SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers of encoder and decoder
     "0.25M": dict(hidden=60, depth=2, heads=4, light=32),
     "1M": dict(hidden=108, depth=3, heads=4, light=64),
     "4M": dict(hidden=200, depth=4, heads=4, light=96),
@@ -73,9 +73,9 @@ class PhotonVQVAE(WithParts, SampleLoss):
         Raises:
             ValueError: for another size.
         """
-        if size not in SIZES:
-            raise ValueError(f"Expected one of the sizes {', '.join(SIZES)}, received {size!r}.")
-        sizes = dict(SIZES[size])
+        if size not in MODEL_SIZES:
+            raise ValueError(f"Expected one of the sizes {', '.join(MODEL_SIZES)}, received {size!r}.")
+        sizes = dict(MODEL_SIZES[size])
         pair = photon_pair(showers, VitEncoder, VitDecoder, width, sizes.pop("light"), seed=seed, patch=patch, **sizes)
         return cls(*pair, seed=seed, **settings)
 

@@ -6,7 +6,7 @@ from keras import ops
 
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
-from zdckeras.gan.scores import BLOCKS, block_features, energy_score, ranked_probability
+from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
 from zdckeras.layers.particle_features import expected_centre
 from zdckeras.training.loop import SampleLoss
 from zdckeras.training.phases import Phase, PhasedModel
@@ -15,9 +15,10 @@ from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import EnergyCritic, ParameterRegressor
 from zdckeras.wgan_gp.response_features import EnergySummary
 
-WEIGHTS = ("adversarial", "energy", "centre")
+WGAN_TERMS = ("adversarial", "energy", "centre")
 
-CELLS, NUMBERS = 0.02, 0.2  # weights of the scores of single cells in network space, and of single summary numbers
+CELL_SCORE_WEIGHT = 0.02  # of the scores of single cells in network space
+NUMBER_SCORE_WEIGHT = 0.2  # of the scores of single summary numbers
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -60,9 +61,9 @@ class ResponseWGAN(PhasedModel):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.weights_of = {"adversarial": 1.0, "energy": 0.0, "centre": 0.0} | {
             k: float(v) for k, v in (weights or {}).items()}
-        wrong = {k: v for k, v in self.weights_of.items() if k not in WEIGHTS or not v >= 0.0}
+        wrong = {k: v for k, v in self.weights_of.items() if k not in WGAN_TERMS or not v >= 0.0}
         if wrong:
-            raise ValueError(f"Expected weights of at least 0 for {', '.join(WEIGHTS)}; received {wrong}.")
+            raise ValueError(f"Expected weights of at least 0 for {', '.join(WGAN_TERMS)}; received {wrong}.")
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
                              generator=generator or {}, critic=critic or {}, regressor=regressor or {},
                              summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
@@ -93,7 +94,7 @@ class ResponseWGAN(PhasedModel):
         return model
 
     def phases(self):
-        terms = tuple(name for name in WEIGHTS if self.weights_of[name])
+        terms = tuple(name for name in WGAN_TERMS if self.weights_of[name])
         critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)
         first = {"critic": critic} if self.weights_of["adversarial"] else {}
         return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
@@ -114,9 +115,9 @@ class ResponseWGAN(PhasedModel):
         """
         draws = (real, first, second)
         seen = [self.features(e, conditions) for e in draws]
-        found = energy_score(*seen) + NUMBERS * ranked_probability(*seen)
-        found = found + BLOCKS * energy_score(*map(block_features, draws))
-        return found + CELLS * ranked_probability(*map(self.boxcox.forward, draws))
+        found = energy_score(*seen) + NUMBER_SCORE_WEIGHT * ranked_probability(*seen)
+        found = found + BLOCK_WEIGHT * energy_score(*map(block_features, draws))
+        return found + CELL_SCORE_WEIGHT * ranked_probability(*map(self.boxcox.forward, draws))
 
     def expected(self, conditions):
         """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""

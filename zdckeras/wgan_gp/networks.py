@@ -14,8 +14,8 @@ from zdckeras.layers.photon_drawing import CellNoise, logit
 from zdckeras.layers.spots import CellSpots
 
 NOISY = 16  # numbers of the latent noise that spots, sum and the noise of the cells are made of
-FAINTEST = 0.01  # MeV; fainter cells are empty
-CORE = 50.0  # MeV; where lumps become smaller to begin with
+LEAST_CELL_ENERGY = 0.01  # MeV; fainter cells are empty
+LUMP_ENERGY = 50.0  # MeV; where lumps become smaller to begin with
 
 
 def gamma_like(mean, granularity, normal):
@@ -112,9 +112,9 @@ class EnergyNetwork(layers.Layer):
         total = 1000.0 * self.fraction * conditions[:, :1] * total
         mean = total * weights / ops.sum(weights, axis=-1, keepdims=True)
         normal = logit(self.noise(noise[:, :NOISY])) * (math.sqrt(3.0) / math.pi)
-        energy = gamma_like(mean, lump / (1.0 + mean / (CORE * most)), normal)
-        energy = ops.where(energy > FAINTEST, energy, ops.zeros_like(energy))
-        energy = energy * total / (ops.sum(energy, axis=-1, keepdims=True) + FAINTEST)
+        energy = gamma_like(mean, lump / (1.0 + mean / (LUMP_ENERGY * most)), normal)
+        energy = ops.where(energy > LEAST_CELL_ENERGY, energy, ops.zeros_like(energy))
+        energy = energy * total / (ops.sum(energy, axis=-1, keepdims=True) + LEAST_CELL_ENERGY)
         return ops.reshape(energy, (-1, *self.detector.shape))
 
     def operations(self):

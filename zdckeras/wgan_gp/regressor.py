@@ -10,7 +10,7 @@ from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures, slopes
 
 PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
-SEEN = 0.3  # scale of Box-Cox images as convolutions see them
+BOXCOX_SCALE = 0.3  # scale of Box-Cox images as convolutions see them
 
 
 def shower_parameters(detector, conditions):
@@ -78,7 +78,7 @@ class ParameterRegressor(layers.Layer):
         return ops.divide(ops.subtract(shower_parameters(self.detector, conditions), self.mean), self.scale)
 
     def call(self, image):
-        return self.read(ops.cast(self.dense(self.body(SEEN * image[..., None])), "float32"))
+        return self.read(ops.cast(self.dense(self.body(BOXCOX_SCALE * image[..., None])), "float32"))
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -119,7 +119,7 @@ class EnergyCritic(layers.Layer):
 
     def call(self, image, conditions, wrong):
         conditions = ops.cast(conditions, "float32")
-        seen = [self.body(SEEN * image[..., None]), self.features(conditions), wrong]
+        seen = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions), wrong]
         return self.judge(self.dense(ops.concatenate(seen, axis=-1)))
 
     def get_config(self):
@@ -157,7 +157,7 @@ class Emulator(layers.Layer):
         """What is to be predicted from an image (B, nx, ny) in network space: (B, nx/2 ny/2)."""
         nx, ny = (n // 2 for n in self.detector.shape)
         image = ops.reshape(image[:, : 2 * nx, : 2 * ny], (-1, nx, 2, ny, 2))
-        return SEEN * ops.reshape(ops.mean(image, axis=(2, 4)), (-1, nx * ny))
+        return BOXCOX_SCALE * ops.reshape(ops.mean(image, axis=(2, 4)), (-1, nx * ny))
 
     def call(self, parameters):
         features = []

@@ -7,8 +7,8 @@ from keras import ops
 from zdckeras.layers.particle_features import ParticleFeatures, slopes
 from zdckeras.layers.response_features import Summary
 
-THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
-RADII = (1.5, 3.5)  # cells
+LIT_THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
+IMPACT_RADII = (1.5, 3.5)  # cells
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -70,9 +70,9 @@ class EnergySummary(Summary):
         dx, dy = (ops.subtract(self.place[k], impact[:, k : k + 1]) for k in (0, 1))
         far = ops.square(dx) + ops.square(dy)
         weights = [ops.sign(dx * ux + dy * uy), ops.sign(dy * ux - dx * uy),
-                   *(ops.cast(far < radius**2, "float32") for radius in RADII)]
+                   *(ops.cast(far < radius**2, "float32") for radius in IMPACT_RADII)]
         ahead_minus, left_minus, *inner = (ops.sum(flat * w, axis=-1, keepdims=True) / some for w in weights)
-        lit = [ops.log1p(ops.sum(1.0 - ops.exp(-flat / t), axis=-1, keepdims=True)) for t in THRESHOLDS]
+        lit = [ops.log1p(ops.sum(1.0 - ops.exp(-flat / t), axis=-1, keepdims=True)) for t in LIT_THRESHOLDS]
         seen = ops.concatenate([
             ops.log1p(total), (total / (1000.0 * particle) - self.response) * ops.sqrt(particle), cx - impact[:, :1],
             cy - impact[:, 1:], ahead_minus, left_minus,
