@@ -15,7 +15,7 @@ LATENT_REACH = 4.0  # latents of properties look ever more alike to the decoder 
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class CorrDecoder(layers.Layer):
+class CorrDecoder(WithParts, layers.Layer):
     """Latents of properties w and of the object z, and the particle, to properties and light.
 
     w' = A w (`MaskPooling`),  y = f(w'; c) (`PropertyDecoders`),  l = light(tokens([y, w, z], c), c) (`PhotonDecoder`)
@@ -32,6 +32,8 @@ class CorrDecoder(layers.Layer):
         call((B, latents) w, (B, objects) z, (B, 9) conditions) gives standardised properties (B, 4) that w says, and
         light (B, nx, ny) [photons].
     """
+
+    PARTS = ("light",)
 
     def __init__(self, light, standard, latents=8, objects=16, hidden=128, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -66,11 +68,7 @@ class CorrDecoder(layers.Layer):
         return self.pool.correct(latents, ops.where(free, self.pool(latents), wanted))
 
     def get_config(self):
-        return {**super().get_config(), **self.settings, "light": keras.saving.serialize_keras_object(self.light)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("light")), **config)
+        return {**super().get_config(), **self.settings, **self.parts_config()}
 
 
 def properties_of(responses):

@@ -9,10 +9,11 @@ from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.shape import ShapeFlow  # noqa: F401
 from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.generators import Sampler
+from zdckeras.layers.nested import WithParts
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ShowerGenerator(Sampler):
+class ShowerGenerator(WithParts, Sampler):
     """Photon sums first, shape second, and the sums imposed on the shape: noise and particle to photon counts.
 
     S ~ p(S | c),  y ~ p(y | c, S),  n = floor(T_k(S) p(y)) with sum_{channel k} n = S_k exactly.
@@ -28,6 +29,8 @@ class ShowerGenerator(Sampler):
     Raises:
         ValueError: for another value of `impose`.
     """
+
+    PARTS = ("sums", "shape")
 
     def __init__(self, sums, shape, impose="channels", **kwargs):
         super().__init__(**kwargs)
@@ -48,10 +51,4 @@ class ShowerGenerator(Sampler):
         return ops.reshape(self.shape.code.decode(code, sums, masks), (-1, *self.shape.detector.shape))
 
     def get_config(self):
-        return {"sums": keras.saving.serialize_keras_object(self.sums),
-                "shape": keras.saving.serialize_keras_object(self.shape), "impose": self.impose, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("sums", "shape")}
-        return cls(**parts, **config)
+        return {**self.parts_config(), "impose": self.impose, "name": self.name}

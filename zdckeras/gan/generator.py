@@ -7,12 +7,14 @@ from scipy.optimize import minimize_scalar
 
 from zdckeras import backend
 from zdckeras.data.detectors import channel_sums
+from zdckeras.gan.networks import ResponseNetwork  # noqa: F401  (a saved generator finds its parts by these imports)
 from zdckeras.generators import Sampler
+from zdckeras.layers.nested import WithParts
 from zdckeras.metrics.channels import wasserstein
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class GanGenerator(Sampler):
+class GanGenerator(WithParts, Sampler):
     """The shipped generator of a GAN: 10 normal numbers and a particle to photon counts, for all its detectors.
 
     Arguments:
@@ -23,6 +25,8 @@ class GanGenerator(Sampler):
     Raises:
         ValueError: unless there is one positive factor for each detector.
     """
+
+    PARTS = ("network",)
 
     def __init__(self, network, factors=None, **kwargs):
         super().__init__(**kwargs)
@@ -51,11 +55,7 @@ class GanGenerator(Sampler):
         return responses if len(responses) > 1 else responses[0]
 
     def get_config(self):
-        return {"network": keras.saving.serialize_keras_object(self.network), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+        return {**self.parts_config(), "name": self.name}
 
 
 def fit_factor(real, generated, channels="papers"):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
-from zdckeras.layers.tokens import Body, on_tokens
+from zdckeras.layers.tokens import Body, on_tokens, tile
 
 
 def convolve(size, kernel, first, seeds, initializer=keras.initializers.HeNormal):
@@ -45,6 +45,36 @@ def mirrored(channels, shape, seeds):
     return downscale(sizes, shape, seeds, first=channels[-1]), width
 
 
+def subpixel_layers(grid, channels, seeds):
+    """Convolutions that take a grid of the first of `channels` to the last, each grid twice as fine, and to an image.
+
+    Arguments:
+        grid: (rows, columns) of the coarsest grid.
+        channels: of the grids from coarse to fine.
+        seeds: iterator.
+
+    Returns:
+        The convolutions of the sub-pixel steps, and the last one, to one channel.
+    """
+    steps = []
+    for coarse, fine in zip(channels[:-1], channels[1:], strict=True):
+        steps.append(convolve(4 * fine, 3, (*grid, coarse), seeds))
+        grid = tuple(2 * n for n in grid)
+    return steps, convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
+
+
+def upscale(grid, steps, last, shape):
+    """Sub-pixel steps with ReLU from the coarsest grid (B, r, c, n) to an image, cropped to shape (B, nx, ny)."""
+    for step in steps:
+        grid = ops.relu(unfold(step(grid), 2))
+    return last(grid)[:, : shape[0], : shape[1], 0]
+
+
+def upscale_operations(cells, steps, last):
+    """Multiplications with a weight of `upscale` for one image, from a coarsest grid of so many cells."""
+    return sum(cells * 4**k * products(step) for k, step in enumerate([*steps, last]))
+
+
 class GridDecoder(layers.Layer):
     """A vector to an image: dense layer, coarsest grid, then sub-pixel convolutions with ReLU, each twice as fine.
 
@@ -60,28 +90,20 @@ class GridDecoder(layers.Layer):
 
     def __init__(self, width, shape, channels, seeds, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.shape_of, self.first = tuple(shape), channels[0]
-        self.grid = tuple(-(-n // 2 ** (len(channels) - 1)) for n in shape)
-        self.spread = dense_layers((self.grid[0] * self.grid[1] * channels[0],), width, seeds, slope=0.0)
-        self.steps, grid = [], self.grid
-        for coarse, fine in zip(channels[:-1], channels[1:], strict=True):
-            self.steps.append(convolve(4 * fine, 3, (*grid, coarse), seeds))
-            grid = tuple(2 * n for n in grid)
-        self.last = convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
+        self.image, self.first = tuple(shape), channels[0]
+        self.grid = tile(shape, 2 ** (len(channels) - 1))
+        self.cells = self.grid[0] * self.grid[1]
+        self.spread = dense_layers((self.cells * channels[0],), width, seeds, slope=0.0)
+        self.steps, self.last = subpixel_layers(self.grid, channels, seeds)
         self.built = True
 
     def call(self, vector):
         grid = ops.reshape(self.spread(vector), (-1, *self.grid, self.first))
-        for step in self.steps:
-            grid = ops.relu(unfold(step(grid), 2))
-        return self.last(grid)[:, : self.shape_of[0], : self.shape_of[1], 0]
+        return upscale(grid, self.steps, self.last, self.image)
 
     def operations(self):
         """Multiplications with a weight for one image."""
-        total = int(np.prod(self.spread.layers[0].kernel.shape))
-        for k, step in enumerate([*self.steps, self.last]):
-            total += int(np.prod(step.kernel.shape)) * self.grid[0] * self.grid[1] * 4**k
-        return total
+        return products(self.spread) + upscale_operations(self.cells, self.steps, self.last)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -114,14 +136,14 @@ class CnnEncoder(Body):
         seeds = seeds_of([seed, 25])
         self.body, flat = mirrored(channels, self.image, seeds)
         self.mix = convolve(self.hidden, 3, (*self.grid, flat // self.tokens), seeds)
-        self._know(seeds)
+        self._build_context(seeds)
         self.read = linear(self.hidden, width, seeds)
         self.built = True
 
     def call(self, image, context):
-        self._check(image, self.image, "images")
+        self._check_shape(image, self.image, "images")
         grid = self.mix(ops.reshape(self.body(image[..., None]), (-1, *self.grid, self.mix.kernel.shape[2])))
-        tokens = self._add(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
+        tokens = self._add_context(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
         return on_tokens(self.read, ops.leaky_relu(tokens, 0.1))
 
     def operations(self):
@@ -152,25 +174,19 @@ class CnnDecoder(Body):
         channels = tuple(channels)
         super().__init__(shape, width, context, 2 ** (len(channels) - 1), channels[0],
                          dict(channels=channels, seed=seed), **kwargs)
-        seeds, grid = seeds_of([seed, 26]), self.grid
-        self.take, self.steps = convolve(self.hidden, 3, (*grid, width), seeds), []
-        self._know(seeds)
-        for coarse, fine in zip(channels[:-1], channels[1:], strict=True):
-            self.steps.append(convolve(4 * fine, 3, (*grid, coarse), seeds))
-            grid = tuple(2 * n for n in grid)
-        self.last = convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
+        seeds = seeds_of([seed, 26])
+        self.take = convolve(self.hidden, 3, (*self.grid, width), seeds)
+        self._build_context(seeds)
+        self.steps, self.last = subpixel_layers(self.grid, channels, seeds)
         self.built = True
 
     def call(self, tokens, context):
-        self._check(tokens, (self.tokens, self.width), "tokens")
+        self._check_shape(tokens, (self.tokens, self.width), "tokens")
         grid = self.take(ops.reshape(tokens, (-1, *self.grid, self.width)))
-        tokens = self._add(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
-        grid = ops.relu(ops.reshape(tokens, (-1, *self.grid, self.hidden)))
-        for step in self.steps:
-            grid = ops.relu(unfold(step(grid), 2))
-        return self.last(grid)[:, : self.image[0], : self.image[1], 0]
+        tokens = self._add_context(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
+        return upscale(ops.relu(ops.reshape(tokens, (-1, *self.grid, self.hidden))), self.steps, self.last, self.image)
 
     def operations(self):
         """Multiplications with a weight for one image."""
-        total = self.tokens * products(self.take) + products(self.known)
-        return total + sum(self.tokens * 4**k * products(step) for k, step in enumerate([*self.steps, self.last]))
+        here = self.tokens * products(self.take) + products(self.known)
+        return here + upscale_operations(self.tokens, self.steps, self.last)

@@ -4,7 +4,7 @@ import keras
 
 
 class WithParts:
-    """Mixin before a Keras model: the attributes named in PARTS are kept in its configuration, and made again from it.
+    """Mixin before a Keras model or layer: the attributes named in PARTS are kept in its configuration.
 
     A subclass puts `**self.parts_config()` into what its `get_config` gives, and takes the parts by name when
     constructed. A part may be None.

@@ -1,4 +1,4 @@
-"""Bodies made of patches: vision transformer and MLP-Mixer, image to tokens and back (see `bodies`)."""
+"""Bodies made of patches: vision transformer and MLP-Mixer, image to tokens and back."""
 
 import keras
 from keras import layers, ops
@@ -66,46 +66,80 @@ class Mixer(layers.Layer):
         return {**super().get_config(), **self.settings}
 
 
-class _PatchEncoder(Body):
-    """Patches of the image, a dense layer, a core that mixes tokens, and a dense layer."""
+class _Patches(Body):
+    """What bodies made of patches share: a dense layer into the width of a core that mixes tokens, and one out of it.
 
-    def __init__(self, shape, width, context, patch, hidden, settings, seeds, **kwargs):
-        super().__init__(shape, width, context, patch, hidden, dict(patch=patch, hidden=hidden, **settings), **kwargs)
-        self.fill = [(0, 0), *((0, patch * cells - n) for cells, n in zip(self.grid, self.image, strict=True))]
-        self.take, self.read = linear(patch**2, hidden, seeds), linear(hidden, width, seeds)
-        self._know(seeds)
+    Whether they go from image to tokens or back says `_ends`, the core `_core`; SALT keeps their weights apart.
+    """
 
-    def call(self, image, context):
-        self._check(image, self.image, "images")
-        rows, columns = self.grid
-        patches = ops.reshape(ops.pad(image, self.fill), (-1, rows, self.patch, columns, self.patch))
-        patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
-        return on_tokens(self.read, self.core(self._add(on_tokens(self.take, patches), context)))
+    SALT = 0
+
+    def __init__(self, shape, width, context, patch, hidden, depth, seed, mixing, **kwargs):
+        settings = dict(patch=patch, hidden=hidden, depth=depth, seed=seed, **mixing)
+        super().__init__(shape, width, context, patch, hidden, settings, **kwargs)
+        seeds, (inputs, outputs) = seeds_of([seed, self.SALT]), self._ends()
+        self.take, self.read = linear(inputs, hidden, seeds), linear(hidden, outputs, seeds)
+        self._build_context(seeds)
+        self.core = self._core(depth, seed=next(seeds), **mixing)
+        self.built = True
+
+    def _mix(self, tokens, context):
+        return on_tokens(self.read, self.core(self._add_context(on_tokens(self.take, tokens), context)))
 
     def operations(self):
-        """Multiplications for one image."""
+        """Multiplications with a weight for one image."""
         return self.tokens * products(self.take, self.read) + products(self.known) + self.core.operations()
 
 
-class _PatchDecoder(Body):
-    """The way back of `_PatchEncoder`."""
+class _Encoder(_Patches):
+    """Patches of an image to tokens."""
 
-    def __init__(self, shape, width, context, patch, hidden, settings, seeds, **kwargs):
-        super().__init__(shape, width, context, patch, hidden, dict(patch=patch, hidden=hidden, **settings), **kwargs)
-        self.take, self.read = linear(width, hidden, seeds), linear(hidden, patch**2, seeds)
-        self._know(seeds)
+    def _ends(self):
+        return self.patch**2, self.width
+
+    def call(self, image, context):
+        self._check_shape(image, self.image, "images")
+        rows, columns = self.grid
+        fill = [(0, 0), *((0, self.patch * cells - n) for cells, n in zip(self.grid, self.image, strict=True))]
+        patches = ops.reshape(ops.pad(image, fill), (-1, rows, self.patch, columns, self.patch))
+        patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
+        return self._mix(patches, context)
+
+
+class _Decoder(_Patches):
+    """Tokens to patches of an image."""
+
+    def _ends(self):
+        return self.width, self.patch**2
 
     def call(self, tokens, context):
-        self._check(tokens, (self.tokens, self.width), "tokens")
-        patches = on_tokens(self.read, self.core(self._add(on_tokens(self.take, tokens), context)))
-        image = unfold(ops.reshape(patches, (-1, *self.grid, self.patch**2)), self.patch)
+        self._check_shape(tokens, (self.tokens, self.width), "tokens")
+        image = unfold(ops.reshape(self._mix(tokens, context), (-1, *self.grid, self.patch**2)), self.patch)
         return image[:, : self.image[0], : self.image[1], 0]
 
-    operations = _PatchEncoder.operations
+
+class _Attention(_Patches):
+    """Tokens are mixed by a `Transformer`."""
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, heads=4, depth=4, seed=0, **kwargs):
+        super().__init__(shape, width, context, patch, hidden, depth, seed, dict(heads=heads), **kwargs)
+
+    def _core(self, depth, seed, heads):
+        return Transformer(self.tokens, self.hidden, heads, depth, seed=seed)
+
+
+class _Mixing(_Patches):
+    """Tokens are mixed by a `Mixer`."""
+
+    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, across=64, depth=4, seed=0, **kwargs):
+        super().__init__(shape, width, context, patch, hidden, depth, seed, dict(across=across), **kwargs)
+
+    def _core(self, depth, seed, across):
+        return Mixer(self.tokens, self.hidden, depth, across, seed=seed)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class VitEncoder(_PatchEncoder):
+class VitEncoder(_Attention, _Encoder):
     """Image to tokens by a vision transformer: patches, positions, attention between all of them.
 
     Arguments:
@@ -131,16 +165,11 @@ class VitEncoder(_PatchEncoder):
         (6, 6)
     """
 
-    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, heads=4, depth=4, seed=0, **kwargs):
-        seeds = seeds_of([seed, 27])
-        super().__init__(shape, width, context, patch, hidden, dict(heads=heads, depth=depth, seed=seed), seeds,
-                         **kwargs)
-        self.core = Transformer(self.tokens, hidden, heads, depth, seed=next(seeds))
-        self.built = True
+    SALT = 27
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class VitDecoder(_PatchDecoder):
+class VitDecoder(_Attention, _Decoder):
     """Tokens to an image by a vision transformer, the other way round.
 
     Arguments:
@@ -150,16 +179,11 @@ class VitDecoder(_PatchDecoder):
         call((B, T, d), (B, C)) gives (B, nx, ny), of either sign.
     """
 
-    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, heads=4, depth=4, seed=0, **kwargs):
-        seeds = seeds_of([seed, 28])
-        super().__init__(shape, width, context, patch, hidden, dict(heads=heads, depth=depth, seed=seed), seeds,
-                         **kwargs)
-        self.core = Transformer(self.tokens, hidden, heads, depth, seed=next(seeds))
-        self.built = True
+    SALT = 28
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class MixerEncoder(_PatchEncoder):
+class MixerEncoder(_Mixing, _Encoder):
     """Image to tokens by an MLP-Mixer over patches.
 
     Arguments:
@@ -170,16 +194,11 @@ class MixerEncoder(_PatchEncoder):
         call((B, nx, ny), (B, C)) gives (B, T, d).
     """
 
-    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, across=64, depth=4, seed=0, **kwargs):
-        seeds = seeds_of([seed, 29])
-        super().__init__(shape, width, context, patch, hidden, dict(across=across, depth=depth, seed=seed), seeds,
-                         **kwargs)
-        self.core = Mixer(self.tokens, hidden, depth, across, seed=next(seeds))
-        self.built = True
+    SALT = 29
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class MixerDecoder(_PatchDecoder):
+class MixerDecoder(_Mixing, _Decoder):
     """Tokens to an image by an MLP-Mixer.
 
     Arguments:
@@ -189,9 +208,4 @@ class MixerDecoder(_PatchDecoder):
         call((B, T, d), (B, C)) gives (B, nx, ny), of either sign.
     """
 
-    def __init__(self, shape, width=32, context=0, patch=8, hidden=96, across=64, depth=4, seed=0, **kwargs):
-        seeds = seeds_of([seed, 30])
-        super().__init__(shape, width, context, patch, hidden, dict(across=across, depth=depth, seed=seed), seeds,
-                         **kwargs)
-        self.core = Mixer(self.tokens, hidden, depth, across, seed=next(seeds))
-        self.built = True
+    SALT = 30

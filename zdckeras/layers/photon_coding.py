@@ -9,6 +9,7 @@ from keras import layers, ops
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.layers.dense import dense_layers, products, seeds_of
+from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit, round_up_or_down
 from zdckeras.layers.spots import Spots
@@ -18,8 +19,10 @@ LARGEST_LN_LIGHT = 8.0  # ln of the light of a cell, at most
 LEAST_LIGHT = 1e-5  # light of every cell, at least
 
 
-class _WithBody(layers.Layer):
-    """A layer around a body of its own, kept in its configuration."""
+class _AroundBody(WithParts, layers.Layer):
+    """A layer of photons and particles around a body of tokens."""
+
+    PARTS = ("body",)
 
     def __init__(self, detector, scaler, body, settings, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -35,21 +38,17 @@ class _WithBody(layers.Layer):
         return (self.features.width,)
 
     def get_config(self):
-        return {**super().get_config(), **self.settings, "body": keras.saving.serialize_keras_object(self.body)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(body=keras.saving.deserialize_keras_object(config.pop("body")), **config)
+        return {**super().get_config(), **self.settings, **self.parts_config()}
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonEncoder(_WithBody):
+class PhotonEncoder(_AroundBody):
     """Photon counts and particle to tokens: body(0.3 ln(1 + n), features(c)).
 
     Arguments:
         detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
-        body: encoder of `zdckeras.layers.tokens` or `patch_bodies` with context `ParticleFeatures.width`, or 0: then
+        body: encoder of `zdckeras.layers.cnn` or `patches` with context `ParticleFeatures.width`, or 0: then
             it sees the photons alone.
 
     Returns:
@@ -76,7 +75,7 @@ class PhotonEncoder(_WithBody):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonDecoder(_WithBody):
+class PhotonDecoder(_AroundBody):
     """Tokens and particle to the light expected in every cell: l = e^b spots(h, c) e^t, t = body(tokens, features(c)).
 
     h is a hidden vector, read from all tokens and the particle by dense layers; from it come `Spots` of light near the
@@ -86,7 +85,7 @@ class PhotonDecoder(_WithBody):
     Arguments:
         detector: name.
         scaler: of the conditions.
-        body: decoder of `zdckeras.layers.tokens` or `patch_bodies` with context `ParticleFeatures.width`.
+        body: decoder of `zdckeras.layers.cnn` or `patches` with context `ParticleFeatures.width`.
         hidden: width of h.
         spots: how many.
         seed: of the weights around the body.

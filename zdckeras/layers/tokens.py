@@ -59,16 +59,16 @@ class Body(layers.Layer):
         self.image, self.width, self.context, self.patch = tuple(shape), width, context, patch
         self.tokens, self.hidden = self.grid[0] * self.grid[1], hidden
 
-    def _know(self, seeds):
+    def _build_context(self, seeds):
         self.known = linear(self.context, self.hidden, seeds) if self.context else None
 
-    def _add(self, tokens, context):
+    def _add_context(self, tokens, context):
         """Tokens (B, T, hidden) and what the particle (B, C) adds to each."""
         if context.shape[-1] != self.context:
             raise ValueError(f"Expected a context of width {self.context}, received {context.shape[-1]}.")
         return tokens if self.known is None else tokens + self.known(context)[:, None]
 
-    def _check(self, found, expected, what):
+    def _check_shape(self, found, expected, what):
         if tuple(found.shape[1:]) != expected:
             raise ValueError(f"Expected {what} of shape (B, {', '.join(map(str, expected))}), "
                              f"received {tuple(found.shape)}.")

@@ -10,6 +10,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.cnn import GridDecoder, mirrored
 from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import FlightFeatures, expected_centre
 from zdckeras.training.loop import SampleLoss
 from zdckeras.wgan_gp.losses import centre_loss
@@ -160,7 +161,7 @@ class ResponseVAE(SampleLoss):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class DecoderGenerator(RangedSampler):
+class DecoderGenerator(WithParts, RangedSampler):
     """The shipped generator of an autoencoder: normal numbers and a particle to energies, x = BoxCox^-1(decoder(z, c)).
 
     Arguments:
@@ -169,6 +170,8 @@ class DecoderGenerator(RangedSampler):
         low, high: see `RangedSampler`.
         floor: energies below this are 0 [MeV].
     """
+
+    PARTS = ("decoder",)
 
     def __init__(self, decoder, boxcox, low, high, floor=0.05, **kwargs):
         super().__init__(low, high, **kwargs)
@@ -182,8 +185,4 @@ class DecoderGenerator(RangedSampler):
         return ops.where(energy > self.floor, energy, ops.zeros_like(energy))
 
     def get_config(self):
-        return {**super().get_config(), "decoder": keras.saving.serialize_keras_object(self.decoder), **self.settings}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("decoder")), **config)
+        return {**super().get_config(), **self.parts_config(), **self.settings}

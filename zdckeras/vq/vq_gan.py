@@ -6,6 +6,7 @@ from keras import layers, ops
 from zdckeras.gan.losses import generator_loss
 from zdckeras.gan.model import critic_terms
 from zdckeras.gan.networks import Critic
+from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_coding import deviance
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.training.phases import Phase, PhasedModel
@@ -38,7 +39,7 @@ def perceptual_loss(body, real, made):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonVQGAN(PhasedModel):
+class PhotonVQGAN(WithParts, PhasedModel):
     """VQ-VAE against critic: L = w D(n, l) + L_codebook + w_adv L_adv(n', c) + w_per L_per(n, n'), n' = scatter(l).
 
     The critic sees whole photons, n' drawn from the light of the reconstruction (gradients pass straight through), for
@@ -61,6 +62,8 @@ class PhotonVQGAN(PhasedModel):
     Source:
         Esser, Rombach, Ommer, arXiv:2012.09841, eq. 4 to 6; fixed w_adv in place of its ratio of gradients.
     """
+
+    PARTS = ("model",)
 
     def __init__(self, model, adversarial=0.2, perceptual=0.2, critic=None, penalty=0.5, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -104,9 +107,4 @@ class PhotonVQGAN(PhasedModel):
         return self.model.scatter(light, inputs["z"])
 
     def get_config(self):
-        return {**self.settings, "model": keras.saving.serialize_keras_object(self.model), "momentum": self.momentum,
-                "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("model")), **config)
+        return {**self.settings, **self.parts_config(), "momentum": self.momentum, "name": self.name}

@@ -4,16 +4,20 @@ import keras
 
 from zdckeras import backend
 from zdckeras.generators import RangedSampler
+from zdckeras.layers.nested import WithParts
+from zdckeras.wgan_gp.networks import EnergyNetwork  # noqa: F401  (a saved generator finds its parts by these imports)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class EnergyGenerator(RangedSampler):
+class EnergyGenerator(WithParts, RangedSampler):
     """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
 
     Arguments:
         network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
         low, high: see `RangedSampler`.
     """
+
+    PARTS = ("network",)
 
     def __init__(self, network, low, high, **kwargs):
         super().__init__(low, high, **kwargs)
@@ -26,8 +30,4 @@ class EnergyGenerator(RangedSampler):
         return self.network(noise, conditions)
 
     def get_config(self):
-        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+        return {**super().get_config(), **self.parts_config()}
