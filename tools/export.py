@@ -6,9 +6,7 @@ python tools/export.py runs/flow_distill/student.keras served
 import argparse
 from pathlib import Path
 
-import keras
-
-from zdckeras.export.saved_model import export_saved_model
+from zdckeras import export_saved_model, load_model
 
 
 def main(arguments=None):
@@ -22,7 +20,7 @@ def main(arguments=None):
     if not options.model.is_file():
         parser.error(f"no such file: {options.model}")
     try:
-        generator = keras.saving.load_model(options.model)
+        generator = load_model(options.model)
         written = export_saved_model(generator, options.folder, options.version, options.overwrite)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         parser.error(str(error))

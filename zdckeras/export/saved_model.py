@@ -10,22 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import keras
-
 import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
-from zdckeras.corr_vae.generator import CorrGenerator  # noqa: F401
-from zdckeras.flow_distill.generator import ShowerGenerator  # noqa: F401
-from zdckeras.gan.generator import GanGenerator  # noqa: F401
 from zdckeras.generators import Sampler
-from zdckeras.vae.autoencoders import CodeGenerator  # noqa: F401  (saved generators are found by these imports)
-from zdckeras.vae.energy_vae import DecoderGenerator  # noqa: F401
-from zdckeras.vq.generator import TokenGenerator  # noqa: F401
-from zdckeras.wgan_gp.generator import EnergyGenerator  # noqa: F401
+from zdckeras.loading import load_model
 
 
-def export_saved_model(generator, folder, version=1, overwrite=False):
+def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False) -> Path:
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
     Three signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
@@ -109,4 +101,4 @@ def _write_in_tensorflow_process(generator, path):
 
 
 if __name__ == "__main__":
-    write_saved_model(keras.saving.load_model(sys.argv[1]), sys.argv[2])
+    write_saved_model(load_model(sys.argv[1]), sys.argv[2])
