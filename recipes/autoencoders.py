@@ -16,7 +16,7 @@ from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -69,7 +69,7 @@ def main():
 
     # judge on the test set
     rows = {name: generator.sample for name, generator in generators.items()}
-    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
+    table = judge(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     summary = over_seeds(table.scores)
     summary[0] += ["weights", "MFLOP", "ms, batch 1", "ms, batch 256"]
     summary[1] += ["-"] * 4

@@ -17,7 +17,7 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.data.atomic import atomic_path
-from zdckeras.metrics.report import aligned, compare
+from zdckeras.metrics.report import aligned, judge
 from zdckeras.plots import property_traversal, save_figure, write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -89,7 +89,7 @@ def main():
     mask = np.asarray(vae.decoder.pool.mask())
 
     # judge what comes unasked
-    report = compare(test, [again.response for again in resimulated], {"CorrVAE": vae.generator.sample},
+    report = judge(test, [again.response for again in resimulated], {"CorrVAE": vae.generator.sample},
                      p["generations"], args.seed)
 
     # judge what comes when asked

@@ -21,7 +21,7 @@ from zdckeras.flow_distill.distiller import Distiller, variability_weight
 from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import compare
+from zdckeras.metrics.report import judge
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -98,9 +98,9 @@ def main():
                   for distilled in (False, True) for impose in ("channels", "total")}
     models = {impose: {name: sampler(name, impose) for name in ("teacher", *weights)}
               for impose in ("channels", "total")}
-    imposed = compare(test, resimulated, models["channels"], p["generations"], seed)
-    total = compare(test, resimulated, models["total"], 1, seed)
-    choice = compare(validation, [validation.response], {name: models["total"][name] for name in weights}, 1, seed)
+    imposed = judge(test, resimulated, models["channels"], p["generations"], seed)
+    total = judge(test, resimulated, models["total"], 1, seed)
+    choice = judge(validation, [validation.response], {name: models["total"][name] for name in weights}, 1, seed)
     best = min(weights, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
     print(f"\nfive channel sums imposed\n{imposed.text()}\n\nonly the photon number imposed\n{total.text()}\n")
 

@@ -16,7 +16,7 @@ from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.training import play, start
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import diversity_ratios
-from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.loop import states_folder
@@ -82,7 +82,7 @@ def main():
                   for kind, name in (("separate", detector), ("joint", "joint"))}
         real = test.only(detector)
         floor = [again.response_of(detector) for again in resimulated]
-        table = compare(real, floor, models, p["generations"], args.seed)
+        table = judge(real, floor, models, p["generations"], args.seed)
         draws = [real.response, *floor]
         for model, score in table.scores.items():
             made = [models[model](real.particles, [args.seed, k]) if model in models else draw

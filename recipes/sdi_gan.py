@@ -20,7 +20,7 @@ from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.training import play, start
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import diversity_ratios
-from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.loop import states_folder
@@ -90,7 +90,7 @@ def main():
             return generator.sample(conditions, seed)
         return sample
 
-    table = compare(test, resimulated, {name: sampler(name) for name in weights}, p["generations"], args.seed)
+    table = judge(test, resimulated, {name: sampler(name) for name in weights}, p["generations"], args.seed)
     real = [test.response, *resimulated]
     for name, score in table.scores.items():
         draws = real if name == "floor" else [sampler(name)(test.particles, [args.seed, k]) for k in range(len(real))]

@@ -13,7 +13,7 @@ Interrupted, the same command goes on where it stopped.
 from zdckeras.data.atomic import atomic_path
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.gan.training import play
-from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -84,7 +84,7 @@ def main():
     rows |= {name: generator.sample for name, generator in generators.items()}
 
     # judge on the test set
-    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
+    table = judge(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     text = "\n".join([*aligned(codes), "", *aligned(over_seeds(table.scores)), ""])
     print("\n" + text)
 

@@ -14,7 +14,7 @@ Interrupted, the same command goes on where it stopped.
 from zdckeras.data.atomic import atomic_path
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.report import aligned, compare, over_seeds
+from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -86,7 +86,7 @@ def main():
         codes.append([name, f"{trained.count_params():,}", f"{2e-6 * trained.operations():.1f}",
                       f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
     rows |= {name: generator.sample for name, generator in generators.items()}
-    table = compare(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
+    table = judge(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
     summary = over_seeds(table.scores)
     shipped = generators["sums and prior, T = 1"]
     times = [f"time of a response, tokens, light and photons, batch {batch}: "

@@ -19,7 +19,7 @@ from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.gun import PointShowers
 from zdckeras.simulation.library import read_arrays
 from zdckeras.simulation.points import load_points
-from zdckeras.simulation.realism import compare
+from zdckeras.simulation.realism import bootstrap
 
 POINT_OBSERVABLES = ("MeV/GeV", "centre [cm]", "rms x [cm]", "rms y [cm]", "brightest")
 LEAST = 8  # showers in a bin of the table
@@ -80,7 +80,7 @@ def check(path, showers, draws, bins, rng):
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             which = (pdg == kind) & (energy >= low) & (energy < high)
             if which.sum() >= LEAST:
-                lines += compare(f"{kind} {low:.1f}-{high:.1f} GeV", real[which], imitated[which], source[which], rng,
+                lines += bootstrap(f"{kind} {low:.1f}-{high:.1f} GeV", real[which], imitated[which], source[which], rng,
                                  names=POINT_OBSERVABLES)
     return slope, lines
 

@@ -8,7 +8,7 @@ from zdckeras.data.repeats import condition_statistics
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.report import COLUMNS, Table, compare, over_seeds, score
+from zdckeras.metrics.report import COLUMNS, Table, judge, over_seeds, score
 from zdckeras.metrics.shapes import shape_table, shapes
 
 ROWS = 60
@@ -65,7 +65,7 @@ def test_bad_generations(real):
         score(real, draw(2), DIVERSITY)
 
 
-def test_compare_scores_every_model_over_its_seeds(real):
+def test_judge_scores_every_model_over_its_seeds(real):
     twice = Showers(*(np.concatenate([part, part]) for part in (real.particles, real.pdg)),
                     {"zp": np.concatenate([real.response, draw(9)])})
 
@@ -73,7 +73,7 @@ def test_compare_scores_every_model_over_its_seeds(real):
         assert np.array_equal(conditions, twice.particles)
         return np.concatenate([draw(seed), draw(seed)])
 
-    table = compare(twice, [np.concatenate([draw(7), draw(8)])], {"a": model}, runs=3, seed=2)
+    table = judge(twice, [np.concatenate([draw(7), draw(8)])], {"a": model}, runs=3, seed=2)
     diversity = condition_statistics(twice).diversity
     expected = score(twice, [model(twice.particles, [2, run]) for run in range(3)], diversity, seed=2)
     assert list(table.scores) == ["floor", "a"] and table.scores["floor"]["runs"] == 1

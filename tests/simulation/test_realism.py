@@ -7,7 +7,7 @@ from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, packaged_library
 from zdckeras.simulation.realism import (
     LIGHT_OBSERVABLES,
-    compare,
+    bootstrap,
     compare_by_edge,
     compare_by_kind,
     imitate,
@@ -87,7 +87,7 @@ def test_errors_of_a_comparison_cover(seed=0):
     for _ in range(60):
         real, library = rng.normal(1, 0.2, (30, 4)), rng.normal(1, 0.2, (30, 4))
         source = rng.integers(0, 30, (30, 10))
-        values += [line.pull for line in compare("x", real, library[source], source, rng) if line.statistic == "mean"]
+        values += [line.pull for line in bootstrap("x", real, library[source], source, rng) if line.statistic == "mean"]
     assert np.std(values) == pytest.approx(1, abs=0.2)
     assert abs(np.mean(values)) < 0.35
 

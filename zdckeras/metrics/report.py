@@ -67,7 +67,7 @@ def score(real, generated, diversity, detector=None, channels="papers", errors="
     }
 
 
-def compare(real, resimulated, models, runs=5, seed=0, detector=None):
+def judge(real, resimulated, models, runs=5, seed=0, detector=None):
     """One table of several models on one test set, below the Monte-Carlo floor.
 
     Arguments:

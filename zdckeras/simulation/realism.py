@@ -114,7 +114,7 @@ def _mean_and_spread(values, weight):
     return np.stack([mean.mean(axis=1), np.sqrt(variance).mean(axis=1)])
 
 
-def compare(label, real, imitated, source, rng, resamples=200, names=LIGHT_OBSERVABLES):
+def bootstrap(label, real, imitated, source, rng, resamples=200, names=LIGHT_OBSERVABLES):
     """Means and spreads of all observables in one bin, real against imitated.
 
     The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;
@@ -171,7 +171,7 @@ def compare_by_kind(showers, imitated, source, energies=(20.0, 100.0, 500.0, 270
         for low, high in zip(energies[:-1], energies[1:], strict=True):
             which = np.isin(showers.pdg, kinds) & (showers.energy >= low) & (showers.energy < high)
             if which.sum() >= least:
-                lines += compare(f"{name} {low:.0f}-{high:.0f} GeV", real[which], imitated[which], source[which], rng)
+                lines += bootstrap(f"{name} {low:.0f}-{high:.0f} GeV", real[which], imitated[which], source[which], rng)
     return lines
 
 
@@ -186,5 +186,5 @@ def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), 
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         which = (distance >= low) & (distance < high)
         if which.sum() >= least:
-            lines += compare(f"edge {low:.1f}-{high:.1f} cm", real[which], imitated[which], source[which], rng)
+            lines += bootstrap(f"edge {low:.1f}-{high:.1f} cm", real[which], imitated[which], source[which], rng)
     return lines
