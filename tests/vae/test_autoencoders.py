@@ -2,14 +2,12 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy import integrate, stats
 
 from zdckeras import backend
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.photon_coding import deviance, photon_pair
 from zdckeras.training.batches import Batches
 from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
-from zdckeras.vae.energy_vae import kl_of_normal
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
@@ -35,16 +33,6 @@ def build(showers, name, **settings):
 def batch(showers):
     data = {"conditions": showers.particles, "responses": showers.response}
     return Batches(data, ROWS, seed=1, normal={"z": (LATENT,)})[0][0]
-
-
-def test_divergence_of_normal_distributions():
-    """Against the integral of q ln(q / p)."""
-    def inside(x):
-        q = stats.norm(0.7, np.exp(-0.4))
-        return q.pdf(x) * (q.logpdf(x) - stats.norm.logpdf(x))
-
-    found = kl_of_normal(ops.convert_to_tensor([[0.7, 0.0]]), ops.convert_to_tensor([[-0.4, 0.0]]))
-    assert float(found[0]) == pytest.approx(integrate.quad(inside, -8, 8)[0], rel=1e-5)
 
 
 @SKIP_JAX

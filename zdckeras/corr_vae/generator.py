@@ -29,7 +29,7 @@ class CorrDecoder(WithParts, layers.Layer):
         seed: of the weights.
 
     Returns:
-        call((B, latents) w, (B, objects) z, (B, 9) conditions) gives standardised properties (B, 4) that w says, and
+        call((B, latents) w, (B, objects) z, (B, 9) conditions) gives standardised properties (B, 4) that w states, and
         light (B, nx, ny) [photons].
     """
 
@@ -47,13 +47,13 @@ class CorrDecoder(WithParts, layers.Layer):
         self.built = True
 
     def call(self, latents, objects, conditions):
-        said = self.maps(self.pool(latents), conditions)
-        return said, self.paint(said, latents, objects, conditions)
+        stated = self.maps(self.pool(latents), conditions)
+        return stated, self.decode(stated, latents, objects, conditions)
 
-    def paint(self, said, latents, objects, conditions):
-        """Light (B, nx, ny) of properties, w and z."""
-        seen = ops.concatenate([said, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
-        return self.light(self.spread(seen, self.light.features(ops.cast(conditions, "float32"))), conditions)
+    def decode(self, properties, latents, objects, conditions):
+        """Light (B, nx, ny) of standardised properties (B, 4), w (B, latents) and z (B, objects)."""
+        code = ops.concatenate([properties, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
+        return self.light(self.spread(code, self.light.features(ops.cast(conditions, "float32"))), conditions)
 
     def steer(self, latents, asked, conditions):
         """w (B, latents) with the properties asked for: the nearest to w with A w = f^-1(y; c).
@@ -80,10 +80,10 @@ def properties_of(responses):
 class CorrGenerator(WithParts, RangedSampler):
     """The shipped generator of a `CorrVAE`: particles, and properties if they are asked for, to photon counts.
 
-    The noise of a shower is w, z and what `PhotonScatter` takes. Properties that are asked for replace what w says of
-    them; the others stay what w says, the same for the same seed whatever else is asked for.
+    The noise of a shower is w, z and what `PhotonScatter` takes. Properties that are asked for replace what w states of
+    them; the others stay what w states, the same for the same seed whatever else is asked for.
 
-    The photon sum is imposed: photons are drawn from the light once, then the sum that w says is split among the five
+    The photon sum is imposed: photons are drawn from the light once, then the sum that w states is split among the five
     channels as that draw was, and drawn again with the same noise. Centre and width are what the light gives.
 
     Arguments:
@@ -111,8 +111,8 @@ class CorrGenerator(WithParts, RangedSampler):
         if asked is not None:
             wanted = self.decoder.properties.standard(asked, conditions)
             latents = self.decoder.steer(latents, wanted, conditions)
-        said, light = self.decoder(latents, objects, conditions)
-        photons = self.decoder.properties.physical(said, conditions)[:, :1]
+        stated, light = self.decoder(latents, objects, conditions)
+        photons = self.decoder.properties.physical(stated, conditions)[:, :1]
         total = ops.round(ops.clip(photons, 0.0, float(self.largest[0])))
         split = ops.reshape(self.scatter(light, cells) + 1e-6 * light, (-1, self.decoder.detector.cells))
         reached = ops.cumsum(ops.matmul(split, ops.transpose(self.scatter.draw.masks)), axis=-1)

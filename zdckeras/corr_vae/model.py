@@ -15,7 +15,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector
 from zdckeras.training.loop import SampleLoss
-from zdckeras.vae.energy_vae import kl_of_normal
+from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
 
 
 def _missed(found, wanted, deviation):
@@ -29,9 +29,9 @@ class CorrVAE(WithParts, SampleLoss):
 
     - reconstruction: Poisson `deviance` D(n, l) of light l = decoder(w, z, c); weight 1/2 is the log-likelihood;
     - divergence: of q(w | n, c) and q(z | n, c) from N(0, 1);
-    - prediction: the properties y(n) from those that w says, f(A w; c), in units of `deviation`;
+    - prediction: the properties y(n) from those that w states, f(A w; c), in units of `deviation`;
     - likelihood: -ln p(y(n) | c) for w' = f^-1(y; c) and normal w, so that what is drawn is distributed as the data;
-    - consistency: the properties of the light from those w says, for w and z of the encoders, and for w asked for
+    - consistency: the properties of the light from those w states, for w and z of the encoders, and for w asked for
       (y(n) + `asking` * normal noise, the rest from the prior; every second row), so that what is asked is what comes;
     - sparsity of the mask, and independence: squared covariances of the means of w and z in the batch.
 
@@ -110,8 +110,7 @@ class CorrVAE(WithParts, SampleLoss):
         tokens = self.encoder(photons, conditions)
         known = ops.concatenate([self.encoder.features(ops.cast(conditions, "float32")),
                                  self.decoder.properties(photons, conditions)], axis=-1)
-        pairs = (ops.split(head(tokens, known), 2, axis=-1) for head in (self.property_head, self.object_head))
-        return [(mean, ops.clip(log_deviation, -6.0, 2.0)) for mean, log_deviation in pairs]
+        return [normal_of(head(tokens, known)) for head in (self.property_head, self.object_head)]
 
     def call(self, inputs):
         return sum(self.scale[name] * term for name, term in self.terms(inputs).items())
@@ -122,24 +121,24 @@ class CorrVAE(WithParts, SampleLoss):
         decoder, latents, number = self.decoder, self.decoder.latents, len(PROPERTIES)
         true, (w, z) = decoder.properties(photons, conditions), self.encode(photons, conditions)
         code, ask = inputs["code"], inputs["ask"]
-        latent, kind = w[0] + ops.exp(w[1]) * code[:, :latents], z[0] + ops.exp(z[1]) * code[:, latents:]
-        said = decoder.maps(decoder.pool(latent), conditions)
+        latent, kind = reparametrise(*w, code[:, :latents]), reparametrise(*z, code[:, latents:])
+        stated = decoder.maps(decoder.pool(latent), conditions)
         wish, particles = ask[::2], conditions[::2]
         blank = ops.zeros_like(wish[:, :number])
         bounds = (decoder.properties.standard(blank + np.float32(self.ranges[side]), particles)
                   for side in ("smallest", "largest"))
         asked = ops.clip(true[::2] + self.asking * wish[:, :number], *bounds)
         steered = ops.stop_gradient(decoder.steer(wish[:, number : number + latents], asked, particles))
-        pairs = ((said, asked), (latent, steered), (kind, wish[:, number + latents :]), (conditions, particles))
+        pairs = ((stated, asked), (latent, steered), (kind, wish[:, number + latents :]), (conditions, particles))
         every = [ops.concatenate(pair, axis=0) for pair in pairs]
-        light, rows = decoder.paint(*every), ops.shape(photons)[0]
+        light, rows = decoder.decode(*every), ops.shape(photons)[0]
         missed = _missed(decoder.properties(light, every[-1]), every[0], self.deviation)
         pooled, log_slope = decoder.maps.inverse(true, conditions)
         covariance = ops.matmul(ops.transpose(w[0] - ops.mean(w[0], axis=0)), z[0] - ops.mean(z[0], axis=0))
         return {
             "reconstruction": deviance(photons, light[:rows]),
             "divergence": kl_of_normal(*w) + kl_of_normal(*z),
-            "prediction": _missed(said, true, self.deviation),
+            "prediction": _missed(stated, true, self.deviation),
             "likelihood": -decoder.pool.log_prior(pooled) - ops.sum(log_slope, axis=-1),
             "consistency": missed[:rows] + ops.mean(missed[rows:]),
             "sparsity": decoder.pool.sparsity(),

@@ -10,12 +10,11 @@ from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_coding import PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
-from zdckeras.training.loop import SampleLoss
-from zdckeras.vae.energy_vae import kl_of_normal
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
+from zdckeras.vae.variational import Autoencoder, Variational, kl_of_normal, normal_of, reparametrise
 
 
-class PhotonAutoencoder(WithParts, SampleLoss):
+class PhotonAutoencoder(WithParts, Autoencoder):
     """Base: photons n to a code of d numbers to the light l expected of the code and the particle, L = w D(n, l) + ...
 
     D is the Poisson `deviance`. What else is in L, and from which code responses are generated, subclasses say.
@@ -54,17 +53,12 @@ class PhotonAutoencoder(WithParts, SampleLoss):
         """Light (B, nx, ny) of codes (B, d) of particles (B, 9)."""
         return self.decoder(self.spread(code, self.decoder.features(conditions)), conditions)
 
-    def reconstruct(self, inputs):
-        """Light (B, nx, ny) expected of the codes of a batch, and the rest of the loss, (B,)."""
-        raise NotImplementedError
-
     def code(self, noise, conditions):
         """Codes (B, d) to generate from: the noise itself, unless a subclass makes something of it."""
         return noise
 
-    def call(self, inputs):
-        light, rest = self.reconstruct({**inputs, "conditions": ops.cast(inputs["conditions"], "float32")})
-        return self.weight * deviance(inputs["responses"], light) + rest
+    def mismatch(self, inputs, made):
+        return self.weight * deviance(inputs["responses"], made)
 
     def operations(self):
         """Multiplications with a weight for one response from noise."""
@@ -75,7 +69,7 @@ class PhotonAutoencoder(WithParts, SampleLoss):
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonVAE(PhotonAutoencoder):
+class PhotonVAE(Variational, PhotonAutoencoder):
     """Conditional variational autoencoder: L = w D(n, l(m + s z, c)) + w_KL KL(N(m, s^2) | N(0, 1)).
 
     Arguments:
@@ -93,11 +87,9 @@ class PhotonVAE(PhotonAutoencoder):
         self.settings |= dict(kl=kl)
         self.kl = kl
 
-    def reconstruct(self, inputs):
-        mean, log_deviation = ops.split(self.encode(inputs), 2, axis=-1)
-        log_deviation = ops.clip(log_deviation, -6.0, 2.0)
-        light = self.decode(mean + ops.exp(log_deviation) * inputs["z"], inputs["conditions"])
-        return light, self.kl * kl_of_normal(mean, log_deviation)
+    def posterior(self, inputs):
+        """Mean and ln of the deviation of the codes of a batch, two (B, d)."""
+        return normal_of(self.encode(inputs))
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -135,12 +127,11 @@ class SupervisedAutoencoder(PhotonAutoencoder):
     def reconstruct(self, inputs):
         found, scaler = self.encode(inputs), self.decoder.features
         read, rest = found[:, : self.EXTRA], found[:, self.EXTRA :]
-        mean, log_deviation = ops.split(rest, 2, axis=-1)
-        log_deviation = ops.clip(log_deviation, -6.0, 2.0)
+        mean, log_deviation = normal_of(rest)
         true = ops.divide(ops.subtract(inputs["conditions"], scaler.mean), scaler.scale)
         second = ops.reshape(ops.arange(ops.shape(read)[0]) % 2, (-1, 1)) > 0
         driven = ops.add(ops.multiply(ops.where(second, true, read), scaler.scale), scaler.mean)
-        light = self.decode(mean + ops.exp(log_deviation) * inputs["z"], driven)
+        light = self.decode(reparametrise(mean, log_deviation, inputs["z"]), driven)
         wrong = ops.mean(ops.square(read - true), axis=-1)
         return light, self.kl * kl_of_normal(mean, log_deviation) + self.supervision * wrong
 

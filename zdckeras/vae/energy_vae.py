@@ -9,32 +9,30 @@ from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.cnn import GridDecoder, mirrored
-from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import FlightFeatures, expected_centre
-from zdckeras.training.loop import SampleLoss
+from zdckeras.vae.variational import Autoencoder, Variational, normal_of
 from zdckeras.wgan_gp.losses import centre_loss
 from zdckeras.wgan_gp.regressor import BOXCOX_SCALE
 
 
-def kl_of_normal(mean, log_deviation):
-    """KL(N(m, s^2) | N(0, 1)) = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, per sample.
+class _ImageLayer(layers.Layer):
+    """What the encoder and the decoder share: settings, and the features of the particle."""
 
-    Arguments:
-        mean, log_deviation: (B, d).
+    def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
+                             seed=seed)
+        self.features = FlightFeatures(detector, **scaler, dtype="float32")
+        self.detector, self.latent = self.features.detector, latent
 
-    Returns:
-        (B,).
-
-    Example:
-        >>> float(kl_of_normal(ops.ones((1, 2)), ops.zeros((1, 2)))[0])
-        1.0
-    """
-    return ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ImageEncoder(layers.Layer):
+class ImageEncoder(_ImageLayer):
     """Network-space image and particle to mean and ln of the standard deviation of a latent code.
 
     Arguments:
@@ -50,28 +48,20 @@ class ImageEncoder(layers.Layer):
     """
 
     def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
-                             seed=seed)
-        seeds, self.features = seeds_of([seed, 7]), FlightFeatures(detector, **scaler, dtype="float32")
-        self.body, width = mirrored(channels, self.features.detector.shape, seeds)
+        super().__init__(detector, scaler, latent, channels, hidden, seed, **kwargs)
+        seeds = seeds_of([seed, 7])
+        self.body, width = mirrored(channels, self.detector.shape, seeds)
         self.dense = dense_layers((hidden,), width + self.features.width, seeds)
-        self.read = layers.Dense(2 * latent, dtype="float32",
-                                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.read.build((None, hidden))
+        self.read = linear(hidden, 2 * latent, seeds)
         self.built = True
 
     def call(self, image, conditions):
-        seen = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions)]
-        mean, log_deviation = ops.split(self.read(self.dense(ops.concatenate(seen, axis=-1))), 2, axis=-1)
-        return mean, ops.clip(log_deviation, -6.0, 2.0)
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
+        code = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions)]
+        return normal_of(self.read(self.dense(ops.concatenate(code, axis=-1))))
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ImageDecoder(layers.Layer):
+class ImageDecoder(_ImageLayer):
     """Latent code and particle to a non-negative image in network space, by a `GridDecoder`.
 
     Arguments:
@@ -83,27 +73,20 @@ class ImageDecoder(layers.Layer):
     """
 
     def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
-                             seed=seed)
-        seeds, self.latent = seeds_of([seed, 8]), latent
-        self.features = FlightFeatures(detector, **scaler, dtype="float32")
-        self.detector = self.features.detector
+        super().__init__(detector, scaler, latent, channels, hidden, seed, **kwargs)
+        seeds = seeds_of([seed, 8])
         self.dense = dense_layers((hidden,), latent + self.features.width, seeds)
         self.body = GridDecoder(hidden, self.detector.shape, channels, seeds)
         self.built = True
 
     def call(self, code, conditions):
-        seen = ops.concatenate([code, self.features(conditions)], axis=-1)
-        return ops.softplus(self.body(self.dense(seen)))
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
+        known = ops.concatenate([code, self.features(conditions)], axis=-1)
+        return ops.softplus(self.body(self.dense(known)))
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ResponseVAE(SampleLoss):
-    """Conditional VAE in network space: L = E |y - y'|^2 / (2 s^2) + w_KL KL(q(z | y, c) | N(0, 1)) + w_c centre.
+class ResponseVAE(Variational, Autoencoder):
+    """Conditional VAE in network space: L = |y - y'|^2 / (2 s^2) + w_KL KL(q(z | y, c) | N(0, 1)) + w_c centre.
 
     KL = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, and the centre term is `centre_loss` in photon space.
 
@@ -126,8 +109,7 @@ class ResponseVAE(SampleLoss):
     """
 
     def __init__(self, detector, scaler, boxcox, deviation=0.3, kl=1.0, centre=0.0, depth=0.0, encoder=None,
-                 decoder=None,
-                 latent=10, seed=0, **kwargs):
+                 decoder=None, latent=10, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
                              depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent, seed=seed)
@@ -140,21 +122,25 @@ class ResponseVAE(SampleLoss):
     @classmethod
     def fit_scales(cls, showers, boxcox, **settings):
         """A fresh model for the one detector of training `Showers`."""
-        scaler = Scaler.fit(showers.particles)
-        return cls(showers.detector().name, scaler.get_config(), boxcox,
-                   **settings)
+        return cls(showers.detector().name, Scaler.fit(showers.particles).get_config(), boxcox, **settings)
 
-    def call(self, inputs):
-        conditions = ops.cast(inputs["conditions"], "float32")
-        image = self.boxcox.forward(ops.cast(inputs["responses"], "float32"))
-        mean, log_deviation = self.encoder(image, conditions)
-        made = self.decoder(mean + ops.exp(log_deviation) * inputs["z"], conditions)
-        wrong = ops.sum(ops.square(image - made), axis=(1, 2)) / (2.0 * self.deviation**2)
-        loss = wrong + self.kl * kl_of_normal(mean, log_deviation)
+    def posterior(self, inputs):
+        """Mean and ln of the deviation of the codes of a batch, two (B, latent)."""
+        return self.encoder(self._image(inputs), inputs["conditions"])
+
+    def decode(self, code, conditions):
+        """Responses (B, nx, ny) in network space of codes (B, latent) of particles (B, 9)."""
+        return self.decoder(code, conditions)
+
+    def mismatch(self, inputs, made):
+        loss = ops.sum(ops.square(self._image(inputs) - made), axis=(1, 2)) / (2.0 * self.deviation**2)
         if self.centre:
-            expected = expected_centre(self.detector, conditions, self.depth)
+            expected = expected_centre(self.detector, inputs["conditions"], self.depth)
             loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), expected)
         return loss
+
+    def _image(self, inputs):
+        return self.boxcox.forward(ops.cast(inputs["responses"], "float32"))
 
     def get_config(self):
         return {**self.settings, "name": self.name}
