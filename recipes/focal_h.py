@@ -15,7 +15,7 @@ Interrupted, the same command goes on where it stopped.
 
 import numpy as np
 
-from zdckeras.data.particles import expected_impact
+from zdckeras.data.impact import impact_from_centre, slopes
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.training import play
 from zdckeras.metrics.channels import wasserstein
@@ -55,8 +55,8 @@ def main():
     arrays = {"conditions": training.particles.astype("float32"), "responses": training.response}
     boxcox = BoxCox.fit(training.response[:5000]).get_config()
     offset = detector.pitch * directional_shapes(training.response, training.particles, detector)[:, 2:4]
-    slope = training.particles[:, 4:6] / np.abs(training.particles[:, 6:7])
-    inner = np.abs(expected_impact(training.particles, detector)).max(axis=1) < min(detector.half_size) / 2
+    slope = slopes(training.particles)
+    inner = np.abs(impact_from_centre(training.particles, detector)).max(axis=1) < min(detector.half_size) / 2
     depth = float((offset * slope)[inner].sum() / (slope**2)[inner].sum())
     print(f"the mean shower is {depth:.0f} cm deep")
 
@@ -89,7 +89,7 @@ def main():
     responses = {"floor": resimulated.response}
     responses |= {name: models[name].sample(test.particles, args.seed) for name in sorted(models)}
     report = EnergyReport(test, responses, args.seed)
-    expected = depth / detector.pitch * test.particles[:, 4:6] / np.abs(test.particles[:, 6:7])
+    expected = depth / detector.pitch * slopes(test.particles)
     away = {name: np.linalg.norm(values[:, 2:4] - expected, axis=1)
             for name, values in {"real": report.real, **report.shapes}.items()}
     distance = {name: float(wasserstein(away["real"][:, None], r[:, None])[0]) for name, r in away.items()}

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from particle import Particle
 
-from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import (
     COLUMN,
     CONDITIONS,
@@ -12,8 +11,6 @@ from zdckeras.data.particles import (
     Scaler,
     check_pdg,
     conditions_of,
-    expected_centre,
-    expected_impact,
     species,
 )
 
@@ -67,46 +64,6 @@ def test_unknown_species_in_an_array_are_listed():
         check_pdg(np.array([22, 777, 42, 42]))
     with pytest.raises(ValueError, match=r"\[777\]"):
         conditions_of(np.array([777]), np.array([[0.0, 0.0, 1.0]]))
-
-
-@pytest.mark.parametrize("detector", ["zn", "zp"])
-def test_straight_lines_of_neutral_particles(detector):
-    """x = v_x + (z - v_z) p_x / p_z, on either side."""
-    place = get_detector(detector)
-    for side in (1.0, -1.0):
-        conditions = conditions_of(np.array([2112]), np.array([[0.05, -0.02, side * 1000.0]]),
-                                   np.array([[0.1, 0.2, side * 30.0]]))
-        flight = place.distance - 30.0
-        expected = [0.1 + flight * 0.05 / 1000.0, 0.2 - flight * 0.02 / 1000.0]
-        np.testing.assert_allclose(expected_impact(conditions, detector), [expected], rtol=1e-12)
-
-
-def test_beam_protons_hit_the_centre_of_zp_and_charge_conjugates_the_other_side():
-    forward = np.array([[0.0, 0.0, 2680.0]] * 2)
-    points = expected_impact(conditions_of(np.array([2212, -2212]), forward), "zp")
-    np.testing.assert_allclose(points, [[24.35, 0.0], [-24.35, 0.0]])
-    slow = expected_impact(conditions_of(np.array([2212]), forward[:1] / 2), "zp")
-    assert slow[0, 0] == pytest.approx(2 * 24.35)
-
-
-@pytest.mark.parametrize("detector", ["focalh", "ecal"])
-def test_expected_centre_is_the_impact_of_particles_from_the_origin(detector):
-    """x = z tan(2 atan(e^-eta)) cos(phi): p_x / p_z of a massless or massive particle alike."""
-    rng = np.random.default_rng(3)
-    eta, phi = rng.uniform(3.2, 5.8, 50), rng.uniform(-np.pi, np.pi, 50)
-    pt = rng.uniform(0.5, 5.0, 50)
-    momentum = np.column_stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
-    place = get_detector(detector)
-    found = expected_centre(eta, phi, place.distance)
-    for pdg in (22, 2212):
-        impact = expected_impact(conditions_of(np.full(50, pdg), momentum), detector)
-        np.testing.assert_allclose(found, impact, rtol=1e-9)
-
-
-def test_expected_centre_on_either_side():
-    assert expected_centre(3.4, np.pi / 2, 700.0) == pytest.approx([0.0, 700.0 / np.sinh(3.4)], abs=1e-9)
-    np.testing.assert_allclose(expected_centre([3.4, 4.0], [0.3, 0.4], -700.0),
-                               -expected_centre([3.4, 4.0], [0.3, 0.4], 700.0))
 
 
 def test_scaler_round_trip():

@@ -4,8 +4,9 @@ import pytest
 from keras import ops
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import conditions_of, expected_impact
-from zdckeras.layers.particle_features import ParticleFeatures, slopes
+from zdckeras.data.impact import expected_impact
+from zdckeras.data.particles import conditions_of
+from zdckeras.layers.particle_features import ParticleFeatures
 
 
 def particles(rows=64, seed=0):
@@ -23,8 +24,7 @@ def features(detector="zn", frequencies=3):
 
 
 @pytest.mark.parametrize("detector", sorted(DETECTORS))
-def test_impact_is_the_one_of_particles(detector):
-    """Two forms of one formula: NumPy in double precision, and inside the model."""
+def test_impact_is_cut(detector):
     place, conditions = DETECTORS[detector], particles()
     half = np.array(place.half_size)
     expected = expected_impact(conditions, detector) - [place.centre_x, 0.0]
@@ -72,10 +72,3 @@ def test_survives_its_config():
 def test_scaler_of_another_size_is_refused(wrong):
     with pytest.raises(ValueError, match=r"Expected mean and scale of .*received .*\(9,\)"):
         ParticleFeatures("zn", wrong, np.ones(9))
-
-
-def test_slopes_are_cut():
-    conditions = np.zeros((3, 9), "float32")
-    conditions[:, 4:7] = [[1.0, -2.0, 4.0], [1.0, -2.0, -4.0], [9.0, 0.1, 1.0]]
-    found = ops.convert_to_numpy(slopes(ops.convert_to_tensor(conditions)))
-    np.testing.assert_allclose(found, [[0.25, -0.5], [0.25, -0.5], [1.0, 0.1]], rtol=1e-6)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import conditions_of, expected_impact
+from zdckeras.data.impact import expected_impact
+from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.decays import properties
 from zdckeras.simulation.transport import FIELD, dipole_kick, propagate, transport
 

@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import conditions_of, expected_impact
+from zdckeras.data.impact import expected_impact
+from zdckeras.data.particles import conditions_of
 from zdckeras.layers.cnn import GridDecoder
 from zdckeras.layers.dense import seeds_of
 from zdckeras.wgan_gp.regressor import (

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from zdckeras import backend
-from zdckeras.data.particles import conditions_of, expected_impact
+from zdckeras.data.impact import expected_impact
+from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes
 from zdckeras.wgan_gp.response_features import IMPACT_RADII, LIT_THRESHOLDS, EnergySummary

@@ -7,8 +7,6 @@ import numpy as np
 from hepunits import GeV, MeV, cm
 from particle import InvalidParticle, Particle, ParticleNotFound
 
-from zdckeras.data.detectors import get_detector
-
 CONDITIONS = ("energy", "vx", "vy", "vz", "px", "py", "pz", "mass", "charge")
 UNITS = {"energy": GeV, "vx": cm, "vy": cm, "vz": cm, "px": GeV, "py": GeV, "pz": GeV, "mass": MeV, "charge": 1.0}
 UNIT_NAMES = ("GeV", "cm", "cm", "cm", "GeV", "GeV", "GeV", "MeV", "e")
@@ -81,55 +79,6 @@ def conditions_of(pdg, momentum, vertex=None):
     vertex = np.zeros_like(momentum) if vertex is None else np.asarray(vertex, "float64")
     energy = np.sqrt((momentum**2).sum(axis=1) + (mass * MeV / GeV) ** 2)
     return np.column_stack([energy, vertex, momentum, mass, charge])
-
-
-def expected_impact(conditions, detector):
-    """Expected impact point (x, y) = v + (z_D - v_z) (p_x, p_y) / |p_z| + (q B / |p|, 0) on a detector's front face.
-
-    Straight flight plus, for a charge q, the bend B of the magnets on the way. The sides A and C are treated alike:
-    the particle flies towards the side that p_z points to. Decays in flight scatter around this point.
-
-    Arguments:
-        conditions: (N, 9).
-        detector: `Detector` or its name.
-
-    Returns:
-        (N, 2) [cm], relative to the beam axis.
-
-    Example:
-        >>> c = conditions_of(np.array([22, 2212]), np.array([[0.001, 0.0, -10.0], [0.0, 0.0, 2680.0]]))
-        >>> expected_impact(c, "zp").round(2).tolist()
-        [[1.13, 0.0], [24.35, 0.0]]
-    """
-    conditions, detector = np.asarray(conditions, "float64"), get_detector(detector)
-    vertex, momentum, charge = conditions[:, VERTEX], conditions[:, MOMENTUM], conditions[:, COLUMN["charge"]]
-    flight = detector.distance - np.sign(momentum[:, 2]) * vertex[:, 2]
-    point = vertex[:, :2] + momentum[:, :2] * (flight / np.maximum(np.abs(momentum[:, 2]), 1e-9))[:, None]
-    point[:, 0] += charge * detector.bend / np.maximum(np.linalg.norm(momentum, axis=1), 1e-9)
-    return point
-
-
-def expected_centre(eta, phi, z):
-    """Where a particle from the interaction point crosses a plane, x = z tan(2 atan(e^-eta)) cos(phi), y with sin(phi).
-
-    At the depth of a shower's maximum this is where its centre of gravity ought to be.
-
-    Arguments:
-        eta: pseudorapidity.
-        phi: azimuth [rad].
-        z: distance of the plane [cm].
-
-    Returns:
-        (..., 2) [cm].
-
-    Source: ALICE FoCal study, "theory-inspired approach".
-
-    Example:
-        >>> expected_centre(3.4, 0.0, 700.0).round(1).tolist()
-        [46.8, 0.0]
-    """
-    radius = z * np.tan(2.0 * np.arctan(np.exp(-np.asarray(eta, "float64"))))
-    return np.stack([radius * np.cos(phi), radius * np.sin(phi)], axis=-1)
 
 
 @dataclass(frozen=True)

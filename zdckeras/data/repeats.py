@@ -6,7 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.neighbors import KNeighborsRegressor
 
-from zdckeras.data.particles import COLUMN, expected_impact
+from zdckeras.data.impact import impact_from_centre
+from zdckeras.data.particles import COLUMN
 
 CELLS_AT_ONCE = 64  # cells handled at once: the wider copy is N x 64 numbers
 NEAREST_CONDITIONS = 8
@@ -67,8 +68,7 @@ def condition_statistics(showers, detector=None):
     diversity = deviation / (spread or 1.0)
     particles, pdg = showers.particles[first], showers.pdg[first]
     energy = np.log(np.maximum(particles[:, COLUMN["energy"]], 1e-6))
-    centre = (detector.centre_x, 0.0)
-    impact = np.clip((expected_impact(particles, detector) - centre) / detector.half_size, -FARTHEST, FARTHEST)
+    impact = np.clip(impact_from_centre(particles, detector) / detector.half_size, -FARTHEST, FARTHEST)
     _impute(diversity, np.column_stack([energy, impact]), pdg, repeated)
     rows = np.column_stack(np.divmod(peak, detector.shape[1]))
     return ConditionStatistics(

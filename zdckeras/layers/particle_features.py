@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.impact import impact_from_centre, slopes, within
 from zdckeras.data.particles import COLUMN, CONDITION_COUNT
 
 
@@ -51,17 +52,8 @@ class ParticleFeatures(layers.Layer):
 
     @staticmethod
     def impact(detector, conditions):
-        """Expected impact point (B, 2) [cm] from the detector's centre, clipped to 1.5 half-sizes.
-
-        The formula of `zdckeras.data.particles.expected_impact`, inside the graph.
-        """
-        half = ops.convert_to_tensor(detector.half_size, "float32")
-        pz = conditions[:, COLUMN["pz"] : COLUMN["pz"] + 1]
-        flight = detector.distance - ops.sign(pz) * conditions[:, COLUMN["vz"] : COLUMN["vz"] + 1]
-        point = conditions[:, 1:3] + conditions[:, 4:6] * flight / ops.maximum(ops.abs(pz), 1e-6)
-        momentum = ops.maximum(ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True)), 1e-6)
-        bend = conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1] * detector.bend / momentum - detector.centre_x
-        return ops.clip(point + bend * ops.convert_to_tensor([1.0, 0.0], "float32"), -1.5 * half, 1.5 * half)
+        """Expected impact point (B, 2) [cm] from the detector's centre, cut at 1.5 half-sizes."""
+        return within(impact_from_centre(conditions, detector, ops), detector, 1.5, ops)
 
     def call(self, conditions):
         conditions = ops.cast(conditions, "float32")
@@ -94,19 +86,6 @@ class ParticleFeatures(layers.Layer):
         return config
 
 
-def slopes(conditions):
-    """px / |pz| and py / |pz| of conditions (B, 9), cut at +-1."""
-    return ops.clip(conditions[:, 4:6] / ops.maximum(ops.abs(conditions[:, 6:7]), 1e-6), -1.0, 1.0)
-
-
-def expected_centre(detector, conditions, depth):
-    """Where a shower's centre of gravity is expected at a depth [cm], (B, 2) [cells from the centre of a `Detector`].
-
-    `zdckeras.data.particles.expected_centre` inside the graph, for particles that start anywhere.
-    """
-    return (ParticleFeatures.impact(detector, conditions) + depth * slopes(conditions)) / detector.pitch
-
-
 @keras.saving.register_keras_serializable("zdckeras")
 class FlightFeatures(ParticleFeatures):
     """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
@@ -116,4 +95,4 @@ class FlightFeatures(ParticleFeatures):
         self.width += 2
 
     def call(self, conditions):
-        return ops.concatenate([super().call(conditions), 4.0 * slopes(ops.cast(conditions, "float32"))], axis=-1)
+        return ops.concatenate([super().call(conditions), 4.0 * slopes(ops.cast(conditions, "float32"), ops)], axis=-1)

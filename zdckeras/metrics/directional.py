@@ -4,7 +4,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM, expected_impact
+from zdckeras.data.impact import impact_from_centre
+from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM
 from zdckeras.metrics.channels import wasserstein
 
 # Symbols and units, in column order.
@@ -51,7 +52,8 @@ def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD
         LHCb study, arXiv:1812.01319, figure 5.
 
     Example:
-        >>> from zdckeras.data.particles import conditions_of
+        >>> from zdckeras.data.impact import impact_from_centre
+from zdckeras.data.particles import conditions_of
         >>> e = np.zeros((1, 30, 30)); e[0, 14:18, 15] = 2.0
         >>> c = conditions_of(np.array([11]), np.array([[1.0, 0.0, 9.0]]), np.array([[0.0, 1.0, 1250.0]]))
         >>> row = dict(zip(FLIGHT_OBSERVABLES, directional_shapes(e, c, "ecal")[0].round(3).tolist()))
@@ -66,8 +68,8 @@ def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD
     if not (np.isfinite(energy).all() and np.isfinite(conditions).all() and (energy >= 0).all()):
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
     x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(detector.shape), detector.shape, strict=True))
-    impact = (expected_impact(conditions, detector) - (detector.centre_x, 0.0)) / detector.pitch
-    ahead = conditions[:, MOMENTUM][:, :2]  # on either side, see `expected_impact`
+    impact = impact_from_centre(conditions, detector) / detector.pitch
+    ahead = conditions[:, MOMENTUM][:, :2]  # on either side, see `impact_from_centre`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
     v = np.stack([-u[:, 1], u[:, 0]], axis=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import CONDITION_COUNT, check_pdg
+from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM, VERTEX, check_pdg
 from zdckeras.simulation.decays import draw_daughters, draw_flight, properties, two_body
 
 FIELD = (5800.0, 6800.0)  # the D1 dipole along the beam [cm]
@@ -166,7 +166,7 @@ def transport(conditions, pdg, rng, detectors=("zn", "zp")):
     end = max(place.distance for place in places)
 
     side = np.where(conditions[:, 6] < 0, -1.0, 1.0)[:, None] * np.array([0.0, 0.0, 1.0]) + np.array([1.0, 1.0, 0.0])
-    flight = _Flight(np.arange(len(pdg)), pdg, conditions[:, 1:4] * side, conditions[:, 4:7] * side)
+    flight = _Flight(np.arange(len(pdg)), pdg, conditions[:, VERTEX] * side, conditions[:, MOMENTUM] * side)
     found = {place.name: [] for place in places}
     while len(flight.pdg):
         flight = flight[(flight.momentum[:, 2] > 0) & ~np.isin(np.abs(flight.pdg), INVISIBLE)]

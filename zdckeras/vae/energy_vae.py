@@ -5,13 +5,14 @@ from keras import layers, ops
 
 from zdckeras import backend
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.cnn import GridDecoder, mirrored
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.nested import WithParts
-from zdckeras.layers.particle_features import FlightFeatures, expected_centre
+from zdckeras.layers.particle_features import FlightFeatures
 from zdckeras.vae.variational import Autoencoder, Variational, normal_of
 from zdckeras.wgan_gp.losses import centre_loss
 from zdckeras.wgan_gp.regressor import BOXCOX_SCALE
@@ -135,7 +136,7 @@ class ResponseVAE(Variational, Autoencoder):
     def mismatch(self, inputs, made):
         loss = ops.sum(ops.square(self._image(inputs) - made), axis=(1, 2)) / (2.0 * self.deviation**2)
         if self.centre:
-            expected = expected_centre(self.detector, inputs["conditions"], self.depth)
+            expected = expected_centre(inputs["conditions"], self.detector, self.depth, ops)
             loss = loss + self.centre * centre_loss(self.boxcox.inverse(made), expected)
         return loss
 

@@ -48,7 +48,7 @@ def centre_loss(energy, expected):
     Arguments:
         energy: (B, nx, ny) responses of any generator, in photon space.
         expected: (B, 2) expected centre of gravity [cells from the detector's centre], see
-            `zdckeras.data.particles.expected_centre`.
+            `zdckeras.data.impact.expected_centre`.
 
     Source: ALICE FoCal study, "theory-inspired approach".
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
-from zdckeras.layers.particle_features import expected_centre
 from zdckeras.training.loop import SampleLoss
 from zdckeras.training.phases import Phase, PhasedModel
 from zdckeras.wgan_gp import losses
@@ -121,7 +121,7 @@ class ResponseWGAN(PhasedModel):
 
     def expected(self, conditions):
         """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""
-        return expected_centre(self.detector, conditions, self.depth)
+        return expected_centre(conditions, self.detector, self.depth, ops)
 
     def _critic_loss(self, batch, training):
         if tuple(batch["responses"].shape[1:]) != self.detector.shape:

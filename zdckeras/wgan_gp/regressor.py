@@ -5,9 +5,11 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.impact import slopes
+from zdckeras.data.particles import MOMENTUM
 from zdckeras.layers.cnn import mirrored
 from zdckeras.layers.dense import dense_layers, seeds_of
-from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures, slopes
+from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures
 
 PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
 BOXCOX_SCALE = 0.3  # scale of Box-Cox images as convolutions see them
@@ -26,8 +28,8 @@ def shower_parameters(detector, conditions):
         (B, 5).
     """
     conditions = ops.cast(conditions, "float32")
-    momentum = ops.sqrt(ops.sum(ops.square(conditions[:, 4:7]), axis=-1, keepdims=True))
-    return ops.concatenate([ops.log(ops.maximum(momentum, 1e-6)), slopes(conditions),
+    momentum = ops.sqrt(ops.sum(ops.square(conditions[:, MOMENTUM]), axis=-1, keepdims=True))
+    return ops.concatenate([ops.log(ops.maximum(momentum, 1e-6)), slopes(conditions, ops),
                             ParticleFeatures.impact(detector, conditions)], axis=-1)
 
 

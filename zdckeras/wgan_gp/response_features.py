@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zdckeras.layers.particle_features import ParticleFeatures, slopes
+from zdckeras.data.impact import slopes
+from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.response_features import Summary
 
 LIT_THRESHOLDS = (0.05, 0.5, 5.0, 50.0)  # MeV
@@ -58,7 +59,7 @@ class EnergySummary(Summary):
         particle = ops.maximum(conditions[:, :1], 1e-3)
         flat = ops.reshape(ops.cast(energy, "float32"), (-1, self.detector.cells))
         impact = ParticleFeatures.impact(self.detector, conditions) / self.detector.pitch
-        ahead = slopes(conditions)
+        ahead = slopes(conditions, ops)
         ahead = ahead / ops.sqrt(ops.sum(ops.square(ahead), axis=-1, keepdims=True) + 1e-12)
         ux, uy = ahead[:, :1], ahead[:, 1:]
         total, sx, sy, sxx, sxy, syy = ops.split(ops.matmul(flat, self.moments), 6, axis=-1)
