@@ -21,6 +21,7 @@ from zdckeras.gan.training import play
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.plots import write_energy_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
@@ -100,6 +101,7 @@ def main():
                f"{distance['floor']:.3f}); AUC {report.auc[name]:.3f} and {report.auc[f'{name} + centre']:.3f}"
                for name in CENTRE]
     print("\n" + report.write(out, centres, "\n".join(verdict)))
+    write_energy_pictures(out, report)
     for name, model in models.items():
         model.save(out / f"{name.replace(' + ', '_')}.keras")
     print(f"report, pictures and generators are in {out}")

@@ -16,7 +16,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.training import play
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.plots import learning_curves, save_figure
+from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
@@ -103,6 +103,7 @@ def main():
     times = [["ms a response", "batch 1", "batch 256"], ["WGAN-GP", *(
         f"{milliseconds({'': [generator]}, test.particles, size)[''] / size:.3f}" for size in (1, 256))]]
     print("\n" + report.write(out, errors, times))
+    write_energy_pictures(out, report)
     save_figure(learning_curves(histories), out / "learning.png")
     generator.save(out / "generator.keras")
     print(f"report, pictures and the generator are in {out}")

@@ -6,6 +6,7 @@ from matplotlib.patches import StepPatch
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
+from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.plots import (
     channel_histograms,
@@ -15,8 +16,10 @@ from zdckeras.plots import (
     save_figure,
     shape_histograms,
     sparsity_curves,
+    write_energy_pictures,
     write_pictures,
 )
+from zdckeras.simulation.reference import load
 
 RNG = np.random.default_rng(0)
 
@@ -192,3 +195,10 @@ def test_four_pictures_are_written(tmp_path, showers):
     made = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in made] == ["channels.png", "learning.png", "responses.png", "shapes.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
+
+
+def test_three_pictures_of_energies_are_written(tmp_path):
+    electrons = load("ecal", "test", 20, seed=3)
+    write_energy_pictures(tmp_path / "new", EnergyReport(electrons, {"brighter": 1.5 * electrons.response}), columns=2)
+    written = {path.name: path.read_bytes()[:4] for path in (tmp_path / "new").iterdir()}
+    assert written == dict.fromkeys(("responses.png", "shapes.png", "sparsity.png"), b"\x89PNG")

@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import COLUMN, species
+from zdckeras.metrics import directional
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright shower does not squeeze the rest
+
+SPARSITY_THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV, of the sparsity curves
 
 
 def save_figure(figure, path, dpi=150):
@@ -51,6 +54,24 @@ def write_pictures(folder, showers, generated, histories, columns=8):
     observed = {name: shapes(images) for name, images in generated.items()}
     save_figure(shape_histograms(shapes(real), observed), folder / "shapes.png")
     save_figure(learning_curves(histories), folder / "learning.png")
+
+
+def write_energy_pictures(folder, report, columns=8):
+    """The three pictures of a report on energies: responses.png, shapes.png and sparsity.png.
+
+    Arguments:
+        folder: where to; made if missing.
+        report: `zdckeras.metrics.energy_report.EnergyReport`.
+        columns: particles in the gallery.
+    """
+    folder, test = Path(folder), report.test
+    gallery = {name: images[:columns] for name, images in report.responses.items()}
+    save_figure(response_gallery(test[:columns], gallery), folder / "responses.png")
+    save_figure(shape_histograms(report.real, report.shapes, observables=directional.FLIGHT_OBSERVABLES),
+                folder / "shapes.png")
+    curves = {name: directional.sparsity(images, SPARSITY_THRESHOLDS) for name, images in report.responses.items()}
+    save_figure(sparsity_curves(directional.sparsity(test.response, SPARSITY_THRESHOLDS), curves, SPARSITY_THRESHOLDS),
+                folder / "sparsity.png")
 
 
 def response_gallery(showers, generated, detector=None):

@@ -42,12 +42,11 @@ def test_resolution_beside_the_real_one(report, electrons):
     assert lines["brighter"] == lines["real"]  # relative to the mean
 
 
-def test_files(report, tmp_path):
-    text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence", gallery=2)
+def test_text(report, tmp_path):
+    text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence")
     assert (tmp_path / "new" / "report.txt").read_text(encoding="utf-8") == text + "\n"
     assert text.endswith("a sentence") and "more  words" in text
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.txt", "responses.png", "shapes.png",
-                                                                    "sparsity.png"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.txt"}
 
 
 def test_responses_of_another_shape(electrons):

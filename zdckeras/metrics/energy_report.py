@@ -1,24 +1,13 @@
 """The verdict on generated responses in energy: shapes along the flight, classifier test and energy resolution."""
 
-import numpy as np
-
 from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.directional import (
-    FLIGHT_OBSERVABLES,
-    directional_shapes,
-    directional_table,
-    energy_resolution,
-    sparsity,
-)
+from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
 from zdckeras.metrics.report import aligned
-from zdckeras.plots import response_gallery, save_figure, shape_histograms, sparsity_curves
-
-SPARSITY_THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV
 
 
 class EnergyReport:
-    """Tables and pictures of several models' responses to the particles of one test set, beside the floor.
+    """Tables of several models' responses to the particles of one test set, beside the floor.
 
     Arguments:
         test: `Showers` of one detector read out in energy.
@@ -58,22 +47,15 @@ class EnergyReport:
             lines.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
         return lines
 
-    def write(self, folder, *more, gallery=8):
-        """Write report.txt, responses.png, shapes.png and sparsity.png into a folder; returns the text.
+    def write(self, folder, *more):
+        """Write report.txt into a folder; returns the text.
 
         Arguments:
             folder: where to; made if missing.
             more: further tables (lists of lines of words) or strings for the text.
-            gallery: particles in the picture of responses.
         """
         parts = [self.shape_rows(), self.resolution_rows(), *more]
         text = "\n\n".join(part if isinstance(part, str) else "\n".join(aligned(part)) for part in parts)
         with atomic_path(folder / "report.txt") as path:
             path.write_text(text + "\n", encoding="utf-8")
-        shown = {name: e[:gallery] for name, e in self.responses.items()}
-        save_figure(response_gallery(self.test[:gallery], shown), folder / "responses.png")
-        save_figure(shape_histograms(self.real, self.shapes, observables=FLIGHT_OBSERVABLES), folder / "shapes.png")
-        curves = {name: sparsity(e, SPARSITY_THRESHOLDS) for name, e in self.responses.items()}
-        save_figure(sparsity_curves(sparsity(self.test.response, SPARSITY_THRESHOLDS), curves, SPARSITY_THRESHOLDS),
-                    folder / "sparsity.png")
         return text
