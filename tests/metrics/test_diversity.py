@@ -25,6 +25,12 @@ def test_ratio_by_species():
     assert ratios["gamma"] == pytest.approx(2.0) and ratios["K0S"] == 0.0 and np.isnan(ratios["Lambda"])
 
 
+def test_no_ratio_to_draws_that_are_all_alike():
+    one, other = np.ones((2, 3, 3)), np.arange(18.0).reshape(2, 3, 3)
+    ratios = diversity_ratios([one, one], [one, other], [22, 2112], {"gamma": 22, "n": 2112})
+    assert np.isnan([ratios["gamma"], ratios["n"]]).all()
+
+
 def test_refuses_what_cannot_be_compared():
     one = np.zeros((2, 3, 3))
     with pytest.raises(ValueError, match="at least two draws"):

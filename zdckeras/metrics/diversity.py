@@ -42,7 +42,7 @@ def diversity_ratios(real, generated, pdg, codes):
         codes: name -> PDG id of the species wanted.
 
     Returns:
-        Name -> ratio; NaN for a species that does not occur.
+        Name -> ratio; NaN for a species that does not occur, or whose real draws are all alike.
 
     Raises:
         ValueError: for different numbers of draws (the deviation of few draws is biased, alike on both sides only if
@@ -54,5 +54,5 @@ def diversity_ratios(real, generated, pdg, codes):
     result = {}
     for name, code in codes.items():
         rows = pdg == code
-        result[name] = float(made[rows].sum() / true[rows].sum()) if rows.any() else float("nan")
+        result[name] = float(made[rows].sum() / true[rows].sum()) if true[rows].any() else float("nan")
     return result
