@@ -15,6 +15,7 @@ import numpy as np
 from check_showers import show
 
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.gun import PointShowers
 from zdckeras.simulation.library import read_arrays
@@ -43,16 +44,11 @@ def observables(response, energy, impact, detector):
     With r_ij the energy in cell ij at x_i, y_j and R its sum: R / E; c_x - x0 with c_x = sum r_ij x_i / R;
     sqrt(sum r_ij (x_i - c_x)^2 / R), likewise y; max r_ij / R. Columns (N, 5) in the order of `POINT_OBSERVABLES`.
     """
-    total = response.sum(axis=(1, 2), dtype="float64")
-    some = np.maximum(total, 1e-12)
-    moments = []
-    for axis, n in zip((1, 2), detector.shape, strict=True):
-        centres = (np.arange(n) - (n - 1) / 2) * detector.pitch
-        profile = response.sum(axis=3 - axis, dtype="float64") / some[:, None]
-        mean = profile @ centres
-        moments.append((mean, np.sqrt(np.maximum(profile @ centres**2 - mean**2, 0.0))))
-    (mean_x, rms_x), (_, rms_y) = moments
-    return np.column_stack([total / energy, mean_x - impact[:, 0], rms_x, rms_y, response.max(axis=(1, 2)) / some])
+    flat = response.reshape(len(response), -1).astype("float64")
+    moments = Moments(flat, moment_weights(detector.shape))
+    x, rms = moments.centre[:, 0], [np.sqrt(moments.along(*axis)) for axis in ((1.0, 0.0), (0.0, 1.0))]
+    return np.column_stack([moments.total[:, 0] / energy, x * detector.pitch - impact[:, 0],
+                            *(r * detector.pitch for r in rms), flat.max(axis=1) / moments.some[:, 0]])
 
 
 def check(path, showers, draws, bins, rng):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -50,8 +51,7 @@ class ResponseProperties(Summary):
 
     def __init__(self, detector, mean=None, scale=None, **kwargs):
         super().__init__(detector, mean, scale, **kwargs)
-        x, y = self.place
-        self.moments = np.stack([np.ones_like(x), x, y, x * x + y * y], axis=1)
+        self.moment_weights = moment_weights(self.detector.shape, dtype="float32")
 
     @classmethod
     def fit(cls, showers, rows=20_000):
@@ -70,12 +70,8 @@ class ResponseProperties(Summary):
 
     def call(self, photons, conditions):
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        moments = ops.matmul(flat, self.moments)
-        total = moments[:, :1]
-        means = moments[:, 1:] / ops.maximum(total, 1e-6)
-        centre, square = means[:, :2], means[:, 2:]
-        variance = ops.maximum(square - ops.sum(ops.square(centre), axis=-1, keepdims=True), 0.0)
-        return self._standard(total, centre, variance, conditions)
+        moments = Moments(flat, self.moment_weights, least=1e-6, xp=ops)
+        return self._standard(moments.total, moments.centre, moments.variance(), conditions)
 
     def standard(self, values, conditions):
         """Standardised (B, 4) from physical (B, 4) photons, centre x, centre y and width [cells]."""

@@ -5,11 +5,12 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.layers.particle_features import ParticleFeatures
 
 
 class Summary(layers.Layer):
-    """Base of summaries of responses: WIDTH numbers, standardised, and the place x, y of every cell [cells].
+    """Base of summaries of responses: WIDTH numbers, standardised, made of moments and whatever a subclass adds.
 
     Arguments:
         detector: name.
@@ -29,9 +30,6 @@ class Summary(layers.Layer):
         if self.mean.shape != (self.WIDTH,) or self.scale.shape != (self.WIDTH,):
             raise ValueError(f"Expected mean and scale of shape ({self.WIDTH},), received {self.mean.shape} and "
                              f"{self.scale.shape}.")
-        shape = self.detector.shape
-        self.place = np.stack([axis.reshape(-1) - (n - 1) / 2 for axis, n in
-                               zip(np.indices(shape), shape, strict=True)]).astype("float32")
         self.built = True
 
     def get_config(self):
@@ -65,8 +63,9 @@ class SummaryFeatures(Summary):
 
     def __init__(self, detector, mean=None, scale=None, **kwargs):
         super().__init__(detector, mean, scale, **kwargs)
-        masks, (x, y) = channel_masks(self.detector.shape).reshape(CHANNEL_COUNT, -1), self.place
-        self.moments = np.stack([*masks, x, y, x * x + y * y], axis=1).astype("float32")
+        masks = channel_masks(self.detector.shape).reshape(CHANNEL_COUNT, -1)
+        self.masks = masks.T.astype("float32")
+        self.moment_weights = moment_weights(self.detector.shape, *masks, dtype="float32")
 
     @classmethod
     def fit(cls, showers, name, rows=5000):
@@ -78,21 +77,20 @@ class SummaryFeatures(Summary):
 
     def call(self, photons, conditions):
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        moments, total = ops.matmul(flat, self.moments), ops.sum(flat, axis=-1, keepdims=True)
-        sums, centre, square = ops.split(moments, [CHANNEL_COUNT, CHANNEL_COUNT + 2], axis=-1)
-        centre, square = (part / (total + 1e-3) for part in (centre, square))
+        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops)
+        sums, total, centre = moments.more, moments.total, moments.centre
         impact = ParticleFeatures.impact(self.detector, ops.cast(conditions, "float32")) / self.detector.pitch
-        variance = ops.maximum(square - ops.sum(ops.square(centre), axis=-1, keepdims=True), 0.0)
         lit = ops.sum(1.0 - ops.exp(-flat), axis=-1, keepdims=True) / ops.sqrt(total + 1.0)
         brightest = ops.max(flat, axis=-1, keepdims=True)
-        seen = ops.concatenate([ops.log1p(sums), ops.log1p(total), centre - impact, 0.5 * ops.log(variance + 1.0), lit,
-                                ops.log1p(brightest), centre, sums, total], axis=-1)
+        seen = ops.concatenate([
+            ops.log1p(sums), ops.log1p(total), centre - impact, 0.5 * ops.log(moments.variance() + 1.0), lit,
+            ops.log1p(brightest), centre, sums, total], axis=-1)
         return ops.divide(ops.subtract(seen, self.mean), self.scale)
 
     def sums(self, photons):
         """Channel sums (B, 5) of photon counts (B, nx, ny)."""
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        return ops.matmul(flat, self.moments[:, :CHANNEL_COUNT])
+        return ops.matmul(flat, self.masks)
 
     def of_sums(self, sums):
         """The columns that channel sums (B, 5) decide, standardised alike: ln(1 + S_k), ln(1 + S), S_k, S; (B, 12)."""

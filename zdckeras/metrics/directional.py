@@ -5,6 +5,7 @@ from scipy.optimize import nnls
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import impact_from_centre
+from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM
 from zdckeras.metrics.channels import wasserstein
 
@@ -52,8 +53,7 @@ def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD
         LHCb study, arXiv:1812.01319, figure 5.
 
     Example:
-        >>> from zdckeras.data.impact import impact_from_centre
-from zdckeras.data.particles import conditions_of
+        >>> from zdckeras.data.particles import conditions_of
         >>> e = np.zeros((1, 30, 30)); e[0, 14:18, 15] = 2.0
         >>> c = conditions_of(np.array([11]), np.array([[1.0, 0.0, 9.0]]), np.array([[0.0, 1.0, 1250.0]]))
         >>> row = dict(zip(FLIGHT_OBSERVABLES, directional_shapes(e, c, "ecal")[0].round(3).tolist()))
@@ -67,27 +67,22 @@ from zdckeras.data.particles import conditions_of
     energy = responses.reshape(len(responses), -1).astype("float64")
     if not (np.isfinite(energy).all() and np.isfinite(conditions).all() and (energy >= 0).all()):
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
-    x, y = (axis.reshape(-1) - (n - 1) / 2 for axis, n in zip(np.indices(detector.shape), detector.shape, strict=True))
+    x, y = cell_places(detector.shape)
     impact = impact_from_centre(conditions, detector) / detector.pitch
     ahead = conditions[:, MOMENTUM][:, :2]  # on either side, see `impact_from_centre`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
     v = np.stack([-u[:, 1], u[:, 0]], axis=1)
-    total = energy.sum(axis=1)
-    some = np.where(total > 0, total, 1.0)
-    moments = energy @ np.stack([x, y, x * x, x * y, y * y], axis=1) / some[:, None]
-    centre = moments[:, :2]
-    xx, xy, yy = (moments[:, 2] - centre[:, 0] ** 2, moments[:, 3] - centre[:, 0] * centre[:, 1],
-                  moments[:, 4] - centre[:, 1] ** 2)
-    lit = total > 0
+    moments = Moments(energy, moment_weights(detector.shape), least=np.finfo("float64").tiny)
+    total, some = moments.total[:, 0], moments.some[:, 0]
     columns = [total, total / (1000.0 * np.maximum(conditions[:, 0], 1e-12)),
-               *(np.where(lit, centre[:, k] - impact[:, k], 0.0) for k in (0, 1))]
+               np.where(moments.total > 0, moments.centre - impact, 0.0)]
     for axis in (u, v):
         side = np.sign((x - impact[:, :1]) * axis[:, :1] + (y - impact[:, 1:]) * axis[:, 1:])
         columns.append(np.einsum("nd,nd->n", energy, side) / some)
-    columns += [np.sqrt(np.maximum(a**2 * xx + 2 * a * b * xy + b**2 * yy, 0.0)) for a, b in (u.T, v.T)]
+    columns += [np.sqrt(moments.along(axis[:, :1], axis[:, 1:])) for axis in (u, v)]
     cells = (energy > threshold).sum(axis=1)
-    return np.stack([*columns, cells, 1.0 - cells / detector.cells, energy.max(axis=1) / some], axis=1)
+    return np.column_stack([*columns, cells, 1.0 - cells / detector.cells, energy.max(axis=1) / some])
 
 
 def sparsity(responses, thresholds):

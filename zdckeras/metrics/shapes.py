@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.showers import ROWS_AT_ONCE
 from zdckeras.metrics.channels import wasserstein
 
@@ -55,10 +56,8 @@ def shapes(responses):
         raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
     rows, nx, ny = responses.shape
     cells = nx * ny
-    x, y = (axis.reshape(-1) for axis in np.indices((nx, ny)))
-    parity = 1.0 - 2.0 * ((x + y) % 2)
-    x, y = x - (nx - 1) / 2, y - (ny - 1) / 2
-    moments = np.stack([np.ones(cells), x, y, x**2 + y**2, np.sign(x), np.sign(y), parity], axis=1)
+    parity = 1.0 - 2.0 * (np.indices((nx, ny)).sum(axis=0) % 2)
+    weights = moment_weights((nx, ny), *np.sign(cell_places((nx, ny))), parity.reshape(-1))
     core = min(CORE_CELLS, cells)
     table = np.empty((rows, len(SHAPE_OBSERVABLES)))
     for start in range(0, rows, ROWS_AT_ONCE):
@@ -68,16 +67,15 @@ def shapes(responses):
         counts = counts.astype("float64")
         if not (np.isfinite(counts).all() and (counts >= 0).all()):
             raise ValueError(f"Expected finite, non-negative photon counts in rows {start} to {start + len(counts)}.")
-        photons, *sums = (counts @ moments).T
-        some = np.maximum(photons, np.finfo("float64").tiny)
+        moments = Moments(counts, weights, least=np.finfo("float64").tiny)
+        photons, some = moments.total[:, 0], moments.some[:, 0]
         empty = photons == 0
-        centre_x, centre_y, square, *asymmetries = (total / some for total in sums)
-        width = np.sqrt(np.maximum(square - centre_x**2 - centre_y**2, 0.0))
         norm = np.sqrt(np.einsum("nd,nd->n", counts, counts)) + empty
         sparsity = (np.sqrt(cells) - photons / norm) / (np.sqrt(cells) - 1.0)
         sparsity = np.where(empty, 1.0, sparsity)
-        columns = [photons, centre_x, centre_y, width, lit, top.max(axis=1), top.sum(axis=1) / some]
-        table[start : start + ROWS_AT_ONCE] = np.stack([*columns, *asymmetries, sparsity], axis=1)
+        table[start : start + ROWS_AT_ONCE] = np.column_stack([
+            photons, moments.centre, np.sqrt(moments.variance()), lit, top.max(axis=1), top.sum(axis=1) / some,
+            moments.more / moments.some, sparsity])
     return table
 
 

@@ -1,8 +1,8 @@
 """The losses of the Wasserstein GAN with gradient penalty, and of where a shower ought to be."""
 
-import numpy as np
 from keras import ops
 
+from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.gan.losses import gradient_norm
 
 
@@ -53,13 +53,12 @@ def centre_loss(energy, expected):
     Source: ALICE FoCal study, "theory-inspired approach".
 
     Example:
+        >>> import numpy as np
         >>> e = np.zeros((1, 5, 5), "float32"); e[0, 4, 2] = 7.0
         >>> round(float(centre_loss(ops.convert_to_tensor(e), ops.convert_to_tensor([[1.0, 0.0]]))), 4)
         1.0
     """
     _, nx, ny = energy.shape
-    total = ops.sum(energy, axis=(1, 2)) + 1e-6
-    x, y = (np.arange(n, dtype="float32") - (n - 1) / 2 for n in (nx, ny))
-    centre = ops.stack([ops.sum(ops.multiply(ops.sum(energy, axis=axis), place), axis=-1) / total
-                        for axis, place in ((2, x), (1, y))], axis=-1)
+    weights = moment_weights((nx, ny), dtype="float32")
+    centre = Moments(ops.reshape(energy, (-1, nx * ny)), weights, added=1e-6, xp=ops).centre
     return ops.mean(ops.sum(ops.square(centre - expected), axis=-1))

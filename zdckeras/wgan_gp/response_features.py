@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras.data.impact import slopes
+from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.response_features import Summary
 
@@ -41,8 +42,8 @@ class EnergySummary(Summary):
 
     def __init__(self, detector, mean=None, scale=None, response=0.0, **kwargs):
         super().__init__(detector, mean, scale, **kwargs)
-        self.response, (x, y) = float(response), self.place
-        self.moments = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+        self.response, self.place = float(response), cell_places(self.detector.shape).astype("float32")
+        self.moment_weights = moment_weights(self.detector.shape, dtype="float32")
 
     @classmethod
     def fit(cls, showers, name, rows=5000):
@@ -62,12 +63,8 @@ class EnergySummary(Summary):
         ahead = slopes(conditions, ops)
         ahead = ahead / ops.sqrt(ops.sum(ops.square(ahead), axis=-1, keepdims=True) + 1e-12)
         ux, uy = ahead[:, :1], ahead[:, 1:]
-        total, sx, sy, sxx, sxy, syy = ops.split(ops.matmul(flat, self.moments), 6, axis=-1)
-        some = total + 1e-3
-        cx, cy = sx / some, sy / some
-        xx, xy, yy = sxx / some - cx * cx, sxy / some - cx * cy, syy / some - cy * cy
-        along = ux * ux * xx + 2.0 * ux * uy * xy + uy * uy * yy
-        across = uy * uy * xx - 2.0 * ux * uy * xy + ux * ux * yy
+        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops)
+        total, some = moments.total, moments.some
         dx, dy = (ops.subtract(self.place[k], impact[:, k : k + 1]) for k in (0, 1))
         far = ops.square(dx) + ops.square(dy)
         weights = [ops.sign(dx * ux + dy * uy), ops.sign(dy * ux - dx * uy),
@@ -75,9 +72,9 @@ class EnergySummary(Summary):
         ahead_minus, left_minus, *inner = (ops.sum(flat * w, axis=-1, keepdims=True) / some for w in weights)
         lit = [ops.log1p(ops.sum(1.0 - ops.exp(-flat / t), axis=-1, keepdims=True)) for t in LIT_THRESHOLDS]
         seen = ops.concatenate([
-            ops.log1p(total), (total / (1000.0 * particle) - self.response) * ops.sqrt(particle), cx - impact[:, :1],
-            cy - impact[:, 1:], ahead_minus, left_minus,
-            *(0.5 * ops.log(ops.maximum(v, 0.0) + 0.05) for v in (along, across)), *lit,
+            ops.log1p(total), (total / (1000.0 * particle) - self.response) * ops.sqrt(particle),
+            moments.centre - impact, ahead_minus, left_minus,
+            *(0.5 * ops.log(v + 0.05) for v in (moments.along(ux, uy), moments.along(-uy, ux))), *lit,
             ops.log1p(ops.max(flat, axis=-1, keepdims=True)), *inner], axis=-1)
         return ops.divide(ops.subtract(seen, self.mean), self.scale)
 
