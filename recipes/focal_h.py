@@ -17,19 +17,20 @@ import numpy as np
 
 from zdckeras.data.impact import impact_from_centre, slopes
 from zdckeras.data.transforms import BoxCox
-from zdckeras.gan.training import play
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.plots import write_energy_pictures
 from zdckeras.recipe import command_line, showers_for
+from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
 from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
 from zdckeras.wgan_gp.generator import EnergyGenerator
-from zdckeras.wgan_gp.model import ResponseWGAN, ScoreStart
+from zdckeras.wgan_gp.model import ResponseWGAN
 from zdckeras.wgan_gp.regression import RegressorFit
 from zdckeras.wgan_gp.regressor import ParameterRegressor
+from zdckeras.wgan_gp.warm_start import EnergyScoreFit
 
 PRESETS = {
     "laptop": dict(
@@ -80,10 +81,9 @@ def main():
             training, regressor, boxcox, generator=dict(sizes, latent=p["latent"]), critic=sizes, depth=depth,
             weights={"adversarial": 0.1, "energy": 1.0, "centre": used * CENTRE["WGAN-GP"]}, seed=args.seed,
             momentum=0.99)
-        codes = {name: (p["latent"],) for name in ("z", "z2")}
-        fit(ScoreStart(gan), f"score{suffix}", p["start"], normal=codes)
-        gan.average.set_weights(gan.generator.get_weights())
-        play(gan, arrays, states / f"WGAN-GP{suffix}.npz", seed=args.seed, uniform={"share": (1, 1)}, **p["play"])
+        warm_start_scores(gan, {f"score{suffix}": (EnergyScoreFit(gan), arrays, p["start"])}, states, args.seed)
+        train_adversarially(gan, arrays, states / f"WGAN-GP{suffix}.npz", seed=args.seed, uniform={"share": (1, 1)},
+                            **p["play"])
         models[f"WGAN-GP{suffix}"] = EnergyGenerator(gan.average, low, high)
 
     # judge on the test set: the distance of the centre of gravity from where it is expected, beside the shapes

@@ -13,12 +13,13 @@ Interrupted, the same command goes on where it stopped.
 from zdckeras.data.atomic import atomic_path
 from zdckeras.gan.generator import GanGenerator
 from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.training import play, start
+from zdckeras.gan.warm_start import score_stages
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
+from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import states_folder
 
 PRESETS = {
@@ -59,9 +60,10 @@ def main():
                                          seed=seed, generator=sizes, critic=p["critic"])
             print(f"\n{name}: {gan.generator.count_params():,} weights, "
                   f"{gan.generator.operations() / 1e6:.1f} MFLOP a particle")
-            start(gan, training.only(*detector), folder, p["sums"], p["shape"], seed)
-            histories[name] = play(gan, training_arrays(some.only(*detector)), folder / "play.npz", seed=seed,
-                                   **{key: value for key, value in p["play"].items() if key != "rows"})
+            warm_start_scores(gan, score_stages(gan, training.only(*detector), p["sums"], p["shape"]), folder, seed)
+            settings = {key: value for key, value in p["play"].items() if key != "rows"}
+            histories[name] = train_adversarially(gan, training_arrays(some.only(*detector)), folder / "GAN.npz",
+                                                  seed=seed, **settings)
             generators[name] = GanGenerator(gan.average)
 
     # judge each detector's part on the test set, and the clock on pairs

@@ -17,12 +17,13 @@ from itertools import pairwise
 from zdckeras.data.atomic import atomic_path
 from zdckeras.gan.generator import GanGenerator, fit_factor
 from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.training import play, start
+from zdckeras.gan.warm_start import score_stages
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import diversity_ratios
 from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
+from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import states_folder
 
 PRESETS = {
@@ -76,10 +77,11 @@ def main():
                 generator = GanGenerator(gan.average)
                 print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} "
                       f"MFLOP a response; critic: {gan.critic.count_params():,} weights")
-            start(gan, more, states / f"seed{seed}", p["sums"], p["shape"], seed)
+            warm_start_scores(gan, score_stages(gan, more, p["sums"], p["shape"]), states / f"seed{seed}", seed)
             weights.setdefault(f"start, seed {seed}", gan.average.get_weights())
             name = f"{row}, seed {seed}"
-            histories[name] = play(gan, arrays, states / f"seed{seed}" / f"{row}.npz", seed=seed, **p["play"])
+            histories[name] = train_adversarially(gan, arrays, states / f"seed{seed}" / f"{row}.npz", seed=seed,
+                                                  **p["play"])
             weights[name] = gan.average.get_weights()
 
     # judge on the test set; the factor on the light is fitted on the validation set

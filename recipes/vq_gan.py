@@ -12,10 +12,10 @@ Interrupted, the same command goes on where it stopped.
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.gan.training import play
 from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
+from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
@@ -68,7 +68,7 @@ def main():
                                    p["play"]["generator"])
     adversarial.scatter.fit(encode(adversarial, validation)[1], validation.response)
     gan = PhotonVQGAN.fit_scales(adversarial, training, critic=p["critic"], seed=args.seed)
-    histories["VQ-GAN"] = play(gan, arrays, states / "VQ-GAN.npz", seed=args.seed, **p["play"])
+    histories["VQ-GAN"] = train_adversarially(gan, arrays, states / "VQ-GAN.npz", seed=args.seed, **p["play"])
     sums = fit_sums(training, states / "sums.npz", seed=args.seed, **p["sums"])
 
     # a prior for the tokens of each, with and without channel sums

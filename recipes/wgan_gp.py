@@ -13,17 +13,18 @@ Interrupted, the same command goes on where it stopped.
 """
 
 from zdckeras.data.transforms import BoxCox
-from zdckeras.gan.training import play
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
 from zdckeras.recipe import command_line, showers_for
+from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam, states_folder
 from zdckeras.wgan_gp.generator import EnergyGenerator
-from zdckeras.wgan_gp.model import ResponseWGAN, ScoreStart
+from zdckeras.wgan_gp.model import ResponseWGAN
 from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, parameter_errors
 from zdckeras.wgan_gp.regressor import PARAMETERS, Emulator, ParameterRegressor
+from zdckeras.wgan_gp.warm_start import EnergyScoreFit
 
 NARROW = (64, 32, 16, 8)
 PRESETS = {
@@ -75,14 +76,10 @@ def main():
                                   critic=dict(channels=p["channels"]))
     print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} MFLOP a "
           f"response; critic: {gan.critic.count_params():,} weights")
-    codes = {name: (p["latent"],) for name in ("z", "z2")}
-    batches = Batches(arrays, p["start"]["batch"], args.seed, normal=codes)
-    histories = {"score": fit_adam(ScoreStart(gan), batches, states / "score.npz", p["start"]["epochs"],
-                                   p["start"]["rate"])}
-    gan.average.set_weights(gan.generator.get_weights())
+    histories = warm_start_scores(gan, {"score": (EnergyScoreFit(gan), arrays, p["start"])}, states, args.seed)
     weights = {"score alone": gan.average.get_weights()}
-    histories["WGAN-GP"] = play(gan, arrays, states / "play.npz", seed=args.seed, uniform={"share": (1, 1)},
-                                **p["play"])
+    histories["WGAN-GP"] = train_adversarially(gan, arrays, states / "WGAN-GP.npz", seed=args.seed,
+                                               uniform={"share": (1, 1)}, **p["play"])
     weights["WGAN-GP"] = gan.average.get_weights()
 
     # judge on the test set, and write report, pictures and model

@@ -24,7 +24,7 @@ from zdckeras.flow_distill.distiller import Distiller
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.scores import ShapeStart, SumsStart
+from zdckeras.gan.warm_start import ShapeScoreFit, SumsScoreFit
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.layers.photon_drawing import CellNoise
@@ -98,11 +98,11 @@ def gan_losses(jit=None):
 
 
 def staged_losses():
-    """Losses of the starts of generators, and terms of a joint GAN."""
+    """Losses of the warm starts of generators, and terms of a joint GAN."""
     (single, images), (joint, both) = adversarial(["ecal"], {}, 6), adversarial(["zn", "zp"], {"diversity": 0.01}, 7)
     first = joint.generator.get_weights()
-    found = {"sums start": fit(SumsStart(joint), both, ("conditions", "sums"), **CODES),
-             "shape start": fit(ShapeStart(single), images, ("conditions", "responses_ecal"), **CODES)}
+    found = {"sums score": fit(SumsScoreFit(joint), both, ("conditions", "sums"), **CODES),
+             "shape score": fit(ShapeScoreFit(single), images, ("conditions", "responses_ecal"), **CODES)}
     joint.generator.set_weights(first)
     return {**found, "joint": fit(joint, both, [name for name in both if name != "sums"], **CODES)}
 
@@ -171,7 +171,7 @@ def untrained():
 
 
 def losses():
-    """Losses of a photon-sum flow, a teacher and its student, of GANs and their starts, and of autoencoders."""
+    """Losses of a photon-sum flow, a teacher and its student, of GANs and their warm starts, and of autoencoders."""
     rng = np.random.default_rng(0)
     particles = conditions_of(np.repeat([22, 2112], ROWS // 2), rng.normal(0.0, [5.0, 5.0, 1000.0], (ROWS, 3)))
     counts = rng.poisson(2.0 * rng.exponential(1.0, (ROWS, 30, 30))).astype("uint16")
@@ -218,7 +218,7 @@ def test_each_run_used_its_backend(runs):
     assert backend.name() in BACKENDS
 
 
-@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums start", "shape start", "vae", "vq-vae"])
+@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums score", "shape score", "vae", "vq-vae"])
 def test_losses_agree(runs, model):
     reference = np.array(runs[backend.name(),]["losses"][model])
     assert len(reference) == EPOCHS and reference[-1] < reference[0]

@@ -77,12 +77,14 @@ def data(detector, source, rows, validation):
 def started(settings, seed, weights, states):
     """A fresh model with the common start of its seed, trained if it is not there yet."""
     from zdckeras.gan.model import ResponseGAN
-    from zdckeras.gan.training import start
+    from zdckeras.gan.warm_start import score_stages
+    from zdckeras.training.adversarial import warm_start_scores
 
     training, *_ = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
     gan = ResponseGAN.fit_scales(training, weights=BASE | weights, penalty=PENALTY, momentum=MOMENTUM, seed=seed,
                                  generator=settings["generator"], critic=settings["critic"])
-    start(gan, training, states / f"seed{seed}", settings["sums"], settings["shape"], seed)
+    warm_start_scores(gan, score_stages(gan, training, settings["sums"], settings["shape"]), states / f"seed{seed}",
+                      seed)
     return gan
 
 
@@ -95,8 +97,8 @@ def prepare(settings, seed, states):
 def evaluate(settings, weights, states):
     """WS on the validation showers for every seed, in a worker; or the message of a training that diverged."""
     from zdckeras.gan.generator import GanGenerator
-    from zdckeras.gan.training import play
     from zdckeras.metrics.channels import Residuals, ws
+    from zdckeras.training.adversarial import train_adversarially
     from zdckeras.training.loop import DivergedError
 
     _, held, arrays = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
@@ -106,7 +108,7 @@ def evaluate(settings, weights, states):
             gan = started(settings, seed, weights, states)
             files.append(states / f"seed{seed}" / f"{name}.npz")
             try:
-                play(gan, arrays, files[-1], settings["epochs"], seed=seed, **settings["play"])
+                train_adversarially(gan, arrays, files[-1], settings["epochs"], seed=seed, **settings["play"])
             except DivergedError as error:
                 return str(error)
             made = GanGenerator(gan.average).sample(held.particles, [seed, 1])

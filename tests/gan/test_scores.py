@@ -1,16 +1,11 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import channel_sums
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.scores import ShapeStart, SumsStart, block_features, cell_score, energy_score, ranked_probability
-from zdckeras.training.batches import Batches
+from zdckeras.gan.scores import block_features, cell_score, energy_score, ranked_probability
 
 numpy = ops.convert_to_numpy
-NOISE = {"normal": {"z": (4,), "z2": (4,)}}
 
 
 def test_energy_score_by_hand():
@@ -88,58 +83,3 @@ def test_blocks():
     expected[0, 1] = np.log1p(32.0)
     assert found.shape == (2, 49)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def gan(showers):
-    small = {"latent": 4, "hidden": 8, "widths": (8,), "channels": (4, 4, 2), "spots": 2}
-    return ResponseGAN.fit_scales(showers, generator=small, critic={"hidden": (8,), "channels": (2, 2, 4), "code": 4})
-
-
-def start(kind, gan, showers):
-    if kind is SumsStart:
-        sums = channel_sums(showers.response)
-        return SumsStart(gan), Batches({"conditions": showers.particles, "sums": sums}, 48, **NOISE)
-    return ShapeStart(gan), Batches(training_arrays(showers, diversity=False), 48, **NOISE)
-
-
-@pytest.mark.parametrize(("kind", "part"), [(SumsStart, "sums"), (ShapeStart, "shape")])
-def test_a_start_trains_its_part_of_the_generator(kind, part, gan, showers, eager):
-    gan.generator.set_weights(gan.average.get_weights())
-    other = gan.generator.shape if part == "sums" else gan.generator.sums
-    model, batches = start(kind, gan, showers)
-    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
-    before, kept, critic = getattr(gan.generator, part).get_weights(), other.get_weights(), gan.critic.get_weights()
-    names = [v.path for v in getattr(gan.generator, part).trainable_variables]
-    history = model.fit(batches, epochs=8, verbose=0, shuffle=False).history["loss"]
-    assert np.isfinite(history).all() and history[-1] < history[0]
-    trainable = {v.path: v for v in model.trainable_variables}
-    assert set(names) == set(trainable)
-    moved = [(a != b).any() for a, b in zip(before, getattr(gan.generator, part).get_weights(), strict=True)]
-    assert sum(moved) == len(names)
-    for first, second in ((kept, other.get_weights()), (critic, gan.critic.get_weights())):
-        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_loss_of_the_sums_by_hand(gan, showers, evaluate):
-    """Energy score of sums and their total, as they are and as logarithms, in units of their spread over real ones."""
-    gan.generator.set_weights(gan.average.get_weights())
-    model, batches = start(SumsStart, gan, showers)
-    (batch,) = batches[0]
-    keys = ("conditions", "sums", "z", "z2")
-    found, first, second = evaluate(lambda *x: (model(dict(zip(keys, x, strict=True))), *(
-        gan.generator.sums(z, x[0])[0] for z in x[2:])), *(batch[key] for key in keys))
-
-    def features(sums):
-        sums = np.column_stack([sums, sums.sum(axis=1)])
-        return np.column_stack([np.log1p(sums), sums])
-
-    real = features(channel_sums(showers.response))
-
-    def standard(sums):
-        return (features(sums) - real.mean(axis=0)) / (real.std(axis=0) + 0.05)
-
-    x, a, b = map(standard, (batch["sums"], first, second))
-    distance = lambda a, b: np.linalg.norm(a - b, axis=1)  # noqa: E731
-    expected = 0.5 * (distance(x, a) + distance(x, b) - distance(a, b))
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

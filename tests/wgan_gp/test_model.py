@@ -7,9 +7,10 @@ from zdckeras import backend
 from zdckeras.data.particles import conditions_of
 from zdckeras.training.batches import Batches
 from zdckeras.wgan_gp.generator import EnergyGenerator
-from zdckeras.wgan_gp.model import ResponseWGAN, ScoreStart
+from zdckeras.wgan_gp.model import ResponseWGAN
 from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import ParameterRegressor
+from zdckeras.wgan_gp.warm_start import EnergyScoreFit
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 SCALER = {"mean": [0.0] * 9, "scale": [100.0, 1.0, 1.0, 1.0, 10.0, 10.0, 100.0, 1.0, 1.0]}
@@ -167,7 +168,7 @@ def test_terms_by_hand(gan, batch, evaluate):
     assert set(found) == {"loss", *TERMS}
     assert found["loss"] == pytest.approx(sum(found[term] for term in TERMS), rel=1e-5)
     made = gan.predict_on_batch({"conditions": batch["conditions"], "z": batch["z"]})
-    forward = lambda x: gan.judge(gan.boxcox.forward(x), ops.concatenate([both, both]))  # noqa: E731
+    forward = lambda x: gan.critic_scores(gan.boxcox.forward(x), ops.concatenate([both, both]))  # noqa: E731
     both = batch["conditions"]
     real, fake = evaluate(forward, np.concatenate([batch["responses"], made])).reshape(2, ROWS)
     assert found["critic_distance"] == pytest.approx(fake.mean() - real.mean(), rel=1e-3, abs=1e-5)
@@ -195,7 +196,7 @@ def test_penalty_and_score_use_the_condition_that_a_response_belongs_to(gan, bat
 def test_a_blind_critic_learns_from_the_regressor_alone(gan, batch, evaluate):
     """The frozen regressor carries gradient to responses: with the critic's own view cut off it is all there is."""
     def gradient():
-        return evaluate(lambda y, c: backend.steps().grad(lambda y: gan.judge(y, c), y),
+        return evaluate(lambda y, c: backend.steps().grad(lambda y: gan.critic_scores(y, c), y),
                         gan.boxcox.forward(batch["responses"]), batch["conditions"])
 
     gan.critic.body.set_weights([np.zeros_like(w) for w in gan.critic.body.get_weights()])
@@ -227,16 +228,16 @@ def test_responses_of_another_detector_are_refused(gan, batch):
 
 
 @SKIP_JAX
-def test_a_start_on_the_score_lowers_it(gan, showers, eager):
+def test_a_warm_start_on_the_score_lowers_it(gan, showers, eager):
     """And the term of the centre with it; nothing but the generator moves."""
-    start = ScoreStart(gan)
-    start.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
+    fit = EnergyScoreFit(gan)
+    fit.compile(keras.optimizers.Adam(1e-2), run_eagerly=eager)
     kept = [gan.critic.get_weights(), gan.average.get_weights(), gan.regressor.get_weights()]
     first = losses(gan, batches(showers, 48)[0][0])
-    history = start.fit(batches(showers, 48), epochs=5, verbose=0, shuffle=False).history["loss"]
+    history = fit.fit(batches(showers, 48), epochs=5, verbose=0, shuffle=False).history["loss"]
     assert history[0] == pytest.approx(first["generator_energy"] + first["generator_centre"], rel=1e-3)
     assert np.isfinite(history).all() and history[-1] < 0.95 * history[0]
-    assert {v.path for v in start.trainable_variables} == {v.path for v in gan.generator.trainable_variables}
+    assert {v.path for v in fit.trainable_variables} == {v.path for v in gan.generator.trainable_variables}
     after = [gan.critic.get_weights(), gan.average.get_weights(), gan.regressor.get_weights()]
     assert all(same(a, b) for a, b in zip(kept, after, strict=True))
 

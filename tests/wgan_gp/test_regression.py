@@ -6,7 +6,7 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.data.transforms import BoxCox
 from zdckeras.training.batches import Batches
-from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, parameter_errors, perceptual_loss
+from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, emulated_response_loss, parameter_errors
 from zdckeras.wgan_gp.regressor import Emulator, ParameterRegressor
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
@@ -33,22 +33,23 @@ def parameters():
     return np.random.default_rng(0).normal(size=(2, 10, 5)).astype("float32")
 
 
-def test_perceptual_loss_by_formula(emulator, parameters):
+def test_emulated_response_loss_by_formula(emulator, parameters):
     """Layer by layer the mean square difference in units of the mean square at the truth."""
     made, right = ([numpy(f) for f in emulator(p)] for p in parameters)
     expected = sum(((a - b) ** 2).mean(axis=1) / (b**2).mean() for a, b in zip(made, right, strict=True))
-    found = numpy(perceptual_loss(emulator, *map(tensor, parameters)))
+    found = numpy(emulated_response_loss(emulator, *map(tensor, parameters)))
     assert found.shape == (10,)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_perceptual_loss_is_zero_at_the_truth_and_grows_from_there(emulator, parameters):
+def test_emulated_response_loss_is_zero_at_the_truth_and_grows_from_there(emulator, parameters):
     true, away = parameters
-    loss = [numpy(perceptual_loss(emulator, tensor(true + size * away), tensor(true))) for size in (0.0, 0.1, 0.5, 2.0)]
+    loss = [numpy(emulated_response_loss(emulator, tensor(true + size * away), tensor(true)))
+            for size in (0.0, 0.1, 0.5, 2.0)]
     assert not loss[0].any() and (np.diff(loss, axis=0) > 0).all()
 
 
-def test_perceptual_loss_counts_what_the_response_feels(emulator, parameters):
+def test_emulated_response_loss_counts_what_the_response_feels(emulator, parameters):
     """Errors of parameters that the response does not depend on cost nothing."""
     kernel, bias = emulator.dense[0].get_weights()
     kernel[2:] = 0.0
@@ -56,7 +57,7 @@ def test_perceptual_loss_counts_what_the_response_feels(emulator, parameters):
     true, away = parameters
     unseen, seen = away.copy(), away.copy()
     unseen[:, :2], seen[:, 2:] = 0.0, 0.0
-    loss = {name: numpy(perceptual_loss(emulator, tensor(true + error), tensor(true)))
+    loss = {name: numpy(emulated_response_loss(emulator, tensor(true + error), tensor(true)))
             for name, error in {"unseen": unseen, "seen": seen, "both": away}.items()}
     assert not loss["unseen"].any() and loss["seen"].min() > 0.0
     np.testing.assert_allclose(loss["both"], loss["seen"], rtol=1e-5)
@@ -85,7 +86,7 @@ def test_regressor_learns_and_the_emulator_is_frozen(kind, emulator, regressor, 
     image, truth = BoxCox(**BOXCOX).forward(tensor(showers.response)), regressor.truth(tensor(showers.particles))
     read = regressor(image)
     first = {"squared error": np.square(numpy(read) - numpy(truth)),
-             "perceptual": numpy(perceptual_loss(emulator, read, truth))}[kind].mean()
+             "perceptual": numpy(emulated_response_loss(emulator, read, truth))}[kind].mean()
     before, start = emulator.get_weights(), regressor.get_weights()
     history = fit(model, showers, eager)
     assert history[0] == pytest.approx(first, rel=1e-3)
@@ -95,10 +96,10 @@ def test_regressor_learns_and_the_emulator_is_frozen(kind, emulator, regressor, 
     assert all((a != b).any() for a, b in zip(start, regressor.get_weights(), strict=True))
 
 
-def test_perceptual_loss_has_a_gradient_by_the_parameters_only(emulator, parameters):
+def test_emulated_response_loss_has_a_gradient_by_the_parameters_only(emulator, parameters):
     emulator.trainable = False
     true = tensor(parameters[0])
-    gradient = numpy(backend.steps().grad(lambda p: perceptual_loss(emulator, p, true), tensor(parameters[1])))
+    gradient = numpy(backend.steps().grad(lambda p: emulated_response_loss(emulator, p, true), tensor(parameters[1])))
     assert (np.abs(gradient).max(axis=1) > 0.0).all() and not emulator.trainable_variables
 
 

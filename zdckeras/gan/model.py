@@ -10,7 +10,8 @@ from zdckeras.gan import losses
 from zdckeras.gan.networks import Critic, PeakRegressor, ResponseNetwork
 from zdckeras.gan.scores import shape_score, sums_score
 from zdckeras.layers.response_features import SummaryFeatures
-from zdckeras.training.phases import Phase, PhasedModel
+from zdckeras.training.adversarial import AdversarialModel, term_weights, with_average
+from zdckeras.training.phases import Phase
 
 GAN_TERMS = ("diversity", "intensity", "auxiliary", "l2", "energy")
 
@@ -42,26 +43,31 @@ def training_arrays(showers, diversity=True):
 def critic_terms(critic, real, generated, conditions, penalty=0.0):
     """What a `Critic` minimises: eq. 1 over real and generated responses to the same particles, and its penalty.
 
+    The penalty is E |grad_e D(e, c)|^2 at the critic's embeddings e of both, the real and the generated responses: the
+    logits are kept smooth where the dense layers read them. (The R1 penalty of arXiv:1801.04406 is that at the real
+    images themselves; here the gradient is not taken through the convolutions.)
+
     Arguments:
         critic: `Critic`.
         real, generated: (B, nx, ny) photons of each detector.
         conditions: (B, 9).
-        penalty: weight of E |grad D|^2 at what is seen of the responses; 0 leaves it out.
+        penalty: weight of the gradient penalty; 0 leaves it out.
 
     Returns:
         {"adversarial": scalar, "penalty": scalar if there is one}.
     """
     both = ops.concatenate([conditions, conditions])
-    seen = critic.look([ops.concatenate([r, ops.stop_gradient(g)]) for r, g in zip(real, generated, strict=True)], both)
-    terms = {"adversarial": losses.critic_loss(*ops.split(critic.decide(seen, both), 2))}
+    pairs = [ops.concatenate([r, ops.stop_gradient(g)]) for r, g in zip(real, generated, strict=True)]
+    embedding = critic.embed(pairs, both)
+    terms = {"adversarial": losses.critic_loss(*ops.split(critic.logits(embedding, both), 2))}
     if penalty:
-        norm = losses.gradient_norm(lambda x: critic.decide(x, both), seen)
+        norm = losses.gradient_norm(lambda e: critic.logits(e, both), embedding)
         terms["penalty"] = penalty * ops.mean(ops.square(norm))
     return terms
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ResponseGAN(PhasedModel):
+class ResponseGAN(AdversarialModel):
     """Generator against critic, and the terms that the proton and neutron studies add; one detector or several.
 
     L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
@@ -78,7 +84,8 @@ class ResponseGAN(PhasedModel):
         weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell), "l2" and "energy"
             (energy scores, see `zdckeras.gan.scores`); 0 leaves a term and its cost out.
         generator, critic: sizes, as in `ResponseNetwork` and `Critic`.
-        penalty: weight of E |grad_x D|^2 / 2 at real responses; 0 leaves it out.
+        penalty: weight of E |grad_e D(e, c)|^2 at the critic's embeddings e of real and generated responses (see
+            `critic_terms`); 0 leaves it out.
         seed: of all weights.
         momentum: of the averaged generator, see `PhasedModel`.
 
@@ -89,7 +96,7 @@ class ResponseGAN(PhasedModel):
         ValueError: for an unknown or negative weight.
 
     Source:
-        proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; R1 penalty, arXiv:1801.04406.
+        proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; gradient penalty after arXiv:1801.04406.
 
     Example:
         >>> small = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
@@ -102,17 +109,12 @@ class ResponseGAN(PhasedModel):
     def __init__(self, detector, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         names = (detector,) if isinstance(detector, str) else tuple(detector)
-        self.weights_of = {name: 0.0 for name in GAN_TERMS} | {k: float(v) for k, v in (weights or {}).items()}
-        wrong = {k: v for k, v in self.weights_of.items() if k not in GAN_TERMS or not v >= 0.0}
-        if wrong:
-            raise ValueError(f"Expected weights of at least 0 for {', '.join(GAN_TERMS)}; received {wrong}.")
+        self.weights_of = term_weights(weights, dict.fromkeys(GAN_TERMS, 0.0))
         self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
                              critic=critic or {}, penalty=penalty, seed=seed)
         self.names, self.penalty = names, penalty
-        self.generator = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
-        self.average = ResponseNetwork(names, scaler, seed=seed, **(generator or {}))
-        self.average.set_weights(self.generator.get_weights())
-        self.average.trainable = False
+        self.generator, self.average = with_average(
+            lambda: ResponseNetwork(names, scaler, seed=seed, **(generator or {})))
         self.critic = Critic(names, scaler, seed=seed, **(critic or {}))
         self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
         self.latent = self.generator.latent
@@ -134,9 +136,6 @@ class ResponseGAN(PhasedModel):
         if self.regressors:
             found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
-
-    def averages(self):
-        return ((self.generator, self.average),)
 
     def _columns(self, batch, kind):
         """One array of the batch for each detector."""
@@ -190,9 +189,3 @@ class ResponseGAN(PhasedModel):
             score = sums_score(summaries, true, *draws) + shape_score(summaries, conditions, real, generated)
             terms["energy"] = weights["energy"] * ops.mean(score)
         return terms
-
-    def call(self, inputs):
-        return self.average(inputs["z"], inputs["conditions"])
-
-    def get_config(self):
-        return {**self.settings, "momentum": self.momentum, "name": self.name}

@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
-from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, log_whole, round_up_or_down
 from zdckeras.layers.response_features import SummaryFeatures
@@ -18,10 +18,12 @@ LARGEST_LN_SUM = 8.5  # ln of one plus the photons of a channel, at most
 
 
 def _features(names, scaler):
+    """`ParticleFeatures` of each detector."""
     return [ParticleFeatures(name, **scaler, dtype="float32") for name in names]
 
 
-def _read(features, conditions):
+def _known(features, conditions):
+    """What all of them tell of the particles, (B, sum of widths)."""
     return ops.concatenate([f(conditions) for f in features], axis=-1)
 
 
@@ -44,15 +46,13 @@ class SumsNetwork(layers.Layer):
         self.features, self.number = _features(names, scaler), len(names)
         self.noise = CellNoise(CHANNEL_COUNT * self.number, latent, seed=next(seeds))
         self.dense = dense_layers(widths, latent + sum(f.width for f in self.features), seeds)
-        self.read = layers.Dense(CHANNEL_COUNT * self.number, dtype="float32",
-                                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.read.build((None, widths[-1]))
+        self.read = linear(widths[-1], CHANNEL_COUNT * self.number, seeds)
         self.factors = self.add_weight(shape=(self.number,), initializer="ones", trainable=False, name="factors")
         self.built = True
 
     def call(self, noise, conditions):
-        seen = ops.concatenate([noise, _read(self.features, conditions)], axis=-1)
-        raw = self.read(ops.cast(self.dense(seen), "float32"))
+        known = ops.concatenate([noise, _known(self.features, conditions)], axis=-1)
+        raw = self.read(ops.cast(self.dense(known), "float32"))
         expected = ops.expm1(ops.minimum(ops.softplus(2.0 * raw + 1.0), LARGEST_LN_SUM))
         expected = expected * ops.repeat(self.factors, CHANNEL_COUNT)
         return tuple(ops.split(round_up_or_down(expected, self.noise(noise)), self.number, axis=-1))
@@ -86,7 +86,7 @@ class ShapeNetwork(layers.Layer):
         self.built = True
 
     def call(self, noise, conditions, sums):
-        hidden = self.dense(ops.concatenate([noise, _read(self.features, conditions), *map(log_whole, sums)], axis=-1))
+        hidden = self.dense(ops.concatenate([noise, _known(self.features, conditions), *map(log_whole, sums)], axis=-1))
         shared = self.shared(ops.reshape(self.spread(hidden), (-1, *self.grid, self.first)))
         shared = unfold(ops.leaky_relu(shared, 0.1), 2)
         hidden, responses = ops.cast(hidden, "float32"), []
@@ -148,12 +148,11 @@ class ResponseNetwork(layers.Layer):
 
     def operations(self):
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
-        shape = self.shape
-        dense = [layer for body in (self.sums.dense, shape.dense, shape.spread) for layer in body.layers]
-        dense += [self.sums.read, *(light.spots.read for light in shape.lights)]
-        total = sum(int(np.prod(layer.kernel.shape)) for layer in dense if hasattr(layer, "kernel"))
+        shape, sums = self.shape, self.sums
+        total = products(sums.dense, sums.read, shape.dense, shape.spread)
+        total += products(*(light.spots.read for light in shape.lights))
         grids = [(shape.shared, shape.grid), *zip(shape.own + shape.last, 2 * shape.crops, strict=True)]
-        total += sum(int(np.prod(layer.kernel.shape)) * rows * columns for layer, (rows, columns) in grids)
+        total += sum(products(layer) * rows * columns for layer, (rows, columns) in grids)
         cells = sum(light.spots.number * light.detector.cells for light in shape.lights)
         return 2 * (total + cells + self.latent * sum(detector.cells for detector in self.detectors))
 
@@ -165,14 +164,14 @@ class ResponseNetwork(layers.Layer):
 class Critic(layers.Layer):
     """How real do responses look to these particles: one logit for each detector.
 
-    First it looks: strided convolutions over ln(1 + n), whose code is normalised, and standardised
-    `SummaryFeatures` of each detector's response. Then it decides: dense layers over what was seen and the particle.
+    Its embedding of a response is the code of strided convolutions over ln(1 + n), normalised, beside standardised
+    `SummaryFeatures`; dense layers read the logits from the embeddings of all detectors and the particle.
 
     Arguments:
         detector: name, or several.
         scaler: of the conditions.
         summary: {"mean", "scale"} of `SummaryFeatures` for each detector, from its `fit`; 0 and 1 by default.
-        hidden: widths of the dense layers that decide.
+        hidden: widths of the dense layers.
         channels: of the three convolutions.
         code: width of the code of an image.
         seed: of the weights.
@@ -199,28 +198,26 @@ class Critic(layers.Layer):
             body.build((None, width))
         width = sum(f.width for f in self.features) + len(names) * (code + SummaryFeatures.WIDTH)
         self.dense = dense_layers(hidden, width, seeds)
-        self.judge = layers.Dense(len(names), dtype="float32",
-                                  kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.judge.build((None, hidden[-1]))
+        self.judge = linear(hidden[-1], len(names), seeds)
         self.built = True
 
-    def look(self, responses, conditions):
-        """What is seen of responses, (B, detectors (code + F))."""
-        seen = []
+    def embed(self, responses, conditions):
+        """Embeddings e of responses, (B, detectors (code + F))."""
+        parts = []
         for image, code, summary, photons in zip(self.images, self.codes, self.summaries, responses, strict=True):
             photons = ops.cast(photons, "float32")
-            seen += [ops.cast(code(image(ops.log1p(photons)[..., None])), "float32"),
-                     ops.clip(summary(photons, conditions), -10.0, 10.0)]
-        return ops.concatenate(seen, axis=-1)
+            parts += [ops.cast(code(image(ops.log1p(photons)[..., None])), "float32"),
+                      ops.clip(summary(photons, conditions), -10.0, 10.0)]
+        return ops.concatenate(parts, axis=-1)
 
-    def decide(self, seen, conditions):
-        """Logits (B, detectors) from what was seen."""
-        known = _read(self.features, ops.cast(conditions, "float32"))
-        return self.judge(ops.cast(self.dense(ops.concatenate([seen, known], axis=-1)), "float32"))
+    def logits(self, embedding, conditions):
+        """Logits (B, detectors) of embeddings."""
+        known = _known(self.features, ops.cast(conditions, "float32"))
+        return self.judge(ops.cast(self.dense(ops.concatenate([embedding, known], axis=-1)), "float32"))
 
     def call(self, responses, conditions):
         conditions = ops.cast(conditions, "float32")
-        return self.decide(self.look(responses, conditions), conditions)
+        return self.logits(self.embed(responses, conditions), conditions)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -247,8 +244,7 @@ class PeakRegressor(layers.Layer):
         self.image = downscale(channels, self.detector.shape, seeds)
         flat = channels[-1] * int(np.prod([-(-n // COARSE_CELLS) for n in self.detector.shape]))
         self.dense = dense_layers((hidden,), flat, seeds)
-        self.point = layers.Dense(2, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.point.build((None, hidden))
+        self.point = linear(hidden, 2, seeds)
         self.built = True
 
     def call(self, photons):

@@ -1,9 +1,8 @@
-"""A start for adversarial training: a generator that already gives each particle the right spread of what is seen."""
+"""Proper scores of responses: of channel sums, of shapes, of blocks of cells and of single cells."""
 
 from keras import ops
 
 from zdckeras.gan.losses import absolute
-from zdckeras.training.loop import SampleLoss
 
 BLOCK_CELLS = 4  # cells along each side of a block whose light is compared
 BLOCK_WEIGHT, CELL_WEIGHT = 0.25, 0.1  # weights of the scores of blocks and of single cells
@@ -108,53 +107,3 @@ def shape_score(summaries, conditions, real, generated):
         loss = loss + energy_score(*(summary(n, conditions) for n in draws))
         loss = loss + BLOCK_WEIGHT * energy_score(*map(block_features, draws)) + CELL_WEIGHT * cell_score(*draws)
     return loss / len(real)
-
-
-class SumsStart(SampleLoss):
-    """Trains the channel sums of a generator on `sums_score`; dense layers only, so thousands of steps a minute.
-
-    Arguments:
-        gan: `ResponseGAN`, whose generator is trained and whose critic lends its summary features.
-
-    Returns:
-        call({"conditions": (B, 9), "sums": (B, 5 K), "z": (B, d), "z2": (B, d)}), with the sums of all K detectors side
-        by side, gives the per-sample loss (B,).
-    """
-
-    def __init__(self, gan, **kwargs):
-        super().__init__(**kwargs)
-        self.network, self.summaries = gan.generator.sums, gan.critic.summaries
-        self.built = True
-
-    def call(self, inputs):
-        conditions = ops.cast(inputs["conditions"], "float32")
-        real = ops.split(ops.cast(inputs["sums"], "float32"), len(self.summaries), axis=-1)
-        return sums_score(self.summaries, real, *(self.network(inputs[z], conditions) for z in ("z", "z2")))
-
-
-class ShapeStart(SampleLoss):
-    """Trains the shapes of a generator on energy scores, given the real channel sums.
-
-    L = E `shape_score`
-
-    No critic, no balance to keep: where the light is and how wide gets its spread in some hundred steps.
-
-    Arguments:
-        gan: `ResponseGAN`, whose generator is trained and whose critic lends its summary features.
-
-    Returns:
-        call of a batch of `training_arrays` with codes "z" and "z2" gives the per-sample loss (B,).
-    """
-
-    def __init__(self, gan, **kwargs):
-        super().__init__(**kwargs)
-        self.network, self.names, self.summaries = gan.generator.shape, gan.names, gan.critic.summaries
-        self.built = True
-
-    def call(self, inputs):
-        conditions = ops.cast(inputs["conditions"], "float32")
-        real = [ops.cast(inputs[f"responses_{name}"], "float32") for name in self.names]
-        sums = [summary.sums(n) for summary, n in zip(self.summaries, real, strict=True)]
-        generated = self.network(ops.concatenate([inputs["z"], inputs["z2"]]), ops.concatenate([conditions] * 2),
-                                 tuple(ops.concatenate([s, s]) for s in sums))
-        return shape_score(self.summaries, conditions, real, generated)

@@ -1,4 +1,4 @@
-"""VQ-GAN: a VQ-VAE whose photons also have to please a critic, and to look alike to it."""
+"""VQ-GAN: a VQ-VAE with an adversarial and a perceptual loss on whole photons."""
 
 import keras
 from keras import layers, ops
@@ -50,7 +50,7 @@ class PhotonVQGAN(WithParts, PhasedModel):
         model: `PhotonVQVAE`; it is trained in place.
         adversarial, perceptual: w_adv and w_per.
         critic: sizes, as in `Critic`.
-        penalty: weight of E |grad D|^2 at what the critic sees.
+        penalty: weight of the gradient penalty at the critic's embeddings, see `critic_terms`.
         seed: of the critic.
 
     Returns:

@@ -8,8 +8,8 @@ from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
-from zdckeras.training.loop import SampleLoss
-from zdckeras.training.phases import Phase, PhasedModel
+from zdckeras.training.adversarial import AdversarialModel, term_weights, with_average
+from zdckeras.training.phases import Phase
 from zdckeras.wgan_gp import losses
 from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import EnergyCritic, ParameterRegressor
@@ -22,7 +22,7 @@ NUMBER_SCORE_WEIGHT = 0.2  # of the scores of single summary numbers
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class ResponseWGAN(PhasedModel):
+class ResponseWGAN(AdversarialModel):
     """Generator against critic: L_D = E D(x') - E D(x) + 10 E (|grad D| - 1)^2, L_G = -E D(x') w_adv + other terms.
 
     The critic sees a Box-Cox image, the particle, and what the regressor, trained before and frozen, reads from the
@@ -56,22 +56,15 @@ class ResponseWGAN(PhasedModel):
     """
 
     def __init__(self, detector, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None,
-                 summary=None,
-                 depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
+                 summary=None, depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.weights_of = {"adversarial": 1.0, "energy": 0.0, "centre": 0.0} | {
-            k: float(v) for k, v in (weights or {}).items()}
-        wrong = {k: v for k, v in self.weights_of.items() if k not in WGAN_TERMS or not v >= 0.0}
-        if wrong:
-            raise ValueError(f"Expected weights of at least 0 for {', '.join(WGAN_TERMS)}; received {wrong}.")
+        self.weights_of = term_weights(weights, {"adversarial": 1.0, "energy": 0.0, "centre": 0.0})
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
                              generator=generator or {}, critic=critic or {}, regressor=regressor or {},
                              summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
         self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth
-        self.generator, self.average = (EnergyNetwork(detector, scaler, seed=seed, **(generator or {}))
-                                        for _ in range(2))
-        self.average.set_weights(self.generator.get_weights())
-        self.average.trainable = False
+        self.generator, self.average = with_average(
+            lambda: EnergyNetwork(detector, scaler, seed=seed, **(generator or {})))
         self.detector = self.generator.detector
         self.critic = EnergyCritic(detector, scaler, seed=seed, **(critic or {}))
         self.regressor = ParameterRegressor(detector, seed=seed, **(regressor or {}))
@@ -99,23 +92,20 @@ class ResponseWGAN(PhasedModel):
         first = {"critic": critic} if self.weights_of["adversarial"] else {}
         return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
-    def averages(self):
-        return ((self.generator, self.average),)
-
-    def judge(self, image, conditions):
-        """Scores (B, 1) of responses in network space."""
+    def critic_scores(self, image, conditions):
+        """The critic's scores (B, 1) of responses in network space."""
         wrong = self.regressor(image) - self.regressor.truth(conditions)
         return self.critic(image, conditions, wrong)
 
-    def score(self, conditions, real, first, second):
-        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50, see warm_start.
+    def proper_score(self, conditions, real, first, second):
+        """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50.
 
         To the energy score of all summary numbers together that of each is added, / 5: alone, the former hardly sees
         the spread of one number, such as the energy resolution.
         """
         draws = (real, first, second)
-        seen = [self.features(e, conditions) for e in draws]
-        found = energy_score(*seen) + NUMBER_SCORE_WEIGHT * ranked_probability(*seen)
+        numbers = [self.features(e, conditions) for e in draws]
+        found = energy_score(*numbers) + NUMBER_SCORE_WEIGHT * ranked_probability(*numbers)
         found = found + BLOCK_WEIGHT * energy_score(*map(block_features, draws))
         return found + CELL_SCORE_WEIGHT * ranked_probability(*map(self.boxcox.forward, draws))
 
@@ -131,51 +121,20 @@ class ResponseWGAN(PhasedModel):
         real = self.boxcox.forward(batch["responses"])
         made = self.boxcox.forward(ops.stop_gradient(self.generator(batch["z"], conditions)))
         both = ops.concatenate([conditions, conditions])
-        scores = ops.split(self.judge(ops.concatenate([real, made]), both), 2)
-        penalty = losses.gradient_penalty(lambda y: self.judge(y, conditions), real, made, batch["share"])
+        scores = ops.split(self.critic_scores(ops.concatenate([real, made]), both), 2)
+        penalty = losses.gradient_penalty(lambda y: self.critic_scores(y, conditions), real, made, batch["share"])
         return {"distance": losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty}
 
     def _generator_loss(self, batch, training):
         weights, conditions, terms = self.weights_of, batch["conditions"], {}
         first = self.generator(batch["z"], conditions)
         if weights["adversarial"]:
-            terms["adversarial"] = -weights["adversarial"] * ops.mean(self.judge(self.boxcox.forward(first),
-                                                                                 conditions))
+            scores = self.critic_scores(self.boxcox.forward(first), conditions)
+            terms["adversarial"] = -weights["adversarial"] * ops.mean(scores)
         if weights["energy"]:
             second = self.generator(batch["z2"], conditions)
-            terms["energy"] = weights["energy"] * ops.mean(self.score(conditions, batch["responses"], first, second))
+            score = self.proper_score(conditions, batch["responses"], first, second)
+            terms["energy"] = weights["energy"] * ops.mean(score)
         if weights["centre"]:
             terms["centre"] = weights["centre"] * losses.centre_loss(first, self.expected(conditions))
         return terms
-
-    def call(self, inputs):
-        return self.average(inputs["z"], inputs["conditions"])
-
-    def get_config(self):
-        return {**self.settings, "momentum": self.momentum, "name": self.name}
-
-
-class ScoreStart(SampleLoss):
-    """Trains a generator of energies on its proper score alone: no critic, no balance to keep.
-
-    Arguments:
-        gan: `ResponseWGAN`, whose generator is trained on E `score`, plus its "centre" term if that has a weight.
-
-    Returns:
-        call of a batch with codes "z" and "z2" gives the per-sample loss (B,).
-    """
-
-    def __init__(self, gan, **kwargs):
-        super().__init__(**kwargs)
-        self.network, self.score, self.expected = gan.generator, gan.score, gan.expected
-        self.weight = gan.weights_of["centre"]
-        self.built = True
-
-    def call(self, inputs):
-        conditions = ops.cast(inputs["conditions"], "float32")
-        first, second = ops.split(self.network(ops.concatenate([inputs["z"], inputs["z2"]]),
-                                               ops.concatenate([conditions, conditions])), 2)
-        loss = self.score(conditions, ops.cast(inputs["responses"], "float32"), first, second)
-        if self.weight:
-            loss = loss + self.weight * losses.centre_loss(first, self.expected(conditions))
-        return loss

@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import GridDecoder
-from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.dense import dense_layers, products, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures
 from zdckeras.layers.photon_drawing import CellNoise, logit
 from zdckeras.layers.spots import CellSpots
@@ -119,8 +119,7 @@ class EnergyNetwork(layers.Layer):
 
     def operations(self):
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
-        dense = [layer for layer in (*self.dense.layers, self.spots.read) if hasattr(layer, "kernel")]
-        total = sum(int(np.prod(layer.kernel.shape)) for layer in dense) + self.texture.operations()
+        total = products(self.dense, self.spots.read) + self.texture.operations()
         return 2 * (total + self.detector.cells * (self.spots.number + NOISY))
 
     def get_config(self):

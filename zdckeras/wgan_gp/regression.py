@@ -1,4 +1,4 @@
-"""Training the regressor that makes the Wasserstein GAN conditional: with a perceptual loss, or mean squared error."""
+"""Training the regressor that makes the WGAN-GP conditional, with a perceptual loss or the mean squared error."""
 
 import numpy as np
 from keras import ops
@@ -29,7 +29,7 @@ class EmulatorFit(SampleLoss):
         return ops.mean(ops.square(blocks - self.emulator(self.truth(inputs["conditions"]))[-1]), axis=-1)
 
 
-def perceptual_loss(emulator, predicted, true):
+def emulated_response_loss(emulator, predicted, true):
     """Distance of the responses that two sets of parameters would leave: sum_l mean |phi_l(t') - phi_l(t)|^2 / s_l.
 
     phi_l are the layers of an `Emulator`, hidden ones and the mean response: an error counts by how much the response
@@ -59,7 +59,7 @@ class RegressorFit(SampleLoss):
     Arguments:
         regressor: `ParameterRegressor`.
         boxcox: {"power", "shift"} of the network space.
-        emulator: trained `Emulator` for the perceptual loss; without one the loss is the mean squared error.
+        emulator: trained `Emulator` for `emulated_response_loss`; without one the loss is the mean squared error.
 
     Returns:
         call({"conditions": (B, 9), "responses": (B, nx, ny)}) gives the per-sample loss (B,).
@@ -77,7 +77,7 @@ class RegressorFit(SampleLoss):
         true = self.regressor.truth(inputs["conditions"])
         if self.emulator is None:
             return ops.mean(ops.square(predicted - true), axis=-1)
-        return perceptual_loss(self.emulator, predicted, true)
+        return emulated_response_loss(self.emulator, predicted, true)
 
 
 def parameter_errors(regressor, boxcox, responses, conditions, batch=1000):

@@ -1,4 +1,4 @@
-"""Networks that look at responses in energy: the parameters of the particle, and how real a response is."""
+"""Networks that read responses in energy: regressor of the particle's parameters, critic, and emulator."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import slopes
 from zdckeras.data.particles import MOMENTUM
 from zdckeras.layers.cnn import mirrored
-from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures
 
 PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
@@ -64,9 +64,7 @@ class ParameterRegressor(layers.Layer):
                              channels=tuple(channels), hidden=hidden, seed=seed)
         self.body, width = mirrored(channels, self.detector.shape, seeds)
         self.dense = dense_layers((hidden,), width, seeds)
-        self.read = layers.Dense(len(PARAMETERS), dtype="float32",
-                                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.read.build((None, hidden))
+        self.read = linear(hidden, len(PARAMETERS), seeds)
         self.built = True
 
     @classmethod
@@ -115,14 +113,13 @@ class EnergyCritic(layers.Layer):
         self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.detector.shape, seeds)
         self.dense = dense_layers((hidden,), width + self.features.width + len(PARAMETERS), seeds)
-        self.judge = layers.Dense(1, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.judge.build((None, hidden))
+        self.judge = linear(hidden, 1, seeds)
         self.built = True
 
     def call(self, image, conditions, wrong):
         conditions = ops.cast(conditions, "float32")
-        seen = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions), wrong]
-        return self.judge(self.dense(ops.concatenate(seen, axis=-1)))
+        code = [self.body(BOXCOX_SCALE * image[..., None]), self.features(conditions), wrong]
+        return self.judge(self.dense(ops.concatenate(code, axis=-1)))
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -150,9 +147,7 @@ class Emulator(layers.Layer):
         self.settings = dict(detector=self.detector.name, widths=tuple(widths), seed=seed)
         sizes = [len(PARAMETERS), *widths]
         self.dense = [dense_layers((size,), before, seeds) for before, size in zip(sizes, sizes[1:], strict=False)]
-        self.read = layers.Dense(int(np.prod([n // 2 for n in self.detector.shape])), dtype="float32",
-                                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
-        self.read.build((None, sizes[-1]))
+        self.read = linear(sizes[-1], int(np.prod([n // 2 for n in self.detector.shape])), seeds)
         self.built = True
 
     def blocks(self, image):

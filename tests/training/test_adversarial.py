@@ -4,7 +4,8 @@ import pytest
 
 from zdckeras.data.showers import concatenate
 from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.training import play, start
+from zdckeras.gan.warm_start import score_stages
+from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores
 from zdckeras.training.loop import DivergedError
 
 # The stages themselves run under every backend in test_backends.py.
@@ -24,36 +25,40 @@ def fresh(showers, **weights):
     return ResponseGAN.fit_scales(showers, weights=weights, generator=SMALL, critic=critic)
 
 
+def warm_start(gan, showers, folder):
+    return warm_start_scores(gan, score_stages(gan, showers, {**STAGE, "rows": 64}, {**STAGE, "rows": 32}), folder)
+
+
 @pytest.fixture(scope="module")
 def stages(twice, tmp_path_factory):
-    """A started and played GAN, what it weighed before, after the start and after the game, and where states are."""
+    """A trained GAN, what it weighed before, after the warm start and after the training, and where states are."""
     folder, gan = tmp_path_factory.mktemp("states"), fresh(twice, energy=1.0)
     weights = [gan.generator.get_weights()]
-    histories = start(gan, twice, folder, {**STAGE, "rows": 64}, {**STAGE, "rows": 32})
+    histories = warm_start(gan, twice, folder)
     weights.append(gan.generator.get_weights())
     average = gan.average.get_weights()
     arrays = training_arrays(twice)
-    histories["play"] = play(gan, arrays, folder / "play.npz", 1, 16, 1e-3, 1e-3)
+    histories["GAN"] = train_adversarially(gan, arrays, folder / "GAN.npz", 1, 16, 1e-3, 1e-3)
     weights.append(gan.generator.get_weights())
     return gan, histories, weights, average, folder
 
 
 def test_every_stage_learns(stages):
-    _, histories, (before, started, played), average, _ = stages
+    _, histories, (before, warm, trained), average, _ = stages
     assert all(np.isfinite(history["loss"]).all() and len(history["loss"]) == 1 for history in histories.values())
-    assert any((a != b).any() for a, b in zip(before, started, strict=True))
-    assert any((a != b).any() for a, b in zip(started, played, strict=True))
-    assert all((a == b).all() for a, b in zip(started, average, strict=True))
+    assert any((a != b).any() for a, b in zip(before, warm, strict=True))
+    assert any((a != b).any() for a, b in zip(warm, trained, strict=True))
+    assert all((a == b).all() for a, b in zip(warm, average, strict=True))
 
 
 def test_finished_stages_are_taken_up(stages, twice):
-    gan, histories, (_, started, played), _, folder = stages
+    gan, histories, (_, warm, trained), _, folder = stages
     again = fresh(twice, energy=1.0)
-    assert start(again, twice, folder, {**STAGE, "rows": 64}, {**STAGE, "rows": 32}) == {
-        k: v for k, v in histories.items() if k != "play"}
-    assert all((a == b).all() for a, b in zip(started, again.generator.get_weights(), strict=True))
-    assert play(again, training_arrays(twice), folder / "play.npz", 1, 16, 1e-3, 1e-3) == histories["play"]
-    assert all((a == b).all() for a, b in zip(played, again.generator.get_weights(), strict=True))
+    assert warm_start(again, twice, folder) == {k: v for k, v in histories.items() if k != "GAN"}
+    assert all((a == b).all() for a, b in zip(warm, again.generator.get_weights(), strict=True))
+    found = train_adversarially(again, training_arrays(twice), folder / "GAN.npz", 1, 16, 1e-3, 1e-3)
+    assert found == histories["GAN"]
+    assert all((a == b).all() for a, b in zip(trained, again.generator.get_weights(), strict=True))
     assert all((a == b).all() for a, b in zip(gan.average.get_weights(), again.average.get_weights(), strict=True))
 
 
@@ -61,4 +66,11 @@ def test_divergence_is_told(stages, twice, tmp_path):
     arrays = training_arrays(twice)
     arrays["conditions"] = arrays["conditions"] * np.nan
     with pytest.raises(DivergedError, match="nothing was saved"):
-        play(fresh(twice, energy=1.0), arrays, tmp_path / "play.npz", 1, 16, 1e-3, 1e-3)
+        train_adversarially(fresh(twice, energy=1.0), arrays, tmp_path / "GAN.npz", 1, 16, 1e-3, 1e-3)
+
+
+def test_weights_of_terms_have_defaults_and_bounds():
+    assert term_weights(None, {"l2": 0.5}) == {"l2": 0.5} and term_weights({"l2": 2}, {"l2": 0.5}) == {"l2": 2.0}
+    for wrong in ({"l1": 1.0}, {"l2": -1.0}, {"l2": float("nan")}):
+        with pytest.raises(ValueError, match="Expected weights of at least 0 for l2; received"):
+            term_weights(wrong, {"l2": 0.5})

@@ -1,0 +1,113 @@
+"""Adversarial training: a generator with its averaged copy, warmed up on proper scores, then set against a critic."""
+
+from pathlib import Path
+
+import keras
+
+from zdckeras import backend
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import annealed, fit_adam, train
+from zdckeras.training.phases import PhasedModel
+
+
+class AdversarialModel(PhasedModel):
+    """Base of a generator against a critic: it answers with the moving average of the generator's weights.
+
+    Subclasses set `generator` and `average` (see `with_average`), `latent`, the numbers of noise, and `settings`, their
+    configuration, and define `phases`, one of which is "generator".
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, latent)}) gives what the averaged generator gives.
+    """
+
+    def averages(self):
+        return ((self.generator, self.average),)
+
+    def call(self, inputs):
+        return self.average(inputs["z"], inputs["conditions"])
+
+    def get_config(self):
+        return {**self.settings, "momentum": self.momentum, "name": self.name}
+
+
+def with_average(make):
+    """A fresh layer, and a copy of it for the moving average of its weights, which no optimizer moves.
+
+    Arguments:
+        make: function without arguments that gives a fresh, built layer.
+    """
+    layer, average = make(), make()
+    average.set_weights(layer.get_weights())
+    average.trainable = False
+    return layer, average
+
+
+def term_weights(weights, defaults):
+    """Weights of the terms of a loss by name, those left out as in `defaults`.
+
+    Raises:
+        ValueError: for a name that has no default, or a negative weight.
+
+    Example:
+        >>> term_weights({"energy": 2}, {"energy": 0.0, "centre": 0.1})
+        {'energy': 2.0, 'centre': 0.1}
+    """
+    weights = defaults | {name: float(weight) for name, weight in (weights or {}).items()}
+    wrong = {name: weight for name, weight in weights.items() if name not in defaults or not weight >= 0.0}
+    if wrong:
+        raise ValueError(f"Expected weights of at least 0 for {', '.join(defaults)}; received {wrong}.")
+    return weights
+
+
+def warm_start_scores(gan, stages, states, seed=0):
+    """Trains a generator on proper scores alone, stage by stage, before it meets the critic; its average follows.
+
+    No critic, no balance to keep: a strictly proper score is least for the right distribution, so that one real
+    response to each particle is enough to learn from.
+
+    Arguments:
+        gan: fresh `AdversarialModel`.
+        stages: name -> (`SampleLoss` around a part of the generator, arrays, {"epochs", "batch", "rate"}); the loss
+            also gets normal noise "z" and "z2", (B, latent) each.
+        states: folder of the state files; finished or interrupted stages are taken up there.
+        seed: of order and noise.
+
+    Returns:
+        Histories, stage -> name -> list over epochs.
+
+    Source:
+        Gneiting and Raftery, J. Am. Stat. Assoc. 102 (2007) 359 (proper scores).
+    """
+    histories, noise = {}, {"z": (gan.latent,), "z2": (gan.latent,)}
+    for name, (model, arrays, settings) in stages.items():
+        batches = Batches(arrays, settings["batch"], seed, normal=noise)
+        path = Path(states) / f"{name}.npz"
+        histories[name] = fit_adam(model, batches, path, settings["epochs"], settings["rate"])
+    gan.average.set_weights(gan.generator.get_weights())
+    return histories
+
+
+def train_adversarially(gan, arrays, path, epochs, batch, generator, critic, seed=0, uniform=None):
+    """Generator against critic (and regressor), each with Adam on a cosine schedule.
+
+    Arguments:
+        gan: `PhasedModel` with a phase "generator" and `latent` numbers of noise, warmed up.
+        arrays: name -> (N, ...), what the losses need of every response, beside normal noise "z" and "z2".
+        path: of the state file, from which an interrupted training goes on.
+        epochs, batch: length of training and rows of a step.
+        generator, critic: highest learning rates; the regressor has the critic's.
+        seed: of order and noise.
+        uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
+
+    Returns:
+        History, name -> list over epochs.
+
+    Raises:
+        DivergedError: when a loss is not finite; the last good epoch is in the state file.
+    """
+    batches = Batches(arrays, batch, seed, uniform, {name: (gan.latent,) for name in ("z", "z2")})
+    rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
+    print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
+    gan.compile({phase: keras.optimizers.Adam(annealed(rate, batches, epochs, warmup=0.1), beta_1=0.5, beta_2=0.99)
+                 for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
+    return train(gan, batches, epochs, path)
