@@ -15,7 +15,7 @@ from zdckeras.gan.generator import GanGenerator
 from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.warm_start import score_stages
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.diversity import diversity_ratios
+from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
@@ -38,7 +38,6 @@ PRESETS = {
 BOTH = ("zn", "zp")
 GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def main():
@@ -89,7 +88,7 @@ def main():
         for model, score in table.scores.items():
             made = [models[model](real.particles, [args.seed, k]) if model in models else draw
                     for k, draw in enumerate(draws)]
-            score["diversity"] = diversity_ratios(draws, made, real.pdg, DIVERSITY_SPECIES)
+            score["diversity"] = diversity_ratios(draws, made, real.pdg)
         table.write(out / detector)
         summary = over_seeds(table.scores, columns)
         lines += summary if not lines else summary[1:]

@@ -19,7 +19,7 @@ from zdckeras.gan.generator import GanGenerator, fit_factor
 from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.warm_start import score_stages
 from zdckeras.metrics.channels import Residuals, ws
-from zdckeras.metrics.diversity import diversity_ratios
+from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import aligned, judge, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
@@ -51,7 +51,6 @@ MODEL_WEIGHTS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
 MODEL_WEIGHTS["SDI-GAN + intensity"] = MODEL_WEIGHTS["SDI-GAN"] | {"intensity": 1e-3}
 MODEL_WEIGHTS["SDI-GAN + intensity + aux. regressor"] = MODEL_WEIGHTS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}
 
 
 def main():
@@ -96,7 +95,7 @@ def main():
     real = [test.response, *resimulated]
     for name, score in table.scores.items():
         draws = real if name == "floor" else [sampler(name)(test.particles, [args.seed, k]) for k in range(len(real))]
-        score["diversity"] = diversity_ratios(real, draws, test.pdg, DIVERSITY_SPECIES)
+        score["diversity"] = diversity_ratios(real, draws, test.pdg)
         score["factor"], scaled = 1.0, resimulated[0]
         if name != "floor":
             score["factor"] = fit_factor(validation.response, sampler(name)(validation.particles, args.seed))

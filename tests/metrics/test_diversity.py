@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.repeats import condition_statistics
+from zdckeras.data.showers import Showers
 from zdckeras.metrics.diversity import diversity_ratios, draw_diversity
 
 
@@ -8,6 +11,15 @@ def test_known_deviation():
     draws = np.random.default_rng(0).poisson(9.0, (400, 3, 5, 4))
     np.testing.assert_allclose(draw_diversity(list(draws)), 20 * 3.0, rtol=0.05)
     assert draw_diversity([draws[0], draws[0]]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_draws_and_repeated_rows_are_two_ways_to_one_number():
+    draws = np.random.default_rng(3).poisson(0.4, (4, 6, 44, 44))
+    particles = conditions_of(np.full(6, 22), np.array([[0.0, 0.0, 90.0 + k] for k in range(6)]))
+    rows = Showers(np.tile(particles, (4, 1)), np.full(24, 22), {"zn": draws.reshape(24, 44, 44)})
+    found = condition_statistics(rows)
+    np.testing.assert_allclose(draw_diversity(list(draws)), found.spread * found.diversity[:6], rtol=1e-12)
+    np.testing.assert_allclose(draw_diversity(list(draws)), draws.std(axis=0).sum(axis=(1, 2)), rtol=1e-12)
 
 
 def test_blocks_do_not_matter(monkeypatch):

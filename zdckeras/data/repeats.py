@@ -33,11 +33,53 @@ class ConditionStatistics:
     spread: float
 
 
+def repeat_statistics(responses: np.ndarray, condition: np.ndarray,
+                      repeats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How much the responses that share a condition vary, how bright they are on average and where they peak.
+
+    D_c = sum_ij sqrt(mean_s R_s[i,j]^2 - (mean_s R_s[i,j])^2) of the responses s to condition c
+
+    Arguments:
+        responses: (N, nx, ny).
+        condition: (N,) number c of each row's condition, 0 to C - 1.
+        repeats: (C,) how many rows have condition c, at least one.
+
+    Returns:
+        (C,) population standard deviations D summed over cells, (C,) mean sums of the responses, (C,) flat index of the
+        cell that is brightest on average.
+
+    Example:
+        >>> images = np.zeros((3, 2, 2)); images[1, 1, 0] = 2.0; images[2, 0, 1] = 5.0
+        >>> [found.tolist() for found in repeat_statistics(images, np.array([0, 0, 1]), np.array([2, 1]))]
+        [[1.0, 0.0], [1.0, 5.0], [2, 1]]
+    """
+    rows, conditions = len(condition), len(repeats)
+    order = np.argsort(condition, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(repeats)])
+    members = csr_array((np.ones(rows), order, offsets), shape=(conditions, rows))
+    flat, n = responses.reshape(rows, -1), repeats[:, None].astype("float64")
+    deviation, photons, highest = np.zeros(conditions), np.zeros(conditions), np.full(conditions, -1.0)
+    peak = np.zeros(conditions, "int64")
+    for start in range(0, flat.shape[1], CELLS_AT_ONCE):
+        block = flat[:, start : start + CELLS_AT_ONCE].astype("float64")
+        total = members @ block
+        block -= block[order[offsets[:-1]]][condition]  # the first of its condition: equal responses vary by exactly 0
+        away = members @ block
+        np.square(block, out=block)
+        variance = np.maximum(n * (members @ block) - away**2, 0.0)
+        deviation += np.sqrt(variance).sum(axis=1)
+        photons += total.sum(axis=1)
+        brightest = total.argmax(axis=1)
+        value = np.take_along_axis(total, brightest[:, None], axis=1)[:, 0]
+        higher = value > highest
+        highest[higher], peak[higher] = value[higher], start + brightest[higher]
+    return deviation / repeats, photons / repeats, peak
+
+
 def condition_statistics(showers, detector=None):
     """Diversity, mean photon sum and peak position of every condition, from the rows that share it.
 
-    With R_s the responses s = 1..n of condition c, diversity d_c = D_c / max_c' D_c' where
-    D_c = sum_ij sqrt(mean_s R_s[i,j]^2 - (mean_s R_s[i,j])^2) sums the population standard deviations of the cells.
+    Diversity is d_c = D_c / max_c' D_c', with D_c the summed deviation of the cells, see `repeat_statistics`.
 
     A condition that occurs once has no deviation. Its diversity is the mean over the 8 nearest conditions of the
     same species that occur at least twice, near in (log energy, expected impact in half sizes of the detector);
@@ -63,7 +105,7 @@ def condition_statistics(showers, detector=None):
     repeated = repeats > 1
     if not repeated.any():
         raise ValueError(f"Diversity is undefined: none of the {len(repeats)} conditions occurs twice.")
-    deviation, photon_sum, peak = _moments(showers.response_of(detector.name), condition, repeats)
+    deviation, photon_sum, peak = repeat_statistics(showers.response_of(detector.name), condition, repeats)
     spread = float(deviation[repeated].max())
     diversity = deviation / (spread or 1.0)
     particles, pdg = showers.particles[first], showers.pdg[first]
@@ -114,30 +156,6 @@ def repeated_pairs(showers, seed=0):
     following[last] = np.append(0, last[:-1] + 1)
     order = np.argsort(rows)
     return showers[rows[order]], showers[rows[following][order]]
-
-
-def _moments(responses, condition, repeats):
-    """For each condition: summed pixel deviation, mean photon sum, flat index of the brightest mean pixel."""
-    rows, conditions = len(condition), len(repeats)
-    order = np.argsort(condition, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(repeats)])
-    members = csr_array((np.ones(rows), order, offsets), shape=(conditions, rows))
-    flat, n = responses.reshape(rows, -1), repeats[:, None].astype("float64")
-    deviation, photons, highest = np.zeros(conditions), np.zeros(conditions), np.full(conditions, -1.0)
-    peak = np.zeros(conditions, "int64")
-    for start in range(0, flat.shape[1], CELLS_AT_ONCE):
-        block = flat[:, start : start + CELLS_AT_ONCE].astype("float64")
-        total = members @ block
-        np.square(block, out=block)
-        # n sum R^2 - (sum R)^2 is a difference of whole numbers: exactly 0 for equal responses
-        variance = np.maximum(n * (members @ block) - total**2, 0.0)
-        deviation += np.sqrt(variance).sum(axis=1)
-        photons += total.sum(axis=1)
-        brightest = total.argmax(axis=1)
-        value = np.take_along_axis(total, brightest[:, None], axis=1)[:, 0]
-        higher = value > highest
-        highest[higher], peak[higher] = value[higher], start + brightest[higher]
-    return deviation / repeats, photons / repeats, peak
 
 
 def _impute(diversity, features, pdg, repeated):
