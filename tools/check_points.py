@@ -77,7 +77,7 @@ def check(path, showers, draws, bins, rng):
             which = (pdg == kind) & (energy >= low) & (energy < high)
             if which.sum() >= LEAST:
                 lines += bootstrap(f"{kind} {low:.1f}-{high:.1f} GeV", real[which], imitated[which], source[which], rng,
-                                 names=POINT_OBSERVABLES)
+                                   names=POINT_OBSERVABLES)
     return slope, lines
 
 

@@ -24,10 +24,13 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "Detector": "data.detectors",
     "Showers": "data.showers",
     "open_showers": "data.files",
+    "open_particles": "data.particle_lists",
     "write_npz": "data.files",
     "write_root": "data.files",
-    # models in files
+    # models
+    "pretrained": "packaged",
     "load_model": "loading",
+    "compare": "comparison",
     "export_saved_model": "export.saved_model",
     # flows and flow distillation
     "Flow": "flows.flow",
@@ -62,11 +65,13 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
 __all__ = ["__version__", *_ATTRIBUTES]
 
 if TYPE_CHECKING:  # the same names for editors and type checkers
+    from zdckeras.comparison import compare
     from zdckeras.corr_vae.generator import CorrGenerator
     from zdckeras.corr_vae.model import CorrVAE
     from zdckeras.data.detectors import Detector
     from zdckeras.data.detectors import get_detector as detector
     from zdckeras.data.files import open_showers, write_npz, write_root
+    from zdckeras.data.particle_lists import open_particles
     from zdckeras.data.showers import Showers
     from zdckeras.export.saved_model import export_saved_model
     from zdckeras.flow_distill.distiller import Distiller
@@ -78,6 +83,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.gan.model import ResponseGAN
     from zdckeras.generators import Sampler
     from zdckeras.loading import load_model
+    from zdckeras.packaged import pretrained
     from zdckeras.simulation.reference import load, resimulate
     from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
     from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE

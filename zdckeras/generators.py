@@ -5,8 +5,10 @@ import warnings
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, UNIT_NAMES
+from zdckeras.data.showers import Showers
 
 
 class Sampler(keras.Model):
@@ -27,6 +29,54 @@ class Sampler(keras.Model):
     def call(self, inputs):
         return self.generate(inputs["noise"], inputs["conditions"])
 
+    def checked(self, conditions):
+        """Conditions (N, 9) as float32; ValueError for another shape, or values that are not finite."""
+        conditions = np.asarray(conditions, "float32")
+        if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
+            raise ValueError(f"Expected finite conditions of shape (N, {CONDITION_COUNT}), received shape "
+                             f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
+        return conditions
+
+    def blocks(self, conditions, seed=0, batch_size=256, beside=None):
+        """What `sample` gives, block by block as it is made, for more showers than memory holds.
+
+        Arguments, Raises: as `sample`.
+
+        Returns:
+            Iterator of {detector name: (b, nx, ny) uint16 photon counts or float32 energies [MeV]}.
+        """
+        return self._blocks(self.checked(conditions), np.atleast_1d(seed).tolist(), batch_size, beside or {})
+
+    def _blocks(self, conditions, seed, batch_size, beside):
+        """The iterator of `blocks`."""
+        for block, start in enumerate(range(0, len(conditions), batch_size)):
+            rows = np.minimum(np.arange(start, start + batch_size), len(conditions) - 1)  # the last fills a block up
+            inputs = {name: values[rows] for name, values in {"conditions": conditions, **beside}.items()}
+            noise = np.random.default_rng([*seed, block]).standard_normal((batch_size, self.noise_width), "float32")
+            made = self.predict_on_batch({**inputs, "noise": noise})
+            made = made if isinstance(made, (tuple, list)) else (made,)
+            yield {detector.name: np.asarray(part)[: len(conditions) - start].astype(_dtype(detector))
+                   for detector, part in zip(self.detectors, made, strict=True)}
+
+    def showers(self, conditions, pdg, seed=0, batch_size=256, progress=False):
+        """`Showers` of many particles, block by block; together they are what `sample` gives.
+
+        Arguments:
+            conditions, seed, batch_size: as in `sample`.
+            pdg: (N,) PDG ids, for the record.
+            progress: show a bar.
+
+        Returns:
+            Iterator of `Showers`, N rows in all.
+
+        Raises:
+            ValueError: as `sample`.
+        """
+        blocks, metadata = self.blocks(conditions, seed, batch_size), {"source": self.name, "seed": seed}
+        rows = (slice(start, start + batch_size) for start in range(0, len(pdg), batch_size))
+        bar = tqdm(blocks, desc="generating", total=-(-len(pdg) // batch_size), unit="block", disable=not progress)
+        return (Showers(conditions[part], pdg[part], made, metadata) for part, made in zip(rows, bar, strict=True))
+
     def sample(self, conditions, seed=0, batch_size=256, beside=None):
         """Responses to many particles, in independent seeded blocks.
 
@@ -43,23 +93,18 @@ class Sampler(keras.Model):
         Raises:
             ValueError: for conditions of another shape, or not finite.
         """
-        conditions = np.asarray(conditions, "float32")
-        if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
-            raise ValueError(f"Expected finite conditions of shape (N, {CONDITION_COUNT}), received shape "
-                             f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
-        responses = [np.empty((len(conditions), *detector.shape), "uint16" if detector.unit == "photons" else "float32")
-                     for detector in self.detectors]
-        for block, start in enumerate(range(0, len(conditions), batch_size)):
-            rows = np.minimum(np.arange(start, start + batch_size), len(conditions) - 1)  # the last fills a block up
-            inputs = {name: values[rows] for name, values in {"conditions": conditions, **(beside or {})}.items()}
-            rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
-            noise = rng.standard_normal((batch_size, self.noise_width), "float32")
-            made = self.predict_on_batch({**inputs, "noise": noise})
-            for counts, part in zip(responses, made if isinstance(made, (tuple, list)) else (made,), strict=True):
-                counts[start : start + batch_size] = np.asarray(part)[: len(counts) - start]
-        if len(responses) == 1:
-            return responses[0]
-        return {detector.name: counts for detector, counts in zip(self.detectors, responses, strict=True)}
+        blocks = self.blocks(conditions, seed, batch_size, beside)
+        responses = {detector.name: np.empty((len(conditions), *detector.shape), _dtype(detector))
+                     for detector in self.detectors}
+        for block, made in enumerate(blocks):
+            for name, counts in made.items():
+                responses[name][block * batch_size : (block + 1) * batch_size] = counts
+        return responses if len(responses) > 1 else responses[self.detectors[0].name]
+
+
+def _dtype(detector):
+    """What a detector's responses are kept as."""
+    return "uint16" if detector.unit == "photons" else "float32"
 
 
 class RangedSampler(Sampler):
@@ -73,14 +118,14 @@ class RangedSampler(Sampler):
         super().__init__(**kwargs)
         self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
 
-    def sample(self, conditions, seed=0, batch_size=256, beside=None):
-        """As `Sampler.sample`; warns, naming them, of conditions outside the trained range.
+    def checked(self, conditions):
+        """As `Sampler.checked`; warns, naming them, of conditions outside the trained range.
 
         Raises:
             ValueError: as there, and for energies that are not positive.
         """
         values = np.asarray(conditions, "float64")
-        if values.ndim == 2 and values.shape[1] == len(CONDITIONS):
+        if values.ndim == 2 and values.shape[1] == CONDITION_COUNT:
             if (values[:, 0] <= 0).any():
                 raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
             slack = 0.02 * (self.high - self.low) + 1e-9  # beyond the outermost training particle
@@ -89,8 +134,8 @@ class RangedSampler(Sampler):
                 named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
                          name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
                                                              self.high, strict=True) if count]
-                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=2)
-        return super().sample(conditions, seed, batch_size, beside)
+                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=4)
+        return super().checked(conditions)
 
     def get_config(self):
         return {"low": self.low.tolist(), "high": self.high.tolist(), "name": self.name}

@@ -1,18 +1,16 @@
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from zdckeras.cli import main
 from zdckeras.data.detectors import get_detector
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.generators import Sampler
 
 pytest.importorskip("tensorflow")
-main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "export.py"))["main"]
 ROWS = 4
 
 # What a user without Keras and without this package does. Both are made impossible to import.
@@ -196,23 +194,23 @@ def test_missing_tensorflow_is_named(generator, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tool_puts_a_model_file_in_place_of_an_older_version(generator, served, tmp_path, capsys):
+def test_command_puts_a_model_file_in_place_of_an_older_version(generator, served, tmp_path, capsys):
     generator.save(tmp_path / "model.keras")
     old = tmp_path / "served" / "3" / "notes"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    main([str(tmp_path / "model.keras"), str(tmp_path / "served"), "--version", "3", "--overwrite"])
+    main(["export", str(tmp_path / "model.keras"), str(tmp_path / "served"), "--version", "3", "--overwrite"])
     assert "signatures serving_default, sample, sample_rows" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "served").iterdir()] == ["3"]
     names = {path.relative_to(served).as_posix() for path in served.rglob("*")}
     assert names == {path.relative_to(old.parent).as_posix() for path in old.parent.rglob("*")}
 
 
-def test_tool_names_what_is_wrong(tmp_path, capsys):
+def test_command_names_what_is_wrong(tmp_path, capsys):
     (tmp_path / "text.keras").write_text("no model")
     keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
-    for name, message in (("none.keras", "no such file"), ("text.keras", "text.keras"),
-                          ("other.keras", "Expected a generator (Sampler) to export, received Sequential")):
+    for name, message in (("none.keras", "No such file"), ("text.keras", "text.keras"),
+                          ("other.keras", "other.keras: expected a generator (Sampler), received Sequential")):
         with pytest.raises(SystemExit) as stop:
-            main([str(tmp_path / name), str(tmp_path / "served")])
+            main(["export", str(tmp_path / name), str(tmp_path / "served")])
         assert stop.value.code == 2 and message in capsys.readouterr().err

@@ -17,6 +17,10 @@ VERTEX, MOMENTUM = slice(1, 4), slice(4, 7)  # columns
 # Species that tables show on their own, in the order of the distillation study.
 SPECIES = {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222}
 
+# What reaches forward detectors, the more frequent first.
+FREQUENT = (22, 2112, 2212, 211, -211, 310, 321, -321, 3122, 3222, 3112, 3322, 3312, -2212, -3222, -3112, -3312, 11,
+            -11, 13, -13)
+
 
 @cache
 def species(pdg):
@@ -79,6 +83,32 @@ def conditions_of(pdg, momentum, vertex=None):
     vertex = np.zeros_like(momentum) if vertex is None else np.asarray(vertex, "float64")
     energy = np.sqrt((momentum**2).sum(axis=1) + (mass * MeV / GeV) ** 2)
     return np.column_stack([energy, vertex, momentum, mass, charge])
+
+
+def pdg_of(conditions):
+    """PDG ids of particles known by mass and charge alone; of two that share both, the first of `FREQUENT`.
+
+    Arguments:
+        conditions: (N, 9).
+
+    Returns:
+        (N,) int32.
+
+    Raises:
+        ValueError: for a mass and charge that no frequent species has within 0.1 %.
+
+    Example:
+        >>> pdg_of(conditions_of(np.array([22, 3122, -2112, -211]), np.zeros((4, 3)))).tolist()
+        [22, 3122, 2112, -211]
+    """
+    masses = np.array([species(code).mass or 0.0 for code in FREQUENT])
+    charges = np.array([float(species(code).charge) for code in FREQUENT])
+    kinds, inverse = np.unique(np.asarray(conditions)[:, COLUMN["mass"] :], axis=0, return_inverse=True)
+    near = (np.abs(kinds[:, :1] - masses) <= 1e-3 * masses + 1e-6) & (kinds[:, 1:] == charges)
+    if not near.any(axis=1).all():
+        mass, charge = kinds[~near.any(axis=1)][0]
+        raise ValueError(f"Expected mass and charge of a known particle, received {mass:g} MeV and charge {charge:g}.")
+    return np.array(FREQUENT, "int32")[near.argmax(axis=1)[inverse.reshape(-1)]]
 
 
 @dataclass(frozen=True)

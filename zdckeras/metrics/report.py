@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import SPECIES
 from zdckeras.data.repeats import condition_statistics
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
@@ -72,7 +73,8 @@ def judge(real, resimulated, models, runs=5, seed=0, detector=None):
 
     Arguments:
         real: `Showers`, the test set.
-        resimulated: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor".
+        resimulated: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor",
+            which is left out if there are none.
         models: name -> function of (conditions (N, 9), seed) that gives (N, nx, ny) photon counts.
         runs: generations of every model, with the seeds [seed, 0], [seed, 1], ...
         seed: of generations and classifier.
@@ -82,11 +84,13 @@ def judge(real, resimulated, models, runs=5, seed=0, detector=None):
         `Table` with the rows floor and one per model.
 
     Raises:
-        ValueError: as `score`, or if no condition occurs twice, so that MAE_w is undefined.
+        ValueError: as `score`.
     """
-    diversity = condition_statistics(real, detector).diversity
+    repeated = len(np.unique(real.particles, axis=0)) < len(real)  # or diversity is unknown, and MAE_w a dash
+    diversity = condition_statistics(real, detector).diversity if repeated else np.ones(len(real))
     table = Table()
-    table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
+    if len(resimulated):
+        table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
     for name, sample in models.items():
         numbers = tqdm(range(runs), desc=f"judging {name}", unit="generation")
         made = (sample(real.particles, seed=[seed, run]) for run in numbers)
@@ -144,9 +148,10 @@ class Table:
         first = next(iter(self.scores.values()), {})
         settings = [f"{key} {first[key]}" for key in ("detector", "showers", "channels", "errors") if key in first]
         about = f" ({', '.join(settings)})" if settings else ""
+        unit = get_detector(first["detector"]).unit if "detector" in first else "photons"
         return "\n".join(
             [
-                f"Mean ± standard deviation over generations, in photons{about}:",
+                f"Mean ± standard deviation over generations, in {unit}{about}:",
                 "",
                 *_markdown(self.rows()),
                 "",

@@ -1,0 +1,219 @@
+"""The console command, run in this process through its `main`."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import zdckeras as zdc
+from zdckeras.cli import main
+from zdckeras.data.files import open_showers
+from zdckeras.simulation import reference
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
+
+
+@pytest.mark.parametrize("output", ["out", "out.root"])
+@pytest.mark.parametrize("name", ["zn", "zn+zp", "ecal"])
+def test_file_holds_the_reference_draw(tmp_path, capsys, output, name):
+    """700 showers: several blocks, the last one cut short."""
+    words = ["--detector", name, "--size", "700", "--seed", "4", "--part", "test"]
+    assert main(["simulate", str(tmp_path / output), *words]) == 0
+    written, expected = open_showers(tmp_path / output), reference.load(name, "test", 700, 4)
+    assert np.array_equal(written.particles, expected.particles) and np.array_equal(written.pdg, expected.pdg)
+    assert list(written.responses) == list(expected.responses)
+    assert all(np.array_equal(r, written.responses[one]) for one, r in expected.responses.items())
+    assert written.metadata == expected.metadata
+    assert f"simulating {name} test" in capsys.readouterr().err
+
+
+def test_all_responses_can_be_kept(tmp_path):
+    main(["simulate", str(tmp_path / "all.root"), "--size", "500", "--keep-all"])
+    written = open_showers(tmp_path / "all.root")
+    assert len(written) == 500 and (written.photon_sums() == 0).mean() > 0.3
+    assert written.metadata["photons"] == "any"
+
+
+@pytest.mark.parametrize("output", ["out", "out.root"])
+def test_existing_output_is_kept_unless_told_otherwise(tmp_path, capsys, output):
+    path = str(tmp_path / output)
+    main(["simulate", path, "--size", "5"])
+    before = open_showers(path)
+    with pytest.raises(SystemExit) as stop:
+        main(["simulate", path, "--size", "6", "--seed", "1"])
+    assert stop.value.code == 2 and "exists: choose another name, or --overwrite" in capsys.readouterr().err
+    assert np.array_equal(open_showers(path).particles, before.particles)
+    main(["simulate", path, "--size", "6", "--seed", "1", "--overwrite"])
+    assert len(open_showers(path)) == 6
+
+
+def test_other_detectors_replace_the_old_ones(tmp_path):
+    main(["simulate", str(tmp_path), "--size", "5", "--detector", "zn"])
+    main(["simulate", str(tmp_path), "--size", "6", "--detector", "zn+zp", "--overwrite"])
+    assert list(open_showers(tmp_path).responses) == ["zn", "zp"]
+    main(["simulate", str(tmp_path), "--size", "7", "--detector", "zp", "--overwrite"])
+    assert list(open_showers(tmp_path).responses) == ["zp"] and len(open_showers(tmp_path)) == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--detector", "zdc"], "Unknown detector 'zdc'"),
+        (["--detector", "zn+ecal"], "'zn+ecal': expected one detector, or zn+zp"),
+        (["--size", "0"], "at least 1 as size, received 0"),
+        (["--size", "many"], "invalid int value: 'many'"),
+        (["--seed", "-1"], "at least 0 as seed, received -1"),
+        (["--part", "training"], "invalid choice: 'training'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["simulate", str(tmp_path / "out.root"), *arguments])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_root_file_and_a_file_no_folder(tmp_path, capsys):
+    (tmp_path / "a.root").mkdir()
+    (tmp_path / "b").write_text("notes")
+    for name, message in (("a.root", "is a folder"), ("b", "is a file")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["simulate", str(tmp_path / name), "--size", "5"])
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "b").read_text() == "notes"
+
+
+def test_more_than_memory_holds(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        main(["simulate", str(tmp_path / "out"), "--size", str(10**14)])
+    assert capsys.readouterr().err.endswith("do not fit into memory: write a .root file\n")
+
+
+@pytest.mark.parametrize("output", ["out", "out.root"])
+def test_full_disk_leaves_nothing_behind(tmp_path, capsys, output):
+    """Files of this process may not grow over 20 kB for a while, which fails as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(SystemExit, match="1"):
+            main(["simulate", str(tmp_path / output), "--size", "2000"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"cannot write {tmp_path / output}: File too large; nothing new was left there" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference, "respond", interrupted)
+    with pytest.raises(SystemExit, match="1"):
+        main(["simulate", str(tmp_path / "out.root"), "--size", "5"])
+    assert "interrupted; nothing new was left there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+class Round(zdc.Sampler):
+    """As many photons in the first cell as the particle has GeV, and one more for noise above 0."""
+
+    noise_width = 1
+
+    def __init__(self, name):
+        super().__init__(name="round")
+        self.detectors = [zdc.detector(name)]
+        self.built = True
+
+    def predict_on_batch(self, x):
+        made = np.zeros((len(x["noise"]), *self.detectors[0].shape))
+        made[:, 0, 0] = np.rint(x["conditions"][:, 0]) + (x["noise"][:, 0] > 0)
+        return made
+
+
+@pytest.fixture
+def particles(tmp_path):
+    """A ROOT file of 300 showers of ZN: two blocks of a generator."""
+    return zdc.write_root(zdc.load("zn", "test", size=300), tmp_path / "particles.root")
+
+
+@pytest.fixture
+def round_zn(monkeypatch):
+    """A generator as a pretrained one called zn."""
+    monkeypatch.setattr("zdckeras.packaged.pretrained", lambda name: Round(name))
+    return Round("zn")
+
+
+@pytest.mark.parametrize("output", ["made", "made.root"])
+def test_generated_file_holds_what_sample_gives(particles, round_zn, tmp_path, capsys, output):
+    assert main(["generate", "zn", str(particles), str(tmp_path / output), "--seed", "3"]) == 0
+    made, asked = open_showers(tmp_path / output), open_showers(particles)
+    assert np.array_equal(made.particles, asked.particles) and np.array_equal(made.pdg, asked.pdg)
+    assert np.array_equal(made.response, round_zn.sample(asked.particles, seed=3))
+    assert made.metadata == {"source": "round", "seed": 3} and "generating" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", "zn", str(particles), str(tmp_path / output)])
+    assert "exists: choose another name, or --overwrite" in capsys.readouterr().err
+    main(["generate", "zn", str(particles), str(tmp_path / output), "--overwrite"])
+    assert np.array_equal(open_showers(tmp_path / output).response, round_zn.sample(asked.particles, seed=0))
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["none.keras", "PARTICLES"], "No such file: none.keras"),
+    (["cpv", "PARTICLES"], "Expected the name of a pretrained generator, one of "),
+    (["zn", "none.npz"], "No such file or folder: none.npz"),
+    (["zn", "PARTICLES", "--seed", "-2"], "at least 0 as seed, received -2"),
+])
+def test_wrong_input_of_generate_is_one_line(particles, tmp_path, capsys, words, message):
+    model, place, *more = [str(particles) if word == "PARTICLES" else word for word in words]
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", model, place, str(tmp_path / "made.root"), *more])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith("zdckeras generate: ") and message in said
+    assert said.count("\n") == 1 and not (tmp_path / "made.root").exists()
+
+
+def test_comparison_is_printed_and_written(round_zn, tmp_path, capsys):
+    main(["compare", "zn", "--size", "80", "--runs", "2", "--seed", "4", "--out", str(tmp_path / "report")])
+    table = zdc.compare({"zn": round_zn}, size=80, runs=2, seed=4)
+    said = capsys.readouterr().out
+    assert said.startswith(table.text()) and "report.md and report.json are in" in said
+    written = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert list(written) == ["floor", "zn"] and written["zn"]["auc"] == table.scores["zn"]["auc"]
+
+
+def test_comparison_on_a_file(round_zn, particles, capsys):
+    main(["compare", "zn", "--data", str(particles), "--runs", "1"])
+    assert capsys.readouterr().out.splitlines()[3].startswith("zn WS")
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "zn", "--data", "zp", "--size", "20"])
+    said = capsys.readouterr().err
+    assert said == "zdckeras compare: Expected showers of zn to judge by, received those of zp.\n"
+
+
+def test_export_asks_for_a_generator(tmp_path, capsys):
+    for arguments, message in (([str(tmp_path)], "expected a .keras file, received a folder"),
+                               (["no.keras"], "No such file: no.keras")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["export", *arguments, str(tmp_path / "served")])
+        assert message in capsys.readouterr().err and not (tmp_path / "served").exists()
+
+
+def test_help_is_fast_and_knows_all_four():
+    """Without NumPy and Keras, that is; every command explains its arguments."""
+    code = "import sys\nfrom zdckeras.cli import main\ntry: main(sys.argv[1:])\n" \
+           "except SystemExit: sys.exit(bool({'numpy', 'keras'} & set(sys.modules)))"
+    for words in ([], ["simulate"], ["generate"], ["compare"], ["export"]):
+        done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and f"usage: {' '.join(['zdckeras', *words])} " in done.stdout
+    assert "SavedModel that TensorFlow" in done.stdout
+
+
+def test_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "zdckeras", "simulate"], capture_output=True, text=True)
+    assert done.returncode == 2 and "zdckeras simulate: error: the following arguments are required" in done.stderr

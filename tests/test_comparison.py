@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+import zdckeras as zdc
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.repeats import condition_statistics, repeated_pairs
+from zdckeras.metrics.report import score
+from zdckeras.simulation import reference
+
+SIZE = 60
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
+
+
+class Mixed(zdc.Sampler):
+    """As many photons in each cell as the real showers of a test set have, those of another row."""
+
+    noise_width = 1
+
+    def __init__(self, showers, shift=1, name="mixed"):
+        super().__init__(name=name)
+        self.detectors = [zdc.detector(one) for one in showers.responses]
+        self.responses = [np.roll(response, shift, axis=0).astype("float32") for response in showers.responses.values()]
+        self.built = True
+
+    def predict_on_batch(self, x):
+        rows = np.arange(len(x["noise"])) % len(self.responses[0])
+        made = tuple(response[rows] for response in self.responses)
+        return made if len(made) > 1 else made[0]
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Repeated particles with few photons in ZN."""
+    rng = np.random.default_rng(0)
+    pdg = np.repeat([2112, 22], 20)
+    momentum = np.column_stack([np.zeros((40, 2)), rng.uniform(100.0, 2600.0, 40)])
+    conditions = np.repeat(conditions_of(pdg, momentum), 2, axis=0)
+    return zdc.Showers(conditions, np.repeat(pdg, 2), {"zn": rng.poisson(0.5, (80, 44, 44)).astype("uint16")})
+
+
+def test_embedded_test_set_of_the_detector():
+    test = zdc.load("zn", "test", size=SIZE)
+    table = zdc.compare(Mixed(test), size=SIZE, runs=2, seed=3)
+    assert list(table.scores) == ["floor", "mixed"]
+    diversity = condition_statistics(test).diversity if len(np.unique(test.particles, axis=0)) < SIZE else np.ones(SIZE)
+    again = [zdc.resimulate(test, k).response for k in (1, 2)]
+    assert table.scores["floor"]["metrics"]["all"]["WS"] == score(test, again, diversity)["metrics"]["all"]["WS"]
+    made = [Mixed(test).sample(test.particles, seed=[3, run]) for run in range(2)]
+    assert table.scores["mixed"]["auc"] == score(test, made, diversity, seed=3)["auc"]
+    assert table.scores["mixed"]["detector"] == "zn" and table.scores["mixed"]["runs"] == 2
+
+
+def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):
+    expected, second = repeated_pairs(real, 5)
+    path = zdc.write_root(real, tmp_path / "real.root")
+    for showers in (real, path, str(path)):
+        table = zdc.compare({"a": Mixed(real), "b": Mixed(real, shift=2)}, showers, runs=1, seed=5)
+        assert list(table.scores) == ["floor", "a", "b"]
+        diversity = condition_statistics(expected).diversity
+        floor = score(expected, [second.response], diversity, seed=5)
+        assert table.scores["floor"]["metrics"]["all"]["MAE_w"] == floor["metrics"]["all"]["MAE_w"]
+
+
+def test_without_repeated_conditions_there_is_no_floor(real):
+    table = zdc.compare(Mixed(real), real[::2], runs=1)
+    assert list(table.scores) == ["mixed"] and table.scores["mixed"]["showers"] == 40
+    assert np.isnan(table.scores["mixed"]["metrics"]["all"]["MAE_w"][0]) and "MAE_w" in table.text()
+
+
+def test_showers_below_the_cut_are_not_resimulated():
+    """Resimulated showers pass the photon cut; those of a test set with all of them need not."""
+    (everything,) = reference.draws("zn", size=50, keep_all=True)
+    assert list(zdc.compare(Mixed(everything), everything, runs=1).scores)[-1] == "mixed"
+
+
+def test_energies_are_compared_too():
+    test = zdc.load("ecal", "test", size=30)
+    table = zdc.compare(Mixed(test), size=30, runs=1)
+    assert list(table.scores) == ["floor", "mixed"] and "in MeV (detector ecal, showers 30" in table.markdown()
+
+
+def test_one_of_several_detectors():
+    both = zdc.load("zn+zp", "test", size=SIZE)
+    table = zdc.compare(Mixed(both), size=SIZE, runs=1, detector="zp")
+    expected = score(both, [np.roll(both.response_of("zp"), 1, axis=0)], np.ones(SIZE), "zp")
+    assert table.scores["mixed"]["detector"] == "zp" and table.scores["mixed"]["shapes"] == expected["shapes"]
+    with pytest.raises(ValueError, match="These showers have several detectors, zn, zp: name one"):
+        zdc.compare(Mixed(both), size=SIZE, runs=1)
+
+
+def test_what_does_not_belong_together(real):
+    zp = zdc.load("zp", "test", size=4)
+    for arguments, message in (
+            (([],), "at least one model, each with a name of its own, received \\[\\]"),
+            (([Mixed(real), Mixed(real)],), "received \\['mixed', 'mixed'\\]; give a dictionary"),
+            (([Mixed(real), Mixed(zp, name="b")],), "same detectors, or .*; received generators of zn, zp"),
+            ((Mixed(zp), real), "These showers have no detector 'zp', only zn"),
+            ((Mixed(zp), "zn"), "Expected showers of zp to judge by, received those of zn"),
+            (([Mixed(real), Mixed(zp, name="b")], real), "b: expected a generator of zn, received one of zp"),
+            (({"a": 3},), "3: expected a generator .Sampler., received int")):
+        with pytest.raises(ValueError, match=message):
+            zdc.compare(*arguments)
+    with pytest.raises(FileNotFoundError, match="No such file: a.keras"):
+        zdc.compare("a.keras")

@@ -1,0 +1,119 @@
+"""Trained generators that come with the package, and how they become small."""
+
+import io
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import h5py
+import numpy as np
+
+from zdckeras.data.atomic import atomic_path
+from zdckeras.generators import Sampler
+from zdckeras.loading import load_model
+
+PLACE = Path(__file__).parent / "pretrained_models"  # <name>.keras, and <name>.md that says what it is
+WEIGHTS = "model.weights.h5"  # member of a .keras archive
+TOLERANCE = 1e-3  # rounding errors of an array, in its standard deviations, up to which it is kept in half precision
+
+
+def pretrained(name: str) -> Sampler:
+    """A trained generator that comes with the package.
+
+    Arguments:
+        name: "zn", "zp", ...: a file in `zdckeras/pretrained_models`, beside which a card says what it was trained on
+            and how good it is.
+
+    Returns:
+        The generator; `sample` makes showers.
+
+    Raises:
+        ValueError: for another name, with those that are there.
+
+    Example:
+        >>> "cpv" in pretrained_names()
+        False
+    """
+    names = pretrained_names()
+    if name not in names:
+        known = ", ".join(names) or "(none is there)"
+        raise ValueError(f"Expected the name of a pretrained generator, one of {known}; received {name!r}.")
+    return load_model(PLACE / f"{name}.keras")
+
+
+def pretrained_names() -> list[str]:
+    """Names that `pretrained` knows."""
+    return sorted(path.stem for path in PLACE.glob("[!.]*.keras"))
+
+
+def open_generator(model: Sampler | str | Path) -> Sampler:
+    """A generator from whatever names it: itself, the name of a pretrained one, or the path of a `.keras` file.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pretrained` and `load_model`, or for a model that is no generator.
+    """
+    if isinstance(model, (str, Path)):
+        bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
+        found = pretrained(model) if bare and not Path(model).exists() else load_model(model)
+    else:
+        found = model
+    if not isinstance(found, Sampler):
+        raise ValueError(f"{model}: expected a generator (Sampler), received {type(found).__name__}.")
+    return found
+
+
+def pack(generator: Sampler, path: str | Path) -> Path:
+    """Save a generator as a smaller `.keras` file, its weights in half precision where that hardly moves them.
+
+    An array w is kept as float16 if the rounding errors have rms(float16(w) - w) <= 10^-3 std(w); large offsets, values
+    beyond 65504 and whole numbers keep their type. Keras turns them into the type of the layer when it loads the file.
+
+    Arguments:
+        generator: `Sampler`.
+        path: a name that ends in .keras.
+
+    Returns:
+        The file, a `pathlib.Path`, written whole or not at all; `load_model` reads it.
+
+    Raises:
+        TypeError: if `generator` is no `Sampler`.
+    """
+    if not isinstance(generator, Sampler):
+        raise TypeError(f"Expected a generator (Sampler) to pack, received {type(generator).__name__} {generator!r}.")
+    path = Path(path)
+    with TemporaryDirectory() as folder, atomic_path(path) as temporary:
+        generator.save(Path(folder) / "model.keras")
+        with (zipfile.ZipFile(Path(folder) / "model.keras") as archive,
+              zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed):
+            for name in archive.namelist():
+                content = archive.read(name)
+                packed.writestr(name, _half(content) if name == WEIGHTS else content)
+    return path
+
+
+def _half(content):
+    """A file of weights, as bytes, with the arrays that bear it in half precision."""
+    written = io.BytesIO()
+    with h5py.File(io.BytesIO(content)) as source, h5py.File(written, "w") as target:
+        _copy(source, target)
+    return written.getvalue()
+
+
+def _copy(source, target):
+    """Groups, arrays and attributes of one HDF5 group into another."""
+    target.attrs.update(source.attrs)
+    for name, item in source.items():
+        if isinstance(item, h5py.Group):
+            _copy(item, target.create_group(name))
+        else:
+            target.create_dataset(name, data=_shortened(item[()])).attrs.update(item.attrs)
+
+
+def _shortened(values):
+    """An array as float16 if that keeps it within the tolerance, or as it is."""
+    if values.dtype.kind != "f" or not values.size:
+        return values
+    with np.errstate(over="ignore"):
+        short = values.astype("float16")
+    error = np.sqrt(np.mean((short.astype("float64") - values) ** 2))
+    return short if error <= TOLERANCE * values.std() else values
