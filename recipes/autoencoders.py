@@ -16,7 +16,7 @@ from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.report import aligned, judge, over_seeds
+from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -78,7 +78,7 @@ def main():
         shipped, name = generators[line[0]], line[0]
         line += [f"{shipped.count_params():,}", f"{2e-6 * weights[name].operations():.1f}", f"{one[name]:.2f}",
                  f"{many[name] / 256:.3f}"]
-    text = "\n".join([*aligned(summary), ""])
+    text = "\n".join([text_table(summary), ""])
     print("\n" + text)
 
     # report, pictures, models

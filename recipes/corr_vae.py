@@ -17,7 +17,7 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.data.atomic import atomic_path
-from zdckeras.metrics.report import aligned, judge
+from zdckeras.metrics.report import judge, text_table
 from zdckeras.plots import property_traversal, save_figure, write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -55,8 +55,8 @@ def control(vae, test, seed):
 
 def table(title, matrix):
     """A matrix with the properties along both sides."""
-    lines = [[title, *PROPERTIES]]
-    return aligned(lines + [[name, *(f"{r:.3f}" for r in row)] for name, row in zip(PROPERTIES, matrix, strict=True)])
+    lines = [[name, *(f"{r:.3f}" for r in row)] for name, row in zip(PROPERTIES, matrix, strict=True)]
+    return text_table([[title, *PROPERTIES], *lines])
 
 
 def traversal(vae, test, seed, steps=7):
@@ -95,13 +95,13 @@ def main():
     # judge what comes when asked
     wish, found, moved, plain, natural = control(vae, test, args.seed)
     off = np.abs(moved - np.diag(np.diag(moved)))
+    masks = [[name, *(f"{m:.2f}" for m in row)] for name, row in zip(PROPERTIES, mask, strict=True)]
     lines = ["mask: latents (columns) of every property"]
-    lines += aligned([["", *(f"w{k}" for k in range(mask.shape[1]))],
-                      *([name, *(f"{m:.2f}" for m in row)] for name, row in zip(PROPERTIES, mask, strict=True))])
+    lines.append(text_table([["", *(f"w{k}" for k in range(mask.shape[1]))], *masks]))
     lines += ["", "correlation of the move asked for (rows) with the move obtained, moves being from the properties of "
-              "the particle's own test response:", *table("", moved)]
+              "the particle's own test response:", table("", moved)]
     lines += ["", "correlation of the values themselves, asked for (rows) and obtained; beside them those of the test "
-              "responses, which are correlated by nature:", *table("asked", plain), *table("test", natural), ""]
+              "responses, which are correlated by nature:", table("asked", plain), table("test", natural), ""]
     for k, (name, unit) in enumerate(PROPERTIES.items()):
         miss, across = found[:, k] - wish[:, k], max(off[k].max(), off[:, k].max())
         met = "met" if moved[k, k] > 0.9 and across < 0.2 else "NOT met"

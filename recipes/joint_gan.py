@@ -16,7 +16,7 @@ from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.warm_start import score_stages
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import aligned, judge, over_seeds
+from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
@@ -92,7 +92,7 @@ def main():
         table.write(out / detector)
         summary = over_seeds(table.scores, columns)
         lines += summary if not lines else summary[1:]
-        print("\n".join(aligned(summary)) + "\n")
+        print(text_table(summary) + "\n")
         shown = {model: sample(real.particles[:2000], args.seed) for model, sample in models.items()}
         write_pictures(out / detector, real[:2000], shown, histories)
     groups = {"separate": [generators[f"{name}, seed 0"] for name in BOTH], "joint": [generators["joint, seed 0"]]}
@@ -105,7 +105,7 @@ def main():
 
     # report and model
     with atomic_path(out / "joint.txt") as path:
-        path.write_text("\n".join([*aligned(lines), "", *clock, ""]), encoding="utf-8")
+        path.write_text("\n".join([text_table(lines), "", *clock, ""]), encoding="utf-8")
     generators["joint, seed 0"].save(out / "joint.keras")
     print(f"report, pictures and the joint generator are in {out}")
 

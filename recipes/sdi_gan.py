@@ -20,7 +20,7 @@ from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.warm_start import score_stages
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import aligned, judge, over_seeds
+from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
@@ -111,12 +111,12 @@ def main():
     ordered = all(mean[a] > mean[b] for a, b in pairwise(MODEL_WEIGHTS))
     verdict = (f"the ordering of the study, WS falling from row to row, is {'' if ordered else 'not '}seen here; "
                f"the last row's WS is {mean[list(MODEL_WEIGHTS)[-1]] / mean['floor']:.2f} floors")
-    print("\n" + "\n".join(aligned(summary)) + f"\n\n{verdict}")
+    print("\n" + text_table(summary) + f"\n\n{verdict}")
 
     # report, pictures, models
     table.write(out)
     with atomic_path(out / "ablation.txt") as path:
-        path.write_text("\n".join([*aligned(summary), "", verdict, ""]), encoding="utf-8")
+        path.write_text("\n".join([text_table(summary), "", verdict, ""]), encoding="utf-8")
     some = test[:2000]
     shown = {name: sampler(f"{name}, seed 0")(some.particles, args.seed) for name in MODEL_WEIGHTS}
     write_pictures(out, some, shown, {name: histories[f"{name}, seed 0"] for name in MODEL_WEIGHTS})

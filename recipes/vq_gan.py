@@ -12,7 +12,7 @@ Interrupted, the same command goes on where it stopped.
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import aligned, judge, over_seeds
+from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.adversarial import train_adversarially
@@ -85,7 +85,7 @@ def main():
 
     # judge on the test set
     table = judge(test, [again.response for again in resimulated], rows, p["generations"], args.seed)
-    text = "\n".join([*aligned(codes), "", *aligned(over_seeds(table.scores)), ""])
+    text = "\n".join([text_table(codes), "", text_table(over_seeds(table.scores)), ""])
     print("\n" + text)
 
     # report, pictures, model

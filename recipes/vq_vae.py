@@ -14,7 +14,7 @@ Interrupted, the same command goes on where it stopped.
 from zdckeras.data.atomic import atomic_path
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.report import aligned, judge, over_seeds
+from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import command_line, showers_for
 from zdckeras.training.batches import Batches
@@ -93,7 +93,7 @@ def main():
              f"{milliseconds({'g': [shipped]}, test.particles, batch)['g'] / batch:.3f} ms" for batch in (1, 256)]
     floor, ws = (table.scores[name]["metrics"]["all"]["WS"][0] for name in ("floor", "sums and prior, T = 1"))
     verdict = [*times, f"sums and prior, T = 1: WS is {ws / floor:.2f} floors"]
-    text = "\n".join([*aligned(codes), "", *aligned(summary), "", *verdict, ""])
+    text = "\n".join([text_table(codes), "", text_table(summary), "", *verdict, ""])
     print("\n" + text)
 
     # report, pictures, model

@@ -173,7 +173,7 @@ def deviation(scores):
 
 def table(rows):
     """The table: weights, mean WS over seeds and its deviation."""
-    from zdckeras.metrics.report import aligned
+    from zdckeras.metrics.report import text_table
 
     lines = [["diversity", "intensity", "auxiliary", "WS", "+-", "seeds"]]
     for row in rows:
@@ -181,7 +181,7 @@ def table(rows):
         spread = f"{deviation(scores):.3f}" if len(scores) > 1 else "-"
         lines.append([*(f"{row[name]:g}" for name in GRID), f"{np.mean(scores):.3f}" if scores else "diverged", spread,
                       str(len(scores))])
-    return "\n".join(aligned(lines))
+    return text_table(lines)
 
 
 def picture(rows):

@@ -45,7 +45,9 @@ def test_resolution_beside_the_real_one(report, electrons):
 def test_text(report, tmp_path):
     text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence")
     assert (tmp_path / "new" / "report.txt").read_text(encoding="utf-8") == text + "\n"
-    assert text.endswith("a sentence") and "more  words" in text
+    words = [line.split() for line in text.splitlines()]
+    assert text.endswith("a sentence") and words[-4:-2] == [["more", "words"], ["a", "b"]]
+    assert words[-8:-5] == report.resolution_rows()[1:]
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.txt"}
 
 

@@ -3,7 +3,7 @@
 from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
-from zdckeras.metrics.report import aligned
+from zdckeras.metrics.report import text_table
 
 
 class EnergyReport:
@@ -55,7 +55,7 @@ class EnergyReport:
             more: further tables (lists of lines of words) or strings for the text.
         """
         parts = [self.shape_rows(), self.resolution_rows(), *more]
-        text = "\n\n".join(part if isinstance(part, str) else "\n".join(aligned(part)) for part in parts)
+        text = "\n\n".join(part if isinstance(part, str) else text_table(part) for part in parts)
         with atomic_path(folder / "report.txt") as path:
             path.write_text(text + "\n", encoding="utf-8")
         return text

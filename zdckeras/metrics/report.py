@@ -2,9 +2,11 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 from tqdm import tqdm
 
 from zdckeras.data.atomic import atomic_path
@@ -141,7 +143,7 @@ class Table:
 
     def text(self):
         """Both tables with columns aligned, an empty line between."""
-        return "\n\n".join("\n".join(aligned(lines)) for lines in (self.rows(), self.shape_rows()))
+        return "\n\n".join(text_table(lines) for lines in (self.rows(), self.shape_rows()))
 
     def markdown(self):
         """Both tables as Markdown with a sentence on what they show."""
@@ -153,12 +155,12 @@ class Table:
             [
                 f"Mean ± standard deviation over generations, in {unit}{about}:",
                 "",
-                *_markdown(self.rows()),
+                text_table(self.rows(), "pipe"),
                 "",
                 "Classifier AUC (0.5 is indistinguishable) and Wasserstein distance of shower shapes in units of the "
                 "real standard deviation:",
                 "",
-                *_markdown(self.shape_rows()),
+                text_table(self.shape_rows(), "pipe"),
                 "",
             ]
         )
@@ -201,27 +203,32 @@ def over_seeds(scores, columns=SUMMARY):
     return lines
 
 
+def text_table(lines: Sequence[Sequence[str]], style: str = "plain") -> str:
+    """Lines of words, the first of which is the header, as a table: names to the left, numbers to the right.
+
+    Arguments:
+        lines: equally many words each, the first one of a line its name.
+        style: of `tabulate`: "plain", "pipe" (Markdown), ...
+
+    Returns:
+        The text, without a newline at its end.
+
+    Example:
+        >>> print(text_table([["", "WS", "AUC"], ["floor", "1.20", "0.500"], ["GAN", "11.00", "0.9"]]))
+                  WS    AUC
+        floor   1.20  0.500
+        GAN    11.00    0.9
+    """
+    header, *body = lines
+    right = ["right"] * (len(header) - 1)
+    return tabulate(body, header, style, colalign=("left", *right) if body else None, disable_numparse=True)
+
+
 def _value(mean, deviation, runs):
     """Mean ± deviation; only the mean where there is one run; a dash where there are no showers."""
     if math.isnan(mean):
         return "-"
     return f"{mean:.2f} ± {deviation:.2f}" if runs > 1 else f"{mean:.2f}"
-
-
-def aligned(lines):
-    """Lines of words as text with every column as wide as its longest word."""
-    widths = np.max([[len(word) for word in line] for line in lines], axis=0)
-    return [
-        "  ".join([line[0].ljust(widths[0])] + [w.rjust(n) for w, n in zip(line[1:], widths[1:], strict=True)])
-        for line in lines
-    ]
-
-
-def _markdown(lines):
-    """Lines of a Markdown table."""
-    header, *body = lines
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(line) + " |" for line in (header, rule, *body)]
 
 
 def _without_nan(value):
