@@ -18,9 +18,8 @@ from zdckeras.simulation.realism import (
     KIND_NAMES,
     LIGHT_OBSERVABLES,
     STATISTICS,
-    compare_by_edge,
     compare_by_kind,
-    imitate,
+    compare_unseen,
     imitate_left_out,
     in_detector,
     observables,
@@ -112,12 +111,9 @@ def main(arguments=None):
         finite = FINITE / f"finite_{name}.npz"
         others = [load_library(finite)] if finite.exists() else []
         for showers in others + unseen_by_block(options.unseen, name):
-            imitated, source = imitate(showers, frozen, options.draws, options.seed)
             title = f"{name}: {len(showers)} unseen showers, block of {showers.light.shape[1:]} cells"
-            tables[title] = compare_by_kind(showers, imitated, source, (20.0, 200.0, 2700.0))
-            if showers.light.shape[1:] == frozen.detector.shape:
-                tables[title] += compare_by_edge(showers, imitated, source)
-            else:
+            imitated, tables[title] = compare_unseen(showers, frozen, options.draws, options.seed)
+            if showers.light.shape[1:] != frozen.detector.shape:
                 results[f"{name}, unseen"] = showers, imitated
         for title, lines in tables.items():
             beyond += show(title, lines)

@@ -160,12 +160,8 @@ def channel_histograms(real, generated, bins=30):
     Raises:
         ValueError: for another number of columns.
     """
-    rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
-    for name, values in rows.items():
-        if values.ndim != 2 or values.shape[1] != CHANNEL_COUNT:
-            raise ValueError(f"{name}: expected channel sums of shape (N, {CHANNEL_COUNT}), received {values.shape}.")
     titles = [f"channel {k + 1} [photons]" for k in range(CHANNEL_COUNT)]
-    return _histograms(rows, titles, bins, across=CHANNEL_COUNT)
+    return _histograms("channel sums of shape", real, generated, titles, bins, across=CHANNEL_COUNT)
 
 
 def shape_histograms(real, generated, bins=30, observables=SHAPE_OBSERVABLES):
@@ -183,11 +179,7 @@ def shape_histograms(real, generated, bins=30, observables=SHAPE_OBSERVABLES):
     Raises:
         ValueError: for another number of columns.
     """
-    rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
-    for name, values in rows.items():
-        if values.ndim != 2 or values.shape[1] != len(observables):
-            raise ValueError(f"{name}: expected shapes (N, {len(observables)}), received {values.shape}.")
-    return _histograms(rows, list(observables.values()), bins, across=4)
+    return _histograms("shapes", real, generated, list(observables.values()), bins, across=4)
 
 
 def sparsity_curves(real, generated, thresholds):
@@ -249,8 +241,12 @@ def _draw(axis, image, norm):
     return axis.imshow(lit.T, origin="lower", cmap="viridis", norm=norm, interpolation="none", aspect="equal")
 
 
-def _histograms(rows, titles, bins, across):
-    """A grid of histograms with ratio panels; `rows` has "real" first, one column for each title."""
+def _histograms(what, real, generated, titles, bins, across):
+    """A grid of histograms with ratio panels, one for each title: columns of real values and of every model's."""
+    rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
+    for name, values in rows.items():
+        if values.ndim != 2 or values.shape[1] != len(titles):
+            raise ValueError(f"{name}: expected {what} (N, {len(titles)}), received {values.shape}.")
     down = -(-len(titles) // across)
     figure = Figure(figsize=(3.1 * across, 3.2 * down + 0.4), layout="constrained")
     grid = figure.add_gridspec(2 * down, across, height_ratios=[3, 1] * down)

@@ -1,6 +1,7 @@
 """How real imitated showers are: imitations of the primaries of unseen Geant4 showers beside those showers."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from zdckeras.simulation.frozen import FrozenShowers
 
 LIGHT_OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
 STATISTICS = ("mean", "spread")
+UNSEEN_ENERGIES = (20.0, 200.0, 2700.0)  # GeV, bins of showers that are few
 KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
 
@@ -165,14 +167,10 @@ def compare_by_kind(showers, imitated, source, energies=(20.0, 100.0, 500.0, 270
     Returns:
         List of `Comparison`.
     """
-    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
-    lines = []
-    for name, kinds in KIND_NAMES.items():
-        for low, high in zip(energies[:-1], energies[1:], strict=True):
-            which = np.isin(showers.pdg, kinds) & (showers.energy >= low) & (showers.energy < high)
-            if which.sum() >= least:
-                lines += bootstrap(f"{name} {low:.0f}-{high:.0f} GeV", real[which], imitated[which], source[which], rng)
-    return lines
+    bins = {f"{name} {low:.0f}-{high:.0f} GeV":
+            np.isin(showers.pdg, kinds) & (showers.energy >= low) & (showers.energy < high)
+            for name, kinds in KIND_NAMES.items() for low, high in pairwise(energies)}
+    return _compare_in_bins(bins, showers, imitated, source, least, rng)
 
 
 def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), least=8, rng=0):
@@ -180,11 +178,32 @@ def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), 
 
     Arguments and result: as `compare_by_kind`, for showers of the finite block.
     """
-    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
     distance = (np.array(get_detector(showers.detector).half_size) - np.abs(showers.impact)).min(axis=1)
+    bins = {f"edge {low:.1f}-{high:.1f} cm": (distance >= low) & (distance < high) for low, high in pairwise(edges)}
+    return _compare_in_bins(bins, showers, imitated, source, least, rng)
+
+
+def compare_unseen(showers, frozen, draws, rng):
+    """Imitations of unseen showers, and the comparison in bins of kind and, if their block is the detector's, of edge.
+
+    Arguments:
+        showers, frozen, draws, rng: as `imitate`.
+
+    Returns:
+        (N, R, 4) observables of the imitations, and a list of `Comparison`.
+    """
+    imitated, source = imitate(showers, frozen, draws, rng)
+    lines = compare_by_kind(showers, imitated, source, UNSEEN_ENERGIES)
+    if showers.light.shape[1:] == frozen.detector.shape:
+        lines += compare_by_edge(showers, imitated, source)
+    return imitated, lines
+
+
+def _compare_in_bins(bins, showers, imitated, source, least, rng):
+    """The comparison in each of the bins, name -> (N,) mask, that has at least so many showers."""
+    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
     lines = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        which = (distance >= low) & (distance < high)
+    for name, which in bins.items():
         if which.sum() >= least:
-            lines += bootstrap(f"edge {low:.1f}-{high:.1f} cm", real[which], imitated[which], source[which], rng)
+            lines += bootstrap(name, real[which], imitated[which], source[which], rng)
     return lines
