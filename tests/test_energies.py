@@ -7,7 +7,7 @@ import uproot
 from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.files import open_showers, read_npz, read_root, write_npz, write_root
 from zdckeras.data.particles import CONDITIONS, conditions_of
-from zdckeras.data.showers import Showers, concatenate, energies, measured
+from zdckeras.data.showers import Showers, concatenate
 
 LOWEST, HIGHEST = (float(f([np.finfo("float32").tiny, np.finfo("float32").max])) for f in (min, max))
 
@@ -49,42 +49,9 @@ def test_impossible_energies_are_refused(value, message):
         Showers(showers.particles, showers.pdg, {"ecal": with_value(value)})
 
 
-@pytest.mark.parametrize("values, message", [
-    (np.zeros((30, 30)), r"expected an array of shape \(N, nx, ny\), received shape \(30, 30\)"),
-    (np.full((1, 2, 2), "1"), r"expected numbers \(energies\), received dtype"),
-    (np.full((1, 2, 2), 1j), r"expected numbers \(energies\), received dtype complex128"),
-    (with_value(-1, dtype="int32"), r"here\[2, 3, 4\] = -1"),
-    (with_value(1e39), r"here\[2, 3, 4\] = 1e\+39"),  # more than float32 holds
-])
-def test_what_energies_are_not(values, message):
-    with pytest.raises(ValueError, match=message):
-        energies(values, "here")
-
-
-def test_position_of_a_bad_energy_is_right_beyond_the_first_block():
-    values = np.zeros((5000, 1, 2))
-    values[4500, 0, 1] = np.nan
-    with pytest.raises(ValueError, match=r"responses\[4500, 0, 1\] = nan"):
-        energies(values)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float16", "uint16", "int64", "bool"])
-def test_all_numbers_become_float32(dtype):
-    values = np.random.default_rng(0).poisson(1.0, (2, 3, 4)).astype(dtype)
-    assert energies(values).dtype == np.float32 and np.array_equal(energies(values), values)
-
-
 def test_energies_of_the_right_type_are_not_copied():
     showers = make(3)
     assert Showers(showers.particles, showers.pdg, {"ecal": showers.response}).response is showers.response
-
-
-def test_the_unit_of_the_detector_decides():
-    half = np.full((1, 44, 44), 0.5)
-    assert (measured(half, DETECTORS["focalh"]) == 0.5).all()
-    with pytest.raises(ValueError, match=r"0\.5: expected whole, non-negative photon counts"):
-        measured(half, DETECTORS["zn"])
-    assert measured(half * 2, DETECTORS["zn"]).dtype == np.uint16
 
 
 @pytest.mark.parametrize("shape", [(7, 30, 36), (6, 36, 36), (7, 36, 36, 1)])

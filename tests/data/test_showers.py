@@ -3,7 +3,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from zdckeras.data.particles import conditions_of
-from zdckeras.data.showers import Showers, concatenate, photon_counts
+from zdckeras.data.showers import Showers, concatenate
 
 SHAPES = {"zn": (44, 44), "zp": (56, 30)}
 
@@ -76,13 +76,6 @@ def test_types_are_normalised():
 def test_bad_input_says_what_and_where(changes, message):
     with pytest.raises(ValueError, match=message):
         Showers(**arguments(**changes))
-
-
-def test_position_of_a_bad_count_is_right_beyond_the_first_block():
-    values = np.zeros((5000, 1, 2))
-    values[4500, 0, 1] = 1.5
-    with pytest.raises(ValueError, match=r"responses\[4500, 0, 1\] = 1.5"):
-        photon_counts(values)
 
 
 def test_counts_of_the_right_type_are_not_copied():

@@ -12,7 +12,8 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
-from zdckeras.data.showers import Showers, measured
+from zdckeras.data.responses import measured
+from zdckeras.data.showers import Showers
 
 RESPONSES_FILE = "data_nonrandom_responses.npz"
 PARTICLES_FILE = "data_nonrandom_particles.npz"

@@ -7,91 +7,10 @@ from sklearn.model_selection import train_test_split
 
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS, check_pdg
+from zdckeras.data.responses import measured
 
 # The papers keep showers with at least this many photons.
 PAPER_PHOTONS = {"zn": 10, "zp": 1}
-
-MAXIMUM_COUNT = np.iinfo("uint16").max
-MAXIMUM_ENERGY = np.finfo("float32").max
-ROWS_AT_ONCE = 4096  # rows handled at once wherever a wider copy of the responses is needed
-
-
-def photon_counts(values, what="responses"):
-    """Photon counts as uint16, refused unless every value n is one of 0, 1, ..., 65535.
-
-    Arguments:
-        values: (N, nx, ny) numbers, whole even if stored as floating point.
-        what: name of the array in error messages.
-
-    Returns:
-        uint16 array (N, nx, ny); the array itself if it already is one.
-
-    Raises:
-        ValueError: for values that are not numbers, or the first one that is negative, fractional, too large, or
-            not finite, with its position.
-
-    Example:
-        >>> photon_counts([[[0.0, 3.0]]]).dtype
-        dtype('uint16')
-    """
-    values = np.asarray(values)
-    if values.ndim != 3:
-        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
-    if values.dtype.kind not in "buif":
-        raise ValueError(f"{what}: expected numbers (photon counts), received dtype {values.dtype}.")
-    if values.dtype == np.uint16:
-        return values
-    counts = np.empty(values.shape, "uint16")
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        block = values[start : start + ROWS_AT_ONCE]
-        good = (block >= 0) & (block <= MAXIMUM_COUNT)
-        if values.dtype.kind == "f":
-            good &= block == np.rint(block)
-        if not good.all():
-            row, x, y = np.argwhere(~good)[0].tolist()
-            raise ValueError(
-                f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: "
-                f"expected whole, non-negative photon counts up to {MAXIMUM_COUNT}."
-            )
-        counts[start : start + ROWS_AT_ONCE] = block
-    return counts
-
-
-def energies(values, what="responses"):
-    """Deposited energies [MeV] as float32, refused unless all are finite and non-negative.
-
-    Arguments:
-        values: (N, nx, ny) numbers.
-        what: name of the array in error messages.
-
-    Returns:
-        float32 array (N, nx, ny); the array itself if it already is one.
-
-    Raises:
-        ValueError: for values that are not numbers, or the first one that is negative or not finite.
-
-    Example:
-        >>> energies([[[0.0, 2.5]]]).tolist()
-        [[[0.0, 2.5]]]
-    """
-    values = np.asarray(values)
-    if values.ndim != 3:
-        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
-    if values.dtype.kind not in "buif":
-        raise ValueError(f"{what}: expected numbers (energies), received dtype {values.dtype}.")
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        block = values[start : start + ROWS_AT_ONCE]
-        good = (block >= 0) & (block <= MAXIMUM_ENERGY)
-        if not good.all():
-            row, x, y = np.argwhere(~good)[0].tolist()
-            raise ValueError(f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: expected finite, non-negative "
-                             f"energies in MeV.")
-    return values.astype("float32", copy=False)
-
-
-def measured(values, detector, what="responses"):
-    """What a detector reads out, checked: `photon_counts` (uint16) or `energies` (float32), as its unit says."""
-    return photon_counts(values, what) if detector.unit == "photons" else energies(values, what)
 
 
 @dataclass(frozen=True, eq=False)

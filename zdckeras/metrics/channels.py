@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import SPECIES
-from zdckeras.data.showers import ROWS_AT_ONCE
+from zdckeras.data.responses import ROWS_AT_ONCE
 
 ERROR_CONVENTIONS = ("zdc", "faster-zdc")
 ALL = "all"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zdckeras.data.repeats import repeat_statistics
-from zdckeras.data.showers import ROWS_AT_ONCE
+from zdckeras.data.responses import ROWS_AT_ONCE
 
 DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}  # from one that varies little to much
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zdckeras.data.moments import Moments, cell_places, moment_weights
-from zdckeras.data.showers import ROWS_AT_ONCE
+from zdckeras.data.responses import ROWS_AT_ONCE
 from zdckeras.metrics.channels import wasserstein
 
 CORE_CELLS = 5  # cells whose share of the photons is the core fraction

@@ -1,0 +1,84 @@
+"""Responses as detectors read them out, checked: whole photon counts, or finite energies."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from zdckeras.data.detectors import Detector
+
+MAXIMUM_COUNT = int(np.iinfo("uint16").max)
+MAXIMUM_ENERGY = np.finfo("float32").max
+ROWS_AT_ONCE = 4096  # rows handled at once wherever a wider copy of the responses is needed
+
+
+def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
+    """Photon counts as uint16, refused unless every value n is one of 0, 1, ..., 65535.
+
+    Arguments:
+        values: (N, nx, ny) numbers, whole even if stored as floating point.
+        what: name of the array in error messages.
+
+    Returns:
+        uint16 array (N, nx, ny); the array itself if it already is one.
+
+    Raises:
+        ValueError: for values that are not numbers, or the first one that is negative, fractional, too large, or
+            not finite, with its position.
+
+    Example:
+        >>> photon_counts([[[0.0, 3.0]]]).dtype
+        dtype('uint16')
+    """
+    def whole(block):
+        inside = (block >= 0) & (block <= np.float32(MAXIMUM_COUNT))  # which float16 cannot hold
+        return inside & (block == np.rint(block)) if block.dtype.kind == "f" else inside
+
+    values = np.asarray(values)
+    expected = f"whole, non-negative photon counts up to {MAXIMUM_COUNT}"
+    allowed = None if values.dtype == np.uint16 else whole
+    return _checked(values, what, "photon counts", allowed, expected).astype("uint16", copy=False)
+
+
+def energies(values: ArrayLike, what: str = "responses") -> np.ndarray:
+    """Deposited energies [MeV] as float32, refused unless all are finite and non-negative.
+
+    Arguments:
+        values: (N, nx, ny) numbers.
+        what: name of the array in error messages.
+
+    Returns:
+        float32 array (N, nx, ny); the array itself if it already is one.
+
+    Raises:
+        ValueError: for values that are not numbers, or the first one that is negative or not finite.
+
+    Example:
+        >>> energies([[[0.0, 2.5]]]).tolist()
+        [[[0.0, 2.5]]]
+    """
+    def finite(block):
+        return (block >= 0) & (block <= MAXIMUM_ENERGY)
+
+    found = _checked(np.asarray(values), what, "energies", finite, "finite, non-negative energies in MeV")
+    return found.astype("float32", copy=False)
+
+
+def measured(values: ArrayLike, detector: Detector, what: str = "responses") -> np.ndarray:
+    """What a detector reads out, checked: `photon_counts` (uint16) or `energies` (float32), as its unit says."""
+    return photon_counts(values, what) if detector.unit == "photons" else energies(values, what)
+
+
+def _checked(values: np.ndarray, what: str, noun: str, allowed: Callable | None, expected: str) -> np.ndarray:
+    """The array itself; ValueError for another shape or type, or naming the first value that is not allowed."""
+    if values.ndim != 3:
+        raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{what}: expected numbers ({noun}), received dtype {values.dtype}.")
+    for start in range(0, len(values) if allowed else 0, ROWS_AT_ONCE):
+        block = values[start : start + ROWS_AT_ONCE]
+        good = allowed(block)
+        if not good.all():
+            row, x, y = np.argwhere(~good)[0].tolist()
+            raise ValueError(f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: expected {expected}.")
+    return values
