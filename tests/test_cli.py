@@ -215,5 +215,5 @@ def test_help_is_fast_and_knows_all_four():
 
 
 def test_module_is_the_command():
-    done = subprocess.run([sys.executable, "-m", "zdckeras", "simulate"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "zdckeras.cli", "simulate"], capture_output=True, text=True)
     assert done.returncode == 2 and "zdckeras simulate: error: the following arguments are required" in done.stderr

@@ -123,3 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     print(f"{options.prog}: {message}", file=sys.stderr)
     raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

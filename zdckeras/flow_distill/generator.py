@@ -6,8 +6,8 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.data.detectors import CHANNEL_COUNT
-from zdckeras.flow_distill.shape import ShapeFlow  # noqa: F401
-from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.generators import Sampler
 from zdckeras.layers.nested import WithParts
 
@@ -32,7 +32,7 @@ class ShowerGenerator(WithParts, Sampler):
 
     PARTS = ("sums", "shape")
 
-    def __init__(self, sums, shape, impose="channels", **kwargs):
+    def __init__(self, sums: PhotonSums, shape: ShapeFlow, impose: str = "channels", **kwargs):
         super().__init__(**kwargs)
         if impose not in ("channels", "total"):
             raise ValueError(f"Expected impose='channels' or 'total', received {impose!r}.")

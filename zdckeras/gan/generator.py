@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from zdckeras import backend
 from zdckeras.data.detectors import channel_sums
-from zdckeras.gan.networks import ResponseNetwork  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.gan.networks import ResponseNetwork
 from zdckeras.generators import Sampler
 from zdckeras.layers.nested import WithParts
 from zdckeras.metrics.channels import wasserstein
@@ -28,7 +29,7 @@ class GanGenerator(WithParts, Sampler):
 
     PARTS = ("network",)
 
-    def __init__(self, network, factors=None, **kwargs):
+    def __init__(self, network: ResponseNetwork, factors: ArrayLike | None = None, **kwargs):
         super().__init__(**kwargs)
         self.network, self.detectors = network, network.detectors
         self.noise_width = network.latent

@@ -4,14 +4,15 @@ import math
 
 import keras
 from keras import ops
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.data.detectors import CHANNEL_COUNT
-from zdckeras.flow_distill.sums import PhotonSums  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
-from zdckeras.vq.prior import TokenPrior  # noqa: F401
-from zdckeras.vq.vq_vae import PhotonVQVAE  # noqa: F401
+from zdckeras.vq.prior import TokenPrior
+from zdckeras.vq.vq_vae import PhotonVQVAE
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -36,7 +37,9 @@ class TokenGenerator(WithParts, RangedSampler):
 
     PARTS = ("model", "prior", "sums")
 
-    def __init__(self, model, prior, low, high, sums=None, temperature=1.0, top_k=None, top_p=1.0, **kwargs):
+    def __init__(self, model: PhotonVQVAE, prior: TokenPrior, low: ArrayLike, high: ArrayLike,
+                 sums: PhotonSums | None = None, temperature: float = 1.0, top_k: int | None = None,
+                 top_p: float = 1.0, **kwargs):
         super().__init__(low, high, **kwargs)
         if (prior.tokens, prior.codes) != (model.tokens, model.codebook.codes):
             raise ValueError(f"Expected a prior of {model.tokens} tokens of {model.codebook.codes} codes, received one "

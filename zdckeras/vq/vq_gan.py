@@ -10,7 +10,7 @@ from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_coding import deviance
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.training.phases import Phase, PhasedModel
-from zdckeras.vq.vq_vae import PhotonVQVAE  # noqa: F401  (a saved model finds its parts by these imports)
+from zdckeras.vq.vq_vae import PhotonVQVAE
 
 
 def perceptual_loss(body, real, made):
@@ -65,7 +65,8 @@ class PhotonVQGAN(WithParts, PhasedModel):
 
     PARTS = ("model",)
 
-    def __init__(self, model, adversarial=0.2, perceptual=0.2, critic=None, penalty=0.5, seed=0, **kwargs):
+    def __init__(self, model: PhotonVQVAE, adversarial: float = 0.2, perceptual: float = 0.2,
+                 critic: dict | None = None, penalty: float = 0.5, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         if min(adversarial, perceptual, penalty) < 0.0:
             raise ValueError(f"Expected weights of at least 0, received {adversarial}, {perceptual} and {penalty}.")

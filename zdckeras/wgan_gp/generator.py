@@ -1,11 +1,12 @@
 """The shipped generator of responses in energy."""
 
 import keras
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
-from zdckeras.wgan_gp.networks import EnergyNetwork  # noqa: F401  (a saved generator finds its parts by these imports)
+from zdckeras.wgan_gp.networks import EnergyNetwork
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -19,7 +20,7 @@ class EnergyGenerator(WithParts, RangedSampler):
 
     PARTS = ("network",)
 
-    def __init__(self, network, low, high, **kwargs):
+    def __init__(self, network: EnergyNetwork, low: ArrayLike, high: ArrayLike, **kwargs):
         super().__init__(low, high, **kwargs)
         self.network, self.detectors = network, [network.detector]
         self.noise_width = network.latent
