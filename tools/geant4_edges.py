@@ -17,7 +17,8 @@ import os
 import time
 
 import numpy as np
-from geant4_showers import ABSORBERS, GATE, INDEX, Block, Primaries, find_geant4, photons, start
+from geant4_run import Primaries, find_geant4, start
+from geant4_showers import ABSORBERS, GATE, INDEX, Block, draw, photons
 from scipy.optimize import minimize
 
 from zdckeras.data.detectors import get_detector
@@ -133,7 +134,8 @@ def main(arguments=None):
     g4 = find_geant4()
     excursions = Excursions(g4)
     block = RememberingBlock(g4, get_detector(options.detector), excursions)
-    primaries = Primaries(g4, block, options, excursions.actions)
+    primaries = Primaries(g4, block.length, options, lambda rng: draw(rng, options, block),
+                          more_actions=excursions.actions)
     manager, _physics = start(g4, block, primaries)
     light, begun, number = 0.0, time.monotonic(), 0
     while time.monotonic() - begun < options.seconds:

@@ -21,17 +21,12 @@ FoCal-H: a fibre of 1 mm polystyrene every 2.5 mm in copper of 6.2 g/cm3 (tubes 
 """
 
 import argparse
-import json
 import math
-import os
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
-from geant4_showers import find_geant4, share, start
+from geant4_run import Primaries, RawShowers, add_arguments, find_geant4, parse, shoot
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.simulation.points import merge_points
 
 GATE = 100.0  # ns
 CUBE_RADII_MM, CUBE_SIZES_MM = (20.0, 60.0, 150.0), (2.5, 5.0, 10.0, 20.0)  # mm: up to which radius cubes of which size
@@ -46,12 +41,7 @@ HALF = 600.0  # mm, half width of the blocks
 
 def merged(points, slice_):
     """Points (P, 4) of x, y, z [mm] and energy [MeV], near ones taken together at their centre of energy."""
-    level = np.searchsorted(CUBE_RADII_MM, np.hypot(points[:, 0], points[:, 1]))
-    size = np.array(CUBE_SIZES_MM)[level]
-    key = np.column_stack([level, *np.floor(points[:, :2].T / size), np.floor(points[:, 2] / slice_)]).astype("int64")
-    _, group = np.unique(key, axis=0, return_inverse=True)
-    energy = np.bincount(group.ravel(), points[:, 3])
-    return np.column_stack([*(np.bincount(group.ravel(), points[:, 3] * c) / energy for c in points[:, :3].T), energy])
+    return merge_points(points, CUBE_RADII_MM, CUBE_SIZES_MM, (slice_,) * len(CUBE_SIZES_MM))
 
 
 def merged_along(points, slope, slice_):
@@ -132,120 +122,41 @@ class Scintillator:
         self.put(block, world)
         return placed
 
-    def shower(self, x, y):
+    def response(self, impact):
         """Points (P, 4) of the event, x and y from its point of impact, z from the front face; it is forgotten."""
-        points = np.array(self.points, "float64").reshape(-1, 4) + (-x, -y, self.depth / 2, 0.0)
+        points = np.array(self.points, "float64").reshape(-1, 4) + (-impact[0], -impact[1], self.depth / 2, 0.0)
         self.points.clear()
         return merged_along(points, self.slope, THIN if self.slope else SLICE_DEPTHS_MM[self.name])
 
 
-class Primaries:
-    """Shower number i of a seed: always the same particle, point inside a fibre's cell, and random numbers."""
-
-    def __init__(self, g4, block, options):
-        self.options, self.kinds = options, list(options.kinds)
-        self.shares = np.array(list(options.kinds.values())) / sum(options.kinds.values())
-        primaries = self
-
-        class Gun(g4.G4VUserPrimaryGeneratorAction):
-            def __init__(self):
-                super().__init__()
-                self.gun = g4.G4ParticleGun(1)
-
-            def GeneratePrimaries(self, event):
-                name, energy, x, y = primaries.current
-                particle = g4.G4ParticleTable.GetParticleTable().FindParticle(name)
-                primaries.pdg = particle.GetPDGEncoding()
-                self.gun.SetParticleDefinition(particle)
-                self.gun.SetParticleEnergy(energy * g4.GeV - particle.GetPDGMass())
-                self.gun.SetParticlePosition(g4.G4ThreeVector(x - options.slope, y, -block.depth / 2 - 1.0))
-                self.gun.SetParticleMomentumDirection(g4.G4ThreeVector(options.slope, 0.0, 1.0).unit())
-                self.gun.GeneratePrimaryVertex(event)
-
-        class Actions(g4.G4VUserActionInitialization):
-            def Build(self):
-                self.gun = Gun()
-                self.SetUserAction(self.gun)
-
-        self.actions = Actions()
-
-    def prepare(self, number):
-        """Draw primary `number` and return the seed of its shower."""
-        rng = np.random.default_rng([self.options.seed, number])
-        kind = self.kinds[rng.choice(len(self.kinds), p=self.shares)]
-        energy = float(np.exp(rng.uniform(*np.log(self.options.energy))))
-        self.current = (kind, energy, *rng.uniform(-PITCH, PITCH, 2).tolist())
-        return int(rng.integers(1, 2**31 - 1))
+def draw(rng, options):
+    """Energy [GeV], impact x, y inside a fibre's cell [mm] and slopes of one primary."""
+    energy = float(np.exp(rng.uniform(*np.log(options.energy))))
+    return energy, *rng.uniform(-PITCH, PITCH, 2).tolist(), options.slope, 0.0
 
 
-def earlier(path, wanted):
-    """Showers that an earlier run with the same settings left: lists of points, primaries, seconds."""
-    if not path.exists():
-        return [], [], []
-    with np.load(path, allow_pickle=False) as archive:
-        found = archive["settings"].item() if "settings" in archive.files else "unknown ones"
-        if found != wanted:
-            raise SystemExit(f"Expected a new file or one made with the settings {wanted}; received {path}, made with "
-                             f"{found}.")
-        parts = np.split(archive["points"], np.cumsum(archive["counts"])[:-1])
-        return parts, list(archive["primaries"]), list(archive["seconds"])
-
-
-def save(path, points, rows, seconds, wanted):
-    """Write everything so far."""
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, points=np.concatenate(points).astype("float32"),
-                            counts=np.array([len(p) for p in points]), primaries=np.array(rows, "float64"),
-                            seconds=np.array(seconds, "float32"), settings=np.array(wanted))
+def raw_points(options):
+    """The file of showers that the options name."""
+    settings = {"detector": options.detector, "seed": options.seed, "energy": options.energy, "kinds": options.kinds,
+                "slope": options.slope}
+    return RawShowers(options.output, settings, lambda points: {"points": np.concatenate(points).astype("float32"),
+                                                                "counts": np.array([len(p) for p in points])},
+                      lambda archive: np.split(archive["points"], np.cumsum(archive["counts"])[:-1]))
 
 
 def main(arguments=None):
     """Shoot until the number of showers or the time is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detector", choices=sorted(GUN_KINDS))
-    parser.add_argument("output", type=Path, help="npz file to write or to continue")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--showers", type=int, default=sys.maxsize, help="stop when the file has so many")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
-    parser.add_argument("--energy", type=float, nargs=2, metavar=("LOW", "HIGH"),
-                        help="range of total energies [GeV], uniform in the logarithm")
     parser.add_argument("--slope", type=float, default=0.0, metavar="TX",
                         help="direction of incidence (TX, 0, 1) (default 0)")
-    parser.add_argument("--kinds", type=share, nargs="+", metavar="NAME=SHARE",
-                        help="Geant4's names of particles and their shares")
-    parser.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
-    options = parser.parse_args(arguments)
-    if options.showers == sys.maxsize and options.seconds == math.inf:
-        parser.error("expected --showers N or --seconds S, received neither")
-    options.energy = tuple(options.energy or ENERGIES[options.detector])
-    if not 0.5 <= options.energy[0] < options.energy[1]:
-        parser.error(f"expected 0.5 <= LOW < HIGH for --energy, received {options.energy}")
-    options.kinds = dict(options.kinds or GUN_KINDS[options.detector])
-    wanted = json.dumps({"detector": options.detector, "seed": options.seed, "energy": options.energy,
-                         "kinds": options.kinds, "slope": options.slope})
-    points, rows, seconds = earlier(options.output, wanted)
+    add_arguments(parser)
+    options = parse(parser, arguments, GUN_KINDS, ENERGIES, least=0.5)
+    showers = raw_points(options)
     g4 = find_geant4()
     block = Scintillator(g4, options.detector, options.slope)
-    primaries = Primaries(g4, block, options)
-    manager, _physics = start(g4, block, primaries)
-    begun = saved = time.monotonic()
-    first = len(rows)
-    print(f"{options.output}: {first} showers so far", flush=True)
-    while len(rows) < options.showers and time.monotonic() - begun < options.seconds:
-        g4.G4Random.setTheSeed(primaries.prepare(len(rows)))
-        clock = time.process_time()
-        manager.BeamOn(1)
-        points.append(block.shower(*primaries.current[2:]))
-        seconds.append(time.process_time() - clock)
-        rows.append((primaries.pdg, primaries.current[1]))
-        if time.monotonic() - saved > options.save_every:
-            save(options.output, points, rows, seconds, wanted)
-            saved = time.monotonic()
-            print(f"{options.output}: {len(rows)} showers, {(saved - begun) / (len(rows) - first):.2f} s each",
-                  flush=True)
-    save(options.output, points, rows, seconds, wanted)
-    print(f"{options.output}: {len(rows)} showers", flush=True)
-    os._exit(0)  # geant4_pybind crashes when Python takes it apart
+    primaries = Primaries(g4, block.depth, options, lambda rng: draw(rng, options), back=1.0)
+    shoot(g4, block, primaries, showers, options, columns=1)
 
 
 if __name__ == "__main__":

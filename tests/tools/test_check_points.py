@@ -1,7 +1,5 @@
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,18 +7,12 @@ import pytest
 from zdckeras.data.detectors import get_detector
 from zdckeras.simulation.points import PointLibrary, save_points
 
-TOOL = Path(__file__).parents[2] / "tools" / "check_points.py"
 ECAL = get_detector("ecal")
 
 
 @pytest.fixture(scope="module")
-def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOL.parent)
-        spec = importlib.util.spec_from_file_location(TOOL.stem, TOOL)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+def tool(load_tool):
+    return load_tool("check_points")
 
 
 def test_points_land_in_their_cells(tool):

@@ -1,6 +1,4 @@
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +6,10 @@ import pytest
 from zdckeras.simulation.gun import PointShowers, draw_gun
 from zdckeras.simulation.points import load_points, read_points
 
-TOOL = Path(__file__).parents[2] / "tools" / "pack_points.py"
-
 
 @pytest.fixture(scope="module")
-def main():
-    return runpy.run_path(str(TOOL))["main"]
+def main(load_tool):
+    return load_tool("pack_points").main
 
 
 def raw(path, energies, seed=0, detector="ecal", slope=0.0):
@@ -37,7 +33,8 @@ def test_files_become_one_library(main, tmp_path, capsys):
     np.testing.assert_array_equal(packed.counts, np.concatenate([part.counts for part in parts]))
     np.testing.assert_allclose(packed.deposited, np.concatenate([part.deposited for part in parts]), rtol=1e-6)
     said = capsys.readouterr().out
-    assert f"all.npz: 5 showers, {packed.counts.mean():.0f} points each" in said
+    size = (tmp_path / "new" / "all.npz").stat().st_size / 1e6
+    assert f"all.npz: 5 showers, {size:.2f} MB, {packed.counts.mean():.0f} points each" in said
     assert "energies 1.0 to 100.0 GeV; packing moved widths by" in said
     assert sorted(path.name for path in tmp_path.rglob("*.npz")) == ["a.npz", "all.npz", "b.npz"]
 
@@ -76,6 +73,13 @@ def test_files_that_do_not_belong_leave_nothing(main, tmp_path, changes, message
     with pytest.raises(ValueError, match=message):
         main(["ecal", *map(str, paths), "--output", str(tmp_path / "all.npz")])
     assert not (tmp_path / "all.npz").exists()
+
+
+def test_showers_are_added_to_a_library(main, tmp_path):
+    output = str(tmp_path / "all.npz")
+    main(["ecal", str(raw(tmp_path / "a.npz", [1.0, 50.0])), "--output", output])
+    main(["ecal", str(raw(tmp_path / "b.npz", [2.0], seed=1)), "--add", "--output", output])
+    assert load_points(output).energy.tolist() == [1.0, 50.0, 2.0]
 
 
 def test_missing_file_is_named(main, tmp_path):

@@ -78,11 +78,13 @@ class PointLibrary:
         return np.add.reduceat(self.points[:, 3].astype("float64"), self.first)
 
 
-def merge_points(points):
+def merge_points(points, radii=CUBE_RADII, sizes=CUBE_SIZES, depths=SLICE_DEPTHS):
     """Points (P, 4) with near ones taken together at their centre of energy: the energy and its centre are kept.
 
     Arguments:
         points: (P, 4) x, y, z [cm] and energy [MeV] of one shower.
+        radii: up to which distances from the axis cubes have which size; one fewer than sizes and depths.
+        sizes, depths: of cubes across and along the axis, in the unit of the points.
 
     Returns:
         (Q, 4) float64, Q <= P.
@@ -92,12 +94,30 @@ def merge_points(points):
         [[0.15, 0.1, 1.0, 4.0], [9.0, 0.0, 1.0, 1.0]]
     """
     points = np.asarray(points, "float64")
-    level = np.searchsorted(CUBE_RADII, np.hypot(points[:, 0], points[:, 1]))
-    size, depth = np.array(CUBE_SIZES)[level], np.array(SLICE_DEPTHS)[level]
+    level = np.searchsorted(radii, np.hypot(points[:, 0], points[:, 1]))
+    size, depth = np.array(sizes)[level], np.array(depths)[level]
     key = np.column_stack([level, *np.floor(points[:, :2].T / size), np.floor(points[:, 2] / depth)]).astype("int64")
     _, group = np.unique(key, axis=0, return_inverse=True)
     energy = np.bincount(group.ravel(), points[:, 3])
     return np.column_stack([*(np.bincount(group.ravel(), points[:, 3] * c) / energy for c in points[:, :3].T), energy])
+
+
+def merge_libraries(libraries):
+    """One library out of several of one detector, shower after shower; the metadata is that of the first.
+
+    Arguments:
+        libraries: non-empty sequence of `PointLibrary`.
+
+    Raises:
+        ValueError: if there is nothing to merge, or detectors differ.
+    """
+    libraries = list(libraries)
+    detectors = sorted({part.detector for part in libraries})
+    if len(detectors) != 1:
+        raise ValueError(f"Expected libraries of one detector, received {detectors}.")
+    columns = (np.concatenate([getattr(part, name) for part in libraries])
+               for name in ("pdg", "energy", "points", "counts"))
+    return PointLibrary(detectors[0], *columns, libraries[0].metadata)
 
 
 def read_points(path, name, metadata=None):
