@@ -2,12 +2,13 @@
 
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name in the folder of `path` that becomes `path` when the block ends without an error.
 
     The writer gets a name with the same suffix. After the block the file is flushed to disk and renamed over

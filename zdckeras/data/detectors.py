@@ -41,12 +41,12 @@ class Detector:
     unit: str = "photons"
 
     @property
-    def half_size(self):
+    def half_size(self) -> tuple[float, float]:
         """Half width along x and y [cm]."""
         return tuple(n * self.pitch / 2 for n in self.shape)
 
     @property
-    def cells(self):
+    def cells(self) -> int:
         """Number of cells, D."""
         return self.shape[0] * self.shape[1]
 
@@ -62,7 +62,7 @@ DETECTORS = {
 }
 
 
-def get_detector(name):
+def get_detector(name: Detector | str) -> Detector:
     """Look a detector up by name, whatever the case.
 
     Arguments:
@@ -87,7 +87,7 @@ def get_detector(name):
 
 
 @cache
-def channel_masks(shape, convention="papers"):
+def channel_masks(shape: tuple[int, int], convention: str = "papers") -> np.ndarray:
     """Masks M_k that define the channel sums S_k = sum_ij M_k[i, j] R[i, j], k = 1..5.
 
     Arguments:
@@ -127,7 +127,7 @@ def channel_masks(shape, convention="papers"):
     return masks
 
 
-def channel_sums(responses, convention="papers"):
+def channel_sums(responses: np.ndarray, convention: str = "papers") -> np.ndarray:
     """The five channel sums S_k of each response.
 
     Arguments:

@@ -23,7 +23,7 @@ BRANCH = "response_"
 BASKET_ROWS = 1000  # rows in one basket of a ROOT file
 
 
-def open_showers(path):
+def open_showers(path: str | Path) -> Showers:
     """Read showers from what `path` is: a ROOT file, or a folder with npz files.
 
     Arguments:
@@ -61,7 +61,7 @@ def open_showers(path):
     return Showers(first.particles, first.pdg, responses, first.metadata)
 
 
-def read_npz(responses_file, particles_file, detector=None):
+def read_npz(responses_file: str | Path, particles_file: str | Path, detector: str | None = None) -> Showers:
     """Read one detector's showers from the published pair of npz files.
 
     Arguments:
@@ -102,7 +102,7 @@ def read_npz(responses_file, particles_file, detector=None):
         return Showers(particles[:, :-1], particles[:, -1], {detector: responses}, metadata)
 
 
-def write_npz(showers, folder):
+def write_npz(showers: Showers, folder: str | Path) -> Path:
     """Write showers as the published pair of npz files, with the metadata beside them as JSON.
 
     One detector gives `folder`/data_nonrandom_responses.npz and its companions; several give one such set in
@@ -127,7 +127,7 @@ def write_npz(showers, folder):
     return folder
 
 
-def write_root(showers, path):
+def write_root(showers: Showers, path: str | Path) -> Path:
     """Write showers as a flat TTree "showers", readable by ROOT, chunk by chunk.
 
     Branches: the nine conditions (double), `pdg` (int) and, for each detector, `response_<name>[nx][ny]`
@@ -157,7 +157,7 @@ def write_root(showers, path):
     return path
 
 
-def read_root(path, tree="showers"):
+def read_root(path: str | Path, tree: str = "showers") -> Showers:
     """Read showers from a flat TTree: one branch per condition, `pdg`, and fixed-size `response_<detector>`.
 
     Arguments:

@@ -23,7 +23,7 @@ FREQUENT = (22, 2112, 2212, 211, -211, 310, 321, -321, 3122, 3222, 3112, 3322, 3
 
 
 @cache
-def species(pdg):
+def species(pdg: int) -> Particle:
     """The `particle.Particle` of one PDG id.
 
     Arguments:
@@ -45,7 +45,7 @@ def species(pdg):
         raise ValueError(f"Unknown PDG id {pdg}: it is not in the table of the `particle` package.") from None
 
 
-def check_pdg(pdg):
+def check_pdg(pdg: np.ndarray) -> None:
     """Raise ValueError unless every PDG id of an array is known; the message lists the unknown ones."""
     unknown = []
     for code in np.unique(pdg):
@@ -57,7 +57,7 @@ def check_pdg(pdg):
         raise ValueError(f"Unknown PDG id(s) {unknown[:10]}: expected ids of the `particle` package's table.")
 
 
-def conditions_of(pdg, momentum, vertex=None):
+def conditions_of(pdg: np.ndarray, momentum: np.ndarray, vertex: np.ndarray | None = None) -> np.ndarray:
     """Condition vectors (E, v, p, m, q) of particles on their mass shell, E^2 = p^2 + m^2.
 
     Arguments:
@@ -85,7 +85,7 @@ def conditions_of(pdg, momentum, vertex=None):
     return np.column_stack([energy, vertex, momentum, mass, charge])
 
 
-def pdg_of(conditions):
+def pdg_of(conditions: np.ndarray) -> np.ndarray:
     """PDG ids of particles known by mass and charge alone; of two that share both, the first of `FREQUENT`.
 
     Arguments:
@@ -129,7 +129,7 @@ class Scaler:
     scale: np.ndarray
 
     @classmethod
-    def fit(cls, values):
+    def fit(cls, values: np.ndarray) -> "Scaler":
         """Mean and population standard deviation of each column; a constant column gets scale 1."""
         values = np.asarray(values, "float64")
         if values.ndim != 2 or not len(values):
@@ -137,14 +137,14 @@ class Scaler:
         mean, scale = values.mean(axis=0), values.std(axis=0)
         return cls(mean, np.where(scale > 1e-9 * np.abs(mean), scale, 1.0))  # a constant has rounding errors
 
-    def get_config(self):
+    def get_config(self) -> dict[str, list[float]]:
         """Plain lists, as layers and models take them."""
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
-    def transform(self, values):
+    def transform(self, values: np.ndarray) -> np.ndarray:
         """Scale (N, columns) to zero mean and unit deviation."""
         return (np.asarray(values, "float64") - self.mean) / self.scale
 
-    def inverse(self, values):
+    def inverse(self, values: np.ndarray) -> np.ndarray:
         """Undo `transform`."""
         return np.asarray(values, "float64") * self.scale + self.mean

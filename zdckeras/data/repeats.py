@@ -8,6 +8,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from zdckeras.data.impact import impact_from_centre
 from zdckeras.data.particles import COLUMN
+from zdckeras.data.showers import Showers
 
 CELLS_AT_ONCE = 64  # cells handled at once: the wider copy is N x 64 numbers
 NEAREST_CONDITIONS = 8
@@ -76,7 +77,7 @@ def repeat_statistics(responses: np.ndarray, condition: np.ndarray,
     return deviation / repeats, photons / repeats, peak
 
 
-def condition_statistics(showers, detector=None):
+def condition_statistics(showers: Showers, detector: str | None = None) -> ConditionStatistics:
     """Diversity, mean photon sum and peak position of every condition, from the rows that share it.
 
     Diversity is d_c = D_c / max_c' D_c', with D_c the summed deviation of the cells, see `repeat_statistics`.
@@ -118,7 +119,7 @@ def condition_statistics(showers, detector=None):
     )
 
 
-def repeated_pairs(showers, seed=0):
+def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
     """Two responses to the same particle, row by row, from rows that share a condition (a floor).
 
     Within every condition the rows are shuffled and each is paired with the next, cyclically; rows whose condition

@@ -1,10 +1,12 @@
 """The data set: particles that hit detectors, and the photon counts they leave there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from zdckeras.data.detectors import Detector
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS, check_pdg
 from zdckeras.data.responses import measured
@@ -79,11 +81,11 @@ class Showers:
         return Showers(self.particles[rows], self.pdg[rows], responses, self.metadata)
 
     @property
-    def response(self):
+    def response(self) -> np.ndarray:
         """The (N, nx, ny) photon counts or energies of the only detector; ValueError if there are several."""
         return self.response_of()
 
-    def response_of(self, detector=None):
+    def response_of(self, detector: str | None = None) -> np.ndarray:
         """The photon counts of one detector.
 
         Arguments:
@@ -97,7 +99,7 @@ class Showers:
         """
         return self.responses[self.detector(detector).name]
 
-    def detector(self, name=None):
+    def detector(self, name: str | None = None) -> Detector:
         """The `Detector` called `name`, or the only one; ValueError if it is not among these showers."""
         if name is None and len(self.responses) > 1:
             raise ValueError(f"These showers have several detectors, {', '.join(self.responses)}: name one.")
@@ -106,7 +108,7 @@ class Showers:
             raise ValueError(f"These showers have no detector {detector.name!r}, only {', '.join(self.responses)}.")
         return detector
 
-    def only(self, *detectors):
+    def only(self, *detectors: str) -> "Showers":
         """The same particles with the responses of the named detectors alone, in that order.
 
         Raises:
@@ -115,16 +117,16 @@ class Showers:
         responses = {detector_of(name).name: self.response_of(name) for name in detectors}
         return Showers(self.particles, self.pdg, responses, self.metadata)
 
-    def photon_sums(self, detector=None):
+    def photon_sums(self, detector: str | None = None) -> np.ndarray:
         """Sum S = sum_ij R[i, j] of each response, (N,): photons as int64, energies [MeV] as float64."""
         response = self.response_of(detector)
         return response.sum(axis=(1, 2), dtype="float64" if response.dtype.kind == "f" else "int64")
 
-    def species(self, pdg):
+    def species(self, pdg: int) -> np.ndarray:
         """Mask (N,) of the rows whose particle has this PDG id."""
         return self.pdg == pdg
 
-    def at_least(self, photons=None, detector=None):
+    def at_least(self, photons: int | None = None, detector: str | None = None) -> "Showers":
         """The showers with S >= photons, S the photon sum in one detector.
 
         Arguments:
@@ -159,7 +161,7 @@ class Showers:
             )
         return self[kept]
 
-    def split(self, by_condition=False):
+    def split(self, by_condition: bool = False) -> tuple["Showers", "Showers", "Showers"]:
         """The papers' split: 20 % test, then 10 % of the total as validation, the rest for training.
 
         Row by row it is exactly the split of the published studies, order included: scikit-learn's
@@ -191,7 +193,7 @@ class Showers:
         return tuple(self[part] for part in parts)
 
 
-def concatenate(parts):
+def concatenate(parts: Iterable[Showers]) -> Showers:
     """One data set from several, rows in the order given.
 
     Arguments:

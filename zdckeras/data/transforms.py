@@ -1,6 +1,7 @@
 """Responses to numbers that a network likes, and exactly back: dequantise, logit, imposed sums, Box-Cox."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,14 +39,14 @@ class Dequantise:
         ([[0.01, 3.49]], [[0.0, 3.0]])
     """
 
-    def __init__(self, noise=0.5, bell=0.0):
+    def __init__(self, noise: float = 0.5, bell: float = 0.0) -> None:
         if not 0.0 < noise <= 1.0:
             raise ValueError(f"Expected a dequantisation range in (0, 1], received {noise}.")
         if bell < 0.0:
             raise ValueError(f"Expected a width of the noise of at least 0, received {bell}.")
         self.noise, self.bell = noise, bell
 
-    def forward(self, counts, uniform):
+    def forward(self, counts: Any, uniform: Any) -> Any:
         """Counts and uniform numbers of one shape to positive reals."""
         uniform = MARGIN + (1.0 - 2.0 * MARGIN) * ops.cast(uniform, "float32")
         if self.bell:
@@ -53,7 +54,7 @@ class Dequantise:
             uniform = ops.clip(uniform, MARGIN, 1.0 - MARGIN)
         return ops.cast(counts, "float32") + self.noise * uniform
 
-    def inverse(self, values):
+    def inverse(self, values: Any) -> Any:
         """Largest integer not above each value, never negative."""
         return ops.maximum(ops.floor(values), 0.0)
 
@@ -70,18 +71,18 @@ class Logit:
         (0.0, 1.3863)
     """
 
-    def __init__(self, alpha=1e-6):
+    def __init__(self, alpha: float = 1e-6) -> None:
         if not 0.0 < alpha < 0.5:
             raise ValueError(f"Expected alpha in (0, 0.5), received {alpha}.")
         self.alpha = alpha
 
-    def forward(self, x):
+    def forward(self, x: Any) -> tuple[Any, Any]:
         """Unit interval to the real line: (y, log-determinant)."""
         s = self.alpha + (1.0 - 2.0 * self.alpha) * x
         y = _log(s) - ops.log1p(-s)
         return y, ops.sum(math.log(1.0 - 2.0 * self.alpha) - _log(s) - ops.log1p(-s), axis=-1)
 
-    def inverse(self, y):
+    def inverse(self, y: Any) -> Any:
         """Real line to the unit interval, clipped at 0 where alpha was added."""
         return ops.clip((ops.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha), 0.0, 1.0)
 
@@ -109,12 +110,14 @@ class ShapeCode:
         [[0.0, 3.0, 1.0, 12.0]]
     """
 
-    def __init__(self, noise=1.0, bell=0.13, alpha=1e-6, mean=0.0, scale=1.0):
+    def __init__(self, noise: float = 1.0, bell: float = 0.13, alpha: float = 1e-6, mean: float = 0.0,
+                 scale: float = 1.0) -> None:
         self.dequantise, self.logit = Dequantise(noise, bell), Logit(alpha)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
 
     @classmethod
-    def fit(cls, responses, noise=1.0, bell=0.13, alpha=1e-6, seed=0, sample=10_000):
+    def fit(cls, responses: np.ndarray, noise: float = 1.0, bell: float = 0.13, alpha: float = 1e-6, seed: int = 0,
+            sample: int = 10_000) -> "ShapeCode":
         """Mean and deviation of every cell's code over (at most `sample`) training responses (N, nx, ny)."""
         rng = np.random.default_rng(seed)
         chosen = rng.permutation(len(responses))[:sample]
@@ -122,27 +125,27 @@ class ShapeCode:
         y = keras.ops.convert_to_numpy(cls(noise, bell, alpha).encode(counts, rng.random(counts.shape, "float32")))
         return cls(noise, bell, alpha, y.mean(axis=0), y.std(axis=0) + 1e-3)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         """Numbers that rebuild this object (plain lists, for a model's configuration)."""
         return {"noise": self.dequantise.noise, "bell": self.dequantise.bell, "alpha": self.logit.alpha,
                 "mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
-    def encode(self, counts, uniform):
+    def encode(self, counts: Any, uniform: Any) -> Any:
         """Counts (B, D) and uniform noise (B, D) to the code y (B, D)."""
         v = self.dequantise.forward(counts, uniform)
         y, _ = self.logit.forward(v / ops.sum(v, axis=-1, keepdims=True))
         return ops.divide(ops.subtract(y, self.mean), self.scale)
 
-    def fractions(self, y):
+    def fractions(self, y: Any) -> Any:
         """Code (B, D) to fractions (B, D) that sum to one."""
         x = self.logit.inverse(ops.add(ops.multiply(y, self.scale), self.mean))
         return x / (ops.sum(x, axis=-1, keepdims=True) + 1e-12)
 
-    def decode(self, y, sums, masks):
+    def decode(self, y: Any, sums: Any, masks: Any) -> Any:
         """Code (B, D) and integer sums (B, K) over the K masks to integer photon counts (B, D)."""
         return impose_sums(self.fractions(y), sums, masks)
 
-    def soft_sums(self, y, total, masks):
+    def soft_sums(self, y: Any, total: Any, masks: Any) -> Any:
         """Differentiable sums over masks, S_k = V f_k - r D_k / 2 with V = N + r D / 2: (B, K).
 
         Arguments:
@@ -156,7 +159,7 @@ class ShapeCode:
         return volume * ops.matmul(self.fractions(y), ops.transpose(masks)) - half * ops.sum(masks, axis=-1)
 
 
-def impose_sums(fractions, sums, masks, iterations=28):
+def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28) -> Any:
     """Integer image n_i = floor(T_k p_i), i in mask k, with the scale T_k found so that sum_i n_i = S_k exactly.
 
     The sum is a rising step function of T_k, bracketed by S/P <= T <= (S + D_k)/P with P the mask's share of p, and
@@ -226,13 +229,13 @@ class BoxCox:
         ([0.0, 2.0], [0.0, 3.0])
     """
 
-    def __init__(self, power=0.0, shift=0.1):
+    def __init__(self, power: float = 0.0, shift: float = 0.1) -> None:
         if not (shift > 0 and math.isfinite(power)):
             raise ValueError(f"Expected a finite power and a positive shift, received {power} and {shift}.")
         self.power, self.shift = float(power), float(shift)
 
     @classmethod
-    def fit(cls, energies, shift=0.1, sample=1_000_000):
+    def fit(cls, energies: np.ndarray, shift: float = 0.1, sample: int = 1_000_000) -> "BoxCox":
         """The power of greatest likelihood for the lit cells of training responses, at most `sample` of them.
 
         Raises:
@@ -245,16 +248,16 @@ class BoxCox:
                              f"cells that are all alike.")
         return cls(float(stats.boxcox_normmax((lit + shift) / shift, method="mle")), shift)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         """Numbers that rebuild this object."""
         return {"power": self.power, "shift": self.shift}
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         """Energies to network space."""
         log = ops.log1p(x / self.shift)
         return ops.expm1(self.power * log) / self.power if abs(self.power) > 1e-6 else log
 
-    def inverse(self, y):
+    def inverse(self, y: Any) -> Any:
         """Network space to energies, at least 0 and at most d e^16 (for d = 0.1 MeV 0.9 TeV)."""
         y = ops.maximum(y, 0.0)
         log = ops.log1p(ops.maximum(self.power * y, -0.999999)) / self.power if abs(self.power) > 1e-6 else y

@@ -4,6 +4,7 @@ Two named conventions exist for MAE and RMSE: "zdc" (m-wojnar/zdc) and "faster-z
 same in both. MAE_w is our definition of the weighted error in the flow distillation study.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ ERROR_CONVENTIONS = ("zdc", "faster-zdc")
 ALL = "all"
 
 
-def wasserstein(real, generated):
+def wasserstein(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
     """One-dimensional Wasserstein-1 distance of each column, W = integral |F_real(t) - F_generated(t)| dt.
 
     For samples of equal size that is the mean distance of the sorted values, as computed here; other sizes go to
@@ -64,7 +65,7 @@ class Residuals:
     cells: int
 
     @classmethod
-    def between(cls, real, generated, channels="papers"):
+    def between(cls, real: np.ndarray, generated: np.ndarray, channels: str = "papers") -> "Residuals":
         """Reduce two arrays of responses, a block of rows at a time.
 
         Arguments:
@@ -108,12 +109,12 @@ class Residuals:
         return Residuals(self.real[rows], self.generated[rows], self.squared[rows], self.cells)
 
     @property
-    def absolute(self):
+    def absolute(self) -> np.ndarray:
         """(N,) mean absolute difference of the channel sums of each sample, sum_k |S_k - G_k| / 5."""
         return np.abs(self.real - self.generated).mean(axis=1)
 
 
-def ws(residuals):
+def ws(residuals: Residuals) -> float:
     """WS = (1/5) sum_k W(real S_k, generated S_k), the mean over channels of the Wasserstein-1 distance [photons].
 
     Example:
@@ -123,7 +124,7 @@ def ws(residuals):
     return float(wasserstein(residuals.real, residuals.generated).mean())
 
 
-def mae(residuals, convention="zdc"):
+def mae(residuals: Residuals, convention: str = "zdc") -> float:
     """Mean absolute error of the channel sums [photons].
 
     "zdc": MAE = mean_n sum_k |S_nk - G_nk| / 5. "faster-zdc": that divided by 5 once more.
@@ -145,7 +146,7 @@ def mae(residuals, convention="zdc"):
     return float(residuals.absolute.mean()) / _divisor(convention, CHANNEL_COUNT)
 
 
-def rmse(residuals, convention="zdc"):
+def rmse(residuals: Residuals, convention: str = "zdc") -> float:
     """Root mean squared error of the cells [photons].
 
     "zdc": RMSE = sqrt(mean_n sum_ij (R_n[i,j] - G_n[i,j])^2), a sum over cells. "faster-zdc": a mean over cells.
@@ -159,7 +160,7 @@ def rmse(residuals, convention="zdc"):
     return float(np.sqrt(residuals.squared.mean() / _divisor(convention, residuals.cells)))
 
 
-def mae_weighted(residuals, diversity):
+def mae_weighted(residuals: Residuals, diversity: np.ndarray) -> float:
     """MAE_w = sum_n w_n MAE_n / sum_n w_n with w_n = 1 - d_n and MAE_n = sum_k |S_nk - G_nk| / 5 [photons].
 
     d_n in [0, 1] is the output variability of the sample's condition: an error counts fully where the answer is
@@ -190,7 +191,7 @@ def mae_weighted(residuals, diversity):
     return float(weight @ residuals.absolute / weight.sum()) if weight.any() else float("nan")
 
 
-def species_rows(pdg):
+def species_rows(pdg: np.ndarray) -> dict[str, np.ndarray | slice]:
     """Rows of n, Lambda, K0S, Sigma+ (in this order) and of all: name -> index into the N rows.
 
     Example:
@@ -201,7 +202,8 @@ def species_rows(pdg):
     return {name: np.flatnonzero(pdg == code) for name, code in SPECIES.items()} | {ALL: slice(None)}
 
 
-def channel_metrics(residuals, pdg, diversity, convention="zdc"):
+def channel_metrics(residuals: Residuals, pdg: np.ndarray, diversity: np.ndarray,
+                    convention: str = "zdc") -> dict[str, dict[str, float]]:
     """All metrics of one generation, for each species and for all particles together.
 
     The Monte-Carlo floor is this same function applied to a second simulation in the place of the generated responses.
@@ -237,7 +239,7 @@ def channel_metrics(residuals, pdg, diversity, convention="zdc"):
     return result
 
 
-def over_runs(runs):
+def over_runs(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
     """Mean and standard deviation over repeated generations of every metric.
 
     Arguments:

@@ -10,7 +10,8 @@ from zdckeras.metrics.shapes import shapes
 FOLDS = 3
 
 
-def classifier_auc(real, generated, conditions, seed=0, pairs=20_000):
+def classifier_auc(real: np.ndarray, generated: np.ndarray, conditions: np.ndarray, seed: int = 0,
+                   pairs: int = 20_000) -> float:
     """Area under the ROC curve of gradient-boosted trees that see shower shapes and the particle.
 
     0.5: the classifier cannot tell them apart; 1: it always can. Trees are trained on two thirds and judged on the

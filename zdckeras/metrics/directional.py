@@ -1,9 +1,11 @@
 """Shower shapes seen along the particle's direction, their distances, and how well energy is measured."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import nnls
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import impact_from_centre
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM
@@ -26,7 +28,8 @@ FLIGHT_OBSERVABLES = {
 CELL_THRESHOLD = 1.0  # MeV
 
 
-def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD):
+def directional_shapes(responses: np.ndarray, conditions: np.ndarray, detector: Detector | str,
+                       threshold: float = CELL_THRESHOLD) -> np.ndarray:
     """Eleven shower-shape observables of each response, seen along the flight of its particle.
 
     With e_ij the energy in cell (i, j) at r_ij, S = sum e_ij, r_0 the expected impact on the front face, u the unit
@@ -85,7 +88,7 @@ def directional_shapes(responses, conditions, detector, threshold=CELL_THRESHOLD
     return np.column_stack([*columns, cells, 1.0 - cells / detector.cells, energy.max(axis=1) / some])
 
 
-def sparsity(responses, thresholds):
+def sparsity(responses: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
     """Share of cells above each threshold, (N, T): s(t) = (1 / cells) sum_ij [e_ij > t].
 
     Arguments:
@@ -100,7 +103,7 @@ def sparsity(responses, thresholds):
     return np.stack([(flat > t).mean(axis=1) for t in thresholds], axis=1)
 
 
-def separation_power(real, generated, bins=50):
+def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 50) -> np.ndarray:
     """Separation power of each column, S^2 = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b): 0 for alike, near 1 for disjoint.
 
     p and q are histograms of equal bins between the 0.1 and 99.9 percentiles of the real values, the outer bins
@@ -139,7 +142,7 @@ def separation_power(real, generated, bins=50):
     return np.array(found)
 
 
-def directional_table(real, generated):
+def directional_table(real: np.ndarray, generated: np.ndarray) -> dict[str, dict[str, float]]:
     """Separation power, and Wasserstein distance in real standard deviations, of every observable.
 
     Arguments:
@@ -155,7 +158,7 @@ def directional_table(real, generated):
             for k, name in enumerate(FLIGHT_OBSERVABLES)}
 
 
-def energy_resolution(total, energy, bins=8):
+def energy_resolution(total: np.ndarray, energy: np.ndarray, bins: int = 8) -> dict[str, np.ndarray | float]:
     """How well the sum measures the energy: mean and spread of S / E in bins of E, and (s / E)^2 = a^2 / E + b^2.
 
     The spread is half the width of the central 68.3 % of S / E over their median; a and b are a non-negative

@@ -1,6 +1,11 @@
 """The verdict on generated responses in energy: shapes along the flight, classifier test and energy resolution."""
 
+from pathlib import Path
+
+import numpy as np
+
 from zdckeras.data.atomic import atomic_path
+from zdckeras.data.showers import Showers
 from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
 from zdckeras.metrics.report import text_table
@@ -22,14 +27,14 @@ class EnergyReport:
         ValueError: for responses of another shape, or bad values.
     """
 
-    def __init__(self, test, responses, seed=0):
+    def __init__(self, test: Showers, responses: dict[str, np.ndarray], seed: int = 0) -> None:
         self.test, self.responses, detector = test, responses, test.detector()
         self.real = directional_shapes(test.response, test.particles, detector)
         self.shapes = {name: directional_shapes(e, test.particles, detector) for name, e in responses.items()}
         self.tables = {name: directional_table(self.real, values) for name, values in self.shapes.items()}
         self.auc = {name: classifier_auc(test.response, e, test.particles, seed) for name, e in responses.items()}
 
-    def shape_rows(self):
+    def shape_rows(self) -> list[list[str]]:
         """Lines of words: separation powers and the AUC, then Wasserstein distances in real deviations."""
         lines = [["separation power", *FLIGHT_OBSERVABLES, "AUC"]]
         for name, table in self.tables.items():
@@ -39,7 +44,7 @@ class EnergyReport:
         return lines + [[name, *(f"{table[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES), ""]
                         for name, table in self.tables.items()]
 
-    def resolution_rows(self):
+    def resolution_rows(self) -> list[list[str]]:
         """Lines of words: energy resolution, (s / E)^2 = a^2 / E + b^2."""
         lines = [["energy resolution", "a [sqrt GeV]", "b"]]
         for name, values in {"real": self.real, **self.shapes}.items():
@@ -47,7 +52,7 @@ class EnergyReport:
             lines.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
         return lines
 
-    def write(self, folder, *more):
+    def write(self, folder: str | Path, *more: str | list[list[str]]) -> str:
         """Write report.txt into a folder; returns the text.
 
         Arguments:

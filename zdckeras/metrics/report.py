@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import SPECIES
 from zdckeras.data.repeats import condition_statistics
+from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
 from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
@@ -23,7 +24,8 @@ SUMMARY |= {"AUC": lambda s: s["auc"]}
 SUMMARY |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
-def score(real, generated, diversity, detector=None, channels="papers", errors="zdc", seed=0):
+def score(real: Showers, generated: Iterable[np.ndarray], diversity: np.ndarray, detector: str | None = None,
+          channels: str = "papers", errors: str = "zdc", seed: int = 0) -> dict:
     """Judge repeated generations for the conditions of real showers.
 
     WS, MAE, RMSE and MAE_w are computed for every generation and species; shapes and the classifier's AUC come from
@@ -70,7 +72,8 @@ def score(real, generated, diversity, detector=None, channels="papers", errors="
     }
 
 
-def judge(real, resimulated, models, runs=5, seed=0, detector=None):
+def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Callable], runs: int = 5, seed: int = 0,
+          detector: str | None = None) -> "Table":
     """One table of several models on one test set, below the Monte-Carlo floor.
 
     Arguments:
@@ -114,15 +117,15 @@ class Table:
         floor WS  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25
     """
 
-    def __init__(self, metrics=("WS", "MAE_w")):
+    def __init__(self, metrics: Sequence[str] = ("WS", "MAE_w")) -> None:
         self.metrics = tuple(metrics)
         self.scores = {}
 
-    def add(self, name, result):
+    def add(self, name: str, result: dict) -> None:
         """Append one model's `score` under a name; a name that is there already is replaced."""
         self.scores[name] = result
 
-    def rows(self):
+    def rows(self) -> list[list[str]]:
         """Header and lines of the channel metrics, as lists of words."""
         lines = [["", *COLUMNS]]
         for name, result in self.scores.items():
@@ -131,7 +134,7 @@ class Table:
                 lines.append([f"{name} {metric}", *(_value(*pair, result["runs"]) for pair in pairs)])
         return lines
 
-    def shape_rows(self):
+    def shape_rows(self) -> list[list[str]]:
         """Header and lines of runs, AUC and shape distances (in real standard deviations), as lists of words."""
         names = [name for name in SHAPE_OBSERVABLES if all(name in result["shapes"] for result in self.scores.values())]
         lines = [["", "runs", "AUC", *names]]
@@ -141,11 +144,11 @@ class Table:
             lines.append([model, str(result["runs"]), *values])
         return lines
 
-    def text(self):
+    def text(self) -> str:
         """Both tables with columns aligned, an empty line between."""
         return "\n\n".join(text_table(lines) for lines in (self.rows(), self.shape_rows()))
 
-    def markdown(self):
+    def markdown(self) -> str:
         """Both tables as Markdown with a sentence on what they show."""
         first = next(iter(self.scores.values()), {})
         settings = [f"{key} {first[key]}" for key in ("detector", "showers", "channels", "errors") if key in first]
@@ -165,7 +168,7 @@ class Table:
             ]
         )
 
-    def write(self, folder):
+    def write(self, folder: str | Path) -> Path:
         """Write report.md and report.json (every score in full) into a folder, each whole or not at all."""
         folder = Path(folder)
         with atomic_path(folder / "report.md") as markdown, atomic_path(folder / "report.json") as plain:
@@ -174,7 +177,7 @@ class Table:
         return folder
 
 
-def over_seeds(scores, columns=SUMMARY):
+def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
     """Lines of a table of models trained several times: mean ± sample deviation over trainings.
 
     Arguments:

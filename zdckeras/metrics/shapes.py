@@ -24,7 +24,7 @@ SHAPE_OBSERVABLES = {
 }
 
 
-def shapes(responses):
+def shapes(responses: np.ndarray) -> np.ndarray:
     """Eleven shower-shape observables of each response.
 
     With counts R[i,j], D cells, S = sum_ij R, and positions x_i = i - (nx-1)/2, y_j = j - (ny-1)/2 in cells from the
@@ -79,7 +79,7 @@ def shapes(responses):
     return table
 
 
-def shape_table(real, generated):
+def shape_table(real: np.ndarray, generated: np.ndarray) -> dict[str, dict[str, float]]:
     """Mean and deviation of every observable, real and generated, and how far apart the two distributions are.
 
     The distance is the Wasserstein-1 distance divided by the real standard deviation (by 1 where that is 0), so that

@@ -28,7 +28,7 @@ STABLE_LENGTH = 10.0 * 100.0  # c tau [cm] above which a species is carried as s
 
 
 @cache
-def branchings(pdg):
+def branchings(pdg: int) -> tuple:
     """The decay modes of a species, as ((fraction, (daughter, daughter)), ...) with fractions that sum to 1.
 
     Arguments:
@@ -74,7 +74,7 @@ def _properties(pdg):
     return (particle.mass or 0.0) * MeV / GeV, float(particle.charge), length
 
 
-def properties(pdg):
+def properties(pdg: np.ndarray) -> tuple[np.ndarray, ...]:
     """Mass, charge and proper decay length c tau of each particle.
 
     Arguments:
@@ -95,7 +95,7 @@ def properties(pdg):
     return tuple(rows[inverse].T)
 
 
-def draw_flight(momentum, mass, length, rng):
+def draw_flight(momentum: np.ndarray, mass: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw how far particles fly before they decay: L = -ln(u) c tau p / M, so <L> = gamma beta c tau.
 
     Arguments:
@@ -118,7 +118,7 @@ def draw_flight(momentum, mass, length, rng):
     return flight
 
 
-def draw_daughters(pdg, rng):
+def draw_daughters(pdg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw the decay mode of each particle with the probabilities of `branchings`.
 
     Arguments:
@@ -148,7 +148,7 @@ def draw_daughters(pdg, rng):
     return daughters
 
 
-def boost(momentum, parent, mass):
+def boost(momentum: np.ndarray, parent: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """Boost four-momenta from the rest frame of a parent (E, P, M) to the laboratory.
 
     E' = (E e + P.p) / M,  p' = p + P (P.p / (E + M) + e) / M: the form without differences of large numbers and
@@ -175,7 +175,8 @@ def boost(momentum, parent, mass):
     return boosted
 
 
-def two_body(parent_momentum, mass1, mass2, rng):
+def two_body(parent_momentum: np.ndarray, mass1: np.ndarray | float, mass2: np.ndarray | float,
+             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Decay particles into two bodies, isotropically in each rest frame.
 
     q = sqrt((M^2 - (m1 + m2)^2) (M^2 - (m1 - m2)^2)) / (2 M), back to back, then boosted with the parent's momentum.

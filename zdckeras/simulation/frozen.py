@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 from scipy.spatial import KDTree
 
-from zdckeras.data.detectors import get_detector
-from zdckeras.simulation.library import packaged_library
+from zdckeras.data.detectors import Detector, get_detector
+from zdckeras.simulation.library import ShowerLibrary, packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
 # What counts as near: the unit of distance in log(energy) and in cells, and the number of neighbours to draw from.
@@ -196,7 +196,7 @@ class FrozenShowers:
         ((3, 44, 44), dtype('uint16'), [True, False, False])
     """
 
-    def __init__(self, detector, library=None):
+    def __init__(self, detector: Detector | str, library: ShowerLibrary | None = None) -> None:
         self.detector = get_detector(detector)
         if library is not None and library.detector != self.detector.name:
             raise ValueError(f"Expected a library of {self.detector.name}, received one of {library.detector}.")
@@ -228,7 +228,8 @@ class FrozenShowers:
                 particle, cell, light = self._frozen.cells(kind[lit], shower, factor, position[lit])
                 yield lit, shower, lit[particle], cell, light
 
-    def expected_light(self, pdg, energy, x, y, rng):
+    def expected_light(self, pdg: np.ndarray, energy: np.ndarray, x: np.ndarray, y: np.ndarray,
+                       rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Expected photons per cell of single particles, before the Poisson step.
 
         Arguments:
@@ -244,7 +245,8 @@ class FrozenShowers:
             light[particle, cell], used[lit] = value, shower
         return light.reshape(-1, *self.detector.shape), used
 
-    def respond(self, primary, pdg, energy, x, y, size, rng):
+    def respond(self, primary: np.ndarray, pdg: np.ndarray, energy: np.ndarray, x: np.ndarray, y: np.ndarray, size: int,
+                rng: int | np.random.Generator) -> np.ndarray:
         """Photon counts of primaries, the light of all particles that arrive from one of them added.
 
         Arguments:

@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.particles import COLUMN, MOMENTUM, VERTEX, check_pdg, conditions_of
-from zdckeras.simulation.points import CUBE_RADII, SLICE_DEPTHS, packaged_points
+from zdckeras.simulation.points import CUBE_RADII, SLICE_DEPTHS, PointLibrary, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
 
 NEAREST_IN_ENERGY = 40  # library showers nearest in energy, of which one is drawn; a twentieth of a smaller library
@@ -38,7 +38,8 @@ GUNS = {"ecal": Gun({11: 1.0}, (1.0, 100.0), face=10.0, slope=0.25),
         "focalh": Gun({211: 0.5, 2212: 0.5}, (25.0, 300.0), eta=(3.8, 5.3))}
 
 
-def draw_gun(name, size, rng, repeated=0.5):
+def draw_gun(name: str, size: int, rng: int | np.random.Generator,
+             repeated: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """Particles of a detector's gun.
 
     Arguments:
@@ -107,7 +108,7 @@ class PointShowers:
         ((2, 30, 30), dtype('float32'), True)
     """
 
-    def __init__(self, detector, library=None):
+    def __init__(self, detector: Detector | str, library: PointLibrary | None = None) -> None:
         self.detector = get_detector(detector)
         library = _packaged(self.detector.name) if library is None else library
         if library.detector != self.detector.name:
@@ -118,7 +119,7 @@ class PointShowers:
             rows = np.flatnonzero(library.pdg == code)
             self.kinds[code] = rows[np.argsort(library.energy[rows], kind="stable")]
 
-    def respond(self, conditions, pdg, rng):
+    def respond(self, conditions: np.ndarray, pdg: np.ndarray, rng: int | np.random.Generator) -> np.ndarray:
         """Energies that particles leave in the cells.
 
         Arguments:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -73,26 +74,26 @@ class ShowerLibrary:
         return len(self.light)
 
     @property
-    def pdg(self):
+    def pdg(self) -> np.ndarray:
         """PDG ids (N,) int64."""
         return self.primaries[:, 0].astype("int64")
 
     @property
-    def energy(self):
+    def energy(self) -> np.ndarray:
         """Total energies (N,) [GeV]."""
         return self.primaries[:, 1]
 
     @property
-    def impact(self):
+    def impact(self) -> np.ndarray:
         """Impact points (N, 2) [cm], relative to the block centre."""
         return self.primaries[:, 2:4] / 10
 
-    def select(self, which):
+    def select(self, which: np.ndarray) -> "ShowerLibrary":
         """The showers named by a mask or by indices, as a library of their own."""
         return ShowerLibrary(self.detector, self.primaries[which], self.light[which], self.metadata)
 
 
-def merge(libraries):
+def merge(libraries: Sequence[ShowerLibrary]) -> ShowerLibrary:
     """One library out of several of the same block; a shower that occurs twice is kept once.
 
     Arguments:
@@ -119,7 +120,7 @@ def merge(libraries):
     return ShowerLibrary(libraries[0].detector, primaries[first], light[first], libraries[0].metadata)
 
 
-def save_library(library, path):
+def save_library(library: ShowerLibrary, path: str | Path) -> None:
     """Write a library: the light l of a cell as a byte c with l = (sum of shower) x e^(s c) / (sum of e^(s c)).
 
     The byte is 0 for a dark cell and else 1 + round(log(l / faintest) / s) with s = 0.05, or larger if the brightest
@@ -150,7 +151,7 @@ def save_library(library, path):
             metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
 
 
-def read_arrays(path, names):
+def read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
     """The named arrays of an npz file, or an error that says what is wrong with it."""
     path = Path(path)
     if not path.is_file():
@@ -166,7 +167,7 @@ def read_arrays(path, names):
         raise ValueError(f"{path} is not a complete npz file ({error}): truncated or of another kind.") from None
 
 
-def load_library(path):
+def load_library(path: str | Path) -> ShowerLibrary:
     """Read a library written by `save_library`.
 
     Arguments:
@@ -197,7 +198,7 @@ def load_library(path):
     return ShowerLibrary(name, primaries, light, metadata)
 
 
-def read_geant4(path, name, metadata=None):
+def read_geant4(path: str | Path, name: str, metadata: dict | None = None) -> ShowerLibrary:
     """Read a raw file of tools/geant4_showers.py: arrays `expected` (N, bx, by) and `primaries` (N, 6).
 
     Arguments:
@@ -215,7 +216,7 @@ def read_geant4(path, name, metadata=None):
     return ShowerLibrary(name, primaries, expected, metadata or {})
 
 
-def packaged_library(name):
+def packaged_library(name: str) -> ShowerLibrary:
     """The library shipped with the package for a detector.
 
     Arguments:

@@ -1,8 +1,10 @@
 """The library of points: Geant4 showers as points of energy around their axis, in a compact file."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 
@@ -68,17 +70,18 @@ class PointLibrary:
         return len(self.pdg)
 
     @property
-    def first(self):
+    def first(self) -> np.ndarray:
         """Index (N,) of the first point of each shower."""
         return np.cumsum(self.counts) - self.counts
 
     @property
-    def deposited(self):
+    def deposited(self) -> np.ndarray:
         """Energy [MeV] that each shower leaves in the active material, (N,) float64."""
         return np.add.reduceat(self.points[:, 3].astype("float64"), self.first)
 
 
-def merge_points(points, radii=CUBE_RADII, sizes=CUBE_SIZES, depths=SLICE_DEPTHS):
+def merge_points(points: np.ndarray, radii: Sequence[float] = CUBE_RADII, sizes: Sequence[float] = CUBE_SIZES,
+                 depths: Sequence[float] = SLICE_DEPTHS) -> np.ndarray:
     """Points (P, 4) with near ones taken together at their centre of energy: the energy and its centre are kept.
 
     Arguments:
@@ -102,7 +105,7 @@ def merge_points(points, radii=CUBE_RADII, sizes=CUBE_SIZES, depths=SLICE_DEPTHS
     return np.column_stack([*(np.bincount(group.ravel(), points[:, 3] * c) / energy for c in points[:, :3].T), energy])
 
 
-def merge_libraries(libraries):
+def merge_libraries(libraries: Iterable[PointLibrary]) -> PointLibrary:
     """One library out of several of one detector, shower after shower; the metadata is that of the first.
 
     Arguments:
@@ -120,7 +123,7 @@ def merge_libraries(libraries):
     return PointLibrary(detectors[0], *columns, libraries[0].metadata)
 
 
-def read_points(path, name, metadata=None):
+def read_points(path: str | Path, name: str, metadata: dict | None = None) -> PointLibrary:
     """Read a raw file of tools/geant4_points.py (in mm) and merge its points.
 
     Arguments:
@@ -160,7 +163,7 @@ def read_points(path, name, metadata=None):
                         np.array([len(part) for part in parts]), metadata or {})
 
 
-def save_points(library, path):
+def save_points(library: PointLibrary, path: str | Path) -> None:
     """Write a library in four bytes a point: across, sign(x) sqrt(|x|) in steps of sqrt(60 cm) / 127 (0.1 cm at 1 cm);
     along, steps of 120 cm / 255; energy, steps of 6 % (each shower's sum is kept as it was).
 
@@ -189,7 +192,7 @@ def save_points(library, path):
             metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
 
 
-def load_points(path):
+def load_points(path: str | Path) -> PointLibrary:
     """Read a library written by `save_points`.
 
     Arguments:
@@ -220,7 +223,7 @@ def load_points(path):
     return PointLibrary(name, pdg, energy, points, counts, metadata)
 
 
-def packaged_points(name):
+def packaged_points(name: str) -> PointLibrary:
     """The library of points shipped with the package for a detector.
 
     Arguments:

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,7 @@ class Table:
 
 
 @cache
-def load_table(path=TABLE):
+def load_table(path: str | Path = TABLE) -> Table:
     """Read a table of forward particles that `tools/make_primaries.py` wrote.
 
     The weight of row i is w_i = g(species) E^a / kept(species), with a = `ENERGY_POWER`, g = `EMPHASIS` (1 for others)
@@ -79,7 +80,7 @@ def load_table(path=TABLE):
     return Table(pt, pz, pdg, cumulative / cumulative[-1], metadata)
 
 
-def draw_generated(size, rng, path=TABLE):
+def draw_generated(size: int, rng: np.random.Generator, path: str | Path = TABLE) -> tuple[np.ndarray, np.ndarray]:
     """Draw particles from the table, with replacement, each turned to a new azimuth.
 
     Arguments:
@@ -102,7 +103,7 @@ def draw_generated(size, rng, path=TABLE):
     return np.column_stack([pt * np.cos(azimuth), pt * np.sin(azimuth), table.pz[rows]]), table.pdg[rows]
 
 
-def draw_spectators(size, rng):
+def draw_spectators(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw spectator nucleons of lead: Fermi motion, p uniform in a sphere of p_F = 265 MeV/c, boosted to the beam.
 
     pz = gamma (p_z* + beta E*), gamma = E_beam / <E*>, so that the mean energy is the beam's 2680 GeV.
@@ -132,7 +133,8 @@ def draw_spectators(size, rng):
     return momentum, pdg
 
 
-def draw_primaries(size, rng, repeated=0.5, spectators=SPECTATORS, path=TABLE):
+def draw_primaries(size: int, rng: int | np.random.Generator, repeated: float = 0.5, spectators: float = SPECTATORS,
+                   path: str | Path = TABLE) -> tuple[np.ndarray, np.ndarray]:
     """Draw primaries as a training set has them: conditions and species, some conditions many times.
 
     N conditions c = (E, v, p, m, q): a share of spectators, the rest from the table by weight, v from a normal
@@ -181,7 +183,8 @@ def draw_primaries(size, rng, repeated=0.5, spectators=SPECTATORS, path=TABLE):
     return repeat_conditions(draw, int(size), repeated, rng)
 
 
-def repeat_conditions(draw, size, repeated, rng):
+def repeat_conditions(draw: Callable, size: int, repeated: float,
+                      rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a data set in which some conditions occur 20 to 60 times, the last one perhaps cut short, others once.
 
     Arguments:

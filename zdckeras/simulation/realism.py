@@ -1,13 +1,15 @@
 """How real imitated showers are: imitations of the primaries of unseen Geant4 showers beside those showers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.library import ShowerLibrary
 
 LIGHT_OBSERVABLES = ("light/GeV", "width [cm]", "brightest", "outer")
 STATISTICS = ("mean", "spread")
@@ -15,7 +17,7 @@ UNSEEN_ENERGIES = (20.0, 200.0, 2700.0)  # GeV, bins of showers that are few
 KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
 
-def observables(light, energy, detector):
+def observables(light: np.ndarray, energy: np.ndarray, detector: Detector | str) -> np.ndarray:
     """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
 
     With l_ij the light in cell ij, L its sum and w the width of `zdckeras.metrics.shapes` [cells]: L / E; w times the
@@ -42,14 +44,15 @@ def observables(light, energy, detector):
                      1 - inner / total], axis=1)
 
 
-def in_detector(library):
+def in_detector(library: ShowerLibrary) -> np.ndarray:
     """Light (N, nx, ny) of showers in the central part of their block that is the detector."""
     shape = get_detector(library.detector).shape
     low = [(b - n) // 2 for b, n in zip(library.light.shape[1:], shape, strict=True)]
     return library.light[:, low[0] : low[0] + shape[0], low[1] : low[1] + shape[1]]
 
 
-def imitate(showers, frozen, draws, rng):
+def imitate(showers: ShowerLibrary, frozen: FrozenShowers, draws: int,
+            rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Observables of several imitations of the primaries of each shower.
 
     Arguments:
@@ -68,7 +71,8 @@ def imitate(showers, frozen, draws, rng):
     return values.reshape(len(showers), draws, -1), source.reshape(len(showers), draws)
 
 
-def imitate_left_out(library, draws, folds, rng):
+def imitate_left_out(library: ShowerLibrary, draws: int, folds: int,
+                     rng: int | np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Observables of imitations of every library shower by a library without it: `folds` parts take turns.
 
     Arguments:
@@ -116,7 +120,8 @@ def _mean_and_spread(values, weight):
     return np.stack([mean.mean(axis=1), np.sqrt(variance).mean(axis=1)])
 
 
-def bootstrap(label, real, imitated, source, rng, resamples=200, names=LIGHT_OBSERVABLES):
+def bootstrap(label: str, real: np.ndarray, imitated: np.ndarray, source: np.ndarray, rng: int | np.random.Generator,
+              resamples: int = 200, names: Sequence[str] = LIGHT_OBSERVABLES) -> list[Comparison]:
     """Means and spreads of all observables in one bin, real against imitated.
 
     The errors are bootstrap deviations. The real showers are drawn anew, with the imitations of the same primaries;
@@ -154,7 +159,9 @@ def bootstrap(label, real, imitated, source, rng, resamples=200, names=LIGHT_OBS
     return lines
 
 
-def compare_by_kind(showers, imitated, source, energies=(20.0, 100.0, 500.0, 2700.0), least=8, rng=0):
+def compare_by_kind(showers: ShowerLibrary, imitated: np.ndarray, source: np.ndarray,
+                    energies: Sequence[float] = (20.0, 100.0, 500.0, 2700.0), least: int = 8,
+                    rng: int | np.random.Generator = 0) -> list[Comparison]:
     """The comparison in bins of kind and energy.
 
     Arguments:
@@ -173,7 +180,9 @@ def compare_by_kind(showers, imitated, source, energies=(20.0, 100.0, 500.0, 270
     return _compare_in_bins(bins, showers, imitated, source, least, rng)
 
 
-def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), least=8, rng=0):
+def compare_by_edge(showers: ShowerLibrary, imitated: np.ndarray, source: np.ndarray,
+                    edges: Sequence[float] = (0.0, 0.5, 1.5, 2.5, 6.0), least: int = 8,
+                    rng: int | np.random.Generator = 0) -> list[Comparison]:
     """The comparison in bins of the distance [cm] of the impact to the nearest edge of the face, all kinds together.
 
     Arguments and result: as `compare_by_kind`, for showers of the finite block.
@@ -183,7 +192,8 @@ def compare_by_edge(showers, imitated, source, edges=(0.0, 0.5, 1.5, 2.5, 6.0), 
     return _compare_in_bins(bins, showers, imitated, source, least, rng)
 
 
-def compare_unseen(showers, frozen, draws, rng):
+def compare_unseen(showers: ShowerLibrary, frozen: FrozenShowers, draws: int,
+                   rng: int | np.random.Generator) -> tuple[np.ndarray, list[Comparison]]:
     """Imitations of unseen showers, and the comparison in bins of kind and, if their block is the detector's, of edge.
 
     Arguments:

@@ -1,5 +1,6 @@
 """The reference simulation as data: primaries, transport and frozen showers make `Showers` of any size."""
 
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -19,7 +20,8 @@ DATA_PARTS = ("train", "validation", "test")
 ROUNDS = 2000  # attempts to bring a condition over its photon cut again
 
 
-def respond(conditions, pdg, detectors, rng):
+def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
+            rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One response of each detector to each particle: transport, decays, showers, photons; or, for a detector with a
     gun, the energy of its showers.
 
@@ -54,7 +56,7 @@ def _lit(responses):
     return np.any([r.sum(axis=(1, 2)) >= PAPER_PHOTONS.get(name, 0) for name, r in responses.items()], axis=0)
 
 
-def stream(detectors, seed, keep_all=False):
+def stream(detectors: Sequence[str], seed: int | Sequence[int], keep_all: bool = False) -> Iterator[Showers]:
     """Endless blocks of independent showers, block b fixed by (seed, b).
 
     Arguments:
@@ -86,7 +88,8 @@ def stream(detectors, seed, keep_all=False):
         yield Showers(conditions[kept], pdg[kept], {name: r[kept] for name, r in responses.items()}, metadata)
 
 
-def draws(name, part="train", size=20_000, seed=0, keep_all=False, progress=False):
+def draws(name: str, part: str = "train", size: int = 20_000, seed: int = 0, keep_all: bool = False,
+          progress: bool = False) -> Iterator[Showers]:
     """The rows of `load`, block by block as they are simulated, for writing more than memory holds.
 
     Arguments:
@@ -128,7 +131,7 @@ def _draws(names, part, size, seed, keep_all, progress):
                 return
 
 
-def load(name, part="train", size=20_000, seed=0, progress=False):
+def load(name: str, part: str = "train", size: int = 20_000, seed: int = 0, progress: bool = False) -> Showers:
     """The embedded reference data: `size` showers over the papers' photon cut.
 
     Training, validation and test are independent draws of one process (the same Geant4 library), not a split of it.
@@ -154,7 +157,7 @@ def load(name, part="train", size=20_000, seed=0, progress=False):
     return concatenate(draws(name, part, size, seed, progress=progress))
 
 
-def resimulate(showers, seed):
+def resimulate(showers: Showers, seed: int) -> Showers:
     """A second, independent response to the same particles, again over the photon cut: the Monte-Carlo floor.
 
     Particles that fail the cut are simulated again until they pass, as the first response passed it.

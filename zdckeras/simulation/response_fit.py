@@ -32,7 +32,7 @@ def _kind(pdg):
     raise ValueError(f"No showers stand for PDG id {pdg} ({particle.name}); expected photons, leptons or hadrons.")
 
 
-def shower_kind(pdg, energy):
+def shower_kind(pdg: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The kind of library shower that stands for each particle, and the energy E_s that it can put into a shower.
 
     Electrons, positrons and neutral pions shower like photons; baryons like neutrons or protons, by charge; mesons
@@ -119,7 +119,7 @@ class ResponseFit:
     reach: dict
 
     @classmethod
-    def fit(cls, kind, energy, offset, light):
+    def fit(cls, kind: np.ndarray, energy: np.ndarray, offset: np.ndarray, light: np.ndarray) -> "ResponseFit":
         """Fit showers of kind (N,), shower energy E_s (N,) [GeV], offset u (N, 2) [cells] and summed light (N,)."""
         mean, spread, reach = {}, {}, {}
         for group, which in (("photon", kind == PHOTON), ("hadron", kind != PHOTON)):

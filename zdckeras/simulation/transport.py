@@ -1,5 +1,6 @@
 """From the interaction point to the calorimeters: 112.6 m of vacuum, decays in flight, and one dipole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ BEAM_ENERGY = 2680.0  # per nucleon [GeV]
 INVISIBLE = (12, 13, 14, 16)  # neutrinos and muons, which leave no shower
 
 
-def dipole_kick():
+def dipole_kick() -> float:
     """Transverse momentum k that the whole dipole gives to a unit charge.
 
     k = p X / ((b - a) / 2 + z_ZP - b), so that a proton of the beam's energy (2680 GeV) that starts on the axis
@@ -69,7 +70,8 @@ class _Flight:
         return _Flight(self.primary[rows], self.pdg[rows], self.position[rows], self.momentum[rows])
 
 
-def propagate(position, momentum, charge, z):
+def propagate(position: np.ndarray, momentum: np.ndarray, charge: np.ndarray,
+              z: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Carry particles from where they are to planes z, through the dipole: q k f is added to px.
 
     f = (b' - a') / (b - a) is the part of the field between start and plane; x follows the parabola of a uniform
@@ -128,7 +130,8 @@ def _decay(flight, mass, rng):
     )
 
 
-def transport(conditions, pdg, rng, detectors=("zn", "zp")):
+def transport(conditions: np.ndarray, pdg: np.ndarray, rng: int | np.random.Generator,
+              detectors: Sequence[str] = ("zn", "zp")) -> dict[str, Arrivals]:
     """Carry primaries to the calorimeters and return what arrives on each front face.
 
     A particle flies a length drawn from exp(-L M / (|p| c tau)), then decays (`decays.branchings`); daughters start
