@@ -2,9 +2,11 @@
 
 import time
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, UNIT_NAMES
@@ -29,7 +31,7 @@ class Sampler(keras.Model):
     def call(self, inputs):
         return self.generate(inputs["noise"], inputs["conditions"])
 
-    def checked(self, conditions):
+    def checked(self, conditions: ArrayLike) -> np.ndarray:
         """Conditions (N, 9) as float32; ValueError for another shape, or values that are not finite."""
         conditions = np.asarray(conditions, "float32")
         if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
@@ -37,7 +39,8 @@ class Sampler(keras.Model):
                              f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
         return conditions
 
-    def blocks(self, conditions, seed=0, batch_size=256, beside=None):
+    def blocks(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
+               beside: Mapping[str, np.ndarray] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """What `sample` gives, block by block as it is made, for more showers than memory holds.
 
         Arguments, Raises: as `sample`.
@@ -58,7 +61,8 @@ class Sampler(keras.Model):
             yield {detector.name: np.asarray(part)[: len(conditions) - start].astype(_dtype(detector))
                    for detector, part in zip(self.detectors, made, strict=True)}
 
-    def showers(self, conditions, pdg, seed=0, batch_size=256, progress=False):
+    def showers(self, conditions: np.ndarray, pdg: np.ndarray, seed: int | Sequence[int] = 0, batch_size: int = 256,
+                progress: bool = False) -> Iterator[Showers]:
         """`Showers` of many particles, block by block; together they are what `sample` gives.
 
         Arguments:
@@ -77,7 +81,8 @@ class Sampler(keras.Model):
         bar = tqdm(blocks, desc="generating", total=-(-len(pdg) // batch_size), unit="block", disable=not progress)
         return (Showers(conditions[part], pdg[part], made, metadata) for part, made in zip(rows, bar, strict=True))
 
-    def sample(self, conditions, seed=0, batch_size=256, beside=None):
+    def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
+               beside: Mapping[str, np.ndarray] | None = None) -> np.ndarray | dict[str, np.ndarray]:
         """Responses to many particles, in independent seeded blocks.
 
         Arguments:
@@ -114,11 +119,11 @@ class RangedSampler(Sampler):
         low, high: (9,) range of the training conditions; `sample` warns of particles outside.
     """
 
-    def __init__(self, low, high, **kwargs):
+    def __init__(self, low: ArrayLike, high: ArrayLike, **kwargs):
         super().__init__(**kwargs)
         self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
 
-    def checked(self, conditions):
+    def checked(self, conditions: ArrayLike) -> np.ndarray:
         """As `Sampler.checked`; warns, naming them, of conditions outside the trained range.
 
         Raises:
@@ -141,7 +146,8 @@ class RangedSampler(Sampler):
         return {"low": self.low.tolist(), "high": self.high.tolist(), "name": self.name}
 
 
-def milliseconds(groups, conditions, batch, repeats=15):
+def milliseconds(groups: Mapping[str, Sequence[Sampler]], conditions: ArrayLike, batch: int,
+                 repeats: int = 15) -> dict[str, float]:
     """Median time that groups of generators take for one batch of the same particles, taking turns.
 
     Arguments:

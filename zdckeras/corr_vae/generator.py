@@ -1,8 +1,11 @@
 """Generator of responses whose properties can be asked for: the decoding half of a CorrVAE, and how it is steered."""
 
+from collections.abc import Mapping, Sequence
+
 import keras
 import numpy as np
 from keras import layers, ops
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
@@ -123,7 +126,8 @@ class CorrGenerator(WithParts, RangedSampler):
     def call(self, inputs):
         return self.generate(inputs["noise"], inputs["conditions"], inputs.get("asked"))
 
-    def sample(self, conditions, seed=0, batch_size=256, properties=None):
+    def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
+               properties: Mapping[str, ArrayLike] | None = None) -> np.ndarray:
         """As `RangedSampler.sample`, with the properties asked for.
 
         Arguments:
