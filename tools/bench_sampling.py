@@ -26,7 +26,7 @@ from bench_common import compiled, machine, pin, run_alone, timed, version, writ
 BOUND = -np.log(1e-3)  # of |log scale|; fixed in zuko
 KEEP = 2  # showers compared with the NumPy solution
 SAMPLING_ENGINES = {"tensorflow graph": "tensorflow", "tensorflow xla": "tensorflow", "jax jit": "jax"}
-OURS = ("naive inverse", "fast inverse", "student")
+OUR_CONTENDERS = ("naive inverse", "fast inverse", "student")
 SAMPLING_PEERS = {"zuko, inverse": "zuko", "flowjax, inverse": "flowjax"}
 SAMPLING_PACKAGES = ("keras", "tensorflow", "jax", "torch", "zuko", "flowjax", "numpy")
 
@@ -270,7 +270,7 @@ def main():
         return
 
     versions = {package: version(package) for package in SAMPLING_PACKAGES}
-    contenders = {f"{engine}, {kind}": module for engine, module in SAMPLING_ENGINES.items() for kind in OURS}
+    contenders = {f"{engine}, {kind}": module for engine, module in SAMPLING_ENGINES.items() for kind in OUR_CONTENDERS}
     contenders |= SAMPLING_PEERS
     unknown = set(settings.only or []) - set(contenders)
     if unknown:
@@ -308,7 +308,7 @@ def main():
     for engine in SAMPLING_ENGINES:
         for batch in sorted(settings.batches):
             fast, naive, student = (
-                cpu.get((f"{engine}, {kind}", batch)) for kind in ("fast inverse", OURS[0], OURS[2])
+                cpu.get((f"{engine}, {kind}", batch)) for kind in ("fast inverse", OUR_CONTENDERS[0], OUR_CONTENDERS[2])
             )
             pairs = [(f"{peer} / fast inverse", cpu.get((peer, batch)), fast) for peer in SAMPLING_PEERS]
             pairs += [("naive / fast inverse", naive, fast), ("naive inverse / student", naive, student)]

@@ -17,8 +17,8 @@ from check_showers import show
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.data.particles import conditions_of
+from zdckeras.simulation.archives import read_arrays
 from zdckeras.simulation.gun import PointShowers
-from zdckeras.simulation.library import read_arrays
 from zdckeras.simulation.points import load_points
 from zdckeras.simulation.realism import bootstrap
 

@@ -9,12 +9,12 @@ from pack_raw import pack
 
 from zdckeras.simulation.points import load_points, merge_libraries, read_points, save_points
 
-SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; energy in the scintillator"
+POINTS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; energy in the scintillator"
 
 
 def main(arguments=None):
     """Pack the named files and say what the file holds and what rounding changed."""
-    library, packed, said = pack(__doc__, arguments, "ecal or focalh", SOURCE, read_points, merge_libraries,
+    library, packed, said = pack(__doc__, arguments, "ecal or focalh", POINTS_SOURCE, read_points, merge_libraries,
                                  save_points, load_points)
     width = [np.sqrt(np.add.reduceat(one.points[:, 3] * (one.points[:, :2] ** 2).sum(axis=1), one.first)
                      / one.deposited) for one in (library, packed)]

@@ -11,12 +11,13 @@ from pack_raw import pack
 
 from zdckeras.simulation.library import load_library, merge, read_geant4, save_library
 
-SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; absolute light scale arbitrary"
+SHOWERS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; absolute light scale arbitrary"
 
 
 def main(arguments=None):
     """Pack the named files and say what the file holds and what rounding lost."""
-    library, packed, said = pack(__doc__, arguments, "zn or zp", SOURCE, read_geant4, merge, save_library, load_library)
+    library, packed, said = pack(__doc__, arguments, "zn or zp", SHOWERS_SOURCE, read_geant4, merge,
+                                 save_library, load_library)
     raw, kept = (np.sum(part.light, axis=(1, 2), dtype="float64") for part in (library, packed))
     bright = library.light > 1
     kinds = ", ".join(f"{count} of {pdg}" for pdg, count in sorted(Counter(library.pdg.tolist()).items()))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zdckeras.data.detectors import Detector, get_detector
-from zdckeras.data.particles import COLUMN, MOMENTUM, VERTEX
+from zdckeras.data.particles import COLUMN, MOMENTUM_COLUMNS, VERTEX_COLUMNS
 
 LEAST_MOMENTUM = 1e-6  # GeV; slower particles are treated as if they had it
 ALONG_X = np.array([1.0, 0.0], "float32")  # magnets bend in this direction
@@ -30,7 +30,7 @@ def slopes(conditions: Any, xp: ModuleType = np) -> Any:
         >>> slopes(np.array([[5.0, 0, 0, 0, 3.0, 9.0, -4.0, 0, 0]])).tolist()
         [[0.75, 1.0]]
     """
-    momentum = conditions[:, MOMENTUM]
+    momentum = conditions[:, MOMENTUM_COLUMNS]
     return xp.clip(momentum[:, :2] / xp.maximum(xp.abs(momentum[:, 2:]), LEAST_MOMENTUM), -1.0, 1.0)
 
 
@@ -55,7 +55,7 @@ def impact_from_centre(conditions: Any, detector: Detector | str, xp: ModuleType
         >>> impact_from_centre(proton, "zp").tolist(), impact_from_centre(proton, "zn").round(2).tolist()
         ([[0.0, 0.0]], [[24.35, 0.0]])
     """
-    detector, vertex, momentum = get_detector(detector), conditions[:, VERTEX], conditions[:, MOMENTUM]
+    detector, vertex, momentum = get_detector(detector), conditions[:, VERTEX_COLUMNS], conditions[:, MOMENTUM_COLUMNS]
     pz, charge = momentum[:, 2:], conditions[:, COLUMN["charge"] : COLUMN["charge"] + 1]
     flight = detector.distance - xp.sign(pz) * vertex[:, 2:]
     point = vertex[:, :2] + momentum[:, :2] * flight / xp.maximum(xp.abs(pz), LEAST_MOMENTUM)

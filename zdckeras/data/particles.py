@@ -12,7 +12,7 @@ UNITS = {"energy": GeV, "vx": cm, "vy": cm, "vz": cm, "px": GeV, "py": GeV, "pz"
 UNIT_NAMES = ("GeV", "cm", "cm", "cm", "GeV", "GeV", "GeV", "MeV", "e")
 COLUMN = {name: index for index, name in enumerate(CONDITIONS)}
 CONDITION_COUNT = len(CONDITIONS)
-VERTEX, MOMENTUM = slice(1, 4), slice(4, 7)  # columns
+VERTEX_COLUMNS, MOMENTUM_COLUMNS = slice(1, 4), slice(4, 7)  # columns
 
 # Species that tables show on their own, in the order of the distillation study.
 SPECIES = {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222}

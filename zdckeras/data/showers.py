@@ -1,4 +1,4 @@
-"""The data set: particles that hit detectors, and the photon counts they leave there."""
+"""The data set: particles, and the responses of one or more detectors to them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What ought to be seen at once of a response: light in the channels, where it is, how wide, how lumpy."""
+"""Summary numbers of a response in photons, differentiable: channel sums, centre, width, lit cells."""
 
 import keras
 import numpy as np

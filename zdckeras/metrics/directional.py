@@ -8,7 +8,7 @@ from scipy.optimize import nnls
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import impact_from_centre
 from zdckeras.data.moments import Moments, cell_places, moment_weights
-from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM
+from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM_COLUMNS
 from zdckeras.metrics.channels import wasserstein
 
 # Symbols and units, in column order.
@@ -72,7 +72,7 @@ def directional_shapes(responses: np.ndarray, conditions: np.ndarray, detector: 
         raise ValueError("Expected finite conditions and finite, non-negative responses.")
     x, y = cell_places(detector.shape)
     impact = impact_from_centre(conditions, detector) / detector.pitch
-    ahead = conditions[:, MOMENTUM][:, :2]  # on either side, see `impact_from_centre`
+    ahead = conditions[:, MOMENTUM_COLUMNS][:, :2]  # on either side, see `impact_from_centre`
     norm = np.linalg.norm(ahead, axis=1, keepdims=True)
     u = np.where(norm > 0, ahead / np.maximum(norm, 1e-300), (1.0, 0.0))
     v = np.stack([-u[:, 1], u[:, 0]], axis=1)

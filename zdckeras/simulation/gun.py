@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from zdckeras.data.detectors import Detector, get_detector
-from zdckeras.data.particles import COLUMN, MOMENTUM, VERTEX, check_pdg, conditions_of
+from zdckeras.data.particles import COLUMN, MOMENTUM_COLUMNS, VERTEX_COLUMNS, check_pdg, conditions_of
 from zdckeras.simulation.points import CUBE_RADII, SLICE_DEPTHS, PointLibrary, packaged_points
 from zdckeras.simulation.primaries import repeat_conditions
 
@@ -172,10 +172,10 @@ class PointShowers:
         """Add the points of every particle to its row of cells."""
         energy, detector = conditions[:, COLUMN["energy"]], self.detector
         shower, turn = self._draw(pdg, energy, rng), rng.uniform(0, 2 * np.pi, len(pdg))
-        momentum = conditions[:, MOMENTUM]
+        momentum = conditions[:, MOMENTUM_COLUMNS]
         ahead = momentum / np.maximum(np.linalg.norm(momentum, axis=1, keepdims=True), 1e-12)
         flight = (detector.distance - conditions[:, COLUMN["vz"]]) / np.maximum(ahead[:, 2], 1e-9)
-        start = conditions[:, VERTEX][:, :2] + flight[:, None] * ahead[:, :2] - (detector.centre_x, 0.0)
+        start = conditions[:, VERTEX_COLUMNS][:, :2] + flight[:, None] * ahead[:, :2] - (detector.centre_x, 0.0)
         # two axes across the direction of flight, turned at random
         side = np.cross(ahead, np.column_stack([-np.sin(turn), np.cos(turn), np.zeros(len(turn))]))
         side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12)

@@ -1,10 +1,7 @@
 """The shower library: expected light of Geant4 showers in a block wider than the detector, in a compact file."""
 
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import numpy as np
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import check_pdg
+from zdckeras.simulation.archives import from_metadata, read_arrays, read_packaged, to_metadata
 
 PRIMARY_COLUMNS = ("pdg", "energy", "x", "y", "tx", "ty")
 FAINTEST_CELL = 0.005  # photons; fainter cells are dark in the file, their light (1e-4 of all) goes to the others
@@ -148,23 +146,7 @@ def save_library(library: ShowerLibrary, path: str | Path) -> None:
             temporary, codes=codes.astype("uint8"), step=np.float64(step),
             primaries=library.primaries.astype("float32"),
             total=light.sum(axis=(1, 2), dtype="float64").astype("float32"),
-            metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
-
-
-def read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """The named arrays of an npz file, or an error that says what is wrong with it."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No shower file {path}.")
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise ValueError(f"{path} has no array {', '.join(missing)}; expected {', '.join(names)}, "
-                                 f"received {', '.join(archive.files) or 'nothing'}.")
-            return [archive[name] for name in names]
-    except (zipfile.BadZipFile, EOFError, OSError, zipfile.zlib.error) as error:
-        raise ValueError(f"{path} is not a complete npz file ({error}): truncated or of another kind.") from None
+            metadata=to_metadata(library.metadata, library.detector))
 
 
 def load_library(path: str | Path) -> ShowerLibrary:
@@ -185,11 +167,7 @@ def load_library(path: str | Path) -> ShowerLibrary:
         raise ValueError(f"{path}: expected codes (N, bx, by) in uint8, received {codes.shape} in {codes.dtype}.")
     if total.shape != codes.shape[:1] or not np.isfinite(total).all() or (total < 0).any():
         raise ValueError(f"{path}: expected {len(codes)} finite non-negative sums, received {total.shape}.")
-    try:
-        metadata = json.loads(metadata.item())
-        name = metadata["detector"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: expected metadata in JSON that names the detector.") from None
+    metadata, name = from_metadata(metadata, path)
     table = np.exp(float(step) * np.arange(256))
     table[0] = 0.0
     light = table.astype("float32")[codes]
@@ -232,10 +210,4 @@ def packaged_library(name: str) -> ShowerLibrary:
         >>> packaged_library("zn").light.shape[1:]
         (88, 88)
     """
-    folder, name = files("zdckeras.simulation") / "data", get_detector(name).name
-    source = folder / f"showers_{name}.npz"
-    if not source.is_file():
-        known = sorted(f.name[8:-4] for f in folder.iterdir() if f.name.startswith("showers_"))
-        raise ValueError(f"No shower library is shipped for {name!r}; expected one of {', '.join(known)}.")
-    with as_file(source) as path:
-        return load_library(path)
+    return read_packaged("showers", name, load_library)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import check_pdg
-from zdckeras.simulation.library import read_arrays
+from zdckeras.simulation.archives import from_metadata, read_arrays, read_packaged, to_metadata
 
 REACH = 60.0  # cm across, either side of the axis
 DEPTH = 120.0  # cm along the axis
@@ -189,7 +188,7 @@ def save_points(library: PointLibrary, path: str | Path) -> None:
             temporary, x=across[0], y=across[1], z=along, codes=codes, counts=library.counts.astype("uint16"),
             pdg=library.pdg.astype("int32"), energy=library.energy.astype("float32"),
             deposited=library.deposited.astype("float32"),
-            metadata=np.array(json.dumps({**library.metadata, "detector": library.detector})))
+            metadata=to_metadata(library.metadata, library.detector))
 
 
 def load_points(path: str | Path) -> PointLibrary:
@@ -210,11 +209,7 @@ def load_points(path: str | Path) -> PointLibrary:
     if not x.shape == y.shape == z.shape == codes.shape == (int(counts.sum()),) or deposited.shape != counts.shape:
         raise ValueError(f"{path}: expected {counts.sum()} points of {len(counts)} showers, received {x.shape}, "
                          f"{y.shape}, {z.shape}, {codes.shape}, and {deposited.shape} sums.")
-    try:
-        metadata = json.loads(metadata.item())
-        name = metadata["detector"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: expected metadata in JSON that names the detector.") from None
+    metadata, name = from_metadata(metadata, path)
     across = [np.sign(c) * (np.abs(c.astype("float64")) / 127) ** 2 * REACH for c in (x, y)]
     value = FAINTEST_POINT * np.exp(LN_ENERGY_STEP * codes.astype("float64"))
     first = np.cumsum(counts, dtype="int64") - counts
@@ -233,15 +228,10 @@ def packaged_points(name: str) -> PointLibrary:
         `PointLibrary`.
 
     Raises:
-        ValueError: if none is shipped for that detector.
+        ValueError: if none is shipped for that detector, naming those that have one.
 
     Example:
         >>> set(packaged_points("ecal").pdg.tolist())
         {11}
     """
-    name = get_detector(name).name
-    source = files("zdckeras.simulation") / "data" / f"points_{name}.npz"
-    if not source.is_file():
-        raise ValueError(f"No library of points is shipped for {name!r}; tools/geant4_points.py makes one.")
-    with as_file(source) as path:
-        return load_points(path)
+    return read_packaged("points", name, load_points)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM, VERTEX, check_pdg
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT, MOMENTUM_COLUMNS, VERTEX_COLUMNS, check_pdg
 from zdckeras.simulation.decays import draw_daughters, draw_flight, properties, two_body
 
 FIELD = (5800.0, 6800.0)  # the D1 dipole along the beam [cm]
@@ -168,8 +168,9 @@ def transport(conditions: np.ndarray, pdg: np.ndarray, rng: int | np.random.Gene
     places = [DETECTORS[name] for name in detectors]
     end = max(place.distance for place in places)
 
-    side = np.where(conditions[:, 6] < 0, -1.0, 1.0)[:, None] * np.array([0.0, 0.0, 1.0]) + np.array([1.0, 1.0, 0.0])
-    flight = _Flight(np.arange(len(pdg)), pdg, conditions[:, VERTEX] * side, conditions[:, MOMENTUM] * side)
+    side = np.where(conditions[:, COLUMN["pz"]] < 0, -1.0, 1.0)[:, None] * np.array([0.0, 0.0, 1.0]) + np.array([1.0, 1.0, 0.0])
+    vertex, momentum = conditions[:, VERTEX_COLUMNS], conditions[:, MOMENTUM_COLUMNS]
+    flight = _Flight(np.arange(len(pdg)), pdg, vertex * side, momentum * side)
     found = {place.name: [] for place in places}
     while len(flight.pdg):
         flight = flight[(flight.momentum[:, 2] > 0) & ~np.isin(np.abs(flight.pdg), INVISIBLE)]

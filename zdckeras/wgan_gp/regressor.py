@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import slopes
-from zdckeras.data.particles import MOMENTUM
+from zdckeras.data.particles import MOMENTUM_COLUMNS
 from zdckeras.layers.cnn import mirrored
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.particle_features import FlightFeatures, ParticleFeatures
@@ -28,7 +28,7 @@ def shower_parameters(detector, conditions):
         (B, 5).
     """
     conditions = ops.cast(conditions, "float32")
-    momentum = ops.sqrt(ops.sum(ops.square(conditions[:, MOMENTUM]), axis=-1, keepdims=True))
+    momentum = ops.sqrt(ops.sum(ops.square(conditions[:, MOMENTUM_COLUMNS]), axis=-1, keepdims=True))
     return ops.concatenate([ops.log(ops.maximum(momentum, 1e-6)), slopes(conditions, ops),
                             ParticleFeatures.impact(detector, conditions)], axis=-1)
 

@@ -1,4 +1,4 @@
-"""What ought to be seen at once of a response in energy: how much, where, how long and wide, how many cells."""
+"""Summary numbers of a response in energy, differentiable: sum, centre, rms along the flight, lit cells."""
 
 import keras
 import numpy as np
