@@ -168,7 +168,8 @@ def transport(conditions: np.ndarray, pdg: np.ndarray, rng: int | np.random.Gene
     places = [DETECTORS[name] for name in detectors]
     end = max(place.distance for place in places)
 
-    side = np.where(conditions[:, COLUMN["pz"]] < 0, -1.0, 1.0)[:, None] * np.array([0.0, 0.0, 1.0]) + np.array([1.0, 1.0, 0.0])
+    side = np.ones((len(pdg), 3))
+    side[conditions[:, COLUMN["pz"]] < 0, 2] = -1.0
     vertex, momentum = conditions[:, VERTEX_COLUMNS], conditions[:, MOMENTUM_COLUMNS]
     flight = _Flight(np.arange(len(pdg)), pdg, vertex * side, momentum * side)
     found = {place.name: [] for place in places}
