@@ -1,5 +1,6 @@
 import ast
 import configparser
+import inspect
 import json
 import pkgutil
 import subprocess
@@ -45,6 +46,29 @@ def test_editors_see_the_same_names_from_the_same_modules():
     seen = {alias.asname or alias.name: (part.module, alias.name) for part in block.body for alias in part.names}
     homes = {name: home.partition(":") for name, home in zdc._ATTRIBUTES.items()}
     assert seen == {name: (f"zdckeras.{module}", there or name) for name, (module, _, there) in homes.items()}
+
+
+def functions(public):
+    """A function itself; of a class, how it is made: __init__ and class methods, Keras's own left out."""
+    if inspect.isfunction(public):
+        return [public]
+    made = [item.__func__ for name, item in vars(public).items() if isinstance(item, classmethod) and name[0] != "_"]
+    made += [vars(public)[name] for name in ("__init__", "sample") if name in vars(public)]
+    return [function for function in made if function.__name__ != "from_config"]
+
+
+def test_what_is_public_has_type_hints():
+    lacking, seen = [], 0
+    for name in zdc._ATTRIBUTES:
+        for function in functions(getattr(zdc, name)):
+            *parameters, returned = [*inspect.signature(function).parameters.values(),
+                                     inspect.signature(function).return_annotation]
+            plain = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in ("self", "cls")]
+            lacking += [f"{name}: {function.__name__}({p.name})" for p in plain if p.annotation is p.empty]
+            if returned is inspect.Signature.empty and function.__name__ != "__init__":
+                lacking.append(f"{name}: {function.__name__} ->")
+            seen += len(plain)
+    assert lacking == [] and seen > 150
 
 
 def test_names_are_listed():

@@ -11,6 +11,7 @@ from zdckeras import backend
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
+from zdckeras.layers.photon_coding import PhotonScatter
 from zdckeras.layers.tokens import VectorToTokens
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
@@ -98,7 +99,8 @@ class CorrGenerator(WithParts, RangedSampler):
 
     PARTS = ("decoder", "scatter")
 
-    def __init__(self, decoder, scatter, low, high, smallest, largest, **kwargs):
+    def __init__(self, decoder: CorrDecoder, scatter: PhotonScatter, low: ArrayLike, high: ArrayLike,
+                 smallest: ArrayLike, largest: ArrayLike, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.scatter, self.detectors = decoder, scatter, [decoder.detector]
         self.smallest, self.largest = np.asarray(smallest, "float64"), np.asarray(largest, "float64")

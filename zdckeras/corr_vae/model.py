@@ -1,14 +1,17 @@
 """CorrVAE: a variational autoencoder of responses whose properties, correlated as they are, can be asked for."""
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from zdckeras.corr_vae.generator import CorrDecoder, CorrGenerator, properties_of
 from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
 from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -65,8 +68,9 @@ class CorrVAE(WithParts, SampleLoss):
     WEIGHTS = {"reconstruction": 0.5, "divergence": 1.0, "prediction": 1.0, "likelihood": 1.0, "consistency": 4.0,
                "sparsity": 0.3, "independence": 1.0}
 
-    def __init__(self, encoder, decoder, low, high, smallest, largest, weights=None, deviation=0.1, asking=2.0,
-                 hidden=128, seed=0, **kwargs):
+    def __init__(self, encoder: PhotonEncoder, decoder: CorrDecoder, low: ArrayLike, high: ArrayLike,
+                 smallest: ArrayLike, largest: ArrayLike, weights: Mapping[str, float] | None = None,
+                 deviation: float = 0.1, asking: float = 2.0, hidden: int = 128, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         if unknown := set(weights or {}) - set(self.WEIGHTS):
             raise ValueError(f"Expected weights of {', '.join(self.WEIGHTS)}; received {', '.join(sorted(unknown))}.")
@@ -84,8 +88,8 @@ class CorrVAE(WithParts, SampleLoss):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, showers, channels=(64, 32, 16, 8), width=8, latents=8, objects=16, hidden=128, seed=0,
-                   **settings):
+    def fit_scales(cls, showers: Showers, channels: Sequence[int] = (64, 32, 16, 8), width: int = 8, latents: int = 8,
+                   objects: int = 16, hidden: int = 128, seed: int = 0, **settings) -> "CorrVAE":
         """A fresh model with convolutional bodies for the one detector of training `Showers`.
 
         Arguments:
@@ -146,7 +150,7 @@ class CorrVAE(WithParts, SampleLoss):
         }
 
     @cached_property
-    def generator(self):
+    def generator(self) -> CorrGenerator:
         """The `CorrGenerator` of this decoder, with the same weights."""
         return CorrGenerator(self.decoder, self.scatter, **self.ranges)
 
@@ -166,7 +170,7 @@ class CorrVAE(WithParts, SampleLoss):
         """
         return self.generator.sample(particle, seed, properties=properties)
 
-    def fit_scatter(self, showers, batch_size=250):
+    def fit_scatter(self, showers: Showers, batch_size: int = 250) -> float:
         """Set how much more than Poisson's the photons of a cell scatter, by reconstructed `Showers`.
 
         Returns:

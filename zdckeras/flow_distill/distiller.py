@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.flow_distill.shape import ShapeFlow
+
 
 def path_loss(states, parameters, others, other_parameters, compared):
     """Per-sample mean squared error between two flows' states and network outputs along the way.
@@ -96,7 +98,7 @@ class Distiller(keras.Model):
         flow distillation for the Zero Degree Calorimeter, arXiv:2512.20346; CaloFlow II, arXiv:2110.11377.
     """
 
-    def __init__(self, teacher, student, **kwargs):
+    def __init__(self, teacher: ShapeFlow, student: ShapeFlow, **kwargs):
         super().__init__(**kwargs)
         self.teacher, self.student = teacher, student
         self.teacher.trainable = False

@@ -1,5 +1,8 @@
 """The flow of a response's shape given the particle and the channel sums: MAF teacher or IAF student."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -40,8 +43,9 @@ class ShapeFlow(keras.Model):
         (2, 1936)
     """
 
-    def __init__(self, features, code, inverse=False, steps=3, hidden=(192, 192), embedding=(192, 96), maps=8,
-                 convention="papers", seed=0, **kwargs):
+    def __init__(self, features: dict[str, Any], code: dict[str, Any], inverse: bool = False, steps: int = 3,
+                 hidden: Sequence[int] = (192, 192), embedding: Sequence[int] = (192, 96), maps: int = 8,
+                 convention: str = "papers", seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
                              embedding=embedding, maps=maps, convention=convention, seed=seed)
@@ -57,7 +61,8 @@ class ShapeFlow(keras.Model):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, detector, conditions, responses, noise=1.0, bell=0.13, **settings):
+    def fit_scales(cls, detector: str, conditions: np.ndarray, responses: np.ndarray, noise: float = 1.0,
+                   bell: float = 0.13, **settings) -> "ShapeFlow":
         """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)
@@ -70,7 +75,7 @@ class ShapeFlow(keras.Model):
         model.frame.adapt(conditions[some], counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
         return model
 
-    def student(self, **settings):
+    def student(self, **settings) -> "ShapeFlow":
         """A fresh inverse autoregressive twin with the same context network and impact frame, the latter frozen."""
         twin = ShapeFlow(**{**self.settings, "inverse": True, **settings})
         twin.embed.set_weights(self.embed.get_weights())

@@ -1,8 +1,12 @@
 """The small flow that decides how much light falls where: photon number or the five channel sums of a response."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
+from numpy.typing import ArrayLike
 
 from zdckeras.data.detectors import channel_sums
 from zdckeras.flows.flow import Flow
@@ -64,8 +68,9 @@ class PhotonSums(keras.Model):
         (3, 5)
     """
 
-    def __init__(self, features, mean, scale, steps=3, hidden=(64, 64), bins=8, embedding=(128, 128, 64), seed=0,
-                 **kwargs):
+    def __init__(self, features: dict[str, Any], mean: Sequence[float], scale: Sequence[float], steps: int = 3,
+                 hidden: Sequence[int] = (64, 64), bins: int = 8, embedding: Sequence[int] = (128, 128, 64),
+                 seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(features=features, mean=list(map(float, mean)), scale=list(map(float, scale)),
                              steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed)
@@ -79,7 +84,7 @@ class PhotonSums(keras.Model):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, detector, conditions, sums, **settings):
+    def fit_scales(cls, detector: str, conditions: np.ndarray, sums: ArrayLike, **settings) -> "PhotonSums":
         """A fresh model with its scalers fitted on training conditions (N, 9) and sums (N, K)."""
         conditions = np.asarray(conditions, "float64")
         deviation = conditions.std(axis=0)

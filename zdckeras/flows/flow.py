@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zdckeras.flows.autoregressive import Autoregressive, InverseAutoregressive, MaskedAutoregressive
-from zdckeras.flows.bijections import Chain, Permutation
+from zdckeras.flows.bijections import Bijection, Chain, Permutation
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -38,13 +38,14 @@ class Flow(keras.Model):
         -1.8379
     """
 
-    def __init__(self, bijection, **kwargs):
+    def __init__(self, bijection: Bijection, **kwargs):
         super().__init__(**kwargs)
         self.bijection = bijection
         self.built = True
 
     @classmethod
-    def maf(cls, variables, context=0, steps=4, permutation_seed=None, seed=None, name=None, **step):
+    def maf(cls, variables: int, context: int = 0, steps: int = 4, permutation_seed: int | None = None,
+            seed: int | None = None, name: str | None = None, **step) -> "Flow":
         """Masked autoregressive flow A_1, P_1, A_2, ..., P_{n-1}, A_n (A_1 next to the latent space): the teacher.
 
         Arguments:
@@ -63,7 +64,8 @@ class Flow(keras.Model):
         return cls(_chain(MaskedAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
 
     @classmethod
-    def iaf(cls, variables, context=0, steps=4, permutation_seed=None, seed=None, name=None, **step):
+    def iaf(cls, variables: int, context: int = 0, steps: int = 4, permutation_seed: int | None = None,
+            seed: int | None = None, name: str | None = None, **step) -> "Flow":
         """Inverse autoregressive flow with the arguments and the layout of `maf`: the student.
 
         Returns:

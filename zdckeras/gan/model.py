@@ -1,11 +1,15 @@
 """Conditional GANs of one or several detectors: GAN, SDI-GAN, with intensity, auxiliary-regressor and L2 terms."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from zdckeras.data.particles import Scaler
 from zdckeras.data.repeats import condition_statistics
+from zdckeras.data.showers import Showers
 from zdckeras.gan import losses
 from zdckeras.gan.networks import Critic, PeakRegressor, ResponseNetwork
 from zdckeras.gan.scores import shape_score, sums_score
@@ -106,7 +110,9 @@ class ResponseGAN(AdversarialModel):
         ['critic', 'generator']
     """
 
-    def __init__(self, detector, scaler, weights=None, generator=None, critic=None, penalty=0.0, seed=0, **kwargs):
+    def __init__(self, detector: str | Sequence[str], scaler: dict[str, Any],
+                 weights: Mapping[str, float] | None = None, generator: dict[str, Any] | None = None,
+                 critic: dict[str, Any] | None = None, penalty: float = 0.0, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         self.weights_of = term_weights(weights, dict.fromkeys(GAN_TERMS, 0.0))
@@ -121,7 +127,7 @@ class ResponseGAN(AdversarialModel):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, showers, critic=None, **settings):
+    def fit_scales(cls, showers: Showers, critic: dict[str, Any] | None = None, **settings) -> "ResponseGAN":
         """A fresh model for the detectors of training `Showers`, its scalers fitted on them."""
         scaler = Scaler.fit(showers.particles)
         summary = [SummaryFeatures.fit(showers, name) for name in showers.responses]

@@ -2,13 +2,15 @@
 
 import keras
 from keras import layers, ops
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.data.particles import CONDITION_COUNT
+from zdckeras.data.showers import Showers
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.nested import WithParts
-from zdckeras.layers.photon_coding import PhotonScatter, deviance
+from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 from zdckeras.vae.variational import Autoencoder, Variational, kl_of_normal, normal_of, reparametrise
@@ -82,7 +84,7 @@ class PhotonVAE(Variational, PhotonAutoencoder):
 
     READ = 2
 
-    def __init__(self, encoder, decoder, kl=0.07, **kwargs):
+    def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, kl: float = 0.07, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
         self.settings |= dict(kl=kl)
         self.kl = kl
@@ -116,7 +118,8 @@ class SupervisedAutoencoder(PhotonAutoencoder):
 
     READ, EXTRA = 2, CONDITION_COUNT
 
-    def __init__(self, encoder, decoder, kl=0.07, supervision=1.0, **kwargs):
+    def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, kl: float = 0.07, supervision: float = 1.0,
+                 **kwargs):
         super().__init__(encoder, decoder, **kwargs)
         if encoder.body.context:
             raise ValueError(f"Expected an encoder that is not told of the particle it has to read, received one with "
@@ -188,7 +191,8 @@ class NoiseGeneratorAutoencoder(PhotonAutoencoder):
         autoencoders).
     """
 
-    def __init__(self, encoder, decoder, match="sinkhorn", matching=1.0, **kwargs):
+    def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, match: str = "sinkhorn", matching: float = 1.0,
+                 **kwargs):
         super().__init__(encoder, decoder, **kwargs)
         if match not in ("sinkhorn", "mse"):
             raise ValueError(f"Expected match='sinkhorn' or 'mse', received {match!r}.")
@@ -227,7 +231,8 @@ class CodeGenerator(WithParts, RangedSampler):
 
     PARTS = ("decoder", "spread", "scatter", "noise")
 
-    def __init__(self, decoder, spread, scatter, low, high, noise=None, **kwargs):
+    def __init__(self, decoder: PhotonDecoder, spread: VectorToTokens, scatter: PhotonScatter, low: ArrayLike,
+                 high: ArrayLike, noise: NoiseGenerator | None = None, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.spread, self.scatter, self.noise = decoder, spread, scatter, noise
         self.detectors, self.noise_width = [decoder.detector], scatter.latent
@@ -235,7 +240,7 @@ class CodeGenerator(WithParts, RangedSampler):
         self.built = True
 
     @classmethod
-    def of(cls, model, showers):
+    def of(cls, model: PhotonAutoencoder, showers: Showers) -> "CodeGenerator":
         """The generator of a trained `PhotonAutoencoder` for the range of its training `Showers`."""
         return cls(model.decoder, model.spread, model.scatter, showers.particles.min(axis=0),
                    showers.particles.max(axis=0), getattr(model, "noise", None))

@@ -1,12 +1,16 @@
 """Conditional variational autoencoder of responses: the smallest generator, and the baseline of the others."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.cnn import GridDecoder, mirrored
@@ -109,8 +113,9 @@ class ResponseVAE(Variational, Autoencoder):
         Kingma and Welling, arXiv:1312.6114; Sohn et al., NIPS 2015 (conditional).
     """
 
-    def __init__(self, detector, scaler, boxcox, deviation=0.3, kl=1.0, centre=0.0, depth=0.0, encoder=None,
-                 decoder=None, latent=10, seed=0, **kwargs):
+    def __init__(self, detector: str, scaler: dict[str, Any], boxcox: dict[str, Any], deviation: float = 0.3,
+                 kl: float = 1.0, centre: float = 0.0, depth: float = 0.0, encoder: dict[str, Any] | None = None,
+                 decoder: dict[str, Any] | None = None, latent: int = 10, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
                              depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent, seed=seed)
@@ -121,7 +126,7 @@ class ResponseVAE(Variational, Autoencoder):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, showers, boxcox, **settings):
+    def fit_scales(cls, showers: Showers, boxcox: dict[str, Any], **settings) -> "ResponseVAE":
         """A fresh model for the one detector of training `Showers`."""
         return cls(showers.detector().name, Scaler.fit(showers.particles).get_config(), boxcox, **settings)
 
@@ -160,7 +165,8 @@ class DecoderGenerator(WithParts, RangedSampler):
 
     PARTS = ("decoder",)
 
-    def __init__(self, decoder, boxcox, low, high, floor=0.05, **kwargs):
+    def __init__(self, decoder: ImageDecoder, boxcox: dict[str, Any], low: ArrayLike, high: ArrayLike,
+                 floor: float = 0.05, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.detectors, self.settings = decoder, [decoder.detector], {"boxcox": boxcox, "floor": floor}
         self.boxcox, self.floor, self.noise_width = BoxCox(**boxcox), floor, decoder.latent

@@ -1,10 +1,13 @@
 """Transformer prior: which tokens of a codebook follow each other in the response to a particle."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
 from zdckeras.layers.dense import dense_layers, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import log_whole
@@ -90,8 +93,8 @@ class TokenPrior(SampleLoss):
         (2, 4)
     """
 
-    def __init__(self, detector, scaler, codes=256, tokens=36, width=256, heads=4, depth=5, sums=0, seed=0,
-                 **kwargs):
+    def __init__(self, detector: str, scaler: dict[str, Any], codes: int = 256, tokens: int = 36, width: int = 256,
+                 heads: int = 4, depth: int = 5, sums: int = 0, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         if codes < 1:
             raise ValueError(f"Expected at least one code, received {codes}.")
@@ -110,7 +113,7 @@ class TokenPrior(SampleLoss):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, showers, **settings):
+    def fit_scales(cls, showers: Showers, **settings) -> "TokenPrior":
         """A fresh prior for the one detector of training `Showers`."""
         scaler = Scaler.fit(showers.particles)
         return cls(showers.detector().name, scaler.get_config(), **settings)
@@ -149,7 +152,8 @@ class TokenPrior(SampleLoss):
         found, cache = self.body.step(vector, index, cache)
         return self.read(found), cache
 
-    def sample(self, conditions, uniform, temperature=1.0, top_k=None, top_p=1.0, sums=None):
+    def sample(self, conditions: Any, uniform: Any, temperature: float = 1.0, top_k: int | None = None,
+               top_p: float = 1.0, sums: Any = None) -> Any:
         """Tokens of responses to particles, one after the other in one loop of the graph, from a cache.
 
         Arguments:

@@ -3,6 +3,7 @@
 import keras
 from keras import layers, ops
 
+from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import generator_loss
 from zdckeras.gan.model import critic_terms
 from zdckeras.gan.networks import Critic
@@ -78,7 +79,8 @@ class PhotonVQGAN(WithParts, PhasedModel):
         self.latent, self.built = model.scatter.latent, True
 
     @classmethod
-    def fit_scales(cls, model, showers, critic=None, **settings):
+    def fit_scales(cls, model: PhotonVQVAE, showers: Showers, critic: dict | None = None,
+                   **settings) -> "PhotonVQGAN":
         """The model with a critic whose summary is scaled on training `Showers`."""
         summary = [SummaryFeatures.fit(showers, model.detector.name)]
         return cls(model, critic={**(critic or {}), "summary": summary}, **settings)

@@ -1,11 +1,14 @@
 """VQ-VAE of photon responses: an image becomes tokens of a codebook, and tokens the light of an image."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from zdckeras.data.showers import Showers
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.patches import VitDecoder, VitEncoder
-from zdckeras.layers.photon_coding import PhotonScatter, deviance, photon_pair
+from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance, photon_pair
 from zdckeras.training.loop import SampleLoss
 from zdckeras.vq.codebook import Codebook
 
@@ -45,7 +48,8 @@ class PhotonVQVAE(WithParts, SampleLoss):
 
     PARTS = ("encoder", "decoder")
 
-    def __init__(self, encoder, decoder, codebook=None, weight=0.01, seed=0, **kwargs):
+    def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, codebook: dict[str, Any] | None = None,
+                 weight: float = 0.01, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         if (encoder.tokens, encoder.width) != (decoder.tokens, decoder.width):
             raise ValueError(f"Expected encoder and decoder of the same tokens, received {encoder.tokens} x "
@@ -59,7 +63,8 @@ class PhotonVQVAE(WithParts, SampleLoss):
         self.built = True
 
     @classmethod
-    def of_size(cls, showers, size="1M", patch=8, width=32, seed=0, **settings):
+    def of_size(cls, showers: Showers, size: str = "1M", patch: int = 8, width: int = 32, seed: int = 0,
+                **settings) -> "PhotonVQVAE":
         """A fresh model with vision transformers of one of the study's sizes, for one detector's training `Showers`.
 
         Arguments:

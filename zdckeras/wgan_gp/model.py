@@ -1,11 +1,15 @@
 """Wasserstein GAN with gradient penalty, made conditional by a pretrained regressor: responses in energy."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
 from zdckeras.training.adversarial import AdversarialModel, term_weights, with_average
@@ -55,8 +59,11 @@ class ResponseWGAN(AdversarialModel):
         LHCb study, arXiv:1812.01319, eq. 5 and section 3.3.
     """
 
-    def __init__(self, detector, scaler, boxcox, weights=None, generator=None, critic=None, regressor=None,
-                 summary=None, depth=0.0, penalty=10.0, critic_steps=5, seed=0, **kwargs):
+    def __init__(self, detector: str, scaler: dict[str, Any], boxcox: dict[str, Any],
+                 weights: Mapping[str, float] | None = None, generator: dict[str, Any] | None = None,
+                 critic: dict[str, Any] | None = None, regressor: dict[str, Any] | None = None,
+                 summary: dict[str, Any] | None = None, depth: float = 0.0, penalty: float = 10.0,
+                 critic_steps: int = 5, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.weights_of = term_weights(weights, {"adversarial": 1.0, "energy": 0.0, "centre": 0.0})
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
@@ -74,7 +81,8 @@ class ResponseWGAN(AdversarialModel):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, showers, regressor, boxcox, generator=None, **settings):
+    def fit_scales(cls, showers: Showers, regressor: ParameterRegressor, boxcox: dict[str, Any],
+                   generator: dict[str, Any] | None = None, **settings) -> "ResponseWGAN":
         """A fresh model for the one detector of training `Showers`, around a trained `ParameterRegressor`."""
         detector = showers.detector().name
         scaler = Scaler.fit(showers.particles)
