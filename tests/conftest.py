@@ -16,7 +16,7 @@ from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 
-WHERE = "ecal"
+DETECTOR = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
 
@@ -63,17 +63,17 @@ def small_showers(rows=48, seed=0):
     spot = 14.5 + rng.normal(0.0, 3.0, (rows, 2))
     x, y = np.indices((30, 30))[:, None] - spot.T[:, :, None, None]
     light = 12.0 * np.exp(-(x**2 + y**2) / 8.0)
-    return Showers(conditions_of(pdg, momentum), pdg, {WHERE: rng.poisson(light).astype("uint16")}, {})
+    return Showers(conditions_of(pdg, momentum), pdg, {DETECTOR: rng.poisson(light).astype("uint16")}, {})
 
 
 def small_sums(showers):
     sums = channel_sums(showers.response)
-    return randomise(PhotonSums.fit_scales(WHERE, showers.particles, sums, steps=2, hidden=(8,), bins=4,
+    return randomise(PhotonSums.fit_scales(DETECTOR, showers.particles, sums, steps=2, hidden=(8,), bins=4,
                                            embedding=(8,)), seed=1)
 
 
 def small_shape(showers, **settings):
-    return randomise(ShapeFlow.fit_scales(WHERE, showers.particles, showers.response,
+    return randomise(ShapeFlow.fit_scales(DETECTOR, showers.particles, showers.response,
                                           **{"steps": 2, "hidden": (8,), "embedding": (8,), "maps": 2, **settings}),
                      seed=2)
 

@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure` made without pyplot: no window, no global state, any machine.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -13,7 +14,9 @@ from matplotlib.figure import Figure
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import COLUMN, species
+from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
+from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -22,7 +25,7 @@ RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright
 SPARSITY_THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV, of the sparsity curves
 
 
-def save_figure(figure, path, dpi=150):
+def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Write a figure under a temporary name and rename it.
 
     Arguments:
@@ -34,7 +37,8 @@ def save_figure(figure, path, dpi=150):
         figure.savefig(temporary, dpi=dpi)
 
 
-def write_pictures(folder, showers, generated, histories, columns=8):
+def write_pictures(folder: str | Path, showers: Showers, generated: dict[str, np.ndarray], histories: dict[str, dict],
+                   columns: int = 8) -> None:
     """The four pictures of a report: responses.png, channels.png, shapes.png and learning.png.
 
     Arguments:
@@ -56,7 +60,7 @@ def write_pictures(folder, showers, generated, histories, columns=8):
     save_figure(learning_curves(histories), folder / "learning.png")
 
 
-def write_energy_pictures(folder, report, columns=8):
+def write_energy_pictures(folder: str | Path, report: EnergyReport, columns: int = 8) -> None:
     """The three pictures of a report on energies: responses.png, shapes.png and sparsity.png.
 
     Arguments:
@@ -74,7 +78,7 @@ def write_energy_pictures(folder, report, columns=8):
                 folder / "sparsity.png")
 
 
-def response_gallery(showers, generated, detector=None):
+def response_gallery(showers: Showers, generated: dict[str, np.ndarray], detector: str | None = None) -> Figure:
     """Real responses above generated ones of the same particles, one particle a column, one colour scale for all.
 
     Colours are logarithmic in photons or MeV; cells with less than half of one are white. Titles give the particle,
@@ -114,7 +118,8 @@ def response_gallery(showers, generated, detector=None):
     return figure
 
 
-def property_traversal(responses, values, unit="photons"):
+def property_traversal(responses: dict[str, np.ndarray], values: dict[str, np.ndarray],
+                       unit: str = "photons") -> Figure:
     """One property a row, asked for from low to high along the columns, titles giving how much; the others are held.
 
     Arguments:
@@ -143,7 +148,7 @@ def property_traversal(responses, values, unit="photons"):
     return figure
 
 
-def channel_histograms(real, generated, bins=30):
+def channel_histograms(real: np.ndarray, generated: dict[str, np.ndarray], bins: int = 30) -> Figure:
     """Distributions of the five channel sums with the ratio generated to real underneath.
 
     Shaded: real. Lines: one a model. Bars are statistical, sqrt(n) in each bin; the grey band of the ratio is the
@@ -164,7 +169,8 @@ def channel_histograms(real, generated, bins=30):
     return _histograms("channel sums of shape", real, generated, titles, bins, across=CHANNEL_COUNT)
 
 
-def shape_histograms(real, generated, bins=30, observables=SHAPE_OBSERVABLES):
+def shape_histograms(real: np.ndarray, generated: dict[str, np.ndarray], bins: int = 30,
+                     observables: dict[str, str] = SHAPE_OBSERVABLES) -> Figure:
     """Distributions of shower-shape observables with the ratio generated to real underneath.
 
     Arguments:
@@ -182,7 +188,7 @@ def shape_histograms(real, generated, bins=30, observables=SHAPE_OBSERVABLES):
     return _histograms("shapes", real, generated, list(observables.values()), bins, across=4)
 
 
-def sparsity_curves(real, generated, thresholds):
+def sparsity_curves(real: np.ndarray, generated: dict[str, np.ndarray], thresholds: Sequence[float]) -> Figure:
     """Share of cells above a threshold against the threshold, the mean over showers and the band of one deviation.
 
     Arguments:
@@ -204,7 +210,7 @@ def sparsity_curves(real, generated, thresholds):
     return figure
 
 
-def learning_curves(histories, key="loss"):
+def learning_curves(histories: dict[str, dict], key: str = "loss") -> Figure:
     """Training (solid) and validation (dashed) curves over epochs, one colour a model.
 
     Arguments:
