@@ -38,7 +38,7 @@ def in_cells(points, counts, impact, detector):
     return response
 
 
-def observables(response, energy, impact, detector):
+def point_observables(response, energy, impact, detector):
     """Visible energy per GeV, centre of gravity along x from the impact, rms along x and y, brightest cell's share.
 
     With r_ij the energy in cell ij at x_i, y_j and R its sum: R / E; c_x - x0 with c_x = sum r_ij x_i / R;
@@ -61,12 +61,13 @@ def check(path, showers, draws, bins, rng):
     slope = settings.get("slope", 0.0)
     pdg, energy = primaries[:, 0].astype("int64"), primaries[:, 1]
     impact = rng.uniform(-detector.pitch, detector.pitch, (len(pdg), 2))
-    real = observables(in_cells(points * (0.1, 0.1, 0.1, 1.0), counts, impact, detector), energy, impact, detector)
+    cells = in_cells(points * (0.1, 0.1, 0.1, 1.0), counts, impact, detector)
+    real = point_observables(cells, energy, impact, detector)
     mass2 = np.maximum(energy**2 - conditions_of(pdg, np.zeros((len(pdg), 3)))[:, 0] ** 2, 0.0)
     momentum = np.sqrt(mass2 / (1 + slope**2))[:, None] * (slope, 0.0, 1.0)
     vertex = np.column_stack([impact + (detector.centre_x, 0.0), np.full(len(pdg), detector.distance)])
     conditions = conditions_of(pdg, momentum, vertex)
-    imitated = np.stack([observables(showers.respond(conditions, pdg, rng), energy, impact, detector)
+    imitated = np.stack([point_observables(showers.respond(conditions, pdg, rng), energy, impact, detector)
                          for _ in range(draws)], axis=1)
     # Imitations count as independent: few of them rest on one library shower.
     source = np.arange(len(pdg) * draws).reshape(-1, draws)

@@ -22,7 +22,7 @@ from zdckeras.simulation.realism import (
     compare_unseen,
     imitate_left_out,
     in_detector,
-    observables,
+    light_observables,
 )
 
 FINITE = Path(__file__).parents[1] / "tests" / "data"
@@ -64,7 +64,7 @@ def plot(results, path):
     rows = [(0, "mean"), (0, "spread"), (1, "mean"), (3, "mean")]
     figure, axes = plt.subplots(len(rows), len(results), figsize=(5.5 * len(results), 11), squeeze=False)
     for column, (name, (showers, imitated)) in enumerate(results.items()):
-        real = observables(in_detector(showers), showers.energy, showers.detector)
+        real = light_observables(in_detector(showers), showers.energy, showers.detector)
         edges = np.geomspace(showers.energy.min(), showers.energy.max() * 1.001, 7)
         for row, (k, statistic) in enumerate(rows):
             axis = axes[row, column]

@@ -13,7 +13,7 @@ from zdckeras.simulation.realism import (
     imitate,
     imitate_left_out,
     in_detector,
-    observables,
+    light_observables,
 )
 
 FINITE = Path(__file__).parents[1] / "data"
@@ -62,7 +62,7 @@ def test_light_at_the_edge(name):
     showers = load_library(FINITE / f"finite_{name}.npz")
     imitated, _ = imitate(showers, FrozenShowers(name), draws=60, rng=0)
     mean, spread = imitated[:, :, 0].mean(axis=1), imitated[:, :, 0].std(axis=1)
-    ratio = observables(showers.light, showers.energy, name)[:, 0] / mean
+    ratio = light_observables(showers.light, showers.energy, name)[:, 0] / mean
     distance = (np.array(FrozenShowers(name).detector.half_size) - np.abs(showers.impact)).min(axis=1)
     for which in (distance < 1.5, distance >= 1.5):
         error = np.sqrt(((spread / mean)[which] ** 2).sum()) / which.sum()
@@ -73,7 +73,7 @@ def test_brightest_cell_of_photons_follows_the_impact(left_out):
     """Most of the variation of a photon's brightest cell is known from where it hits the cell."""
     library, imitated, _ = left_out
     photon = library.pdg == 22
-    real = observables(in_detector(library), library.energy, library.detector)[photon, 2]
+    real = light_observables(in_detector(library), library.energy, library.detector)[photon, 2]
     residual = real - imitated[photon, :, 2].mean(axis=1)
     assert residual.std() < 0.6 * real.std()
     assert abs(residual.mean()) < 3 * residual.std() / np.sqrt(photon.sum())
@@ -95,6 +95,6 @@ def test_observables_of_known_light():
     light = np.zeros((2, 56, 30))
     light[0, 10, 5], light[0, 14, 5] = 3, 1
     light[1, 0, 0] = 8
-    values = observables(light, np.array([2.0, 4.0]), "zp")
+    values = light_observables(light, np.array([2.0, 4.0]), "zp")
     np.testing.assert_allclose(values[0], [2, 0.4 * np.sqrt(3), 0.75, 0], atol=1e-12)
     np.testing.assert_allclose(values[1], [2, 0, 1, 1], atol=1e-12)

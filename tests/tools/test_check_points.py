@@ -27,7 +27,7 @@ def test_observables_by_hand(tool):
     """3 and 1 MeV at x = 1 and 5 cm, y = -1 cm; impact 0.5 cm off the centre; 2 GeV."""
     response = np.zeros((2, 30, 30))
     response[0, 15, 14], response[0, 17, 14] = 3.0, 1.0
-    values = tool.observables(response, np.array([2.0, 1.0]), np.array([[0.5, 0.0], [0.0, 0.0]]), ECAL)
+    values = tool.point_observables(response, np.array([2.0, 1.0]), np.array([[0.5, 0.0], [0.0, 0.0]]), ECAL)
     np.testing.assert_allclose(values, [[2.0, 1.5, np.sqrt(3), 0.0, 0.75], [0.0] * 5], atol=1e-9)
 
 

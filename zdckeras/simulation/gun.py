@@ -1,7 +1,6 @@
 """Test-beam guns, and responses of calorimeters of uniform structure: points of Geant4 showers, turned and moved."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -95,11 +94,7 @@ class PointShowers:
     fluctuations as equal within some per cent of E (4 % in ECAL).
 
     Arguments:
-        detector: `Detector` or its name; its packaged library is read once.
-        library: `PointLibrary` to use in place of the packaged one.
-
-    Raises:
-        ValueError: if no library is shipped for the detector, or `library` is of another one.
+        detector, library: as for `FrozenShowers`, but a `PointLibrary`.
 
     Example:
         >>> conditions, pdg = draw_gun("ecal", 2, 1)
@@ -110,7 +105,7 @@ class PointShowers:
 
     def __init__(self, detector: Detector | str, library: PointLibrary | None = None) -> None:
         self.detector = get_detector(detector)
-        library = _packaged(self.detector.name) if library is None else library
+        library = packaged_points(self.detector.name) if library is None else library
         if library.detector != self.detector.name:
             raise ValueError(f"Expected a library of {self.detector.name}, received one of {library.detector}.")
         self.library, self.first = library, library.first
@@ -198,9 +193,3 @@ class PointShowers:
         scale = energy / self.library.energy[shower]
         cell = owner[inside] * detector.cells + column[inside] * detector.shape[1] + row[inside]
         response += np.bincount(cell, (points[:, 3] * scale[owner])[inside], response.size).reshape(response.shape)
-
-
-@cache
-def _packaged(name):
-    """The library of points shipped for a detector, read once."""
-    return packaged_points(name)

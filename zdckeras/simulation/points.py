@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -192,18 +193,7 @@ def save_points(library: PointLibrary, path: str | Path) -> None:
 
 
 def load_points(path: str | Path) -> PointLibrary:
-    """Read a library written by `save_points`.
-
-    Arguments:
-        path: file name.
-
-    Returns:
-        `PointLibrary`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is truncated, lacks an array, or holds impossible values.
-    """
+    """Read a library written by `save_points`; errors are those of `load_library`."""
     x, y, z, codes, counts, pdg, energy, deposited, metadata = read_arrays(
         path, ("x", "y", "z", "codes", "counts", "pdg", "energy", "deposited", "metadata"))
     if not x.shape == y.shape == z.shape == codes.shape == (int(counts.sum()),) or deposited.shape != counts.shape:
@@ -218,8 +208,9 @@ def load_points(path: str | Path) -> PointLibrary:
     return PointLibrary(name, pdg, energy, points, counts, metadata)
 
 
+@cache
 def packaged_points(name: str) -> PointLibrary:
-    """The library of points shipped with the package for a detector.
+    """The library of points shipped with the package for a detector, read once.
 
     Arguments:
         name: detector or its name.

@@ -30,7 +30,7 @@ SPECTATORS = 0.11  # share of the draws
 
 
 @dataclass(frozen=True)
-class Table:
+class PrimaryTable:
     """Generated particles: columns (K,) of `pt` and `pz` [GeV] and `pdg`, cumulated draw weights, and metadata."""
 
     pt: np.ndarray
@@ -41,7 +41,7 @@ class Table:
 
 
 @cache
-def load_table(path: str | Path = TABLE) -> Table:
+def load_table(path: str | Path = TABLE) -> PrimaryTable:
     """Read a table of forward particles that `tools/make_primaries.py` wrote.
 
     The weight of row i is w_i = g(species) E^a / kept(species), with a = `ENERGY_POWER`, g = `EMPHASIS` (1 for others)
@@ -51,7 +51,7 @@ def load_table(path: str | Path = TABLE) -> Table:
         path: npz file; the packaged table (Pythia 8.317, pp at 5.36 TeV) by default.
 
     Returns:
-        `Table`.
+        `PrimaryTable`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -77,7 +77,7 @@ def load_table(path: str | Path = TABLE) -> Table:
     factor = np.array([EMPHASIS.get(int(code), 1.0) / kept.get(str(code), 1.0) for code in codes])[inverse]
     weight = factor * np.sqrt(pt**2 + pz**2 + properties(pdg)[0] ** 2) ** ENERGY_POWER
     cumulative = np.cumsum(weight)
-    return Table(pt, pz, pdg, cumulative / cumulative[-1], metadata)
+    return PrimaryTable(pt, pz, pdg, cumulative / cumulative[-1], metadata)
 
 
 def draw_generated(size: int, rng: np.random.Generator, path: str | Path = TABLE) -> tuple[np.ndarray, np.ndarray]:

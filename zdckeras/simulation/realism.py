@@ -17,7 +17,7 @@ UNSEEN_ENERGIES = (20.0, 200.0, 2700.0)  # GeV, bins of showers that are few
 KIND_NAMES = {"photon": (22,), "neutron": (2112,), "proton": (2212,), "K0L": (130,), "pion": (211, -211)}
 
 
-def observables(light: np.ndarray, energy: np.ndarray, detector: Detector | str) -> np.ndarray:
+def light_observables(light: np.ndarray, energy: np.ndarray, detector: Detector | str) -> np.ndarray:
     """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
 
     With l_ij the light in cell ij, L its sum and w the width of `zdckeras.metrics.shapes` [cells]: L / E; w times the
@@ -33,7 +33,7 @@ def observables(light: np.ndarray, energy: np.ndarray, detector: Detector | str)
 
     Example:
         >>> light = np.zeros((1, 44, 44)); light[0, 20:22, 20] = 5
-        >>> observables(light, np.array([100.0]), "zn").round(2).tolist()
+        >>> light_observables(light, np.array([100.0]), "zn").round(2).tolist()
         [[0.1, 0.08, 0.5, 0.0]]
     """
     detector, table = get_detector(detector), dict(zip(SHAPE_OBSERVABLES, shapes(light).T, strict=True))
@@ -67,7 +67,7 @@ def imitate(showers: ShowerLibrary, frozen: FrozenShowers, draws: int,
     repeated = np.repeat(np.arange(len(showers)), draws)
     x, y = showers.impact[repeated].T
     light, source = frozen.expected_light(showers.pdg[repeated], showers.energy[repeated], x, y, rng)
-    values = observables(light, showers.energy[repeated], showers.detector)
+    values = light_observables(light, showers.energy[repeated], showers.detector)
     return values.reshape(len(showers), draws, -1), source.reshape(len(showers), draws)
 
 
@@ -211,7 +211,7 @@ def compare_unseen(showers: ShowerLibrary, frozen: FrozenShowers, draws: int,
 
 def _compare_in_bins(bins, showers, imitated, source, least, rng):
     """The comparison in each of the bins, name -> (N,) mask, that has at least so many showers."""
-    rng, real = np.random.default_rng(rng), observables(in_detector(showers), showers.energy, showers.detector)
+    rng, real = np.random.default_rng(rng), light_observables(in_detector(showers), showers.energy, showers.detector)
     lines = []
     for name, which in bins.items():
         if which.sum() >= least:
