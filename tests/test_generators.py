@@ -5,6 +5,8 @@ import pytest
 from keras import ops
 
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import concatenate
 from zdckeras.generators import Sampler, milliseconds
 
 WIDTH = 3
@@ -62,6 +64,31 @@ def test_several_detectors_by_name(flat):
     assert {name: counts.shape for name, counts in both.items()} == {"zn": (3, 44, 44), "zp": (3, 56, 30)}
     assert np.array_equal(both["zn"][:, 0, 0], flat.sample(particles(3), seed=7, batch_size=2)[:, 0, 0])
     assert np.array_equal(both["zp"][:, 0, 0], 2 * both["zn"][:, 0, 0])
+
+
+def test_blocks_are_what_sample_gives():
+    both = Flat(["zn", "ecal"])
+    made = list(both.blocks(particles(5), seed=7, batch_size=2))
+    assert [len(block["zn"]) for block in made] == [2, 2, 1]
+    for name, expected in both.sample(particles(5), seed=7, batch_size=2).items():
+        joined = np.concatenate([block[name] for block in made])
+        assert np.array_equal(joined, expected) and joined.dtype == expected.dtype
+
+
+def test_blocks_of_showers_know_their_particles():
+    pdg = np.array([22, 2112, 22, 22, 2112])
+    conditions = conditions_of(pdg, np.full((5, 3), 2.0))
+    blocks = list(Flat(["zn"], name="flat").showers(conditions, pdg, seed=3, batch_size=2))
+    assert [len(block) for block in blocks] == [2, 2, 1] and blocks[0].metadata == {"source": "flat", "seed": 3}
+    whole = concatenate(blocks)
+    assert np.array_equal(whole.particles, conditions) and np.array_equal(whole.pdg, pdg)
+    assert np.array_equal(whole.response, Flat(["zn"]).sample(conditions, seed=3, batch_size=2))
+
+
+def test_wrong_conditions_are_told_before_the_first_block(flat):
+    for call in (flat.blocks, lambda wrong: flat.showers(wrong, np.full(2, 22))):
+        with pytest.raises(ValueError, match=r"received shape \(2, 8\)"):
+            call(np.zeros((2, 8)))
 
 
 @pytest.mark.parametrize(("name", "dtype", "value"), [("zn", "uint16", 3), ("ecal", "float32", 3.75)])

@@ -3,6 +3,9 @@
 import base64
 import json
 import marshal
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 
+import zdckeras
 from zdckeras import load_model
 from zdckeras.loading import with_current_names
 
@@ -30,6 +34,23 @@ def test_models_of_earlier_versions_make_the_same_showers(name, eager):
         assert np.array_equal(made, expected)
     sums = made.sum(axis=(1, 2), dtype="float64")  # rounding moves a photon now and then on other backends
     np.testing.assert_allclose(sums, expected.sum(axis=(1, 2), dtype="float64"), rtol=0.02, atol=3.0)
+
+
+def test_every_class_is_found_by_a_fresh_process():
+    """Each is named by a file alone, and its module has not been imported before."""
+    texts = [path.read_text() for path in Path(zdckeras.__file__).parent.rglob("*.py")]
+    ours = sorted({f"zdckeras>{name}" for text in texts for name in re.findall(
+        r'register_keras_serializable\("zdckeras"\)\nclass (\w+)', text)})
+    code = "import json, sys, zdckeras, zdckeras.loading as l, keras\n" \
+           "named = [{'class_name': n, 'registered_name': n} for n in json.loads(sys.argv[1])]\n" \
+           "before = sum(keras.saving.get_registered_object(n['class_name']) is not None for n in named)\n" \
+           "kinds = [type(zdckeras.load_model(path)).__name__ for path in sys.argv[2:]]\n" \
+           "print(json.dumps([before, l.classes_of(named, 'a file'), kinds]))"
+    files = sorted(map(str, OLD.glob("*.keras")))
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(ours), *files], capture_output=True, text=True)
+    before, found, kinds = json.loads(done.stdout.splitlines()[-1])
+    assert before == 0 and [f"zdckeras>{name}" for name in found] == ours and len(ours) > 40
+    assert kinds == ["CodeGenerator", "CorrGenerator", "ShowerGenerator", "GanGenerator", "EnergyGenerator"]
 
 
 def test_only_names_of_this_package_change():
@@ -83,6 +104,13 @@ def test_other_names_and_other_archives(tmp_path):
     for text in ("[]", "{}", '"a"'):
         said = refusal(archive(tmp_path / "d.keras", config_json=text))
         assert said.endswith("that names a class; received a config.json without.")
+
+
+@pytest.mark.parametrize("depth", [400, 900, 100_000])
+def test_a_configuration_that_is_nested_too_deep(tmp_path, depth):
+    deep = '{"class_name": "A", "config": ' * depth + "0" + "}" * depth
+    said = refusal(archive(tmp_path / "a.keras", config_json=deep))
+    assert "recursion" in said or "nested too deep" in said or "Could not locate class 'A'" in said
 
 
 def test_a_truncated_file_and_one_without_weights(tmp_path):

@@ -41,8 +41,10 @@ def load_model(path: str | Path) -> keras.Model:
     """
     path = Path(path)
     config = _read_config(path)
-    known = classes_of(config, path)
-    current = with_current_names(config)
+    try:
+        known, current = classes_of(config, path), with_current_names(config)
+    except RecursionError:
+        raise ValueError(f"{path}: expected a Keras model, received a configuration that is nested too deep.") from None
     try:
         if current == config:
             return keras.saving.load_model(path, safe_mode=True)
