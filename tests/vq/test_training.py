@@ -7,6 +7,7 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
+from zdckeras.vq import training
 from zdckeras.vq.training import fit_prior, reconstruction, token_generators
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
@@ -38,24 +39,40 @@ def no_graphs():
 
 @pytest.fixture(scope="module")
 def stages(showers, tmp_path_factory, no_graphs):
-    """A codebook, generators without sums (not trained) and with them, their history, and where the states are."""
+    """A codebook, generators from tokens alone and with sums, histories, where states are, and what was encoded."""
     model, states = codebook(showers), tmp_path_factory.mktemp("states")
-    sums, parts = fit_sums(showers, states / "sums.npz", seed=SEED, **SUMS), (showers, showers[:20], states)
-    alone, none = token_generators(model, *parts, {**PRIOR, "epochs": 0}, temperatures=(1.0, 1.5), seed=SEED)
-    knows, history = token_generators(model, *parts, PRIOR, sums, seed=SEED)
-    assert none == {} and sorted(path.name for path in states.iterdir()) == ["prior with sums.npz", "sums.npz"]
-    return model, alone, knows, history, states
+    sums, encoded = fit_sums(showers, states / "sums.npz", seed=SEED, **SUMS), []
+
+    def count(model, some):
+        encoded.append(len(some))
+        return encode(model, some)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "encode", count)
+        made, histories = token_generators(model, showers, showers[:20], states, PRIOR, {"alone": None, "knows": sums},
+                                           (1.0, 1.5), SEED)
+    assert sorted(path.name for path in states.iterdir()) == ["alone.npz", "knows.npz", "sums.npz"]
+    return model, made, histories, states, encoded
+
+
+def tokens_of(model, some):
+    return some, encode(model, some)[0]
 
 
 def test_prior_learns(stages):
-    history = stages[3]
-    assert {len(values) for values in history.values()} == {4} and set(history) == {"loss", "val_loss"}
-    assert history["loss"][-1] < 0.9 * history["loss"][0] and history["val_loss"][-1] < history["val_loss"][0]
+    for history in stages[2].values():
+        assert {len(values) for values in history.values()} == {4} and set(history) == {"loss", "val_loss"}
+        assert history["loss"][-1] < 0.9 * history["loss"][0] and history["val_loss"][-1] < history["val_loss"][0]
+
+
+def test_showers_are_encoded_once_for_all_priors(stages, showers):
+    assert sorted(stages[4]) == [20, len(showers)]
 
 
 def test_generators_at_all_temperatures_share_what_was_trained(stages, showers):
-    model, alone, knows, _, _ = stages
-    assert list(alone) == [1.0, 1.5] and list(knows) == [1.0]
+    model, made, *_ = stages
+    alone, knows = made["alone"], made["knows"]
+    assert list(alone) == list(knows) == [1.0, 1.5] and list(stages[2]) == ["alone", "knows"]
     assert alone[1.0].prior is alone[1.5].prior and (alone[1.0].sums, alone[1.0].prior.sums) == (None, 0)
     assert knows[1.0].prior.sums == 5 and knows[1.0].sums is not None
     for temperature, one in [*alone.items(), *knows.items()]:
@@ -75,28 +92,29 @@ def test_spread_is_that_of_the_validation(stages, showers):
 
 def test_finished_stages_are_taken_up(stages, showers, capsys):
     """Not trained again: the same weights and history; told what they are."""
-    model, _, knows, first, states = stages
-    prior, history = fit_prior(model, showers, states / "prior with sums.npz", sums=True, validation=showers[:20],
-                               seed=SEED, **PRIOR)
+    model, made, histories, states, _ = stages
+    prior, history = fit_prior(model, tokens_of(model, showers), states / "knows.npz", sums=True,
+                               validation=tokens_of(model, showers[:20]), seed=SEED, **PRIOR)
     sums = fit_sums(showers, states / "sums.npz", seed=SEED, **SUMS)
-    trained = knows[1.0]
-    assert history == first and (prior.sums, prior.codes, prior.tokens) == (5, 8, 4)
+    trained = made["knows"][1.0]
+    assert history == histories["knows"] and (prior.sums, prior.codes, prior.tokens) == (5, 8, 4)
     for ours, theirs in ((prior, trained.prior), (sums, trained.sums)):
         assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
     told = capsys.readouterr().out
-    assert f"sums: {sums.count_params():,} weights, 2 x 3 steps" in told and "prior with sums: " in told
+    assert f"sums: {sums.count_params():,} weights, 2 x 3 steps" in told and "knows: " in told
 
 
 def test_another_model_does_not_take_a_state_up(stages, showers):
-    model, *_, states = stages
+    model, _, _, states, _ = stages
     with pytest.raises(ValueError, match="holds the state of another model"):
-        fit_prior(model, showers, states / "prior with sums.npz", **PRIOR)
+        fit_prior(model, tokens_of(model, showers), states / "knows.npz", **PRIOR)
 
 
 def test_what_is_left_after_tokens(stages, showers):
     """Whole photons around the light of each response's own tokens; a seed repeats them."""
     model = stages[0]
-    sample, light = reconstruction(model, showers), encode(model, showers)[1]
+    light = encode(model, showers)[1]
+    sample = reconstruction(model, light)
     made = sample(showers.particles, 4)
     assert made.shape == light.shape and made.dtype == np.uint16
     assert np.abs(channel_sums(made) - channel_sums(light)).max() < 1.02

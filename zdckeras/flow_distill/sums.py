@@ -12,8 +12,7 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.layers.particle_features import ParticleFeatures
-from zdckeras.training.batches import Batches
-from zdckeras.training.loop import fit_adam
+from zdckeras.training.loop import fit_arrays
 
 OFFSET = 0.5  # added to every sum, so that the logarithm of an empty channel stays finite
 
@@ -127,6 +126,6 @@ def fit_sums(showers, path, epochs, batch, rate, seed=0, **sizes):
     """
     conditions, sums = showers.particles, channel_sums(showers.response)
     model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
-    batches = Batches({"conditions": conditions, "sums": sums}, batch, seed, uniform={"u_sums": (sums.shape[1],)})
-    fit_adam(model, batches, path, epochs, rate)
+    fit_arrays(model, {"conditions": conditions, "sums": sums}, path, epochs, batch, rate, seed,
+               uniform={"u_sums": (sums.shape[1],)})
     return model

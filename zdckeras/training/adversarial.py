@@ -6,7 +6,7 @@ import keras
 
 from zdckeras import backend
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import annealed, fit_adam, train
+from zdckeras.training.loop import annealed, fit_arrays, train
 from zdckeras.training.phases import PhasedModel
 
 
@@ -80,9 +80,8 @@ def warm_start_scores(gan, stages, states, seed=0):
     """
     histories, noise = {}, {"z": (gan.latent,), "z2": (gan.latent,)}
     for name, (model, arrays, settings) in stages.items():
-        batches = Batches(arrays, settings["batch"], seed, normal=noise)
-        path = Path(states) / f"{name}.npz"
-        histories[name] = fit_adam(model, batches, path, settings["epochs"], settings["rate"])
+        settings = {key: settings[key] for key in ("epochs", "batch", "rate")}
+        histories[name] = fit_arrays(model, arrays, Path(states) / f"{name}.npz", seed=seed, normal=noise, **settings)
     gan.average.set_weights(gan.generator.get_weights())
     return histories
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.data.atomic import atomic_path
+from zdckeras.training.batches import Batches
 
 
 class SampleLoss(keras.Model):
@@ -158,6 +159,23 @@ def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
         model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0),
                       jit_compile=backend.jit_compile())
     return train(model, batches, until or epochs, path, validation)
+
+
+def fit_arrays(model, arrays, path, epochs, batch, rate, seed=0, uniform=None, normal=None):
+    """`fit_adam` on shuffled `Batches` of arrays.
+
+    Arguments:
+        model: `keras.Model` with its loss in `compute_loss`.
+        arrays: name -> (N, ...).
+        path: of the state file.
+        epochs, batch, rate: length of training, rows of a step and highest learning rate.
+        seed: of order and noise.
+        uniform, normal: name -> shape of one row's noise.
+
+    Returns:
+        History, name -> list over epochs.
+    """
+    return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate)
 
 
 def annealed(learning_rate, batches, epochs, warmup=0.05):

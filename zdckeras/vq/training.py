@@ -1,4 +1,4 @@
-"""How the prior of a trained codebook is trained, with or without channel sums."""
+"""How the priors of a trained codebook are trained, with and without channel sums, and how well it reconstructs."""
 
 from pathlib import Path
 
@@ -12,67 +12,71 @@ from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.vq_vae import encode
 
 
-def fit_prior(model, showers, path, epochs, batch, rate, sums=False, validation=None, seed=0, **sizes):
-    """A trained `TokenPrior` of the tokens that a trained model gives to `Showers`.
+def fit_prior(model, training, path, epochs, batch, rate, sums=False, validation=None, seed=0, **sizes):
+    """A trained `TokenPrior` of the tokens that a trained model gives to showers.
 
     Arguments:
         model: `PhotonVQVAE`.
-        showers: training `Showers`.
+        training: `Showers`, and their tokens (N, T) from `encode`.
         path: of the state file.
         epochs, batch, rate: of the training, see `fit_adam`.
         sums: whether the prior knows the channel sums.
-        validation: `Showers` on which the loss is told after every epoch.
+        validation: `Showers` and tokens on which the loss is told after every epoch.
         seed: of weights and order.
         sizes: of the prior.
 
     Returns:
         The prior and its history.
     """
-    def batches(some, rows, shuffle):
-        arrays = {"conditions": some.particles, "tokens": encode(model, some)[0]}
+    def batches(showers, tokens, rows, shuffle):
+        arrays = {"conditions": showers.particles, "tokens": tokens}
         if sums:
-            arrays["sums"] = channel_sums(some.response)
+            arrays["sums"] = channel_sums(showers.response)
         return Batches(arrays, rows, seed, shuffle=shuffle)
 
-    prior = TokenPrior.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, seed=seed,
+    prior = TokenPrior.fit_scales(training[0], codes=model.codebook.codes, tokens=model.tokens, seed=seed,
                                   sums=CHANNEL_COUNT if sums else 0, **sizes)
-    seen = batches(validation, min(batch, len(validation)), False) if validation is not None else None
-    return prior, fit_adam(prior, batches(showers, batch, True), path, epochs, rate, validation=seen)
+    held = batches(*validation, min(batch, len(validation[1])), False) if validation is not None else None
+    return prior, fit_adam(prior, batches(*training, batch, True), path, epochs, rate, validation=held)
 
 
-def token_generators(model, training, validation, states, prior, sums=None, temperatures=(1.0,), seed=0):
-    """Generators of a trained model at several temperatures: from tokens alone, or with channel sums drawn first.
+def token_generators(model, training, validation, states, prior, sums, temperatures=(1.0,), seed=0):
+    """Generators of a trained model: from tokens alone, or with channel sums drawn first; at several temperatures.
 
     The spread of cells around the light is fitted on the validation showers (`PhotonScatter.fit`).
 
     Arguments:
         model: trained `PhotonVQVAE`.
-        training, validation: `Showers`.
+        training, validation: `Showers`; they are encoded once for all priors.
         states: folder of the state files.
         prior: settings of `fit_prior`.
-        sums: trained `PhotonSums`, or None.
+        sums: name of each prior -> trained `PhotonSums`, or None for tokens alone.
         temperatures: of the tokens.
         seed: of weights and order.
 
     Returns:
-        Temperature -> `TokenGenerator`, and the history of the prior.
+        Name -> temperature -> `TokenGenerator`, and name -> history of the prior.
     """
-    model.scatter.fit(encode(model, validation)[1], validation.response)
+    tokens, light = encode(model, validation)
+    model.scatter.fit(light, validation.response)
+    pairs = dict(training=(training, encode(model, training)[0]), validation=(validation, tokens))
     reach = training.particles.min(axis=0), training.particles.max(axis=0)
-    path = Path(states) / ("prior.npz" if sums is None else "prior with sums.npz")
-    fitted, history = fit_prior(model, training, path, sums=sums is not None, validation=validation, seed=seed, **prior)
-    return {t: TokenGenerator(model, fitted, *reach, sums=sums, temperature=t) for t in temperatures}, history
+    generators, histories = {}, {}
+    for name, drawn in sums.items():
+        fitted, histories[name] = fit_prior(model, path=Path(states) / f"{name}.npz", sums=drawn is not None, seed=seed,
+                                            **pairs, **prior)
+        generators[name] = {t: TokenGenerator(model, fitted, *reach, sums=drawn, temperature=t) for t in temperatures}
+    return generators, histories
 
 
-def reconstruction(model, showers):
-    """What is left of responses after tokens: a function of (conditions, seed) for `compare`, of those very showers.
+def reconstruction(model, light, rows=256):
+    """What is left of responses after tokens: a function of (conditions, seed) for `judge`, of those very showers.
 
     Arguments:
         model: trained `PhotonVQVAE`.
-        showers: `Showers`, whose particles the function is called with.
+        light: (N, nx, ny) of the tokens of each response, from `encode`.
+        rows: drawn at once; part of the meaning of the seed.
     """
-    _, light = encode(model, showers)
-    rows = 256
 
     def sample(conditions, seed):
         made = np.empty(light.shape, "uint16")
