@@ -36,13 +36,13 @@ PRESETS = {
     "laptop": dict(
         rows=20_000, epochs=1, validation=5_000, generator={}, critic={},
         sums=dict(epochs=12, batch=512, rate=2e-3), shape=dict(epochs=3, batch=64, rate=1e-3),
-        play=dict(batch=64, generator=1e-4, critic=3e-4)),
+        adversarial=dict(batch=64, generator=1e-4, critic=3e-4)),
     "smoke": dict(
         rows=256, epochs=1, validation=64,
         generator=dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2),
         critic=dict(hidden=(8,), channels=(2, 2, 4), code=4),
         sums=dict(epochs=1, batch=64, rate=1e-3), shape=dict(epochs=1, batch=64, rate=1e-3),
-        play=dict(batch=64, generator=1e-4, critic=3e-4)),
+        adversarial=dict(batch=64, generator=1e-4, critic=3e-4)),
 }
 GRID = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-4, 1e-3, 1e-2], "auxiliary": [1e-4, 1e-3, 1e-2]}
 SYMBOLS = {"diversity": r"\lambda_{div}", "intensity": r"\lambda_{in}", "auxiliary": r"\lambda_{aux}"}
@@ -108,7 +108,7 @@ def evaluate(settings, weights, states):
             gan = started(settings, seed, weights, states)
             files.append(states / f"seed{seed}" / f"{name}.npz")
             try:
-                train_adversarially(gan, arrays, files[-1], settings["epochs"], seed=seed, **settings["play"])
+                train_adversarially(gan, arrays, files[-1], settings["epochs"], seed=seed, **settings["adversarial"])
             except DivergedError as error:
                 return str(error)
             made = GanGenerator(gan.average).sample(held.particles, [seed, 1])
