@@ -1,6 +1,7 @@
 """What every recipe begins and ends with: command line, showers to train on and to be judged by, and its results."""
 
 import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from zdckeras.training.loop import states_folder
 PICTURED = 2000  # test particles in histograms and galleries
 
 
-def command_line(about, presets, out, detectors=(), trainings=None):
+def command_line(about: str, presets: Iterable[str], out: str | Path, detectors: Sequence[str] = (),
+                 trainings: int | None = None) -> argparse.ArgumentParser:
     """The arguments that all recipes share.
 
     Arguments:
@@ -48,7 +50,8 @@ def command_line(about, presets, out, detectors=(), trainings=None):
     return parser
 
 
-def showers_for(detector, data, sizes, draws=(1,), seed=0):
+def showers_for(detector: str, data: str | Path | None, sizes: dict, draws: Iterable[int] = (1,),
+                seed: int = 0) -> tuple[Showers, Showers, Showers, list[Showers]]:
     """Training, validation and test showers, and further responses to the test's particles: the floor.
 
     Arguments:

@@ -4,8 +4,11 @@ The backend is chosen by the environment variable KERAS_BACKEND before the first
 """
 
 from importlib import import_module
+from typing import Any
 
 import keras
+
+Tensor = Any  # in hints: a tensor of the running backend, or a NumPy array in its place
 
 
 def name():

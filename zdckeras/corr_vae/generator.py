@@ -8,6 +8,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
@@ -54,12 +55,12 @@ class CorrDecoder(WithParts, layers.Layer):
         stated = self.maps(self.pool(latents), conditions)
         return stated, self.decode(stated, latents, objects, conditions)
 
-    def decode(self, properties, latents, objects, conditions):
+    def decode(self, properties: Tensor, latents: Tensor, objects: Tensor, conditions: Tensor) -> Tensor:
         """Light (B, nx, ny) of standardised properties (B, 4), w (B, latents) and z (B, objects)."""
         code = ops.concatenate([properties, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
         return self.light(self.spread(code, self.light.features(ops.cast(conditions, "float32"))), conditions)
 
-    def steer(self, latents, asked, conditions):
+    def steer(self, latents: Tensor, asked: Tensor, conditions: Tensor) -> Tensor:
         """w (B, latents) with the properties asked for: the nearest to w with A w = f^-1(y; c).
 
         Arguments:
@@ -75,7 +76,7 @@ class CorrDecoder(WithParts, layers.Layer):
         return {**super().get_config(), **self.settings, **self.parts_config()}
 
 
-def properties_of(responses):
+def properties_of(responses: np.ndarray) -> np.ndarray:
     """Photon sum, centre x and y and rms width [cells], (N, 4), of responses (N, nx, ny)."""
     return shapes(responses)[:, [list(SHAPE_OBSERVABLES).index(name) for name in PROPERTIES]]
 
@@ -109,7 +110,7 @@ class CorrGenerator(WithParts, RangedSampler):
         self.jit_compile = backend.jit_compile()
         self.built = True
 
-    def generate(self, noise, conditions, asked=None):
+    def generate(self, noise: Tensor, conditions: Tensor, asked: Tensor | None = None) -> Tensor:
         """Photon counts from noise (B, noise_width), conditions (B, 9) and, if any, physical properties (B, 4)."""
         conditions = ops.cast(conditions, "float32")
         latents, objects, cells = ops.split(noise, self.split, axis=-1)

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from zdckeras.backend import Tensor
 from zdckeras.corr_vae.generator import CorrDecoder, CorrGenerator, properties_of
 from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
 from zdckeras.data.particles import Scaler
@@ -109,7 +110,7 @@ class CorrVAE(WithParts, SampleLoss):
                    showers.particles.min(axis=0), showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
                    hidden=hidden, seed=seed, **settings)
 
-    def encode(self, photons, conditions):
+    def encode(self, photons: Tensor, conditions: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Means and ln of deviations of w and z: two pairs (B, latents) and (B, objects)."""
         tokens = self.encoder(photons, conditions)
         known = ops.concatenate([self.encoder.features(ops.cast(conditions, "float32")),
@@ -119,7 +120,7 @@ class CorrVAE(WithParts, SampleLoss):
     def call(self, inputs):
         return sum(self.scale[name] * term for name, term in self.terms(inputs).items())
 
-    def terms(self, inputs):
+    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the loss by name, without their weights: (B,) each, or scalars."""
         photons, conditions = (ops.cast(inputs[name], "float32") for name in ("responses", "conditions"))
         decoder, latents, number = self.decoder, self.decoder.latents, len(PROPERTIES)
@@ -154,7 +155,8 @@ class CorrVAE(WithParts, SampleLoss):
         """The `CorrGenerator` of this decoder, with the same weights."""
         return CorrGenerator(self.decoder, self.scatter, **self.ranges)
 
-    def generate(self, properties, particle, seed=0):
+    def generate(self, properties: dict[str, float | np.ndarray], particle: np.ndarray,
+                 seed: int | Sequence[int] = 0) -> np.ndarray:
         """Responses with the properties asked for.
 
         Arguments:

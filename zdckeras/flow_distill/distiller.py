@@ -1,13 +1,17 @@
 """Teacher to student: an inverse autoregressive flow learns from a frozen masked autoregressive one."""
 
+from collections.abc import Iterable, Sequence
+
 import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.flow_distill.shape import ShapeFlow
 
 
-def path_loss(states, parameters, others, other_parameters, compared):
+def path_loss(states: Sequence[Tensor], parameters: Sequence[Tensor], others: Sequence[Tensor],
+              other_parameters: Sequence[Tensor], compared: Iterable[int]) -> Tensor:
     """Per-sample mean squared error between two flows' states and network outputs along the way.
 
     L = 1/n sum_k mean_d (u_k - u'_k)^2 + 1/n sum_k mean_{d,p} (theta_k - theta'_k)^2
@@ -36,7 +40,7 @@ def path_loss(states, parameters, others, other_parameters, compared):
     return outputs + networks
 
 
-def channel_loss(generated, real, total):
+def channel_loss(generated: Tensor, real: Tensor, total: Tensor) -> Tensor:
     """Per-sample L1 distance of channel sums in units of the shower's photons, sum_k |S_k - S'_k| / N.
 
     Arguments:
@@ -51,7 +55,7 @@ def channel_loss(generated, real, total):
     return ops.sum(ops.abs(generated - real), axis=-1) / ops.maximum(total[:, 0], 1.0)
 
 
-def variability_weight(diversity):
+def variability_weight(diversity: np.ndarray) -> np.ndarray:
     """Loss weights 1 / (1 + d / <d>) of samples, mean 1: conditions with variable outputs count less.
 
     Arguments:

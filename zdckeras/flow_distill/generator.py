@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
@@ -41,7 +42,7 @@ class ShowerGenerator(WithParts, Sampler):
         self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
         self.built = True
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         """Photon counts (B, nx, ny) from standard normal noise (B, 5 + D) and physical conditions (B, 9)."""
         sums = self.sums.generate(noise[:, :CHANNEL_COUNT], conditions)
         code = self.shape.generate(noise[:, CHANNEL_COUNT:], conditions, sums)

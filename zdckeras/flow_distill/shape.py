@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flows.flow import Flow
@@ -83,25 +84,25 @@ class ShapeFlow(keras.Model):
         twin.frame.trainable = False
         return twin
 
-    def sums(self, responses):
+    def sums(self, responses: Tensor) -> Tensor:
         """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
         return ops.matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
 
-    def context(self, conditions, sums):
+    def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
         """What the flow sees besides the cells, (B, C)."""
         sums = ops.cast(sums, "float32")
         total = ops.sum(sums, axis=-1, keepdims=True)
         light = ops.concatenate([ops.log1p(total) - 5.0, 5.0 * sums / (total + 1.0)], axis=-1)
         return self.embed(ops.concatenate([self.features(conditions), light], axis=-1))
 
-    def encode(self, responses, uniform, conditions, context):
+    def encode(self, responses: Tensor, uniform: Tensor, conditions: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals r (B, D) of responses in the impact frame, and log |dr/dy| (B,)."""
         y = self.code.encode(ops.reshape(responses, (-1, self.detector.cells)), uniform)
         photons = ops.sum(ops.reshape(responses, (-1, self.detector.cells)), axis=-1, keepdims=True)
         shift, log_scale = self.frame(conditions, photons, context)
         return (y - shift) * ops.exp(-log_scale), -ops.sum(log_scale, axis=-1)
 
-    def decode(self, residuals, conditions, photons, context):
+    def decode(self, residuals: Tensor, conditions: Tensor, photons: Tensor, context: Tensor) -> Tensor:
         """Residuals r (B, D) of showers with `photons` (B, 1) back to the code y (B, D)."""
         shift, log_scale = self.frame(conditions, photons, context)
         return shift + residuals * ops.exp(log_scale)
@@ -115,7 +116,7 @@ class ShapeFlow(keras.Model):
         """Mean of -log p per cell [nats]."""
         return -ops.mean(y_pred) / self.detector.cells
 
-    def generate(self, noise, conditions, sums):
+    def generate(self, noise: Tensor, conditions: Tensor, sums: Tensor) -> Tensor:
         """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""
         context = self.context(conditions, sums)
         photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)

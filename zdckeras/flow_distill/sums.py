@@ -1,6 +1,7 @@
 """The small flow that decides how much light falls where: photon number or the five channel sums of a response."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,7 +9,9 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
+from zdckeras.data.showers import Showers
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -17,7 +20,7 @@ from zdckeras.training.loop import fit_arrays
 OFFSET = 0.5  # added to every sum, so that the logarithm of an empty channel stays finite
 
 
-def code_sums(sums, uniform):
+def code_sums(sums: Tensor, uniform: Tensor) -> Tensor:
     """Integer sums to reals: y_1 = ln sum_k v_k and y_k = ln(v_k / v_1), k = 2..K, with v = S + u + 1/2.
 
     Arguments:
@@ -36,7 +39,7 @@ def code_sums(sums, uniform):
     return ops.concatenate([ops.log(ops.sum(v, axis=-1, keepdims=True)), ops.log(v[:, 1:] / v[:, :1])], axis=-1)
 
 
-def decode_sums(y):
+def decode_sums(y: Tensor) -> Tensor:
     """Back from the reals of `code_sums` to integer sums (B, K), as float32."""
     ratio = ops.concatenate([ops.ones_like(y[:, :1]), ops.exp(y[:, 1:])], axis=-1)
     v = ops.exp(y[:, :1]) * ratio / ops.sum(ratio, axis=-1, keepdims=True)
@@ -92,7 +95,7 @@ class PhotonSums(keras.Model):
                         scale=np.where(deviation > 0, deviation, 1.0).tolist())
         return cls(features, y.mean(axis=0), y.std(axis=0) + 1e-3, **settings)
 
-    def context(self, conditions):
+    def context(self, conditions: Tensor) -> Tensor:
         """What the flow sees of the particles, (B, C)."""
         return self.embed(self.features(conditions))
 
@@ -104,7 +107,7 @@ class PhotonSums(keras.Model):
         """Mean of -log p [nats]."""
         return -ops.mean(y_pred)
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         """Integer sums (B, K), as float32, from standard normal noise (B, K) and physical conditions (B, 9)."""
         y = self.flow.generate(noise, self.context(conditions))
         y = ops.clip(y, -5.0, 5.0)  # the spline's range: nothing beyond was seen in training
@@ -114,7 +117,8 @@ class PhotonSums(keras.Model):
         return {**self.settings, "name": self.name}
 
 
-def fit_sums(showers, path, epochs, batch, rate, seed=0, **sizes):
+def fit_sums(showers: Showers, path: str | Path, epochs: int, batch: int, rate: float, seed: int = 0,
+             **sizes: Any) -> PhotonSums:
     """A `PhotonSums` of the five channels of one detector, trained on `Showers`.
 
     Arguments:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
 from zdckeras.generators import Sampler
@@ -51,7 +52,7 @@ class GanGenerator(WithParts, Sampler):
                              f"received {values.tolist()}.")
         self.network.sums.factors.assign(values)
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor | tuple[Tensor, ...]:
         responses = self.network(noise, conditions)
         return responses if len(responses) > 1 else responses[0]
 
@@ -59,7 +60,7 @@ class GanGenerator(WithParts, Sampler):
         return {**self.parts_config(), "name": self.name}
 
 
-def fit_factor(real, generated, channels="papers"):
+def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers") -> float:
     """The factor on generated light that brings channel sums closest to real ones, in photon space.
 
     f = argmin_f (1/5) sum_k W(S_k, f S'_k), sought within [1/3, 3]

@@ -4,19 +4,22 @@ Equation numbers are those of the proton ZDC study (Bedkowski et al., "Deep gene
 Calorimeter simulations in ALICE, CERN"). All are means over the batch, so that weights do not depend on its size.
 """
 
+from collections.abc import Callable
+
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 
 SMALLEST = 1e-2  # added to the ratio of distances in eq. 3, which would have no bound
 
 
-def absolute(x):
+def absolute(x: Tensor) -> Tensor:
     """|x| with gradient 0 at 0, where JAX takes 1: whole photon counts are often equal."""
     return x * ops.stop_gradient(ops.sign(x))
 
 
-def critic_loss(real, generated):
+def critic_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Critic's half of eq. 1, to be minimised: -E log D(x, c) - E log(1 - D(G(z, c), c)) with D = sigmoid(logit).
 
     Arguments:
@@ -33,7 +36,7 @@ def critic_loss(real, generated):
     return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(generated))
 
 
-def generator_loss(generated):
+def generator_loss(generated: Tensor) -> Tensor:
     """Generator's half of eq. 1 in the form that does not saturate, -E log D(G(z, c), c) (arXiv:1406.2661, section 3).
 
     Arguments:
@@ -46,7 +49,7 @@ def generator_loss(generated):
     return ops.mean(ops.softplus(-generated))
 
 
-def auxiliary_loss(predicted, peak):
+def auxiliary_loss(predicted: Tensor, peak: Tensor) -> Tensor:
     """Eq. 2, E (k' - k)^2 + (l' - l)^2: squared distance of predicted and true brightest cell [cells^2].
 
     Arguments:
@@ -60,7 +63,7 @@ def auxiliary_loss(predicted, peak):
     return ops.mean(ops.sum(ops.square(predicted - peak), axis=-1))
 
 
-def diversity_loss(first, second, z1, z2, diversity):
+def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, diversity: Tensor) -> Tensor:
     """Eq. 3, E d(c) / (d_I(G(c, z_1), G(c, z_2)) / d_z(z_1, z_2)): two codes must differ as the data do.
 
     d_I and d_z are mean absolute differences; 0.01 is added to their ratio.
@@ -80,7 +83,7 @@ def diversity_loss(first, second, z1, z2, diversity):
     return ops.mean(diversity / (images / ops.maximum(codes, 1e-6) + SMALLEST))
 
 
-def intensity_loss(real, generated):
+def intensity_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Eq. 4, E |f(x) - f(x')| with f the photon sum of one response, in photons.
 
     Arguments:
@@ -94,7 +97,7 @@ def intensity_loss(real, generated):
     return ops.mean(absolute(real - generated))
 
 
-def l2_loss(real, generated):
+def l2_loss(real: Tensor, generated: Tensor) -> Tensor:
     """E mean_ij (y_ij - y'_ij)^2, pixel by pixel in network space, for the same particles.
 
     Arguments:
@@ -107,7 +110,7 @@ def l2_loss(real, generated):
     return ops.mean(ops.square(real - generated))
 
 
-def gradient_norm(function, x):
+def gradient_norm(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """|grad_x f| of each sample, differentiable once more: what gradient penalties are made of.
 
     E |grad f|^2 at real responses is the penalty of arXiv:1801.04406 (R1), E (|grad f| - 1)^2 between real and

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.particles import Scaler
 from zdckeras.data.repeats import condition_statistics
 from zdckeras.data.showers import Showers
@@ -20,7 +21,7 @@ from zdckeras.training.phases import Phase
 GAN_TERMS = ("diversity", "intensity", "auxiliary", "l2", "energy")
 
 
-def training_arrays(showers, diversity=True):
+def training_arrays(showers: Showers, diversity: bool = True) -> dict[str, np.ndarray]:
     """What the GANs train on, by name, for `Batches`.
 
     Arguments:
@@ -44,7 +45,8 @@ def training_arrays(showers, diversity=True):
     return arrays
 
 
-def critic_terms(critic, real, generated, conditions, penalty=0.0):
+def critic_terms(critic: Critic, real: list[Tensor], generated: Sequence[Tensor], conditions: Tensor,
+                 penalty: float = 0.0) -> dict[str, Tensor]:
     """What a `Critic` minimises: eq. 1 over real and generated responses to the same particles, and its penalty.
 
     The penalty is E |grad_e D(e, c)|^2 at the critic's embeddings e of both, the real and the generated responses: the
@@ -134,7 +136,7 @@ class ResponseGAN(AdversarialModel):
         return cls(tuple(showers.responses), scaler.get_config(),
                    critic={**(critic or {}), "summary": summary}, **settings)
 
-    def phases(self):
+    def phases(self) -> dict[str, Phase]:
         weights = self.weights_of
         terms = ("adversarial", *(name for name in GAN_TERMS if weights[name]))
         seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)

@@ -1,9 +1,12 @@
 """DCGAN bodies conditioned on the particle: generator, critic and peak regressor, for one detector or several."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
@@ -146,7 +149,7 @@ class ResponseNetwork(layers.Layer):
         noise, conditions = ops.cast(noise, "float32"), ops.cast(conditions, "float32")
         return self.shape(noise, conditions, self.sums(noise, conditions))
 
-    def operations(self):
+    def operations(self) -> int:
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
         shape, sums = self.shape, self.sums
         total = products(sums.dense, sums.read, shape.dense, shape.spread)
@@ -201,7 +204,7 @@ class Critic(layers.Layer):
         self.judge = linear(hidden[-1], len(names), seeds)
         self.built = True
 
-    def embed(self, responses, conditions):
+    def embed(self, responses: Sequence[Tensor], conditions: Tensor) -> Tensor:
         """Embeddings e of responses, (B, detectors (code + F))."""
         parts = []
         for image, code, summary, photons in zip(self.images, self.codes, self.summaries, responses, strict=True):
@@ -210,7 +213,7 @@ class Critic(layers.Layer):
                       ops.clip(summary(photons, conditions), -10.0, 10.0)]
         return ops.concatenate(parts, axis=-1)
 
-    def logits(self, embedding, conditions):
+    def logits(self, embedding: Tensor, conditions: Tensor) -> Tensor:
         """Logits (B, detectors) of embeddings."""
         known = _known(self.features, ops.cast(conditions, "float32"))
         return self.judge(ops.cast(self.dense(ops.concatenate([embedding, known], axis=-1)), "float32"))

@@ -1,14 +1,17 @@
 """Proper scores of responses: of channel sums, of shapes, of blocks of cells and of single cells."""
 
+from collections.abc import Sequence
+
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.gan.losses import absolute
 
 BLOCK_CELLS = 4  # cells along each side of a block whose light is compared
 BLOCK_WEIGHT, CELL_WEIGHT = 0.25, 0.1  # weights of the scores of blocks and of single cells
 
 
-def energy_score(real, first, second):
+def energy_score(real: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Per-sample energy score, ES = (|x - x'| + |x - x''|) / 2 - |x' - x''| / 2 with Euclidean distances.
 
     A strictly proper score: its expectation over x is least when x' and x'', two independent draws of a model, have the
@@ -34,7 +37,7 @@ def energy_score(real, first, second):
     return 0.5 * (distance(real, first) + distance(real, second) - distance(first, second))
 
 
-def block_features(photons):
+def block_features(photons: Tensor) -> Tensor:
     """ln(1 + n) of blocks of 4 x 4 cells, (B, blocks); cells beyond the last whole block are left out."""
     _, nx, ny = photons.shape
     across, along = nx // BLOCK_CELLS, ny // BLOCK_CELLS
@@ -43,13 +46,13 @@ def block_features(photons):
     return ops.reshape(ops.log1p(blocks), (-1, across * along))
 
 
-def ranked_probability(real, first, second):
+def ranked_probability(real: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Per-sample sum over numbers of the energy score of each, (B,), from (B, ...) values of any kind."""
     score = 0.5 * (absolute(real - first) + absolute(real - second) - absolute(first - second))
     return ops.sum(score, axis=tuple(range(1, len(score.shape))))
 
 
-def cell_score(real, first, second):
+def cell_score(real: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Per-sample sum of the energy scores of all single cells, on the scale of even Poisson noise.
 
     sum_ij (|y - y'| + |y - y''|) / 2 - |y' - y''| / 2, y = sqrt(n + 3/8): the continuous ranked probability score of
@@ -73,7 +76,7 @@ def cell_score(real, first, second):
     return ranked_probability(*(ops.sqrt(n + 0.375) for n in (real, first, second)))
 
 
-def sums_score(summaries, real, *generated):
+def sums_score(summaries: Sequence, real: Sequence[Tensor], *generated: Sequence[Tensor]) -> Tensor:
     """Per-sample energy score of channel sums and their total, as they are and as logarithms, averaged over detectors.
 
     Arguments:
@@ -89,7 +92,7 @@ def sums_score(summaries, real, *generated):
     return sum(scores) / len(scores)
 
 
-def shape_score(summaries, conditions, real, generated):
+def shape_score(summaries: Sequence, conditions: Tensor, real: Sequence[Tensor], generated: Sequence[Tensor]) -> Tensor:
     """Per-sample score ES(`SummaryFeatures`) + ES(`block_features`) / 4 + `cell_score` / 10, averaged over detectors.
 
     Arguments:

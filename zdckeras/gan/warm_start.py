@@ -4,12 +4,13 @@ import numpy as np
 from keras import ops
 
 from zdckeras.data.detectors import channel_sums
-from zdckeras.gan.model import training_arrays
+from zdckeras.data.showers import Showers
+from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.scores import shape_score, sums_score
 from zdckeras.training.loop import SampleLoss
 
 
-def score_stages(gan, showers, sums, shape):
+def score_stages(gan: ResponseGAN, showers: Showers, sums: dict, shape: dict) -> dict[str, tuple]:
     """The stages of `warm_start_scores` for a `ResponseGAN`: `SumsScoreFit`, then `ShapeScoreFit`.
 
     Arguments:

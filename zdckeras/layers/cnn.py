@@ -1,21 +1,25 @@
 """Convolutional networks from images to tokens and back: built and seeded convolutions, sub-pixel steps, grids."""
 
+from collections.abc import Iterator, Sequence
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens, tile
 
 
-def convolve(size, kernel, first, seeds, initializer=keras.initializers.HeNormal):
+def convolve(size: int, kernel: int, first: tuple[int, int, int], seeds: Iterator[int],
+             initializer: type = keras.initializers.HeNormal) -> keras.layers.Layer:
     """One convolution over a grid (rows, columns, channels) that keeps its size, built."""
     body = layers.Conv2D(size, kernel, padding="same", kernel_initializer=initializer(next(seeds)))
     body.build((None, *first))
     return body
 
 
-def unfold(grid, factor):
+def unfold(grid: Tensor, factor: int) -> Tensor:
     """Sub-pixel step: channels become cells, (B, r, c, f^2 n) -> (B, f r, f c, n)."""
     _, rows, columns, channels = grid.shape
     n = channels // factor**2
@@ -23,7 +27,7 @@ def unfold(grid, factor):
     return ops.reshape(grid, (-1, factor * rows, factor * columns, n))
 
 
-def downscale(sizes, shape, seeds, first=0):
+def downscale(sizes: Sequence[int], shape: tuple[int, int], seeds: Iterator[int], first: int = 0) -> keras.Sequential:
     """Convolutions 4 x 4 with stride 2 and LeakyReLU over images with one channel, flattened at the end.
 
     Before them, if `first` is not 0, one of 3 x 3 with so many channels at full size.
@@ -38,14 +42,15 @@ def downscale(sizes, shape, seeds, first=0):
     return body
 
 
-def mirrored(channels, shape, seeds):
+def mirrored(channels: Sequence[int], shape: tuple[int, int], seeds: Iterator[int]) -> tuple[keras.Sequential, int]:
     """The grids of a `GridDecoder` the other way round, flattened, and the width of the result."""
     sizes = tuple(channels)[-2::-1]
     width = sizes[-1] * int(np.prod([-(-n // 2 ** len(sizes)) for n in shape]))
     return downscale(sizes, shape, seeds, first=channels[-1]), width
 
 
-def subpixel_layers(grid, channels, seeds):
+def subpixel_layers(grid: tuple[int, int], channels: Sequence[int],
+                    seeds: Iterator[int]) -> tuple[list, keras.layers.Layer]:
     """Convolutions that take a grid of the first of `channels` to the last, each grid twice as fine, and to an image.
 
     Arguments:
@@ -63,14 +68,14 @@ def subpixel_layers(grid, channels, seeds):
     return steps, convolve(1, 3, (*grid, channels[-1]), seeds, keras.initializers.GlorotUniform)
 
 
-def upscale(grid, steps, last, shape):
+def upscale(grid: Tensor, steps: list, last: keras.layers.Layer, shape: tuple[int, int]) -> Tensor:
     """Sub-pixel steps with ReLU from the coarsest grid (B, r, c, n) to an image, cropped to shape (B, nx, ny)."""
     for step in steps:
         grid = ops.relu(unfold(step(grid), 2))
     return last(grid)[:, : shape[0], : shape[1], 0]
 
 
-def upscale_operations(cells, steps, last):
+def upscale_operations(cells: int, steps: list, last: keras.layers.Layer) -> int:
     """Multiplications with a weight of `upscale` for one image, from a coarsest grid of so many cells."""
     return sum(cells * 4**k * products(step) for k, step in enumerate([*steps, last]))
 
@@ -101,7 +106,7 @@ class GridDecoder(layers.Layer):
         grid = ops.reshape(self.spread(vector), (-1, *self.grid, self.first))
         return upscale(grid, self.steps, self.last, self.image)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         return products(self.spread) + upscale_operations(self.cells, self.steps, self.last)
 
@@ -146,7 +151,7 @@ class CnnEncoder(Body):
         tokens = self._add_context(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
         return on_tokens(self.read, ops.leaky_relu(tokens, 0.1))
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         total, grid = 0, np.array(self.image)
         for layer in self.body.layers:
@@ -186,7 +191,7 @@ class CnnDecoder(Body):
         tokens = self._add_context(ops.reshape(grid, (-1, self.tokens, self.hidden)), context)
         return upscale(ops.relu(ops.reshape(tokens, (-1, *self.grid, self.hidden))), self.steps, self.last, self.image)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         here = self.tokens * products(self.take) + products(self.known)
         return here + upscale_operations(self.tokens, self.steps, self.last)

@@ -1,18 +1,20 @@
 """Built and seeded dense layers, and what they cost."""
 
+from collections.abc import Iterator, Sequence
+
 import keras
 import numpy as np
 from keras import layers
 
 
-def seeds_of(seed):
+def seeds_of(seed: int | Sequence[int]) -> Iterator[int]:
     """Endless seeds for the layers of one network."""
     rng = np.random.default_rng(seed)
     while True:
         yield int(rng.integers(2**31))
 
 
-def dense_layers(widths, width, seeds, slope=0.1):
+def dense_layers(widths: Sequence[int], width: int, seeds: Iterator[int], slope: float = 0.1) -> keras.Sequential:
     """Dense layers with LeakyReLU of a slope below 0, built for inputs of one width."""
     body = keras.Sequential([layer for size in widths for layer in (
         layers.Dense(size, kernel_initializer=keras.initializers.HeNormal(next(seeds))), layers.LeakyReLU(slope))])
@@ -20,14 +22,14 @@ def dense_layers(widths, width, seeds, slope=0.1):
     return body
 
 
-def linear(inputs, units, seeds):
+def linear(inputs: int, units: int, seeds: Iterator[int]) -> keras.layers.Layer:
     """A seeded dense layer, built."""
     layer = layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), dtype="float32")
     layer.build((None, inputs))
     return layer
 
 
-def products(*parts):
+def products(*parts: keras.layers.Layer | None) -> int:
     """Multiplications with the kernels of dense layers, once each."""
     return sum(int(np.prod(layer.kernel.shape)) for part in parts if part is not None
                for layer in getattr(part, "layers", [part]) if hasattr(layer, "kernel"))

@@ -1,5 +1,7 @@
 """Models made of other models: how their parts go into a saved file and come back."""
 
+from typing import Self
+
 import keras
 
 
@@ -12,12 +14,12 @@ class WithParts:
 
     PARTS = ()
 
-    def parts_config(self):
+    def parts_config(self) -> dict:
         """Name -> serialised part."""
         return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.PARTS}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> Self:
         """A model around its own parts, read from the configuration."""
         parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.PARTS}
         return cls(**parts, **config)

@@ -58,7 +58,7 @@ class Mixer(layers.Layer):
             x = x + on_tokens(width, self.norms[2 * k + 1](x))
         return self.norms[-1](x)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one row."""
         return self.width * products(*self.over_tokens) + self.length * products(*self.over_width)
 
@@ -86,7 +86,7 @@ class _Patches(Body):
     def _mix(self, tokens, context):
         return on_tokens(self.read, self.core(self._add_context(on_tokens(self.take, tokens), context)))
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         return self.tokens * products(self.take, self.read) + products(self.known) + self.core.operations()
 

@@ -1,13 +1,16 @@
 """Photon responses to tokens and back: what any body needs to read photons, and to answer with whole ones again."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
 from zdckeras.layers.dense import dense_layers, products, seeds_of
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -69,7 +72,7 @@ class PhotonEncoder(_AroundBody):
         seen, conditions = LN_COUNT_SCALE * ops.log1p(ops.cast(photons, "float32")), ops.cast(conditions, "float32")
         return self.body(seen, self.features(conditions) if self.body.context else conditions[:, :0])
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         return self.body.operations()
 
@@ -113,7 +116,7 @@ class PhotonDecoder(_AroundBody):
         log = ops.log(light + 1e-6) + texture + 2.0 * brightness[:, :, None]
         return ops.exp(ops.minimum(log, LARGEST_LN_LIGHT)) + LEAST_LIGHT
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one image."""
         return self.body.operations() + products(self.dense, self.spots.read) + self.spots.number * self.detector.cells
 
@@ -165,7 +168,7 @@ class PhotonScatter(layers.Layer):
             sums = round_up_or_down(ops.matmul(light, self.draw.masks.T), channels)
         return self.draw(scattered, sums, start)
 
-    def fit(self, light, photons):
+    def fit(self, light: np.ndarray, photons: np.ndarray) -> float:
         """Set d to the excess of the variance of real photons over Poisson's, by moments, between 0 and 2.
 
         d = sum ((n - l)^2 - l) / (1 + l) / sum l^2 / (1 + l)
@@ -186,7 +189,8 @@ class PhotonScatter(layers.Layer):
         return {**super().get_config(), "detector": self.detector.name, "latent": self.latent, "seed": self.seed}
 
 
-def photon_pair(showers, encoder, decoder, width=32, light=64, informed=True, seed=0, **sizes):
+def photon_pair(showers: Showers, encoder: type, decoder: type, width: int = 32, light: int = 64, informed: bool = True,
+                seed: int = 0, **sizes: Any) -> tuple[PhotonEncoder, PhotonDecoder]:
     """Fresh `PhotonEncoder` and `PhotonDecoder` for the one detector of training `Showers`.
 
     Arguments:
@@ -205,7 +209,7 @@ def photon_pair(showers, encoder, decoder, width=32, light=64, informed=True, se
     return PhotonEncoder(detector.name, scaler, first), PhotonDecoder(detector.name, scaler, second, light, seed=seed)
 
 
-def deviance(photons, light):
+def deviance(photons: Tensor, light: Tensor) -> Tensor:
     """Poisson deviance of a response, D = 2 sum_ij n ln(n / l) - (n - l), per sample.
 
     Twice the logarithm of how much likelier the counts are under their own expectation: 0 for l = n, about 1 for each

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 
 FREQUENCY = 5.0  # turns of the cell noise per unit of latent noise
@@ -15,12 +16,12 @@ QUANTUM = 2.0**-12  # of light [photons], see `PhotonDraw`
 EDGE = 1e-4  # uniform numbers stay this far from 0 and 1
 
 
-def straight_through(values, whole):
+def straight_through(values: Tensor, whole: Tensor) -> Tensor:
     """The numbers `whole`, exactly, with the gradient of `values`."""
     return ops.stop_gradient(whole) + (values - ops.stop_gradient(values))
 
 
-def round_up_or_down(values, uniform):
+def round_up_or_down(values: Tensor, uniform: Tensor) -> Tensor:
     """Whole numbers with the given mean: n = floor(v + u), so that E_u n = v.
 
     The gradient by v is that of the mean, 1 (straight-through): the floor has none.
@@ -139,11 +140,11 @@ class PhotonDraw(layers.Layer):
                 "seed": self.seed}
 
 
-def logit(uniform):
+def logit(uniform: Tensor) -> Tensor:
     """ln(u / (1 - u)) of uniform numbers: logistic noise, of deviation pi / sqrt(3)."""
     return ops.log(uniform) - ops.log1p(-uniform)
 
 
-def log_whole(sums):
+def log_whole(sums: Tensor) -> Tensor:
     """ln(1 + S) - 3, the scale on which networks see photon sums."""
     return ops.log1p(sums) - math.log(20.0)

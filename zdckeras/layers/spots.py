@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit
@@ -52,7 +53,7 @@ class Spots(layers.Layer):
         return light, raw[:, 4 * self.number :]
 
     @staticmethod
-    def profile(distance, width):
+    def profile(distance: Tensor, width: Tensor) -> Tensor:
         """Light at the middle of a cell: g(d / w) / w."""
         return ops.exp(-0.5 * ops.square(distance / width)) / width
 
@@ -70,7 +71,7 @@ class CellSpots(Spots):
     """
 
     @staticmethod
-    def profile(distance, width):
+    def profile(distance: Tensor, width: Tensor) -> Tensor:
         """Share of the light that falls into a cell."""
         width = 0.55 * width
         return ops.sigmoid((distance + 0.5) / width) - ops.sigmoid((distance - 0.5) / width)

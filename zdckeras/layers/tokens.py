@@ -12,10 +12,11 @@ cropped. Bodies made of patches, the vision transformer and the MLP-Mixer, are i
 import keras
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 
 
-def tile(shape, patch):
+def tile(shape: tuple[int, int], patch: int) -> tuple[int, int]:
     """The grid (rows, columns) of square patches that covers an image.
 
     Arguments:
@@ -35,7 +36,7 @@ def tile(shape, patch):
     return tuple(-(-n // patch) for n in shape)
 
 
-def on_tokens(layer, tokens):
+def on_tokens(layer: keras.layers.Layer, tokens: Tensor) -> Tensor:
     """A layer of vectors on tokens (B, T, .): as one matrix, which is what processors multiply fastest."""
     return ops.reshape(layer(ops.reshape(tokens, (-1, tokens.shape[-1]))), (-1, tokens.shape[1], _units(layer)))
 
@@ -91,7 +92,7 @@ class TokensToVector(layers.Layer):
         call((B, T, d), (B, C)) gives (B, vector).
 
     Example:
-        >>> tuple(TokensToVector(4, 3, 2, vector=5)(np.zeros((1, 4, 3), "float32"), np.ones((1, 2), "float32")).shape)
+        >>> tuple(TokensToVector(4, 3, 2, vector=5)(ops.zeros((1, 4, 3)), ops.ones((1, 2))).shape)
         (1, 5)
     """
 
@@ -106,7 +107,7 @@ class TokensToVector(layers.Layer):
     def call(self, tokens, context):
         return self.read(self.dense(ops.concatenate([ops.reshape(tokens, (-1, self.flat)), context], axis=-1)))
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one vector."""
         return products(self.dense, self.read)
 

@@ -1,9 +1,12 @@
 """Transformer body: pre-norm blocks over learned positions, causal with a cache (priors) or seeing all (images)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.layers.dense import seeds_of
 
 HIDDEN = -1e9  # added to the scores of positions that must not be seen
@@ -113,12 +116,12 @@ class Transformer(layers.Layer):
             x, _ = block(x, length=self.length, hide=self.hide)
         return ops.reshape(self.norm(x), (-1, self.length, self.width))
 
-    def empty(self, rows):
+    def empty(self, rows: int) -> tuple:
         """A cache before the first step: keys and values of each block, (rows, heads, T, w / heads) each."""
         return tuple((ops.zeros((rows, block.heads, self.length, block.each)),
                       ops.zeros((rows, block.heads, self.length, block.each))) for block in self.blocks)
 
-    def step(self, x, index, cache):
+    def step(self, x: Tensor, index: Any, cache: tuple) -> tuple[Tensor, tuple]:
         """One position of a causal body, from the keys and values of those before.
 
         Arguments:
@@ -142,7 +145,7 @@ class Transformer(layers.Layer):
             found.append(new)
         return self.norm(x), tuple(found)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications for one row of `call`, scores and sums of attention included."""
         dense = sum(int(np.prod(layer.kernel.shape)) for block in self.blocks
                     for layer in (block.look, block.mix, block.widen, block.narrow))

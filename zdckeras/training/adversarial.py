@@ -1,8 +1,10 @@
 """Adversarial training: a generator with its averaged copy, warmed up on proper scores, then set against a critic."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from zdckeras import backend
 from zdckeras.training.batches import Batches
@@ -20,7 +22,7 @@ class AdversarialModel(PhasedModel):
         call({"conditions": (B, 9), "z": (B, latent)}) gives what the averaged generator gives.
     """
 
-    def averages(self):
+    def averages(self) -> tuple:
         return ((self.generator, self.average),)
 
     def call(self, inputs):
@@ -30,7 +32,7 @@ class AdversarialModel(PhasedModel):
         return {**self.settings, "momentum": self.momentum, "name": self.name}
 
 
-def with_average(make):
+def with_average(make: Callable[[], keras.layers.Layer]) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """A fresh layer, and a copy of it for the moving average of its weights, which no optimizer moves.
 
     Arguments:
@@ -42,7 +44,7 @@ def with_average(make):
     return layer, average
 
 
-def term_weights(weights, defaults):
+def term_weights(weights: dict[str, float] | None, defaults: dict[str, float]) -> dict[str, float]:
     """Weights of the terms of a loss by name, those left out as in `defaults`.
 
     Raises:
@@ -59,7 +61,8 @@ def term_weights(weights, defaults):
     return weights
 
 
-def warm_start_scores(gan, stages, states, seed=0):
+def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: str | Path,
+                      seed: int = 0) -> dict[str, dict]:
     """Trains a generator on proper scores alone, stage by stage, before it meets the critic; its average follows.
 
     No critic, no balance to keep: a strictly proper score is least for the right distribution, so that one real
@@ -86,7 +89,8 @@ def warm_start_scores(gan, stages, states, seed=0):
     return histories
 
 
-def train_adversarially(gan, arrays, path, epochs, batch, generator, critic, seed=0, uniform=None):
+def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
+                        generator: float, critic: float, seed: int = 0, uniform: dict | None = None) -> dict[str, list]:
     """Generator against critic (and regressor), each with Adam on a cosine schedule.
 
     Arguments:

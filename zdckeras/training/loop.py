@@ -4,6 +4,7 @@ import json
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -97,7 +98,8 @@ class Checkpoint(keras.callbacks.Callback):
             np.savez(temporary, record=np.array(record), **arrays)
 
 
-def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=None):
+def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
+          every: int = 1, verbose: int | None = None) -> dict[str, list]:
     """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
 
     Arguments:
@@ -126,7 +128,7 @@ def train(model, batches, epochs, checkpoint, validation=None, every=1, verbose=
     return keeper.history
 
 
-def states_folder(out, *settings):
+def states_folder(out: str | Path, *settings: Any) -> Path:
     """Where the state files of one set of settings go: other settings, or another backend, never take them up.
 
     Arguments:
@@ -140,7 +142,8 @@ def states_folder(out, *settings):
     return Path(out) / "states" / sha256(json.dumps([*settings, backend.name()]).encode()).hexdigest()[:8]
 
 
-def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
+def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
+             validation: Batches | None = None) -> dict[str, list]:
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
@@ -161,7 +164,8 @@ def fit_adam(model, batches, path, epochs, rate, until=None, validation=None):
     return train(model, batches, until or epochs, path, validation)
 
 
-def fit_arrays(model, arrays, path, epochs, batch, rate, seed=0, uniform=None, normal=None):
+def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
+               rate: float, seed: int = 0, uniform: dict | None = None, normal: dict | None = None) -> dict[str, list]:
     """`fit_adam` on shuffled `Batches` of arrays.
 
     Arguments:
@@ -178,7 +182,8 @@ def fit_arrays(model, arrays, path, epochs, batch, rate, seed=0, uniform=None, n
     return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate)
 
 
-def annealed(learning_rate, batches, epochs, warmup=0.05):
+def annealed(learning_rate: float, batches: Batches, epochs: int,
+             warmup: float = 0.05) -> keras.optimizers.schedules.LearningRateSchedule:
     """Cosine learning-rate schedule from a short linear warm-up down to zero over a training of `epochs`."""
     steps = max(len(batches) * epochs, 2)
     first = max(int(warmup * steps), 1)

@@ -1,10 +1,12 @@
 """Autoencoders of photon responses that generate from a vector of noise: VAE, supervised, with a noise generator."""
 
+
 import keras
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.generators import RangedSampler
@@ -46,23 +48,23 @@ class PhotonAutoencoder(WithParts, Autoencoder):
         self.detector = decoder.detector
         self.built = True
 
-    def encode(self, inputs):
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """What is read from the photons of a batch, (B, READ d + EXTRA)."""
         tokens = self.encoder(inputs["responses"], inputs["conditions"])
         return self.read(tokens, ops.zeros_like(tokens[:, 0, :0]))
 
-    def decode(self, code, conditions):
+    def decode(self, code: Tensor, conditions: Tensor) -> Tensor:
         """Light (B, nx, ny) of codes (B, d) of particles (B, 9)."""
         return self.decoder(self.spread(code, self.decoder.features(conditions)), conditions)
 
-    def code(self, noise, conditions):
+    def code(self, noise: Tensor, conditions: Tensor) -> Tensor:
         """Codes (B, d) to generate from: the noise itself, unless a subclass makes something of it."""
         return noise
 
-    def mismatch(self, inputs, made):
+    def mismatch(self, inputs: dict[str, Tensor], made: Tensor) -> Tensor:
         return self.weight * deviance(inputs["responses"], made)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one response from noise."""
         return self.spread.operations() + self.decoder.operations()
 
@@ -89,7 +91,7 @@ class PhotonVAE(Variational, PhotonAutoencoder):
         self.settings |= dict(kl=kl)
         self.kl = kl
 
-    def posterior(self, inputs):
+    def posterior(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and ln of the deviation of the codes of a batch, two (B, d)."""
         return normal_of(self.encode(inputs))
 
@@ -127,7 +129,7 @@ class SupervisedAutoencoder(PhotonAutoencoder):
         self.settings |= dict(kl=kl, supervision=supervision)
         self.kl, self.supervision = kl, supervision
 
-    def reconstruct(self, inputs):
+    def reconstruct(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         found, scaler = self.encode(inputs), self.decoder.features
         read, rest = found[:, : self.EXTRA], found[:, self.EXTRA :]
         mean, log_deviation = normal_of(rest)
@@ -201,10 +203,10 @@ class NoiseGeneratorAutoencoder(PhotonAutoencoder):
         self.noise = NoiseGenerator(self.latent, decoder.features.width, self.settings["hidden"],
                                     self.settings["seed"])
 
-    def code(self, noise, conditions):
+    def code(self, noise: Tensor, conditions: Tensor) -> Tensor:
         return self.noise(noise, self.decoder.features(conditions))
 
-    def reconstruct(self, inputs):
+    def reconstruct(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         conditions, scaler = inputs["conditions"], self.decoder.features
         code, made = self.encode(inputs), self.code(inputs["z"], conditions)
         light = self.decode(code, conditions)
@@ -245,7 +247,7 @@ class CodeGenerator(WithParts, RangedSampler):
         return cls(model.decoder, model.spread, model.scatter, showers.particles.min(axis=0),
                    showers.particles.max(axis=0), getattr(model, "noise", None))
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         conditions = ops.cast(conditions, "float32")
         known = self.decoder.features(conditions)
         code = noise if self.noise is None else self.noise(noise, known)

@@ -7,6 +7,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
@@ -130,15 +131,15 @@ class ResponseVAE(Variational, Autoencoder):
         """A fresh model for the one detector of training `Showers`."""
         return cls(showers.detector().name, Scaler.fit(showers.particles).get_config(), boxcox, **settings)
 
-    def posterior(self, inputs):
+    def posterior(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and ln of the deviation of the codes of a batch, two (B, latent)."""
         return self.encoder(self._image(inputs), inputs["conditions"])
 
-    def decode(self, code, conditions):
+    def decode(self, code: Tensor, conditions: Tensor) -> Tensor:
         """Responses (B, nx, ny) in network space of codes (B, latent) of particles (B, 9)."""
         return self.decoder(code, conditions)
 
-    def mismatch(self, inputs, made):
+    def mismatch(self, inputs: dict[str, Tensor], made: Tensor) -> Tensor:
         loss = ops.sum(ops.square(self._image(inputs) - made), axis=(1, 2)) / (2.0 * self.deviation**2)
         if self.centre:
             expected = expected_centre(inputs["conditions"], self.detector, self.depth, ops)
@@ -173,7 +174,7 @@ class DecoderGenerator(WithParts, RangedSampler):
         self.jit_compile = backend.jit_compile()
         self.built = True
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         energy = self.boxcox.inverse(self.decoder(noise, ops.cast(conditions, "float32")))
         return ops.where(energy > self.floor, energy, ops.zeros_like(energy))
 

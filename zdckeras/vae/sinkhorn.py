@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from zdckeras.backend import Tensor
+
 RATIO = 0.25  # of the blurs of successive iterations on the way down, in units of cost
 
 
@@ -31,7 +33,8 @@ def _transport(cost, epsilon, iterations):
     return ops.mean(f) + ops.mean(g) + ops.sum(plan * (cost - still))
 
 
-def sinkhorn_divergence(x, y, blur=0.05, iterations=50, p=2, relative=False):
+def sinkhorn_divergence(x: Tensor, y: Tensor, blur: float = 0.05, iterations: int = 50, p: float = 2,
+                        relative: bool = False) -> Tensor:
     """Debiased entropic transport between two batches of features, S = T(x, y) - (T(x, x) + T(y, y)) / 2.
 
     T(x, y) = min_P sum_ij P_ij |x_i - y_j|^p + eps sum_ij P_ij ln(n m P_ij),  rows of P sum to 1/n, columns to 1/m,

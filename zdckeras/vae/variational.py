@@ -2,12 +2,13 @@
 
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.training.loop import SampleLoss
 
 LEAST_LOG_DEVIATION, MOST_LOG_DEVIATION = -6.0, 2.0  # of a code
 
 
-def kl_of_normal(mean, log_deviation):
+def kl_of_normal(mean: Tensor, log_deviation: Tensor) -> Tensor:
     """KL(N(m, s^2) | N(0, 1)) = sum_k (m_k^2 + s_k^2 - 1) / 2 - ln s_k, per sample.
 
     Arguments:
@@ -23,7 +24,7 @@ def kl_of_normal(mean, log_deviation):
     return ops.sum(0.5 * (ops.square(mean) + ops.exp(2.0 * log_deviation) - 1.0) - log_deviation, axis=-1)
 
 
-def normal_of(numbers):
+def normal_of(numbers: Tensor) -> tuple[Tensor, Tensor]:
     """The normal distribution of a code, m and ln s, from what an encoder reads; s is kept within e^-6 to e^2.
 
     Arguments:
@@ -40,7 +41,7 @@ def normal_of(numbers):
     return mean, ops.clip(log_deviation, LEAST_LOG_DEVIATION, MOST_LOG_DEVIATION)
 
 
-def reparametrise(mean, log_deviation, z):
+def reparametrise(mean: Tensor, log_deviation: Tensor, z: Tensor) -> Tensor:
     """A code m + s z, with gradients by m and ln s, from standard normal z; all (B, d).
 
     Source:
@@ -61,11 +62,11 @@ class Autoencoder(SampleLoss):
         call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, d)}) gives the per-sample loss (B,).
     """
 
-    def reconstruct(self, inputs):
+    def reconstruct(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What is decoded from the codes of a batch, (B, nx, ny), and the rest of the loss, (B,)."""
         raise NotImplementedError
 
-    def mismatch(self, inputs, made):
+    def mismatch(self, inputs: dict[str, Tensor], made: Tensor) -> Tensor:
         """How badly what is decoded, (B, nx, ny), agrees with the responses of a batch, (B,)."""
         raise NotImplementedError
 
@@ -84,7 +85,7 @@ class Variational:
         Kingma and Welling, arXiv:1312.6114; Sohn et al., NIPS 2015 (conditional).
     """
 
-    def reconstruct(self, inputs):
+    def reconstruct(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         mean, log_deviation = self.posterior(inputs)
         made = self.decode(reparametrise(mean, log_deviation, inputs["z"]), inputs["conditions"])
         return made, self.kl * kl_of_normal(mean, log_deviation)

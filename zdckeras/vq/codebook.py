@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.layers.dense import seeds_of
 from zdckeras.layers.photon_drawing import straight_through
 
@@ -95,12 +96,12 @@ class Codebook(layers.Layer):
         total = ops.sum(uses)
         return (uses + SMOOTH) * (total / (total + self.codes * SMOOTH))
 
-    def table(self):
+    def table(self) -> Tensor:
         """All codes e_k, (K, d)."""
         codes = self.sums / self._smooth(self.uses)[:, None] if self.averaged else self.learnt + self.shifts
         return self._directed(codes)
 
-    def lookup(self, tokens):
+    def lookup(self, tokens: Tensor) -> Tensor:
         """Codes (..., d) of tokens (...)."""
         return ops.take(self.table(), ops.cast(tokens, "int32"), axis=0)
 
@@ -141,11 +142,11 @@ class Codebook(layers.Layer):
             self.shifts.assign(ops.where(moved, spread - learnt, shifts))
         self.uses.assign(ops.where(dead, 1.0, uses))
 
-    def perplexity(self):
+    def perplexity(self) -> Tensor:
         """`perplexity` of the averaged uses: how many codes are in use of late; a metric inside a train step."""
         return perplexity(self.uses)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications for one token: the distances."""
         return self.codes * self.width
 
@@ -153,7 +154,7 @@ class Codebook(layers.Layer):
         return {**super().get_config(), **self.settings}
 
 
-def count_tokens(tokens, codes):
+def count_tokens(tokens: np.ndarray, codes: int) -> np.ndarray:
     """How often each code occurs.
 
     Arguments:
@@ -177,7 +178,7 @@ def count_tokens(tokens, codes):
     return np.bincount(tokens.astype("int64"), minlength=codes)
 
 
-def perplexity(counts):
+def perplexity(counts: Tensor) -> Tensor:
     """exp of the entropy of shares, exp(-sum_k p_k ln p_k): as many codes, evenly used, would tell as much.
 
     Arguments:
@@ -195,7 +196,7 @@ def perplexity(counts):
     return ops.exp(-ops.sum(share * ops.log(ops.maximum(share, 1e-30))))
 
 
-def share_used(counts):
+def share_used(counts: np.ndarray) -> float:
     """Share of codes that occur at all, from `count_tokens`.
 
     Example:

@@ -7,6 +7,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.generators import RangedSampler
@@ -54,7 +55,7 @@ class TokenGenerator(WithParts, RangedSampler):
         self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
         self.built = True
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         """Photon counts (B, nx, ny) from standard normal noise (B, noise_width) and physical conditions (B, 9)."""
         sums = self.sums.generate(noise[:, : self.given], conditions) if self.given else None
         rest = noise[:, self.given :]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.layers.dense import dense_layers, seeds_of
@@ -15,7 +16,8 @@ from zdckeras.layers.transformer import Transformer
 from zdckeras.training.loop import SampleLoss
 
 
-def draw(logits, uniform, temperature=1.0, top_k=None, top_p=1.0):
+def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int | None = None,
+         top_p: float = 1.0) -> Tensor:
     """One category for each row by the inverse of its cumulative distribution.
 
     p = softmax(logits / temperature). Kept are the likeliest `top_k`, and of those the fewest whose probabilities add
@@ -127,7 +129,7 @@ class TokenPrior(SampleLoss):
             seen = ops.concatenate([seen, log_whole(ops.cast(sums, "float32"))], axis=-1)
         return self.prefix(self.hidden(seen))
 
-    def logits(self, tokens, conditions, sums=None):
+    def logits(self, tokens: Tensor, conditions: Tensor, sums: Tensor | None = None) -> Tensor:
         """Logits of every token given those before it, all at once.
 
         Arguments:
@@ -147,13 +149,13 @@ class TokenPrior(SampleLoss):
         found = self.body(ops.concatenate([self._first(conditions, sums)[:, None], before], axis=1))
         return ops.reshape(self.read(ops.reshape(found, (-1, self.width))), (-1, self.tokens, self.codes))
 
-    def step(self, vector, index, cache):
+    def step(self, vector: Tensor, index: Any, cache: tuple) -> tuple[Tensor, tuple]:
         """Logits (B, K) of the token at `index` from the vector (B, width) of the position, and the new cache."""
         found, cache = self.body.step(vector, index, cache)
         return self.read(found), cache
 
-    def sample(self, conditions: Any, uniform: Any, temperature: float = 1.0, top_k: int | None = None,
-               top_p: float = 1.0, sums: Any = None) -> Any:
+    def sample(self, conditions: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int | None = None,
+               top_p: float = 1.0, sums: Tensor | None = None) -> Tensor:
         """Tokens of responses to particles, one after the other in one loop of the graph, from a cache.
 
         Arguments:

@@ -1,18 +1,23 @@
 """How the priors of a trained codebook are trained, with and without channel sums, and how well it reconstructs."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
+from zdckeras.data.showers import Showers
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 from zdckeras.vq.generator import TokenGenerator
 from zdckeras.vq.prior import TokenPrior
-from zdckeras.vq.vq_vae import encode
+from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
 
-def fit_prior(model, training, path, epochs, batch, rate, sums=False, validation=None, seed=0, **sizes):
+def fit_prior(model: PhotonVQVAE, training: tuple[Showers, np.ndarray], path: str | Path, epochs: int, batch: int,
+              rate: float, sums: bool = False, validation: tuple[Showers, np.ndarray] | None = None, seed: int = 0,
+              **sizes: Any) -> tuple[TokenPrior, dict]:
     """A trained `TokenPrior` of the tokens that a trained model gives to showers.
 
     Arguments:
@@ -40,7 +45,8 @@ def fit_prior(model, training, path, epochs, batch, rate, sums=False, validation
     return prior, fit_adam(prior, batches(*training, batch, True), path, epochs, rate, validation=held)
 
 
-def token_generators(model, training, validation, states, prior, sums, temperatures=(1.0,), seed=0):
+def token_generators(model: PhotonVQVAE, training: Showers, validation: Showers, states: str | Path, prior: dict,
+                     sums: dict, temperatures: Sequence[float] = (1.0,), seed: int = 0) -> tuple[dict, dict]:
     """Generators of a trained model: from tokens alone, or with channel sums drawn first; at several temperatures.
 
     The spread of cells around the light is fitted on the validation showers (`PhotonScatter.fit`).
@@ -69,7 +75,7 @@ def token_generators(model, training, validation, states, prior, sums, temperatu
     return generators, histories
 
 
-def reconstruction(model, light, rows=256):
+def reconstruction(model: PhotonVQVAE, light: np.ndarray, rows: int = 256) -> Callable:
     """What is left of responses after tokens: a function of (conditions, seed) for `judge`, of those very showers.
 
     Arguments:

@@ -1,8 +1,10 @@
 """VQ-GAN: a VQ-VAE with an adversarial and a perceptual loss on whole photons."""
 
+
 import keras
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import generator_loss
 from zdckeras.gan.model import critic_terms
@@ -14,7 +16,7 @@ from zdckeras.training.phases import Phase, PhasedModel
 from zdckeras.vq.vq_vae import PhotonVQVAE
 
 
-def perceptual_loss(body, real, made):
+def perceptual_loss(body: keras.Sequential, real: Tensor, made: Tensor) -> Tensor:
     """How differently a convolutional network sees two responses: L = sum_l mean_ij |f_l(x) - f_l(x')|^2.
 
     f_l are the features of the activations of layer l in each cell of its grid, scaled to length 1. The network is a
@@ -85,7 +87,7 @@ class PhotonVQGAN(WithParts, PhasedModel):
         summary = [SummaryFeatures.fit(showers, model.detector.name)]
         return cls(model, critic={**(critic or {}), "summary": summary}, **settings)
 
-    def phases(self):
+    def phases(self) -> dict[str, Phase]:
         seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
         terms = ("deviance", "codebook", "adversarial", "perceptual")
         return {"critic": Phase(self._critic_loss, (self.critic,), seen),

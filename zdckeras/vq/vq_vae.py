@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.patches import VitDecoder, VitEncoder
@@ -84,11 +85,11 @@ class PhotonVQVAE(WithParts, SampleLoss):
         pair = photon_pair(showers, VitEncoder, VitDecoder, width, sizes.pop("light"), seed=seed, patch=patch, **sizes)
         return cls(*pair, seed=seed, **settings)
 
-    def light(self, tokens, conditions):
+    def light(self, tokens: Tensor, conditions: Tensor) -> Tensor:
         """Expected light (B, nx, ny) of tokens (B, T) and particles (B, 9)."""
         return self.decoder(self.codebook.lookup(tokens), conditions)
 
-    def reconstruct(self, photons, conditions, training=False):
+    def reconstruct(self, photons: Tensor, conditions: Tensor, training: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Light (B, nx, ny), tokens (B, T) and codebook loss (B,) of photons (B, nx, ny)."""
         codes, tokens, loss = self.codebook(self.encoder(photons, conditions), training=training)
         return self.decoder(codes, conditions), tokens, loss
@@ -102,7 +103,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         self.used.update_state(self.codebook.perplexity())
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications for one image there and back."""
         return (self.encoder.operations() + self.decoder.operations()
                 + self.tokens * self.codebook.operations())
@@ -111,7 +112,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         return {**self.parts_config(), **self.settings, "name": self.name}
 
 
-def encode(model, showers, batch_size=256):
+def encode(model: PhotonVQVAE, showers: Showers, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and expected light of responses.
 
     Arguments:

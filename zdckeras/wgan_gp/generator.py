@@ -4,6 +4,7 @@ import keras
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.backend import Tensor
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
 from zdckeras.wgan_gp.networks import EnergyNetwork
@@ -27,7 +28,7 @@ class EnergyGenerator(WithParts, RangedSampler):
         self.jit_compile = backend.jit_compile()
         self.built = True
 
-    def generate(self, noise, conditions):
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         return self.network(noise, conditions)
 
     def get_config(self):

@@ -1,12 +1,15 @@
 """The losses of the Wasserstein GAN with gradient penalty, and of where a shower ought to be."""
 
+from collections.abc import Callable
+
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.gan.losses import gradient_norm
 
 
-def wasserstein_loss(real, generated):
+def wasserstein_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Critic's estimate of the distance, to be minimised by the critic: E D(x') - E D(x) (eq. 5, first half).
 
     Arguments:
@@ -21,7 +24,7 @@ def wasserstein_loss(real, generated):
     return ops.mean(generated) - ops.mean(real)
 
 
-def gradient_penalty(function, real, generated, share):
+def gradient_penalty(function: Callable[[Tensor], Tensor], real: Tensor, generated: Tensor, share: Tensor) -> Tensor:
     """E (|grad_y D(y)| - 1)^2 at y = u x + (1 - u) x', each between the two responses to one particle (eq. 5).
 
     Arguments:
@@ -40,7 +43,7 @@ def gradient_penalty(function, real, generated, share):
     return ops.mean(ops.square(gradient_norm(function, between) - 1.0))
 
 
-def centre_loss(energy, expected):
+def centre_loss(energy: Tensor, expected: Tensor) -> Tensor:
     """E |g - g_0|^2, the squared distance of a response's centre of gravity from where it ought to be [cells^2].
 
     g = sum_ij (i, j) e_ij / sum e_ij; an empty response counts as centred on the detector.

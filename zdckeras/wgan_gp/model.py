@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
@@ -94,18 +95,18 @@ class ResponseWGAN(AdversarialModel):
         model.regressor.set_weights(regressor.get_weights())
         return model
 
-    def phases(self):
+    def phases(self) -> dict[str, Phase]:
         terms = tuple(name for name in WGAN_TERMS if self.weights_of[name])
         critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)
         first = {"critic": critic} if self.weights_of["adversarial"] else {}
         return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
-    def critic_scores(self, image, conditions):
+    def critic_scores(self, image: Tensor, conditions: Tensor) -> Tensor:
         """The critic's scores (B, 1) of responses in network space."""
         wrong = self.regressor(image) - self.regressor.truth(conditions)
         return self.critic(image, conditions, wrong)
 
-    def proper_score(self, conditions, real, first, second):
+    def proper_score(self, conditions: Tensor, real: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Per-sample proper score of two generated responses: summaries + blocks / 4 + cells / 50.
 
         To the energy score of all summary numbers together that of each is added, / 5: alone, the former hardly sees
@@ -117,7 +118,7 @@ class ResponseWGAN(AdversarialModel):
         found = found + BLOCK_WEIGHT * energy_score(*map(block_features, draws))
         return found + CELL_SCORE_WEIGHT * ranked_probability(*map(self.boxcox.forward, draws))
 
-    def expected(self, conditions):
+    def expected(self, conditions: Tensor) -> Tensor:
         """Where the centre of gravity is expected, (B, 2) [cells from the detector's centre]."""
         return expected_centre(conditions, self.detector, self.depth, ops)
 

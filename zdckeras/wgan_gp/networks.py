@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import GridDecoder
 from zdckeras.layers.dense import dense_layers, products, seeds_of
@@ -18,7 +19,7 @@ LEAST_CELL_ENERGY = 0.01  # MeV; fainter cells are empty
 LUMP_ENERGY = 50.0  # MeV; where lumps become smaller to begin with
 
 
-def gamma_like(mean, granularity, normal):
+def gamma_like(mean: Tensor, granularity: Tensor, normal: Tensor) -> Tensor:
     """Energies of the given mean that come in lumps: e = m max(0, 1 - 1/(9k) + z / (3 sqrt(k)))^3, k = m / q.
 
     The Wilson-Hilferty approximation of a gamma distribution of shape k: cells that expect many lumps fluctuate by
@@ -117,7 +118,7 @@ class EnergyNetwork(layers.Layer):
         energy = energy * total / (ops.sum(energy, axis=-1, keepdims=True) + LEAST_CELL_ENERGY)
         return ops.reshape(energy, (-1, *self.detector.shape))
 
-    def operations(self):
+    def operations(self) -> int:
         """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
         total = products(self.dense, self.spots.read) + self.texture.operations()
         return 2 * (total + self.detector.cells * (self.spots.number + NOISY))

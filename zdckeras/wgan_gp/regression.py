@@ -3,8 +3,10 @@
 import numpy as np
 from keras import ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.transforms import BoxCox
 from zdckeras.training.loop import SampleLoss
+from zdckeras.wgan_gp.regressor import Emulator, ParameterRegressor
 
 
 class EmulatorFit(SampleLoss):
@@ -29,7 +31,7 @@ class EmulatorFit(SampleLoss):
         return ops.mean(ops.square(blocks - self.emulator(self.truth(inputs["conditions"]))[-1]), axis=-1)
 
 
-def emulated_response_loss(emulator, predicted, true):
+def emulated_response_loss(emulator: Emulator, predicted: Tensor, true: Tensor) -> Tensor:
     """Distance of the responses that two sets of parameters would leave: sum_l mean |phi_l(t') - phi_l(t)|^2 / s_l.
 
     phi_l are the layers of an `Emulator`, hidden ones and the mean response: an error counts by how much the response
@@ -80,7 +82,8 @@ class RegressorFit(SampleLoss):
         return emulated_response_loss(self.emulator, predicted, true)
 
 
-def parameter_errors(regressor, boxcox, responses, conditions, batch=1000):
+def parameter_errors(regressor: ParameterRegressor, boxcox: dict, responses: np.ndarray, conditions: np.ndarray,
+                     batch: int = 1000) -> list[float]:
     """Resolution of each parameter as a regressor reads it from responses: half the width of the central 68.3 %.
 
     Arguments:

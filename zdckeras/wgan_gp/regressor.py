@@ -1,10 +1,13 @@
 """Networks that read responses in energy: regressor of the particle's parameters, critic, and emulator."""
 
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.backend import Tensor
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import slopes
 from zdckeras.data.particles import MOMENTUM_COLUMNS
 from zdckeras.layers.cnn import mirrored
@@ -15,7 +18,7 @@ PARAMETERS = ("ln p", "px/pz", "py/pz", "x", "y")
 BOXCOX_SCALE = 0.3  # scale of Box-Cox images as convolutions see them
 
 
-def shower_parameters(detector, conditions):
+def shower_parameters(detector: Detector, conditions: Tensor) -> Tensor:
     """The five parameters of a particle as a regressor learns them: ln p [GeV], px/|pz|, py/|pz|, x, y [cm].
 
     They say the same as (px, py, pz, x, y), with spreads of one size; x, y is where the particle meets the front face.
@@ -68,12 +71,12 @@ class ParameterRegressor(layers.Layer):
         self.built = True
 
     @classmethod
-    def fit_scales(cls, conditions, detector, **settings):
+    def fit_scales(cls, conditions: np.ndarray, detector: Detector | str, **settings: Any) -> Self:
         """A fresh regressor, its parameters standardised over training conditions (N, 9)."""
         table = ops.convert_to_numpy(shower_parameters(get_detector(detector), conditions[:20_000])).astype("float64")
         return cls(detector, table.mean(axis=0), table.std(axis=0) + 1e-6, **settings)
 
-    def truth(self, conditions):
+    def truth(self, conditions: Tensor) -> Tensor:
         """The standardised parameters of conditions (B, 9)."""
         return ops.divide(ops.subtract(shower_parameters(self.detector, conditions), self.mean), self.scale)
 
@@ -150,7 +153,7 @@ class Emulator(layers.Layer):
         self.read = linear(sizes[-1], int(np.prod([n // 2 for n in self.detector.shape])), seeds)
         self.built = True
 
-    def blocks(self, image):
+    def blocks(self, image: Tensor) -> Tensor:
         """What is to be predicted from an image (B, nx, ny) in network space: (B, nx/2 ny/2)."""
         nx, ny = (n // 2 for n in self.detector.shape)
         image = ops.reshape(image[:, : 2 * nx, : 2 * ny], (-1, nx, 2, ny, 2))
