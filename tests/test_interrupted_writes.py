@@ -23,7 +23,7 @@ def assert_same(a, b):
 
 FULL_DISK = """
 import resource, sys
-from zdckeras.showers_io import open_showers, write_npz, write_root
+from zdckeras.data.files import open_showers, write_npz, write_root
 showers = open_showers(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
