@@ -43,7 +43,7 @@ def test_photon_number_alone_can_be_imposed(generator, counts, inputs, evaluate)
 def test_saved_generator_gives_the_same(generator, counts, inputs, evaluate, tmp_path):
     generator.save(tmp_path / "generator.keras")
     again = keras.saving.load_model(tmp_path / "generator.keras")
-    assert isinstance(again, ShowerGenerator) and again.impose == "channels"
+    assert (again.impose, again.noise_width, again.detectors) == ("channels", 5 + 30 * 30, generator.detectors)
     assert np.array_equal(evaluate(again.generate, inputs["noise"], inputs["conditions"]), counts)
 
 

@@ -107,7 +107,7 @@ def test_files_say_the_same(parts, showers, inputs, evaluate, tmp_path, kind):
     generator.save(tmp_path / "generator.keras")
     again = keras.saving.load_model(tmp_path / "generator.keras")
     generator.model.scatter.dispersion.assign(0.0)
-    assert isinstance(again, TokenGenerator) and again.get_config() == generator.get_config()
+    assert again.get_config() == generator.get_config() and again.detectors == generator.detectors
     assert (again.sums is None) == (kind == "alone") and again.draw == dict(temperature=1.3, top_k=6, top_p=0.99)
     assert float(ops.convert_to_numpy(again.model.scatter.dispersion)) == 0.25
     again.model.scatter.dispersion.assign(0.0)
