@@ -17,6 +17,7 @@ import argparse
 import fcntl
 import json
 import os
+import runpy
 import sys
 import threading
 import time
@@ -32,21 +33,23 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 
-PRESETS = {
-    "laptop": dict(
-        rows=20_000, epochs=1, validation=5_000, generator={}, critic={},
-        sums=dict(epochs=12, batch=512, rate=2e-3), shape=dict(epochs=3, batch=64, rate=1e-3),
-        adversarial=dict(batch=64, generator=1e-4, critic=3e-4)),
-    "smoke": dict(
-        rows=256, epochs=1, validation=64,
-        generator=dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2),
-        critic=dict(hidden=(8,), channels=(2, 2, 4), code=4),
-        sums=dict(epochs=1, batch=64, rate=1e-3), shape=dict(epochs=1, batch=64, rate=1e-3),
-        adversarial=dict(batch=64, generator=1e-4, critic=3e-4)),
-}
+RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "recipes" / "sdi_gan.py"))
+BASE, PENALTY, MOMENTUM = (RECIPE[name] for name in ("BASE", "PENALTY", "MOMENTUM"))
+
+
+def preset(name, rows, **shape):
+    """The recipe's networks and stages of training, on so many showers; `shape` changes the second stage."""
+    recipe = RECIPE["PRESETS"][name]
+    stages = {stage: {key: value for key, value in recipe[stage].items() if key != "rows"}
+              for stage in ("sums", "shape", "adversarial")}
+    stages["shape"] |= shape
+    return {"rows": rows, "epochs": stages["adversarial"].pop("epochs"), **stages} | {
+        name: recipe[name] for name in ("validation", "generator", "critic")}
+
+
+PRESETS = {"laptop": preset("laptop", 20_000, epochs=3), "smoke": preset("smoke", 256)}
 GRID = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-4, 1e-3, 1e-2], "auxiliary": [1e-4, 1e-3, 1e-2]}
 SYMBOLS = {"diversity": r"\lambda_{div}", "intensity": r"\lambda_{in}", "auxiliary": r"\lambda_{aux}"}
-BASE, PENALTY, MOMENTUM = {"energy": 1.0}, 0.5, 0.995
 
 
 def die_with(parent):

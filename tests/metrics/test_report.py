@@ -126,3 +126,8 @@ def test_over_seeds_groups_trainings():
     lines = over_seeds(scores, {"AUC": lambda s: s["auc"], "twice": lambda s: 2 * s["auc"]})
     assert lines == [["", "runs", "AUC", "twice"], ["floor", "1", "0.500", "1.000"],
                      ["A", "2", "0.850 ± 0.071", "1.700 ± 0.141"], ["B", "1", "0.250", "0.500"]]
+
+
+def test_over_seeds_has_a_dash_where_there_is_no_number():
+    scores = {"A, seed 0": {"auc": 0.8}, "A, seed 1": {"auc": np.nan}, "B": {"auc": np.nan}}
+    assert over_seeds(scores, {"AUC": lambda s: s["auc"]}) == [["", "runs", "AUC"], ["A", "2", "-"], ["B", "1", "-"]]

@@ -200,8 +200,7 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     for row, results in groups.items():
         values = np.array([[column(result) for column in columns.values()] for result in results], "float64")
         deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(columns))
-        words = [f"{m:.3f} ± {d:.3f}" if len(values) > 1 else f"{m:.3f}"
-                 for m, d in zip(values.mean(axis=0), deviation, strict=True)]
+        words = [_value(*pair, len(values), digits=3) for pair in zip(values.mean(axis=0), deviation, strict=True)]
         lines.append([row, str(len(values)), *words])
     return lines
 
@@ -227,11 +226,11 @@ def text_table(lines: Sequence[Sequence[str]], style: str = "plain") -> str:
     return tabulate(body, header, style, colalign=("left", *right) if body else None, disable_numparse=True)
 
 
-def _value(mean, deviation, runs):
+def _value(mean, deviation, runs, digits=2):
     """Mean ± deviation; only the mean where there is one run; a dash where there are no showers."""
     if math.isnan(mean):
         return "-"
-    return f"{mean:.2f} ± {deviation:.2f}" if runs > 1 else f"{mean:.2f}"
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if runs > 1 else f"{mean:.{digits}f}"
 
 
 def _without_nan(value):
