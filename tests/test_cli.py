@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import zdckeras as zdc
 from zdckeras.cli import main
 from zdckeras.data.files import open_showers
 from zdckeras.simulation import reference
+
+OLD = str(Path(__file__).parent / "data" / "old" / "gan.keras")
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +148,8 @@ def particles(tmp_path):
 @pytest.fixture
 def round_zn(monkeypatch):
     """A generator as a pretrained one called zn."""
-    monkeypatch.setattr("zdckeras.packaged.pretrained", lambda name: Round(name))
+    monkeypatch.setattr("zdckeras.packaged.model_file", lambda name: name)
+    monkeypatch.setattr("zdckeras.packaged.load_model", Round)
     return Round("zn")
 
 
@@ -166,8 +170,8 @@ def test_generated_file_holds_what_sample_gives(particles, round_zn, tmp_path, c
 @pytest.mark.parametrize(("words", "message"), [
     (["none.keras", "PARTICLES"], "No such file: none.keras"),
     (["cpv", "PARTICLES"], "Expected the name of a pretrained generator, one of "),
-    (["zn", "none.npz"], "No such file or folder: none.npz"),
-    (["zn", "PARTICLES", "--seed", "-2"], "at least 0 as seed, received -2"),
+    ([OLD, "none.npz"], "No such file or folder: none.npz"),
+    ([OLD, "PARTICLES", "--seed", "-2"], "at least 0 as seed, received -2"),
 ])
 def test_wrong_input_of_generate_is_one_line(particles, tmp_path, capsys, words, message):
     model, place, *more = [str(particles) if word == "PARTICLES" else word for word in words]
@@ -212,6 +216,16 @@ def test_help_is_fast_and_knows_all_four():
         done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and f"usage: {' '.join(['zdckeras', *words])} " in done.stdout
     assert "SavedModel that TensorFlow" in done.stdout
+
+
+def test_a_wrong_model_is_told_without_keras(tmp_path):
+    code = "import sys\nfrom zdckeras.cli import main\ntry: main(sys.argv[1:])\n" \
+           "except SystemExit as stop: sys.exit(9 if 'keras' in sys.modules else stop.code)"
+    np.savez(tmp_path / "particles.npz", np.ones((1, 9)))
+    for words in (["generate", "none.keras", str(tmp_path / "particles.npz"), str(tmp_path / "made.root")],
+                  ["compare", "none.keras"], ["export", "none.keras", str(tmp_path)]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr == f"zdckeras {words[0]}: No such file: none.keras\n"
 
 
 def test_module_is_the_command():

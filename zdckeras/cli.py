@@ -28,9 +28,10 @@ def generate(options):
     """Write a generator's showers of given particles to a file."""
     from zdckeras.data.output import files_in_the_way, write_showers
     from zdckeras.data.particle_lists import open_particles
-    from zdckeras.packaged import open_generator
+    from zdckeras.packaged import model_file, open_generator
 
     files_in_the_way(options.output, options.overwrite)
+    model_file(options.model)
     if options.seed < 0:
         raise ValueError(f"Expected a whole number of at least 0 as seed, received {options.seed}.")
     particles, pdg = open_particles(options.particles)
@@ -40,6 +41,10 @@ def generate(options):
 
 def compare(options):
     """Judge generators on one test set beside the floor, and print the table."""
+    from zdckeras.packaged import model_file
+
+    for model in options.models:
+        model_file(model)
     from zdckeras.comparison import compare
 
     table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector)
@@ -50,8 +55,10 @@ def compare(options):
 
 def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load."""
+    from zdckeras.packaged import model_file, open_generator
+
+    model_file(options.model)
     from zdckeras.export.saved_model import export_saved_model
-    from zdckeras.packaged import open_generator
 
     written = export_saved_model(open_generator(options.model), options.output, options.version, options.overwrite)
     size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())

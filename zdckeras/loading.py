@@ -1,4 +1,7 @@
-"""Any saved model of any family from its `.keras` file, whatever version of this package wrote it."""
+"""Any saved model of any family from its `.keras` file, whatever version of this package wrote it.
+
+Keras, which takes seconds, is imported when the file has been looked at, so that a wrong path is told at once.
+"""
 
 import json
 import zipfile
@@ -6,10 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from tempfile import TemporaryDirectory
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 import zdckeras
+
+if TYPE_CHECKING:
+    import keras
 
 CONFIG = "config.json"  # member of a .keras archive
 OURS = "zdckeras>"  # registered names of this package's classes begin so
@@ -17,7 +22,7 @@ RENAMED = {"where": "detector"}  # keys in configurations of earlier versions
 LONGEST = 200  # characters of Keras's message that are passed on
 
 
-def load_model(path: str | Path) -> keras.Model:
+def load_model(path: str | Path) -> "keras.Model":
     """A model or generator saved by `model.save(path)`, with its classes found by name in this package.
 
     Code is never taken from the file: it names classes of Keras and of this package (or of yours, if you registered
@@ -40,7 +45,9 @@ def load_model(path: str | Path) -> keras.Model:
         FileNotFoundError: No such file: served/1
     """
     path = Path(path)
-    config = _read_config(path)
+    config = read_config(path)
+    import keras
+
     try:
         known, current = classes_of(config, path), with_current_names(config)
     except RecursionError:
@@ -57,12 +64,14 @@ def load_model(path: str | Path) -> keras.Model:
                          f"that cannot be made again: {said}") from None
 
 
-def classes_of(config, path):
+def classes_of(config: Any, path: str | Path) -> list[str]:
     """Import the classes that a configuration names, and give their names.
 
     Raises:
         ValueError: for a registered name that is neither one of this package nor known to Keras.
     """
+    import keras
+
     names = sorted(set(_registered_names(config)))
     for module in _modules():
         if all(map(keras.saving.get_registered_object, names)):
@@ -75,7 +84,7 @@ def classes_of(config, path):
     return [name.removeprefix(OURS) for name in names]
 
 
-def with_current_names(config, ours=False):
+def with_current_names(config: Any, ours: bool = False) -> Any:
     """The configuration with today's names of keys in everything that belongs to a class of this package.
 
     Arguments:
@@ -96,8 +105,12 @@ def with_current_names(config, ours=False):
     return {RENAMED.get(key, key) if ours else key: with_current_names(value, ours) for key, value in config.items()}
 
 
-def _read_config(path):
-    """The configuration in a .keras file, a dictionary."""
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in a .keras file, a dictionary.
+
+    Raises:
+        FileNotFoundError, ValueError: if nothing is there, or no Keras model, in one line.
+    """
     if path.is_dir():
         raise ValueError(f"{path}: expected a .keras file, received a folder.")
     if not path.is_file():

@@ -4,20 +4,23 @@ import io
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.generators import Sampler
-from zdckeras.loading import load_model
+from zdckeras.loading import load_model, read_config
+
+if TYPE_CHECKING:
+    from zdckeras.generators import Sampler
 
 PLACE = Path(__file__).parent / "pretrained_models"  # <name>.keras, and <name>.md that says what it is
 WEIGHTS = "model.weights.h5"  # member of a .keras archive
 TOLERANCE = 1e-3  # rounding errors of an array, in its standard deviations, up to which it is kept in half precision
 
 
-def pretrained(name: str) -> Sampler:
+def pretrained(name: str) -> "Sampler":
     """A trained generator that comes with the package.
 
     Arguments:
@@ -34,11 +37,7 @@ def pretrained(name: str) -> Sampler:
         >>> "cpv" in pretrained_names()
         False
     """
-    names = pretrained_names()
-    if name not in names:
-        known = ", ".join(names) or "(none is there)"
-        raise ValueError(f"Expected the name of a pretrained generator, one of {known}; received {name!r}.")
-    return load_model(PLACE / f"{name}.keras")
+    return load_model(_pretrained_file(name))
 
 
 def pretrained_names() -> list[str]:
@@ -46,23 +45,33 @@ def pretrained_names() -> list[str]:
     return sorted(path.stem for path in PLACE.glob("[!.]*.keras"))
 
 
-def open_generator(model: Sampler | str | Path) -> Sampler:
+def model_file(model: str | Path) -> Path:
+    """The `.keras` file behind the name of a pretrained generator or a path, looked at but not loaded.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pretrained` and `load_model`, at once.
+    """
+    bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
+    path = _pretrained_file(model) if bare and not Path(model).exists() else Path(model)
+    read_config(path)
+    return path
+
+
+def open_generator(model: "Sampler | str | Path") -> "Sampler":
     """A generator from whatever names it: itself, the name of a pretrained one, or the path of a `.keras` file.
 
     Raises:
-        FileNotFoundError, ValueError: as `pretrained` and `load_model`, or for a model that is no generator.
+        FileNotFoundError, ValueError: as `model_file` and `load_model`, or for a model that is no generator.
     """
-    if isinstance(model, (str, Path)):
-        bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
-        found = pretrained(model) if bare and not Path(model).exists() else load_model(model)
-    else:
-        found = model
+    found = load_model(model_file(model)) if isinstance(model, (str, Path)) else model
+    from zdckeras.generators import Sampler
+
     if not isinstance(found, Sampler):
         raise ValueError(f"{model}: expected a generator (Sampler), received {type(found).__name__}.")
     return found
 
 
-def pack(generator: Sampler, path: str | Path) -> Path:
+def pack(generator: "Sampler", path: str | Path) -> Path:
     """Save a generator as a smaller `.keras` file, its weights in half precision where that hardly moves them.
 
     An array w is kept as float16 if the rounding errors have rms(float16(w) - w) <= 10^-3 std(w); large offsets, values
@@ -78,6 +87,8 @@ def pack(generator: Sampler, path: str | Path) -> Path:
     Raises:
         TypeError: if `generator` is no `Sampler`.
     """
+    from zdckeras.generators import Sampler
+
     if not isinstance(generator, Sampler):
         raise TypeError(f"Expected a generator (Sampler) to pack, received {type(generator).__name__} {generator!r}.")
     path = Path(path)
@@ -89,6 +100,15 @@ def pack(generator: Sampler, path: str | Path) -> Path:
                 content = archive.read(name)
                 packed.writestr(name, _half(content) if name == WEIGHTS else content)
     return path
+
+
+def _pretrained_file(name):
+    """The file of a pretrained generator."""
+    names = pretrained_names()
+    if name not in names:
+        known = ", ".join(names) or "(none is there)"
+        raise ValueError(f"Expected the name of a pretrained generator, one of {known}; received {name!r}.")
+    return PLACE / f"{name}.keras"
 
 
 def _half(content):
