@@ -1,16 +1,19 @@
 """The flow of a response's shape given the particle and the channel sums: MAF teacher or IAF student."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flows.flow import Flow
+from zdckeras.layers.dense import silu_layers
 from zdckeras.layers.impact_frame import ImpactFrame
 from zdckeras.layers.particle_features import ParticleFeatures
 
@@ -53,9 +56,8 @@ class ShapeFlow(keras.Model):
         self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
         self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
         self.features = ParticleFeatures(**features)
-        self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
-            seed + i)) for i, width in enumerate(embedding)])
-        self.embed.build((None, self.features.width + CHANNEL_COUNT + 1))
+        self.embed = silu_layers(embedding, self.features.width + CHANNEL_COUNT + 1, count(seed),
+                                 keras.initializers.GlorotUniform)
         self.frame = ImpactFrame(features["detector"], embedding[-1], maps, seed=seed)
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed)
@@ -65,15 +67,13 @@ class ShapeFlow(keras.Model):
     def fit_scales(cls, detector: str, conditions: np.ndarray, responses: np.ndarray, noise: float = 1.0,
                    bell: float = 0.13, **settings) -> "ShapeFlow":
         """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
-        conditions = np.asarray(conditions, "float64")
-        deviation = conditions.std(axis=0)
-        features = dict(detector=detector, mean=conditions.mean(axis=0).tolist(),
-                        scale=np.where(deviation > 0, deviation, 1.0).tolist())
+        features = dict(detector=detector, **Scaler.fit(conditions).get_config())
         model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
         some = np.random.default_rng(0).permutation(len(responses))[:10_000]
+        particles = np.asarray(conditions, "float64")[some]
         counts = np.asarray(responses)[some].reshape(len(some), -1)
         code = model.code.encode(counts, np.random.default_rng(1).random(counts.shape, "float32"))
-        model.frame.adapt(conditions[some], counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
+        model.frame.adapt(particles, counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
         return model
 
     def student(self, **settings) -> "ShapeFlow":

@@ -1,19 +1,22 @@
 """The small flow that decides how much light falls where: photon number or the five channel sums of a response."""
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
+from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
+from zdckeras.layers.dense import silu_layers
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.training.loop import fit_arrays
 
@@ -78,9 +81,7 @@ class PhotonSums(keras.Model):
                              steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         self.features = ParticleFeatures(**features)
-        self.embed = keras.Sequential([layers.Dense(width, "silu", kernel_initializer=keras.initializers.GlorotUniform(
-            seed + i)) for i, width in enumerate(embedding)])
-        self.embed.build((None, self.features.width))
+        self.embed = silu_layers(embedding, self.features.width, count(seed), keras.initializers.GlorotUniform)
         self.flow = Flow.maf(len(self.mean), context=embedding[-1], steps=steps, hidden=hidden, seed=seed,
                              univariate=RationalQuadraticSpline(bins=bins, bound=5.0))
         self.built = True
@@ -88,11 +89,8 @@ class PhotonSums(keras.Model):
     @classmethod
     def fit_scales(cls, detector: str, conditions: np.ndarray, sums: ArrayLike, **settings) -> "PhotonSums":
         """A fresh model with its scalers fitted on training conditions (N, 9) and sums (N, K)."""
-        conditions = np.asarray(conditions, "float64")
-        deviation = conditions.std(axis=0)
         y = ops.convert_to_numpy(code_sums(sums, np.full(np.shape(sums), 0.5, "float32")))
-        features = dict(detector=detector, mean=conditions.mean(axis=0).tolist(),
-                        scale=np.where(deviation > 0, deviation, 1.0).tolist())
+        features = dict(detector=detector, **Scaler.fit(conditions).get_config())
         return cls(features, y.mean(axis=0), y.std(axis=0) + 1e-3, **settings)
 
     def context(self, conditions: Tensor) -> Tensor:

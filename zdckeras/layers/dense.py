@@ -22,6 +22,15 @@ def dense_layers(widths: Sequence[int], width: int, seeds: Iterator[int], slope:
     return body
 
 
+def silu_layers(widths: Sequence[int], width: int, seeds: Iterator[int],
+                initializer: type = keras.initializers.HeNormal) -> keras.Sequential:
+    """Dense layers with SiLU, built for inputs of one width."""
+    body = keras.Sequential([layers.Dense(size, "silu", kernel_initializer=initializer(next(seeds)))
+                             for size in widths])
+    body.build((None, width))
+    return body
+
+
 def linear(inputs: int, units: int, seeds: Iterator[int]) -> keras.layers.Layer:
     """A seeded dense layer, built."""
     layer = layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), dtype="float32")

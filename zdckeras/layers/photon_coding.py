@@ -83,7 +83,7 @@ class PhotonDecoder(_AroundBody):
 
     h is a hidden vector, read from all tokens and the particle by dense layers; from it come `Spots` of light near the
     expected impact and their brightness b. The body gives the texture t, cut at +-5. So the sharp core of a shower,
-    which no coarse grid can place, need not be painted cell by cell.
+    which no coarse grid can place, need not be drawn cell by cell.
 
     Arguments:
         detector: name.

@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
+from zdckeras.layers.dense import linear
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit
 
@@ -32,9 +33,7 @@ class Spots(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector = get_detector(detector)
         self.hidden, self.number, self.extra, self.seed = hidden, number, extra, seed
-        self.read = layers.Dense(4 * number + extra, dtype="float32",
-                                 kernel_initializer=keras.initializers.GlorotUniform(seed))
-        self.read.build((None, hidden))
+        self.read = linear(hidden, 4 * number + extra, iter([seed]))
         self.widths = np.geomspace(0.6, min(self.detector.shape) / 3.0, number).astype("float32")
         self.built = True
 

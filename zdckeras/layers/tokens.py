@@ -1,4 +1,4 @@
-"""Bodies that turn images of any size into grids of tokens and back: what they share, and convolutional ones.
+"""Bodies that turn images of any size into grids of tokens and back: what they share, and vectors beside tokens.
 
 An encoder maps an image (B, nx, ny) and what is known of the particle (B, C) to tokens (B, T, d), one for each cell of
 a grid over the image; a decoder maps such tokens and the particle to an image. Tokens are what a codebook quantises;
@@ -6,7 +6,8 @@ a grid over the image; a decoder maps such tokens and the particle to an image. 
 decoder of the same grid, and either with a codebook or a vector.
 
 Images whose sides are no multiples of the cells are filled up with zeros behind their last row and column, and
-cropped. Bodies made of patches, the vision transformer and the MLP-Mixer, are in `zdckeras.layers.patches`.
+cropped. Convolutional bodies are in `zdckeras.layers.cnn`; those made of patches, the vision transformer and the
+MLP-Mixer, in `zdckeras.layers.patches`.
 """
 
 import keras

@@ -120,12 +120,12 @@ class Codebook(layers.Layer):
         if not self.averaged:  # a product with one-hot rows: its gradient is dense and fast, that of `take` is neither
             loss = loss + ops.sum(ops.square(still - ops.matmul(which, table)), axis=-1)
         if training:
-            self._follow(still, which)
+            self._update(still, which)
         quantised = ops.reshape(straight_through(z, chosen), (-1, count, self.width))
         return (quantised, ops.reshape(ops.cast(tokens, "int32"), (-1, count)),
                 ops.mean(ops.reshape(loss, (-1, count)), axis=-1))
 
-    def _follow(self, z, which):
+    def _update(self, z, which):
         """Average uses and vectors of this batch into the state, then move dead codes."""
         rows = ops.shape(z)[0]
         even = self.codes / ops.cast(rows, "float32")

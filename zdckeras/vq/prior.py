@@ -174,7 +174,7 @@ class TokenPrior(SampleLoss):
             raise ValueError(f"Expected uniform numbers of shape (B, {self.tokens}), received {tuple(uniform.shape)}.")
         places, noise = ops.arange(self.tokens), ops.transpose(uniform)
 
-        def grow(index, state):
+        def append(index, state):
             vector, tokens, cache = state
             logits, cache = self.step(vector, index, cache)
             token = draw(logits, ops.take(noise, index, axis=0), temperature, top_k, top_p)
@@ -184,7 +184,7 @@ class TokenPrior(SampleLoss):
         first = self._first(conditions, sums)
         rows = ops.shape(first)[0]
         state = (first, ops.zeros((rows, self.tokens), "int32"), self.body.empty(rows))
-        return ops.fori_loop(0, self.tokens, grow, state)[1]
+        return ops.fori_loop(0, self.tokens, append, state)[1]
 
     def call(self, inputs):
         tokens = ops.cast(inputs["tokens"], "int32")
