@@ -35,6 +35,8 @@ def numpy_truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
 
 
 if keras.backend.backend() == "jax":
+    # compiling takes most of the time, running next to none
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
     import jax
     from keras.src.initializers import random_initializers
 
@@ -42,7 +44,7 @@ if keras.backend.backend() == "jax":
     draws = {"uniform": numpy_uniform, "normal": numpy_normal, "truncated_normal": numpy_truncated_normal}
     random_initializers.random = SimpleNamespace(**{**vars(random_initializers.random), **draws})
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILED.name))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 

@@ -67,7 +67,7 @@ def test_best_point_comes_first_and_diverged_ones_last(sweep, tmp_path):
 def test_killed_search_goes_on(tmp_path):
     """Killed in its second point: the first keeps its result, its workers end, and the second is trained."""
     command = [sys.executable, str(TOOL), "--preset", "smoke", "--seeds", "1", "--out", str(tmp_path),
-               "--diversity", "0.1", "--intensity", "1e-3", "--auxiliary", "1e-3", "1"]
+               "--diversity", "0", "--intensity", "0", "--auxiliary", "1e-3", "1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
     killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     first = killed.stdout.readline()

@@ -1,0 +1,144 @@
+"""Every recipe in its smoke preset: what it writes, what its generators answer, and that it trains nothing twice."""
+
+import json
+import re
+import runpy
+import sys
+from itertools import count, groupby
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import zdckeras as zdc
+from zdckeras import generators
+from zdckeras.data.particles import SPECIES
+from zdckeras.simulation import reference
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
+MORE = {"sdi_gan": ["--seeds", "1"]}  # arguments beside the preset
+ROWS = {  # what the recipes that have a row for each model compare
+    "sdi_gan": ["floor", "start, seed 0", "GAN, seed 0", "SDI-GAN + intensity + aux. regressor, seed 0"],
+    "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div"],
+    "autoencoders": ["floor", "VAE, ViT", "Supervised AE, ViT", "AE + Sinkhorn NG, ViT", "AE + MSE NG, ViT"],
+    "corr_vae": ["floor", "CorrVAE"],
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few
+
+
+def run(recipe, out):
+    """The recipe's own command line, in this process; simulates less at once, and its clock ticks milliseconds."""
+    ticks = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+        patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
+        patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
+        runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
+    keras.utils.clear_session()
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def out(recipe, tmp_path_factory):
+    """Folder with the results of one recipe."""
+    folder = tmp_path_factory.mktemp(recipe)
+    run(recipe, folder)
+    return folder
+
+
+def files(out, *suffixes):
+    """Relative path -> path of all files with these suffixes."""
+    return {str(path.relative_to(out)): path for path in sorted(out.rglob("*")) if path.suffix in suffixes}
+
+
+def numbers(value):
+    """All numbers in nested dictionaries and lists."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [n for item in value for n in numbers(item)] if isinstance(value, list) else [value]
+
+
+def check_scores(scores):
+    """A report's scores: every number is there and finite, except for species without showers."""
+    for score in scores.values():
+        counts = score["counts"]
+        assert counts["all"] == score["showers"] >= max(counts[species] for species in SPECIES)
+        for species, metrics in score["metrics"].items():
+            found = np.array(numbers(metrics), "float64")
+            assert np.isfinite(found).all() if counts[species] else np.isnan(found).all()
+        shape = np.array(numbers(score["shapes"]), "float64")
+        assert len(shape) and np.isfinite(shape).all() and 0.0 <= score["auc"] <= 1.0
+
+
+def markdown_tables(text):
+    """Tables of a Markdown text, each a list of lines of words, without the rule."""
+    blocks = [list(group) for table, group in groupby(text.splitlines(), lambda line: line.startswith("|")) if table]
+    return [[[word.strip() for word in line.strip("|").split("|")] for k, line in enumerate(block) if k != 1]
+            for block in blocks]
+
+
+def test_report(recipe, out):
+    """Rows, columns and numbers of every table, the floor first; no number is missing or infinite in any text."""
+    for path in files(out, ".json").values():
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        check_scores(scores)
+        names = list(scores)
+        assert names[0] == "floor" and len(names) > 1 and names == ROWS.get(recipe, names)
+        sums, shapes = markdown_tables(path.with_name("report.md").read_text(encoding="utf-8"))
+        assert sums[0] == ["", *SPECIES, "all"] and [row[0] for row in shapes[1:]] == names
+        assert [row[0] for row in sums[1:]] == [f"{name} {metric}" for name in names for metric in ("WS", "MAE_w")]
+        for table in (sums, shapes):
+            assert {len(row) for row in table} == {len(table[0])} and min(len(row[-1]) for row in table) > 0
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files(out, ".txt", ".md").items()}
+    assert any(re.search(r"^\|? ?floor ", text, re.MULTILINE) for text in texts.values())
+    assert {name for name, text in texts.items() if re.search(r"\b(nan|inf)\b", text)} == set()
+
+
+def test_pictures(out):
+    pictures = files(out, ".png")
+    assert any(name.endswith("responses.png") for name in pictures)
+    for path in pictures.values():
+        assert path.read_bytes().startswith(b"\x89PNG")
+        high, wide, _ = (image := imread(path)).shape
+        assert 300 <= high <= 5000 and 300 <= wide <= 5000 and 0.01 < image[..., :3].std()
+
+
+def test_generators_are_loaded_and_repeat_by_seed(out, monkeypatch):
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+    saved = files(out, ".keras")
+    assert saved
+    for path in saved.values():
+        generator = zdc.load_model(path)
+        particles = zdc.load("+".join(d.name for d in generator.detectors), "train", 8).particles
+        first, again, other = (generator.sample(particles, seed=seed, batch_size=8) for seed in (3, 3, 4))
+        first, again, other = (made if isinstance(made, dict) else {generator.detectors[0].name: made}
+                               for made in (first, again, other))
+        for detector in generator.detectors:
+            response = first[detector.name]
+            assert response.shape == (8, *detector.shape) and response.dtype == again[detector.name].dtype
+            assert np.isfinite(response).all() and response.min() >= 0 and response.max() > 0
+            assert np.array_equal(response, again[detector.name]) and (response != other[detector.name]).any()
+
+
+def test_second_run_trains_nothing_and_writes_the_same(recipe, out, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    def contents():
+        return {name: path.read_bytes() for name, path in files(out, ".json", ".md", ".png", ".txt").items()}
+
+    states, before = {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()}, contents()
+    monkeypatch.setattr(keras.Model, "fit", refuse)
+    run(recipe, out)
+    assert states and {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()} == states
+    after = contents()
+    assert set(after) == set(before) and [name for name in after if after[name] != before[name]] == []
