@@ -1,12 +1,14 @@
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from zdckeras.data.files import write_npz, write_root
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
-from zdckeras.recipe import command_line, showers_for
+from zdckeras.metrics.report import judge
+from zdckeras.recipe import command_line, recipe_data, recipe_states, showers_for, write_results
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
@@ -122,3 +124,51 @@ def test_own_showers_that_cannot_serve_are_refused(tmp_path):
         showers_for("zn", write_npz(own(conditions=5, repeats=2), tmp_path / "dim"), SIZES)
     with pytest.raises(ValueError, match="No floor: none of the 6 conditions occurs twice"):
         showers_for("zn", write_npz(own(conditions=30, repeats=1, dim=0), tmp_path / "single"), SIZES)
+
+
+def test_data_of_a_recipe():
+    """A stage may want more embedded showers than the training part has; its first ones are the training part."""
+    data = recipe_data(parse("--detector", "zp", detectors=DETECTORS), SIZES, more=50, draws=(1, 2))
+    assert [len(part) for part in (data.training, data.more, data.validation, data.test)] == [30, 50, 12, 9]
+    assert same(data.more, reference.load("zp", "train", 50)) and same(data.training, data.more[:30])
+    assert len(data.floor) == 2 and not np.array_equal(*data.floor)
+    assert all(np.array_equal(a, b.response) for a, b in zip(data.floor, data.resimulated, strict=True))
+    assert list(data.arrays) == ["conditions", "responses"]
+    assert np.array_equal(data.arrays["responses"], data.training.response)
+    assert np.array_equal(data.arrays["conditions"], data.training.particles)
+
+
+def test_own_showers_are_used_whole(tmp_path):
+    path = write_npz(own(), tmp_path / "folder")
+    data = recipe_data(parse("--data", str(path)), SIZES, "zn", more=50)
+    assert len(data.training) == 126 and data.more is data.training and len(data.floor) == 1
+
+
+def test_states_belong_to_settings_detector_data_and_seed():
+    words = [(), ("--detector", "zp"), ("--data", "a.root"), ("--seed", "1")]
+    folders = [recipe_states(parse(*one, detectors=DETECTORS), {"epochs": 1}) for one in words]
+    folders += [recipe_states(parse(detectors=DETECTORS), {"epochs": 2}), recipe_states(parse(), {"epochs": 1})]
+    assert len(set(folders)) == 6 and {folder.parent for folder in folders} == {Path("runs/x/states")}
+    assert folders[0] == recipe_states(parse(detectors=DETECTORS), {"epochs": 1})
+
+
+def test_results_are_written(tmp_path, capsys):
+    test, args = own(conditions=40, dim=0), parse("--out", str(tmp_path), "--seed", "3")
+    asked = []
+
+    def sample(conditions, seed):
+        asked.append((len(conditions), seed))
+        return test.response[: len(conditions)]
+
+    table = judge(test, [test.response], {"copy": sample}, 1)
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    write_results(args, "study.txt", "what was found", table, test, {"copy": sample}, {"copy": {"loss": [2.0, 1.0]}},
+                  {"generator.keras": model})
+    assert (tmp_path / "study.txt").read_text() == "what was found\n" and asked[-1] == (200, 3)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"study.txt", "report.md", "report.json", "generator.keras", "responses.png", "channels.png",
+                     "shapes.png", "learning.png"}
+    told = capsys.readouterr().out
+    assert "what was found" in told and f"generator.keras are in {tmp_path}" in told
+    kernel = keras.saving.load_model(tmp_path / "generator.keras").get_weights()[0]
+    assert np.array_equal(kernel, model.get_weights()[0])

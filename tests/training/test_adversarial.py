@@ -5,7 +5,7 @@ import pytest
 from zdckeras.data.showers import concatenate
 from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.gan.warm_start import score_stages
-from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores
+from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
 from zdckeras.training.loop import DivergedError
 
 # The stages themselves run under every backend in test_backends.py.
@@ -74,3 +74,16 @@ def test_weights_of_terms_have_defaults_and_bounds():
     for wrong in ({"l1": 1.0}, {"l2": -1.0}, {"l2": float("nan")}):
         with pytest.raises(ValueError, match="Expected weights of at least 0 for l2; received"):
             term_weights(wrong, {"l2": 0.5})
+
+
+def test_average_starts_equal_and_is_not_trained():
+    made = []
+
+    def make():
+        made.append(keras.layers.Dense(2))  # no seed: two of them differ
+        made[-1].build((None, 3))
+        return made[-1]
+
+    layer, average = with_average(make)
+    assert layer is made[0] and average is made[1] and layer.trainable and not average.trainable_variables
+    assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), average.get_weights(), strict=True))

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import Checkpoint, DivergedError, annealed, train
+from zdckeras.training.loop import Checkpoint, DivergedError, annealed, fit_adam, fit_arrays, train
 
 ROWS, BATCH, EPOCHS = 40, 8, 3
 
@@ -170,3 +170,12 @@ def test_annealed_rate_rises_and_falls():
     assert rate[0] == pytest.approx(0.01) and max(rate) == pytest.approx(0.1, rel=1e-3)
     assert rate[0] < rate[1] < rate[2] and rate[3] > rate[4] > rate[5] > rate[6]
     assert rate[-1] == pytest.approx(0.001, rel=0.05)
+
+
+def test_fitting_arrays_is_fitting_batches_of_them(tmp_path):
+    arrays, noise = data().arrays, dict(uniform={"u": (2, 2)}, normal={"z": (1,)})
+    first, second = Line(), Line()
+    expected = fit_adam(first, Batches(arrays, BATCH, 3, **noise), tmp_path / "a.npz", EPOCHS, 0.05)
+    found = fit_arrays(second, arrays, tmp_path / "b.npz", EPOCHS, BATCH, 0.05, 3, **noise)
+    assert found == expected and len(found["loss"]) == EPOCHS and found["loss"][-1] < found["loss"][0]
+    assert same(weights(first), weights(second))
