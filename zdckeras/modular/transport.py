@@ -1,0 +1,217 @@
+"""Transport as a layer: a particle flies, decays and is bent, and arrives as showering particles on a detector's face."""
+
+from functools import cache
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import COLUMN, species
+from zdckeras.simulation.decays import branchings, properties
+from zdckeras.simulation.response_fit import KINDS, SILENT, shower_kind
+from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
+
+# Species that the layer tells apart, by mass and charge; neutral antibaryons, which have the mass and charge of their
+# particles, occur as daughters only.
+SPECIES = (22, 2112, 2212, 130, 211, -211, 310, 3122, 3222, 111, 11, -11, 13, -13, -2212, 321, -321, 3112, 3212, 3322,
+           3312, 3334, -3222, -3112, -3312, -3334)
+NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
+MODES = 3  # decay modes of a species, at most
+KAONS = (310, 130)  # K0S and K0L, which have one mass and charge
+NUMBERS = 4  # uniform numbers of a decay: length of flight, mode, polar and azimuthal angle
+STABLE = 1e30  # c tau / M [cm/GeV] of what does not decay on the way
+
+
+class _Tables(NamedTuple):
+    """Properties of species, a row each; the last row is of particles that are not seen."""
+
+    basic: np.ndarray  # mass [GeV], charge [e], c tau / M [cm/GeV]
+    modes: np.ndarray  # MODES cumulative fractions, first and second daughters, momenta in the rest frame [GeV]
+    known: np.ndarray  # mass [MeV] and charge of SPECIES
+    shower: np.ndarray  # index of the kind in KINDS, -1 for none; energy that the mass takes away or adds [GeV]
+
+
+@cache
+def tables() -> _Tables:
+    """The tables of `Transport`, from those of the reference simulation."""
+    codes = [*SPECIES, *NEUTRAL_ANTI]
+    unseen = len(codes)
+    mass, charge, length = (np.append(column, last) for column, last in zip(properties(codes), (0, 0, np.inf),
+                                                                             strict=True))
+    reach = np.where(np.isfinite(length), length / np.maximum(mass, 1e-9), STABLE)
+    modes = np.zeros((unseen + 1, 4 * MODES))
+    for row, code in enumerate(codes):
+        total = 0.0
+        for k, (fraction, pair) in enumerate(branchings(code)):
+            total += fraction
+            first, second = (unseen if abs(d) in INVISIBLE else codes.index(d) for d in pair)
+            m1, m2, m = mass[first], mass[second], mass[row]
+            momentum = np.sqrt(max((m**2 - (m1 + m2) ** 2) * (m**2 - (m1 - m2) ** 2), 0.0)) / (2 * m)
+            modes[row, k::MODES] = total, first, second, momentum
+        modes[row, len(branchings(code)) - 1 : MODES] = 2.0  # the last mode takes the rest
+    kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
+    index = [-1 if k == SILENT else KINDS.index(k) for k in kind]
+    shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
+    known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in SPECIES])
+    return _Tables(*(np.asarray(table, "float32") for table in
+                     (np.stack([mass, charge, reach], axis=1), modes, known, shower)))
+
+
+class Arrivals(NamedTuple):
+    """What arrives of each particle, (B, A) each: up to A showering particles, those that are not there of kind -1.
+
+    Arguments:
+        kind: int32 index in `zdckeras.simulation.response_fit.KINDS`, -1 for none.
+        energy: that goes into the shower [GeV].
+        x, y: impact from the detector's centre [cm].
+        tx, ty: slopes px / pz and py / pz.
+    """
+
+    kind: object
+    energy: object
+    x: object
+    y: object
+    tx: object
+    ty: object
+
+
+class _Flight(NamedTuple):
+    """Particles on their way, (B, n) each: species, place [cm], momentum [GeV] with pz > 0."""
+
+    species: object
+    x: object
+    y: object
+    z: object
+    px: object
+    py: object
+    pz: object
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class Transport(layers.Layer):
+    """Particles at the interaction point to arrivals on the front face of a detector, by noise that comes in.
+
+    The physics of `zdckeras.simulation.transport.transport`, in operations that any graph has: straight flight, decays
+    in flight after L = -ln(1 - u) c tau p / M with the branchings of the simulation, isotropic two-body decays boosted
+    along the parent, the kick of the dipole in proportion to the part of it that is crossed, up to three decays one
+    after another. Species are told by mass and charge, which the nine conditions hold: a neutral kaon is then a K0S or
+    a K0L by chance, and a neutral antibaryon its particle, unless the PDG id is given. The sides A and C are treated
+    alike.
+
+    Arguments:
+        detector: name.
+        levels: decays one after another, at most.
+        short: chance of a neutral kaon of unknown id to be a K0S.
+        kick: factor on the dipole's kick; other than 1 to see what a wrong beam optics costs.
+        shift: (x, y) of the detector from where it should be [cm]; other than 0 to see what a wrong survey costs.
+
+    Returns:
+        call((B, 9) conditions, (B, `numbers`) uniform numbers in (0, 1), (B,) PDG ids or None) gives `Arrivals` with
+        A = 2^levels.
+
+    Example:
+        >>> layer = Transport("zn")
+        >>> photon = np.array([[900.0, 0, 0, 0, 0.05, 0, 900.0, 0, 0]], "float32")
+        >>> arrivals = layer(photon, np.full((1, layer.numbers), 0.5, "float32"))
+        >>> [round(float(v[0, 0]), 2) for v in (arrivals.kind, arrivals.energy, arrivals.x)]
+        [0.0, 900.0, 0.63]
+    """
+
+    def __init__(self, detector, levels=3, short=0.5, kick=1.0, shift=(0.0, 0.0), **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector, self.levels, self.short = get_detector(detector), levels, float(short)
+        self.kick, self.shift = float(kick), tuple(map(float, shift))
+        self.slots, self.numbers = 2**levels, NUMBERS * (2**levels - 1) + 1
+        self.built = True
+
+    def identify(self, conditions, uniform, pdg=None):
+        """Row of each particle in the table of species, (B,) int32: of its id where that is known there, else the
+        nearest in mass and charge."""
+        mass, charge = (conditions[:, COLUMN[name]] for name in ("mass", "charge"))
+        known, (short, long) = tables().known, (SPECIES.index(code) for code in KAONS)
+        distance = ops.abs(mass[:, None] - known[None, :, 0]) + 1e4 * ops.abs(charge[:, None] - known[None, :, 1])
+        nearest = ops.cast(ops.top_k(-distance, 1)[1][:, 0], "int32")
+        kaon = (nearest == short) | (nearest == long)
+        nearest = ops.where(kaon, ops.where(uniform < self.short, short, long), nearest)
+        if pdg is None:
+            return nearest
+        same = ops.cast(ops.cast(pdg, "int32")[:, None] == np.array([*SPECIES, *NEUTRAL_ANTI], "int32"), "int32")
+        row = ops.sum(same * np.arange(same.shape[1], dtype="int32"), axis=1)
+        return ops.where(ops.sum(same, axis=1) > 0, row, nearest)
+
+    def _propagate(self, flight, charge, z):
+        """Where particles are at planes z, and with what momentum: `zdckeras.simulation.transport.propagate`."""
+        low, high = FIELD
+        enter, leave = ops.clip(flight.z, low, high), ops.clip(z, low, high)
+        kick = charge * (self.kick * dipole_kick() / (high - low)) * (leave - enter)
+        x = flight.x + (flight.px * (z - flight.z) + kick * (0.5 * (leave - enter) + z - leave)) / flight.pz
+        y = flight.y + flight.py * (z - flight.z) / flight.pz
+        bent = ops.sqrt(ops.maximum(ops.square(flight.pz) - kick * (2.0 * flight.px + kick), 0.0))
+        return flight._replace(x=x, y=y, z=z, px=flight.px + kick, pz=bent)
+
+    def _decay(self, flight, uniform):
+        """One generation on: (B, n) particles and (B, 4, n) numbers give (B, 2 n), second daughters behind the first.
+
+        What does not decay before the detector is carried there, with nothing as its second daughter.
+        """
+        unseen = len(tables().basic) - 1
+        mass, charge, reach = (ops.take(tables().basic, flight.species, axis=0)[..., k] for k in range(3))
+        stop = flight.z - ops.log1p(-uniform[:, 0]) * reach * flight.pz
+        decays = stop < self.detector.distance
+        there = self._propagate(flight, charge, ops.minimum(stop, self.detector.distance))
+        rows = ops.take(tables().modes, flight.species, axis=0)
+        edge, first, second, momentum = (rows[..., k * MODES : (k + 1) * MODES] for k in range(4))
+        below = ops.cast(uniform[:, 1, :, None] >= edge, "int32")  # cumulative, so modes before the drawn one
+        chosen = ops.one_hot(ops.sum(below, axis=-1), MODES, dtype="float32")
+        first, second, q = (ops.sum(chosen * table, axis=-1) for table in (first, second, momentum))
+        first, second = ops.cast(first, "int32"), ops.cast(second, "int32")
+        cosine = 2.0 * uniform[:, 2] - 1.0
+        sine, azimuth = ops.sqrt(ops.maximum(1.0 - cosine * cosine, 0.0)), 2.0 * np.pi * uniform[:, 3]
+        q = [q * sine * ops.cos(azimuth), q * sine * ops.sin(azimuth), q * cosine]
+        parent = [there.px, there.py, there.pz]
+        energy = ops.sqrt(sum(ops.square(p) for p in parent) + ops.square(mass))
+        along = sum(p * k for p, k in zip(parent, q, strict=True))
+        square, some = sum(ops.square(k) for k in q), ops.maximum(mass, 1e-6)
+        daughters = []
+        for which, sign in ((first, 1.0), (second, -1.0)):
+            rest = ops.sqrt(square + ops.square(ops.take(tables().basic, which, axis=0)[..., 0]))
+            factor = (sign * along / (energy + mass) + rest) / some
+            moved = [sign * k + p * factor for p, k in zip(parent, q, strict=True)]
+            gone = decays & (moved[2] > 0.0)
+            daughters.append(_Flight(ops.where(gone, which, unseen), there.x, there.y, there.z, moved[0], moved[1],
+                                     ops.where(gone, moved[2], 1.0)))
+        first = _Flight(*(ops.where(decays, new, old) for new, old in zip(daughters[0], there, strict=True)))
+        return _Flight(*(ops.concatenate(pair, axis=1) for pair in zip(first, daughters[1], strict=True)))
+
+    def call(self, conditions, uniform, pdg=None):
+        conditions = ops.cast(conditions, "float32")
+        _, x, y, z, px, py, pz = (conditions[:, k : k + 1] for k in range(7))
+        side = ops.where(pz < 0.0, -1.0, 1.0)
+        flight = _Flight(self.identify(conditions, uniform[:, 0], pdg)[:, None], x, y, z * side, px, py, ops.maximum(pz * side, 1e-6))
+        start = 1
+        for level in range(self.levels):
+            n = 2**level
+            flight = self._decay(flight, ops.reshape(uniform[:, start : start + NUMBERS * n], (-1, NUMBERS, n)))
+            start += NUMBERS * n
+        return self._arrive(flight)
+
+    def _arrive(self, flight):
+        """`Arrivals` of what hits the face."""
+        mass, charge = (ops.take(tables().basic, flight.species, axis=0)[..., k] for k in (0, 1))
+        kind, shift = (ops.take(tables().shower, flight.species, axis=0)[..., k] for k in (0, 1))
+        there = self._propagate(flight, charge, ops.full_like(flight.z, self.detector.distance))
+        x, y = there.x - self.detector.centre_x - self.shift[0], there.y - self.shift[1]
+        half_x, half_y = self.detector.half_size
+        energy = ops.sqrt(ops.square(there.px) + ops.square(there.py) + ops.square(there.pz) + ops.square(mass)) + shift
+        hit = (ops.abs(x) < half_x) & (ops.abs(y) < half_y) & (there.pz > 0.0) & (kind >= 0.0) & (energy > 0.0)
+        ahead = ops.maximum(there.pz, 1e-6)
+        return Arrivals(ops.cast(ops.where(hit, kind, -1.0), "int32"), ops.where(hit, energy, 1.0),
+                        ops.where(hit, x, 0.0), ops.where(hit, y, 0.0),
+                        *(ops.where(hit, p / ahead, 0.0) for p in (there.px, there.py)))
+
+    def get_config(self):
+        return {**super().get_config(), "detector": self.detector.name, "levels": self.levels, "short": self.short,
+                "kick": self.kick,
+                "shift": self.shift}
