@@ -1,4 +1,4 @@
-"""Transport as a layer: a particle flies, decays and is bent, and arrives as showering particles on a detector's face."""
+"""Transport as a layer: a particle flies, decays, is bent, and arrives as showering particles on a detector's face."""
 
 from functools import cache
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from keras import layers, ops
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, species
 from zdckeras.simulation.decays import branchings, properties
-from zdckeras.simulation.response_fit import KINDS, SILENT, shower_kind
+from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
 
 # Species that the layer tells apart, by mass and charge; neutral antibaryons, which have the mass and charge of their
@@ -30,7 +30,7 @@ class _Tables(NamedTuple):
     basic: np.ndarray  # mass [GeV], charge [e], c tau / M [cm/GeV]
     modes: np.ndarray  # MODES cumulative fractions, first and second daughters, momenta in the rest frame [GeV]
     known: np.ndarray  # mass [MeV] and charge of SPECIES
-    shower: np.ndarray  # index of the kind in KINDS, -1 for none; energy that the mass takes away or adds [GeV]
+    shower: np.ndarray  # index of the kind in FITTED_KINDS, -1 for none; energy that the mass takes away or adds [GeV]
 
 
 @cache
@@ -52,7 +52,7 @@ def tables() -> _Tables:
             modes[row, k::MODES] = total, first, second, momentum
         modes[row, len(branchings(code)) - 1 : MODES] = 2.0  # the last mode takes the rest
     kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
-    index = [-1 if k == SILENT else KINDS.index(k) for k in kind]
+    index = [-1 if k == SILENT else FITTED_KINDS.index(k) for k in kind]
     shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
     known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in SPECIES])
     return _Tables(*(np.asarray(table, "float32") for table in
@@ -63,18 +63,15 @@ class Arrivals(NamedTuple):
     """What arrives of each particle, (B, A) each: up to A showering particles, those that are not there of kind -1.
 
     Arguments:
-        kind: int32 index in `zdckeras.simulation.response_fit.KINDS`, -1 for none.
+        kind: int32 index in `zdckeras.simulation.response_fit.FITTED_KINDS`, -1 for none.
         energy: that goes into the shower [GeV].
         x, y: impact from the detector's centre [cm].
-        tx, ty: slopes px / pz and py / pz.
     """
 
     kind: object
     energy: object
     x: object
     y: object
-    tx: object
-    ty: object
 
 
 class _Flight(NamedTuple):
@@ -189,7 +186,8 @@ class Transport(layers.Layer):
         conditions = ops.cast(conditions, "float32")
         _, x, y, z, px, py, pz = (conditions[:, k : k + 1] for k in range(7))
         side = ops.where(pz < 0.0, -1.0, 1.0)
-        flight = _Flight(self.identify(conditions, uniform[:, 0], pdg)[:, None], x, y, z * side, px, py, ops.maximum(pz * side, 1e-6))
+        first = self.identify(conditions, uniform[:, 0], pdg)[:, None]
+        flight = _Flight(first, x, y, z * side, px, py, ops.maximum(pz * side, 1e-6))
         start = 1
         for level in range(self.levels):
             n = 2**level
@@ -206,10 +204,8 @@ class Transport(layers.Layer):
         half_x, half_y = self.detector.half_size
         energy = ops.sqrt(ops.square(there.px) + ops.square(there.py) + ops.square(there.pz) + ops.square(mass)) + shift
         hit = (ops.abs(x) < half_x) & (ops.abs(y) < half_y) & (there.pz > 0.0) & (kind >= 0.0) & (energy > 0.0)
-        ahead = ops.maximum(there.pz, 1e-6)
         return Arrivals(ops.cast(ops.where(hit, kind, -1.0), "int32"), ops.where(hit, energy, 1.0),
-                        ops.where(hit, x, 0.0), ops.where(hit, y, 0.0),
-                        *(ops.where(hit, p / ahead, 0.0) for p in (there.px, there.py)))
+                        ops.where(hit, x, 0.0), ops.where(hit, y, 0.0))
 
     def get_config(self):
         return {**super().get_config(), "detector": self.detector.name, "levels": self.levels, "short": self.short,

@@ -1,0 +1,145 @@
+"""Single arrivals to train on: fresh draws of the reference simulation, or those among a user's own particles."""
+
+import numpy as np
+
+from zdckeras.data.showers import Showers
+from zdckeras.simulation.decays import branchings
+from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
+from zdckeras.simulation.transport import transport
+from zdckeras.training.batches import Batches
+
+ARRIVAL = ("kind", "energy", "x", "y")
+# Shares of the kinds that are drawn, in the order of FITTED_KINDS (photon, n, p, K0L, pi+, pi-): about how often they arrive.
+SHARES = {"zn": (0.42, 0.38, 0.03, 0.11, 0.03, 0.03), "zp": (0.18, 0.08, 0.55, 0.03, 0.12, 0.04)}
+ENERGIES = 3.0, 3400.0  # GeV, uniform in the logarithm
+BEAM, BEAM_SHARE = (2300.0, 3000.0), 0.3  # where spectators are, and the share of nucleons drawn there
+
+
+def draw_arrivals(detector: str, size: int, rng) -> dict:
+    """Single particles on the face of a detector: kinds by share, energies log-uniform, impacts uniform.
+
+    Arguments:
+        detector: "zn" or "zp".
+        size: how many.
+        rng: seed or NumPy generator.
+
+    Returns:
+        "kind" (index in FITTED_KINDS), "energy" that goes into the shower [GeV], "x", "y" [cm from the centre], (size,) each.
+
+    Raises:
+        ValueError: for another detector.
+
+    Example:
+        >>> arrivals = draw_arrivals("zn", 1000, 0)
+        >>> bool(np.abs(arrivals["x"]).max() <= 3.52), bool(arrivals["energy"].min() >= 3.0)
+        (True, True)
+    """
+    if detector not in SHARES:
+        raise ValueError(f"Expected a detector with single arrivals to draw, {' or '.join(SHARES)}; "
+                         f"received {detector!r}.")
+    rng = np.random.default_rng(rng)
+    kind = rng.choice(len(FITTED_KINDS), size, p=SHARES[detector])
+    energy = np.exp(rng.uniform(*np.log(ENERGIES), size))
+    beam = np.isin(kind, [FITTED_KINDS.index(2112), FITTED_KINDS.index(2212)]) & (rng.random(size) < BEAM_SHARE)
+    energy[beam] = rng.uniform(*BEAM, beam.sum())
+    half = FrozenShowers(detector).detector.half_size
+    x, y = (rng.uniform(-h, h, size) for h in half)
+    return {"kind": kind, "energy": energy, "x": x, "y": y}
+
+
+def respond(detector: str, arrivals: dict, rng, showers: FrozenShowers | None = None) -> np.ndarray:
+    """Responses (N, nx, ny) of the reference simulation to single arrivals, empty ones included.
+
+    Arguments:
+        detector: "zn" or "zp".
+        arrivals: as from `draw_arrivals`.
+        rng: seed or NumPy generator.
+        showers: `FrozenShowers` of another library than the packaged one.
+    """
+    showers = showers or FrozenShowers(detector)
+    pdg = np.array(FITTED_KINDS)[arrivals["kind"]]
+    kind, energy = shower_kind(pdg, np.zeros(len(pdg)))
+    lost = shower_kind(pdg, np.full(len(pdg), 1e4))[1] - 1e4  # what the mass takes away from the total energy
+    total = arrivals["energy"] - lost
+    return showers.respond(np.arange(len(pdg)), pdg, total, arrivals["x"], arrivals["y"], len(pdg), rng)
+
+
+def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
+    """The showers of particles that arrive as they started, as arrivals and responses: a user's own data to train on.
+
+    Photons, nucleons and long-lived kaons fly straight, or bend by a known amount, and do not decay on the way. Where
+    data have a photon cut, faint arrivals are missing, and a model of them is too bright there.
+
+    Arguments:
+        showers: `Showers` of one detector.
+
+    Returns:
+        Arrivals, as from `draw_arrivals`, and their responses.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    name = showers.detector().name
+    stable = np.array([not branchings(int(code)) for code in showers.pdg])
+    arrived = transport(showers.particles[stable], showers.pdg[stable], 0, (name,))[name]
+    kind, energy = shower_kind(arrived.pdg, arrived.energy)
+    seen = (kind != SILENT) & (energy > 0)
+    if not seen.any():
+        raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
+    arrivals = {"kind": np.array([FITTED_KINDS.index(k) for k in kind[seen]]), "energy": energy[seen], "x": arrived.x[seen],
+                "y": arrived.y[seen]}
+    return arrivals, showers.response[stable][arrived.primary[seen]]
+
+
+def beta_schedule(share, low=0.03, start=0.25, end=0.6):
+    """Weight of the divergence after a share of the training: low at first, then linearly to 1.
+
+    Arguments:
+        share: done of the training, 0 to 1.
+        low: weight up to `start`.
+        start, end: shares between which it rises.
+
+    Example:
+        >>> [round(float(beta_schedule(s)), 3) for s in (0.0, 0.25, 0.425, 0.6, 1.0)]
+        [0.03, 0.03, 0.515, 1.0, 1.0]
+    """
+    return np.clip(low + (1.0 - low) * (share - start) / (end - start), low, 1.0)
+
+
+class ArrivalBatches(Batches):
+    """Batches of single arrivals with the latent noise "z" and the weight "beta"; by default drawn anew every epoch.
+
+    Arguments:
+        detector: "zn" or "zp".
+        rows: arrivals in an epoch.
+        epochs: of the whole training, which `beta_schedule` is stretched over.
+        batch_size, seed: as in `Batches`.
+        latent: numbers of the code.
+        own: (arrivals, responses) to train on in place of fresh draws, see `single_arrivals`.
+        showers: `FrozenShowers` of another library than the packaged one.
+    """
+
+    def __init__(self, detector, rows, epochs, batch_size=256, seed=0, latent=16, own=None, showers=None):
+        self.name, self.fresh, self.epochs, self.showers = detector, own is None, epochs, showers
+        self.own_seed = seed
+        arrays = self._draw(0, rows) if own is None else {**own[0], "responses": own[1]}
+        self.drawn = 0
+        super().__init__(arrays, batch_size, seed, normal={"z": (latent,)})
+
+    def _draw(self, epoch, rows):
+        rng = np.random.default_rng([self.own_seed, 71, epoch])
+        arrivals = draw_arrivals(self.name, rows, rng)
+        return {**arrivals, "responses": respond(self.name, arrivals, rng, self.showers)}
+
+    def start_epoch(self, epoch):
+        """Draw the arrivals of an epoch, and fix order and noise."""
+        if self.fresh and epoch != self.drawn:
+            self.arrays, self.drawn = self._draw(epoch, self.rows), epoch
+        super().start_epoch(epoch)
+
+    def __getitem__(self, index):
+        (batch,) = super().__getitem__(index)
+        share = (self.epoch + index / max(len(self), 1)) / max(self.epochs, 1)
+        batch["beta"] = np.full(len(batch["z"]), beta_schedule(share), "float32")
+        return (batch,)

@@ -1,0 +1,121 @@
+"""The variational autoencoder of single arrivals, whose prior over latent codes is a conditional flow: the teacher."""
+
+import math
+
+import keras
+from keras import ops
+
+from zdckeras.flows.flow import Flow
+from zdckeras.layers.dense import seeds_of, silu_layers
+from zdckeras.modular.arrivals import ARRIVAL
+from zdckeras.modular.counts import negative_binomial_loss
+from zdckeras.modular.networks import LightDecoder, ResponseEncoder
+from zdckeras.training.loop import SampleLoss
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class LatentPrior(keras.Model):
+    """Distribution p(z | arrival) of latent codes: a flow whose context is read from the features of the arrival.
+
+    Arguments:
+        width: of the features.
+        latent: numbers of the code.
+        kind: "maf", the teacher, whose density is one pass, or "iaf", the student, which samples in one pass.
+        steps, hidden: autoregressive steps and their hidden widths; orders between steps are random, and the same for
+            teacher and student.
+        context: width of what the flow is told.
+        seed: of weights and orders.
+
+    Returns:
+        call((B, latent) codes, (B, width) features) gives ln p (B,).
+
+    Raises:
+        ValueError: for another kind.
+    """
+
+    def __init__(self, width, latent=16, kind="maf", steps=4, hidden=(96, 96), context=64, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in ("maf", "iaf"):
+            raise ValueError(f"Expected kind='maf' or 'iaf', received {kind!r}.")
+        self.settings = dict(width=width, latent=latent, kind=kind, steps=steps, hidden=tuple(hidden), context=context,
+                             seed=seed)
+        self.embed = silu_layers((128, context), width, seeds_of([seed, 53]))
+        self.flow = getattr(Flow, kind)(latent, context, steps, permutation_seed=7, seed=seed, hidden=tuple(hidden))
+        self.built = True
+
+    def student(self, **settings):
+        """A fresh "iaf" of the same layout."""
+        return LatentPrior(**{**self.settings, "kind": "iaf", **settings})
+
+    def call(self, code, features):
+        return self.flow.log_prob(code, self.embed(features))
+
+    def generate(self, noise, features):
+        """Codes (B, latent) from standard normal noise (B, latent) and features (B, width)."""
+        return self.flow.generate(noise, self.embed(features))
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ArrivalVAE(SampleLoss):
+    """Variational autoencoder of the response to a single arrival, with over-dispersed photon counts.
+
+    L = -ln P(n | m(z, f), r(z, f)) + beta (ln q(z | n, f) - ln p(z | f)),   z ~ q
+
+    P is the negative binomial of every cell on the detector, q a normal distribution from `ResponseEncoder`, m and r
+    from `LightDecoder`, p the `LatentPrior`, trained with the rest. beta comes in with the batch: it starts low, or the
+    codes say nothing.
+
+    Arguments:
+        detector: name.
+        latent: numbers of the code.
+        encoder, decoder, prior: settings of the parts.
+        seed: of all weights.
+
+    Returns:
+        call({"kind", "energy", "x", "y" (B,), "responses" (B, nx, ny), "z" (B, latent), "beta" (B,)})
+        gives the per-sample loss (B,).
+
+    Source:
+        Kingma and Welling, arXiv:1312.6114; flow priors: Chen et al., arXiv:1611.02731; over-dispersed counts: the
+        negative binomial of Hilbe, Negative Binomial Regression, Cambridge 2011.
+    """
+
+    def __init__(self, detector, latent=16, encoder=None, decoder=None, prior=None, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(detector=detector, latent=latent, encoder=encoder or {}, decoder=decoder or {},
+                             prior=prior or {}, seed=seed)
+        self.encoder = ResponseEncoder(detector, latent, seed=seed, **(encoder or {}))
+        self.decoder = LightDecoder(detector, latent, seed=seed, **(decoder or {}))
+        self.features, self.detector = self.decoder.features, self.decoder.detector
+        self.prior = LatentPrior(self.features.width, latent, seed=seed, **(prior or {}))
+        self.latent = latent
+        self.built = True
+
+    def fit_scales(self, arrivals, responses):
+        """Set the decoder's mean map from training arrivals and their responses (N, nx, ny); returns the model."""
+        cell = ops.convert_to_numpy(self.features(**arrivals)[1])
+        self.decoder.fit_mean(responses, cell)
+        return self
+
+    def encode(self, inputs):
+        """Codes (B, latent) drawn with the noise "z", their ln q (B,), and the features and cells of the arrivals."""
+        features, cell = self.features(*(inputs[name] for name in ARRIVAL))
+        mean, log_deviation = self.encoder(inputs["responses"], features, cell)
+        noise = inputs["z"]
+        constant = 0.5 * self.latent * math.log(2.0 * math.pi)
+        log_q = -ops.sum(0.5 * ops.square(noise) + log_deviation, axis=-1) - constant
+        return mean + noise * ops.exp(log_deviation), log_q, features, cell
+
+    def call(self, inputs):
+        code, log_q, features, cell = self.encode(inputs)
+        log_mean, log_shape = self.decoder(code, features, cell)
+        photons = ops.reshape(ops.cast(inputs["responses"], "float32"), (-1, self.detector.cells))
+        wrong = ops.sum(negative_binomial_loss(photons, log_mean, log_shape), axis=-1)
+        return wrong + inputs["beta"] * (log_q - self.prior(code, features))
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+

@@ -1,0 +1,147 @@
+"""Networks of a single arrival: response to latent code, and latent code to a map of light and of its lumpiness."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zdckeras.layers.dense import linear, products, seeds_of, silu_layers
+from zdckeras.modular.arrival_features import ArrivalFeatures
+from zdckeras.modular.frame import StruckFrame
+
+BRIGHTEST = 9.0  # ln of the photons of a cell, at most
+SHAPES = -4.0, 8.0  # ln r lies between
+COARSE = 8  # cells along each side of the blocks whose sums the encoder sees
+RINGS = (0.5, 1.2, 2.5, 4.5, 8.0, 14.0, 80.0)  # cells, outer radii of rings around the struck cell
+BORN = 1.5  # ln r before training
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class LightDecoder(layers.Layer):
+    """Latent code and arrival to the expected light of every cell and its lumpiness.
+
+    ln m = a + W [h, g] in the inner cells, a + V U [h, g] in the rim;   ln r = b_0 + b + s ln m, s in (0, 1)
+
+    h = dense(z, f) and g = dense(f) are hidden vectors, f the `ArrivalFeatures`; a is the logarithm of the mean map of
+    training responses (`fit_mean`), b a map made of f alone; b_0 and s are read from [h, g]. Maps are made in the
+    `StruckFrame` and read where the detector is. Dense layers only: at batch 1 a convolution costs more than it saves.
+
+    Arguments:
+        detector: name.
+        latent: numbers of the code.
+        hidden: widths of h's two layers.
+        known: width of g.
+        rim: numbers that the rim is made of.
+        seed: of the weights.
+
+    Returns:
+        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m and ln r, each (B, D).
+    """
+
+    def __init__(self, detector, latent=16, hidden=(256, 320), known=192, rim=48, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), known=known, rim=rim, seed=seed)
+        self.features, self.frame = ArrivalFeatures(detector), StruckFrame(detector)
+        self.detector, self.latent, seeds, width = self.features.detector, latent, seeds_of([seed, 51]), latent
+        width += self.features.width
+        self.first = silu_layers(hidden[:1], width, seeds)
+        self.second = silu_layers(hidden[1:], hidden[0] + width, seeds)
+        self.known = silu_layers((known,), self.features.width, seeds)
+        both = hidden[1] + known
+        self.inner = _faint(both, self.frame.inner_cells, seeds)
+        self.rim = linear(both, rim, seeds)
+        self.outer = _faint(rim, self.frame.rim_cells, seeds)
+        self.lumps = linear(both, 2, seeds)
+        self.lump_code = silu_layers((64,), self.features.width, seeds)
+        self.lump_map = _faint(64, self.frame.inner_cells, seeds)
+        self.mean = self.add_weight(shape=(len(self.frame.order),), initializer="zeros", trainable=False, name="mean")
+        self.built = True
+
+    def call(self, code, features, cell):
+        given = ops.concatenate([code, features], axis=-1)
+        hidden = self.second(ops.concatenate([self.first(given), given], axis=-1))
+        both = ops.concatenate([hidden, self.known(features)], axis=-1)
+        maps = ops.concatenate([self.inner(both), self.outer(self.rim(both))], axis=-1) + self.mean
+        index = self.frame.stored_index(cell)
+        log_mean = ops.minimum(self.frame.crop(maps, index), BRIGHTEST)
+        lumps = self.lump_map(self.lump_code(features))
+        inner = ops.minimum(index, lumps.shape[1] - 1)
+        lumps = ops.where(index < lumps.shape[1], self.frame.crop(lumps, inner), 0.0)
+        read = self.lumps(both)
+        log_shape = BORN + read[:, :1] + lumps + (0.5 + 0.5 * ops.tanh(read[:, 1:])) * log_mean
+        return log_mean, ops.clip(log_shape, *SHAPES)
+
+    def fit_mean(self, responses, cell):
+        """Set a to the logarithm of the mean photons (N, nx, ny) of each cell of the frame, for struck cells (N, 2)."""
+        nx, ny = self.detector.shape
+        total, seen = np.zeros((2, *self.frame.shape))
+        for (i, j), counts in zip(np.asarray(cell), responses, strict=True):
+            total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts
+            seen[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += 1
+        self.mean.assign(np.log(total / np.maximum(seen, 1) + 1e-3).reshape(-1)[self.frame.order].astype("float32"))
+
+    def operations(self):
+        """Multiplications with a weight for one arrival."""
+        return products(self.first, self.second, self.known, self.inner, self.rim, self.outer, self.lumps,
+                        self.lump_code, self.lump_map)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+def _faint(inputs, units, seeds):
+    """A dense layer with small weights, built: maps start at the mean map."""
+    small = keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(inputs), seed=next(seeds))
+    layer = layers.Dense(units, kernel_initializer=small)
+    layer.build((None, inputs))
+    return layer
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ResponseEncoder(layers.Layer):
+    """The response to a single arrival, and the arrival, to mean and ln of the deviation of its latent code.
+
+    Seen in the `StruckFrame`: sqrt(n + 3/8) of the inner cells and of sums of 8 x 8 cells, photon number, centre, width
+    and rings around the struck cell: what a dense layer would learn too late. Only training needs it.
+
+    Arguments:
+        detector, latent, seed: as in `LightDecoder`.
+        hidden: widths of the two layers.
+
+    Returns:
+        call((B, nx, ny) photons, features (B, F), struck cell (B, 2)) gives two (B, latent).
+    """
+
+    def __init__(self, detector, latent=16, hidden=(512, 256), seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), seed=seed)
+        self.frame, seeds = StruckFrame(detector), seeds_of([seed, 52])
+        width, blocks = ArrivalFeatures(detector).width, [n // COARSE for n in self.frame.shape]
+        x, y = self.frame.offset.T.astype("float32")
+        radius = np.hypot(x, y)
+        rings = [(radius >= low) & (radius < high) for low, high in zip((0.0, *RINGS[:-1]), RINGS, strict=True)]
+        self.moments = np.stack([np.ones_like(x), x, y, x * x + y * y, *rings], axis=1).astype("float32")
+        seen = self.frame.inner_cells + blocks[0] * blocks[1] + 4 + len(RINGS)
+        self.first = silu_layers(hidden[:1], seen + width, seeds)
+        self.second = silu_layers(hidden[1:], hidden[0], seeds)
+        self.read = _faint(hidden[1] + width, 2 * latent, seeds)
+        self.built = True
+
+    def call(self, responses, features, cell):
+        frame = self.frame.spread(ops.cast(responses, "float32"), cell)
+        flat = ops.reshape(frame, (-1, len(self.frame.order)))
+        moments = ops.matmul(flat, self.moments)
+        total = moments[:, :1]
+        centre, square = moments[:, 1:3] / ops.maximum(total, 1.0), moments[:, 3:4] / ops.maximum(total, 1.0)
+        width = ops.sqrt(ops.maximum(square - ops.sum(centre * centre, axis=-1, keepdims=True), 0.0))
+        summary = [ops.log1p(total) - 5.0, centre / 2.0, width / 3.0, ops.log1p(moments[:, 4:]) / 3.0]
+        rows, columns = (n // COARSE for n in self.frame.shape)
+        blocks = ops.reshape(frame[:, : rows * COARSE, : columns * COARSE], (-1, rows, COARSE, columns, COARSE))
+        blocks = ops.reshape(ops.sum(blocks, axis=(2, 4)), (-1, rows * columns))
+        cells = ops.take(flat, self.frame.order[: self.frame.inner_cells], axis=1)
+        seen = [ops.sqrt(cells + 0.375), ops.sqrt(blocks + 0.375), *summary, features]
+        hidden = self.second(self.first(ops.concatenate(seen, axis=-1)))
+        mean, log_deviation = ops.split(self.read(ops.concatenate([hidden, features], axis=-1)), 2, axis=-1)
+        return mean, ops.clip(log_deviation, -6.0, 3.0)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
