@@ -19,8 +19,8 @@ class ArrivalFeatures(layers.Layer):
     f = [ one-hot kind, l, l^2, l^3 / 4, l and l^2 of photons, l of mesons, (x, y) / half size, u,
           sin and cos of 2 pi k u (k = 1, 2, 3), their products in x and y (k = 1, 2), all of these again for photons ]
 
-    with l = ln E - 5.8, cut at -4.5 and 3, and u in [-1/2, 1/2)^2 the place in the cell, measured from its fibre: it decides how much light
-    of a photon the brightest fibres get.
+    with l = ln E - 5.8, cut at -4.5 and 3, and u in [-1/2, 1/2)^2 the place in the cell, measured from its fibre: it
+    decides how much light of a photon the brightest fibres get.
 
     Arguments:
         detector: name.

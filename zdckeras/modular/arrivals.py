@@ -10,7 +10,7 @@ from zdckeras.simulation.transport import transport
 from zdckeras.training.batches import Batches
 
 ARRIVAL = ("kind", "energy", "x", "y")
-# Shares of the kinds that are drawn, in the order of FITTED_KINDS (photon, n, p, K0L, pi+, pi-): about how often they arrive.
+# Shares of the kinds that are drawn, in the order of FITTED_KINDS (photon, n, p, K0L, pi+, pi-).
 SHARES = {"zn": (0.42, 0.38, 0.03, 0.11, 0.03, 0.03), "zp": (0.18, 0.08, 0.55, 0.03, 0.12, 0.04)}
 ENERGIES = 3.0, 3400.0  # GeV, uniform in the logarithm
 BEAM, BEAM_SHARE = (2300.0, 3000.0), 0.3  # where spectators are, and the share of nucleons drawn there
@@ -25,7 +25,8 @@ def draw_arrivals(detector: str, size: int, rng) -> dict:
         rng: seed or NumPy generator.
 
     Returns:
-        "kind" (index in FITTED_KINDS), "energy" that goes into the shower [GeV], "x", "y" [cm from the centre], (size,) each.
+        "kind" (index in FITTED_KINDS), "energy" that goes into the shower [GeV], "x", "y" [cm from the centre], each
+        (size,).
 
     Raises:
         ValueError: for another detector.
@@ -87,8 +88,8 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     seen = (kind != SILENT) & (energy > 0)
     if not seen.any():
         raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
-    arrivals = {"kind": np.array([FITTED_KINDS.index(k) for k in kind[seen]]), "energy": energy[seen], "x": arrived.x[seen],
-                "y": arrived.y[seen]}
+    kind = np.array([FITTED_KINDS.index(k) for k in kind[seen]])
+    arrivals = {"kind": kind, "energy": energy[seen], "x": arrived.x[seen], "y": arrived.y[seen]}
     return arrivals, showers.response[stable][arrived.primary[seen]]
 
 

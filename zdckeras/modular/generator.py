@@ -1,0 +1,110 @@
+"""The shipped generator: transport, a code and a light map for every arrival, the maps added, photons drawn last."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zdckeras import backend
+from zdckeras.generators import RangedSampler
+from zdckeras.layers.nested import WithParts
+from zdckeras.layers.photon_drawing import CellNoise
+from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_normal
+
+DRAWS = 3  # uniform numbers that the photons of a cell take
+FAINTEST = 1e-12
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ModularGenerator(WithParts, RangedSampler):
+    """Transport times response: a particle's arrivals, the light of each, and over-dispersed photons of their sum.
+
+    a_1..a_k = transport(c),   z_i ~ p(z | a_i),   m = sum_i m(z_i, a_i),   m^2 / r = sum_i m_i^2 / r_i,
+    n ~ Poisson(m G(r))
+
+    The sum of the lumpy light of several arrivals has the mean and the variance of that sum. Arrivals of a whole batch
+    are lined up, so that particles without any cost nothing and those with several cost no more than they have.
+
+    Arguments:
+        transport: `Transport`.
+        prior: `LatentPrior`: the student, which samples in one pass, or the teacher, which is exact as well.
+        decoder: `LightDecoder`.
+        low, high: see `RangedSampler`.
+        noise: numbers of standard normal noise that come in, from which `CellNoise` makes all others; 10 is what ALICE
+            O2 hands over. 0: all numbers come in.
+
+    Returns:
+        call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons.
+
+    Raises:
+        ValueError: for parts of different detectors or codes.
+    """
+
+    PARTS = ("transport", "prior", "decoder")
+
+    def __init__(self, transport, prior, decoder, low, high, noise=10, **kwargs):
+        super().__init__(low, high, **kwargs)
+        if transport.detector != decoder.detector or prior.settings["latent"] != decoder.latent:
+            raise ValueError(f"Expected parts of one detector and one latent code, received {transport.detector.name} "
+                             f"and {decoder.detector.name}, {prior.settings['latent']} and {decoder.latent} numbers.")
+        self.transport, self.prior, self.decoder, self.noise = transport, prior, decoder, noise
+        self.detectors, self.settings = [decoder.detector], dict(noise=noise)
+        self.codes = transport.slots * decoder.latent
+        self.numbers = transport.numbers + self.codes + DRAWS * decoder.detector.cells
+        self.noise_width = noise or self.numbers
+        self.cell_noise = CellNoise(self.numbers, noise, 17) if noise else None
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def _uniform(self, noise):
+        """Uniform numbers of the transport, normal ones of the codes, uniform ones of the cells."""
+        start, end = self.transport.numbers, self.transport.numbers + self.codes
+        if self.noise:
+            uniform = self.cell_noise(noise)
+            return uniform[:, :start], normal_quantile(uniform[:, start:end]), uniform[:, end:]
+        return uniform_of_normal(noise[:, :start]), noise[:, start:end], uniform_of_normal(noise[:, end:])
+
+    def generate(self, noise, conditions, pdg=None):
+        conditions = ops.cast(conditions, "float32")
+        flight, codes, cells = self._uniform(ops.cast(noise, "float32"))
+        mean, shape = self.light(self.transport(conditions, flight, pdg), codes)
+        return ops.reshape(draw_counts(mean, shape, cells), (-1, *self.decoder.detector.shape))
+
+    def light(self, arrivals, codes):
+        """Expected light m and shape r of the cells, (B, D) each, of `Arrivals` (B, A) with code noise (B, A latent).
+
+        Where an experiment has its own transport, this is where its arrivals come in.
+        """
+        rows, slots = ops.shape(arrivals.kind)[0], arrivals.kind.shape[1]
+        kind, energy, x, y = (ops.reshape(value, (-1,)) for value in arrivals)
+        codes = ops.reshape(codes, (-1, self.decoder.latent))
+        there = ops.cast(kind >= 0, "int32")
+        order = ops.argsort(1 - there)  # those that are there first
+        total = ops.sum(there)
+
+        def add(chunk, mean, extra):
+            place = chunk * rows + ops.arange(rows, dtype="int32")
+            real = ops.cast(place < total, "float32")[:, None]
+            one = ops.take(order, ops.minimum(place, rows * slots - 1), axis=0)
+            features, cell = self.decoder.features(*(ops.take(v, one, axis=0) for v in (kind, energy, x, y)))
+            code = self.prior.generate(ops.take(codes, one, axis=0), features)
+            log_mean, log_shape = self.decoder(code, features, cell)
+            light = real * ops.exp(log_mean)
+            back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
+            both = ops.matmul(back, ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1))
+            return chunk + 1, mean + both[:, : light.shape[1]], extra + both[:, light.shape[1] :]
+
+        dark = ops.zeros((rows, self.decoder.detector.cells), "float32")
+        _, mean, extra = ops.while_loop(lambda chunk, mean, extra: chunk * rows < total, add,
+                                        (ops.zeros((), "int32"), dark, dark))
+        return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
+
+    def call(self, inputs):
+        return self.generate(inputs["noise"], inputs["conditions"], inputs.get("pdg"))
+
+    def operations(self):
+        """Multiplications with a weight for one particle that arrives as it started."""
+        prior = sum(int(np.prod(w.shape)) for w in self.prior.trainable_weights if len(w.shape) > 1)
+        return self.decoder.operations() + prior
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config(), **self.settings}
