@@ -68,8 +68,8 @@ def uniform_of_normal(noise):
 def poisson_quantile(uniform, mean):
     """Poisson counts from uniform numbers: the smallest n with P(N <= n) > u.
 
-    For means below 8 the cumulative sum itself; above, the Cornish-Fisher expansion in the normal quantile z,
-    n = floor(m + z sqrt(m) + (z^2 - 1) / 6 + (z - z^3) / (72 sqrt(m)) + 1/2), whose probabilities are within 1 % there.
+    For means below 8 the cumulative sum itself; above, an expansion in the normal quantile z,
+    n = floor(m + z sqrt(m) + 1/3 + z^2/6 - (z/36 + z^3/72) / sqrt(m) + (-8/405 + 7 z^2/810 + z^4/270) / m).
 
     Arguments:
         uniform: (B, D) numbers in (0, 1).
@@ -79,7 +79,7 @@ def poisson_quantile(uniform, mean):
         (B, D) whole numbers, float32.
 
     Source:
-        Cornish and Fisher, Rev. Inst. Int. Stat. 5 (1938) 307.
+        Giles, ACM Trans. Math. Softw. 42 (2016) 7, "Algorithm 955", eq. 12.
 
     Example:
         >>> u = ops.convert_to_tensor([0.1, 0.5, 0.9])
@@ -94,8 +94,9 @@ def poisson_quantile(uniform, mean):
         term = term * small * (1.0 / k)
         below = below + term
     z, large = normal_quantile(uniform), ops.maximum(mean, SMALL)
-    root = ops.sqrt(large)
-    far = ops.floor(large + z * root + (z * z - 1.0) / 6.0 + z * (1.0 - z * z) / (72.0 * root) + 0.5)
+    root, square = ops.sqrt(large), z * z
+    far = ops.floor(large + z * root + 1.0 / 3.0 + square / 6.0 - z * (2.0 + square) / (72.0 * root)
+                    + (square * (7.0 + 3.0 * square) / 810.0 - 8.0 / 405.0) / large)
     return ops.where(mean < SMALL, count, ops.maximum(far, 0.0))
 
 
