@@ -12,6 +12,9 @@ from tqdm import tqdm
 from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, UNIT_NAMES
 from zdckeras.data.showers import Showers
 
+ATTEMPTS = 200  # to bring a response over a photon cut
+AGAIN = 2**31  # in the seeds of further attempts
+
 
 class Sampler(keras.Model):
     """Base of generators that map noise and physical conditions to photon counts.
@@ -82,7 +85,8 @@ class Sampler(keras.Model):
         return (Showers(conditions[part], pdg[part], made, metadata) for part, made in zip(rows, bar, strict=True))
 
     def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
-               beside: Mapping[str, np.ndarray] | None = None) -> np.ndarray | dict[str, np.ndarray]:
+               beside: Mapping[str, np.ndarray] | None = None,
+               at_least: int | Mapping[str, int] = 0) -> np.ndarray | dict[str, np.ndarray]:
         """Responses to many particles, in independent seeded blocks.
 
         Arguments:
@@ -90,6 +94,9 @@ class Sampler(keras.Model):
             seed: integer or integers; block b draws its noise from (seed, b).
             batch_size: rows per block; part of the meaning of the seed.
             beside: name -> (N, ...) further inputs of `call`, where a subclass takes any.
+            at_least: photons below which a response is drawn again, as the papers' data are cut; for several detectors
+                name -> photons, one of which has to be reached. Particles that never reach it keep their last response,
+                with a warning.
 
         Returns:
             (N, nx, ny) uint16 photon counts or float32 energies [MeV]; detector name -> these where there are several
@@ -98,13 +105,40 @@ class Sampler(keras.Model):
         Raises:
             ValueError: for conditions of another shape, or not finite.
         """
-        blocks = self.blocks(conditions, seed, batch_size, beside)
+        conditions, seed, beside = self.checked(conditions), np.atleast_1d(seed).tolist(), beside or {}
+        responses = self._gather(conditions, seed, batch_size, beside)
+        cut = at_least if isinstance(at_least, Mapping) else {detector.name: at_least for detector in self.detectors}
+        dim = _dim(responses, cut)
+        for attempt in range(ATTEMPTS if any(cut.values()) else 0):
+            if not len(dim):
+                break
+            rows = np.tile(dim, max(1, min(64, 2048 // len(dim))))
+            made = self._gather(conditions[rows], [*seed, AGAIN, attempt], batch_size,
+                                {name: np.asarray(values)[rows] for name, values in beside.items()})
+            for name, counts in made.items():
+                responses[name][dim] = counts[: len(dim)]
+            lit = np.setdiff1d(np.arange(len(rows)), _dim(made, cut))
+            for name, counts in made.items():
+                responses[name][rows[lit]] = counts[lit]
+            dim = dim[_dim({name: counts[dim] for name, counts in responses.items()}, cut)]
+        if any(cut.values()) and len(dim):
+            warnings.warn(f"{len(dim)} of {len(conditions)} particles stay below {cut} photons.", stacklevel=2)
+        return responses if len(responses) > 1 else responses[self.detectors[0].name]
+
+    def _gather(self, conditions, seed, batch_size, beside):
+        """Detector name -> responses, those of all blocks together."""
         responses = {detector.name: np.empty((len(conditions), *detector.shape), _dtype(detector))
                      for detector in self.detectors}
-        for block, made in enumerate(blocks):
+        for block, made in enumerate(self._blocks(conditions, seed, batch_size, beside)):
             for name, counts in made.items():
                 responses[name][block * batch_size : (block + 1) * batch_size] = counts
-        return responses if len(responses) > 1 else responses[self.detectors[0].name]
+        return responses
+
+
+def _dim(responses, cut):
+    """Rows in which no detector reaches its number of photons."""
+    return np.flatnonzero(np.all([counts.sum(axis=(1, 2)) < cut.get(name, 0) for name, counts in responses.items()],
+                                 axis=0))
 
 
 def _dtype(detector):

@@ -54,3 +54,23 @@ def classifier_auc(real: np.ndarray, generated: np.ndarray, conditions: np.ndarr
         score = trees.fit(features[train], label[train]).predict_proba(features[test])[:, 1]
         areas.append(roc_auc_score(label[test], score))
     return float(np.mean(areas))
+
+
+def species_auc(real: np.ndarray, generated: np.ndarray, conditions: np.ndarray, pdg: np.ndarray,
+                codes: dict[str, int], seed: int = 0) -> dict[str, float]:
+    """`classifier_auc` for each species by itself: a classifier that is trained on one finds what differs there.
+
+    Arguments:
+        real, generated, conditions, seed: as in `classifier_auc`.
+        pdg: (N,) PDG ids.
+        codes: name -> PDG id.
+
+    Returns:
+        Name -> area; NaN for a species with fewer than 30 particles.
+    """
+    areas = {}
+    for name, code in codes.items():
+        rows = np.flatnonzero(np.asarray(pdg) == code)
+        few = len(rows) < 30
+        areas[name] = float("nan") if few else classifier_auc(real[rows], generated[rows], conditions[rows], seed)
+    return areas

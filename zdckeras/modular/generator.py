@@ -8,7 +8,9 @@ from zdckeras import backend
 from zdckeras.generators import RangedSampler
 from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_drawing import CellNoise
+from zdckeras.modular.arrivals import ARRIVAL
 from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_normal
+from zdckeras.modular.transport import Arrivals
 
 DRAWS = 3  # uniform numbers that the photons of a cell take
 FAINTEST = 1e-12
@@ -33,7 +35,8 @@ class ModularGenerator(WithParts, RangedSampler):
             O2 hands over. 0: all numbers come in.
 
     Returns:
-        call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons.
+        call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons, and so
+        does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent), "uniform" (B, 3 D)}) of single arrivals.
 
     Raises:
         ValueError: for parts of different detectors or codes.
@@ -98,8 +101,34 @@ class ModularGenerator(WithParts, RangedSampler):
                                         (ops.zeros((), "int32"), dark, dark))
         return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
 
+    def respond(self, arrivals: dict, seed: int = 0, batch_size: int = 256) -> np.ndarray:
+        """Photons of single arrivals, for an experiment that has its own transport.
+
+        Arguments:
+            arrivals: "kind" (index in `zdckeras.simulation.response_fit.FITTED_KINDS`), "energy" that goes into the
+                shower [GeV], "x", "y" [cm from the centre], (N,) each.
+            seed, batch_size: as in `sample`.
+
+        Returns:
+            (N, nx, ny) uint16.
+        """
+        size, made = len(arrivals["kind"]), []
+        for block, start in enumerate(range(0, size, batch_size)):
+            rows = np.minimum(np.arange(start, start + batch_size), size - 1)  # the last fills a block up
+            rng = np.random.default_rng([seed, block])
+            inputs = {name: np.asarray(arrivals[name][rows], "float32") for name in ARRIVAL}
+            inputs["codes"] = rng.standard_normal((batch_size, self.decoder.latent), "float32")
+            inputs["uniform"] = rng.uniform(1e-7, 1.0 - 1e-7, (batch_size, DRAWS * self.decoder.detector.cells))
+            made.append(np.asarray(self.predict_on_batch(inputs)))
+        return np.concatenate(made)[:size].astype("uint16")
+
     def call(self, inputs):
-        return self.generate(inputs["noise"], inputs["conditions"], inputs.get("pdg"))
+        if "kind" not in inputs:
+            return self.generate(inputs["noise"], inputs["conditions"], inputs.get("pdg"))
+        kind, *rest = (inputs[name][:, None] for name in ARRIVAL)
+        mean, shape = self.light(Arrivals(ops.cast(kind, "int32"), *rest), inputs["codes"])
+        counts = draw_counts(mean, shape, ops.cast(inputs["uniform"], "float32"))
+        return ops.reshape(counts, (-1, *self.decoder.detector.shape))
 
     def operations(self):
         """Multiplications with a weight for one particle that arrives as it started."""
