@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zdckeras.data.detectors import CHANNELS, channel_masks
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks
 from zdckeras.flow_distill.distiller import channel_loss, path_loss
 
 
@@ -35,7 +35,7 @@ class PriorDistiller(keras.Model):
         super().__init__(**kwargs)
         self.vae, self.student = vae, student
         self.vae.trainable = False
-        self.masks = channel_masks(vae.detector.shape).reshape(CHANNELS, -1).astype("float32").T
+        self.masks = channel_masks(vae.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
         self.built = True
 
     def call(self, inputs):
