@@ -15,6 +15,8 @@ therefore single arrivals, and the same networks behind a transport that is wron
 Interrupted, the same command goes on where it stopped.
 """
 
+from functools import cache
+
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
@@ -34,9 +36,9 @@ from zdckeras.training.loop import states_folder
 
 PRESETS = {
     "laptop": dict(
-        test=10_000, generations=2, arrivals=6_000, pairs=7_000,
-        vae=dict(rows=60_000, epochs=16, batch=256, rate=1e-3),
-        student=dict(rows=60_000, epochs=6, batch=256, rate=1e-3)),
+        test=10_000, generations=2, arrivals=6_000, pairs=4_000,
+        vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3),
+        student=dict(rows=40_000, epochs=4, batch=256, rate=1e-3)),
     "paper": dict(
         test=60_000, generations=5, arrivals=20_000, pairs=20_000,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
@@ -78,31 +80,32 @@ def main():
                                                                    seed=seed, own=own, **p["student"])
         for row, prior in priors.items():
             generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name), prior, vae.decoder, low, high)
-        for row, wrong in WRONG.items():
-            generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name, **wrong), priors[SHIPPED], vae.decoder,
-                                                                 low, high)
     shipped = generators[f"{SHIPPED}, seed 0"]
+    for row, wrong in WRONG.items():
+        parts = Transport(name, **wrong), shipped.prior, shipped.decoder
+        generators[f"{row}, seed 0"] = ModularGenerator(*parts, low, high)
 
     # judge on single arrivals
     rng = np.random.default_rng([args.seed, 9])
     arrivals = draw_arrivals(name, p["arrivals"], rng)
     pair = [respond(name, arrivals, rng) for _ in range(2)]
-    single = {"floor": single_scores(name, arrivals, pair[0], pair[1])}
+    single = {"floor": single_scores(arrivals, pair[0], pair[1], args.seed, p["pairs"])}
     for label, generator in generators.items():
         if label.split(",")[0] not in WRONG:
-            single[label] = single_scores(name, arrivals, pair[0], generator.respond(arrivals, args.seed))
+            made = generator.respond(arrivals, args.seed)
+            single[label] = single_scores(arrivals, pair[0], made, args.seed, p["pairs"])
 
     # judge on the test set; ids tell neutral kaons and antibaryons, which have one mass and charge
     def sampler(generator, told=True):
         beside = {"pdg": test.pdg.astype("float32")} if told else {}
-        return lambda conditions, seed: generator.sample(conditions, seed, beside=beside, at_least=cut)
+        return cache(lambda *seed: generator.sample(test.particles, seed, beside=beside, at_least=cut))
 
     models = {label: sampler(generator) for label, generator in generators.items()}
     models |= {f"{SHIPPED} from conditions alone, seed 0": sampler(shipped, told=False)}
-    table = judge(test, floor, models, p["generations"], args.seed)
+    table = judge(test, floor, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in models.items()},
+                  p["generations"], args.seed)
     for label, score in table.scores.items():
-        draws = floor if label == "floor" else [models[label](test.particles, [args.seed, k])
-                                                for k in range(len(floor))]
+        draws = floor if label == "floor" else [models[label](args.seed, k) for k in range(len(floor))]
         score["pixels"] = pixel_auc(test.response, draws[0], args.seed, p["pairs"])
         score["species"] = species_auc(test.response, draws[0], test.particles, test.pdg, SPECIES)
         score["diversity"] = diversity_ratios(floor, draws, test.pdg, SPECIES) if len(floor) > 1 else {}
