@@ -21,13 +21,11 @@ import numpy as np
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.classifier import species_auc
+from zdckeras.metrics.classifier import pixel_auc, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.pixels import pixel_auc
 from zdckeras.metrics.report import judge, over_seeds, text_table
-from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals
+from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.judging import single_scores
 from zdckeras.modular.training import distil, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_pictures

@@ -1,11 +1,14 @@
-"""Single arrivals to train on: fresh draws of the reference simulation, or those among a user's own particles."""
+"""Single arrivals: fresh draws of the reference simulation or those among own particles, their batches and scores."""
 
 import numpy as np
 
+from zdckeras.data.detectors import channel_sums
 from zdckeras.data.showers import Showers
+from zdckeras.metrics.channels import wasserstein
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.simulation.decays import branchings
 from zdckeras.simulation.frozen import FrozenShowers
-from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
+from zdckeras.simulation.response_fit import FITTED_KINDS, PHOTON, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
 from zdckeras.training.batches import Batches
 
@@ -144,3 +147,24 @@ class ArrivalBatches(Batches):
         share = (self.epoch + index / max(len(self), 1)) / max(self.epochs, 1)
         batch["beta"] = np.full(len(batch["z"]), beta_schedule(share), "float32")
         return (batch,)
+
+
+def single_scores(arrivals: dict, real: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int = 7_000) -> dict:
+    """WS of the channels, AUC of the shapes (all, photons, hadrons) and of the pixels, for single arrivals.
+
+    Arguments:
+        arrivals: "kind", "energy", "x", "y" (N,), see `draw_arrivals`.
+        real, generated: (N, nx, ny) responses to them.
+        seed, pairs: of the classifiers, see `zdckeras.metrics.classifier.pixel_auc`.
+
+    Returns:
+        "WS", "AUC", "AUC photons", "AUC hadrons", "AUC pixels"; NaN for a kind with fewer than 30 arrivals.
+    """
+    conditions = np.column_stack([arrivals["kind"], np.log(arrivals["energy"]), arrivals["x"], arrivals["y"]])
+    photon = arrivals["kind"] == FITTED_KINDS.index(PHOTON)
+    scores = {"WS": float(wasserstein(channel_sums(real), channel_sums(generated)).mean())}
+    for name, rows in (("AUC", slice(None)), ("AUC photons", photon), ("AUC hadrons", ~photon)):
+        few = len(real[rows]) < 30
+        scores[name] = float("nan") if few else classifier_auc(real[rows], generated[rows], conditions[rows], seed)
+    scores["AUC pixels"] = pixel_auc(real, generated, seed, pairs)
+    return scores

@@ -1,18 +1,127 @@
-"""Networks of a single arrival: response to latent code, and latent code to a map of light and of its lumpiness."""
+"""Networks of a single arrival, in the frame of the cell it strikes: response to latent code, and code to light."""
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.data.detectors import get_detector
 from zdckeras.layers.dense import linear, products, seeds_of, silu_layers
-from zdckeras.modular.arrival_features import ArrivalFeatures
-from zdckeras.modular.frame import StruckFrame
+from zdckeras.simulation.response_fit import FITTED_KINDS, MESONS, PHOTON
 
+LOG_ENERGY = 5.8  # of ln(E / GeV), taken away
+ORDERS = (1, 2, 3)  # of the Fourier terms of the place in the struck cell
+MIXED = (1, 2)  # of their products
 BRIGHTEST = 9.0  # ln of the photons of a cell, at most
 SHAPES = -4.0, 8.0  # ln r lies between
 COARSE = 8  # cells along each side of the blocks whose sums the encoder sees
 RINGS = (0.5, 1.2, 2.5, 4.5, 8.0, 14.0, 80.0)  # cells, outer radii of rings around the struck cell
 BORN = 1.5  # ln r before training
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ArrivalFeatures(layers.Layer):
+    """Features of arrivals: kind, energy, where on the face, where in the struck cell.
+
+    f = [ one-hot kind, l, l^2, l^3 / 4, l and l^2 of photons, l of mesons, (x, y) / half size, u,
+          sin and cos of 2 pi k u (k = 1, 2, 3), their products in x and y (k = 1, 2), all of these again for photons ]
+
+    with l = ln E - 5.8, cut at -4.5 and 3, and u in [-1/2, 1/2)^2 the place in the cell, measured from its fibre: it
+    decides how much light of a photon the brightest fibres get.
+
+    Arguments:
+        detector: name.
+
+    Returns:
+        call((B,) kind, (B,) energy [GeV], (B,) x, (B,) y [cm]) gives features (B, `width`) and the
+        struck cell (B, 2) int32, within the detector.
+
+    Example:
+        >>> features, cell = ArrivalFeatures("zn")(*np.array([[0], [100.0], [0.1], [-3.5]], "float32"))
+        >>> tuple(features.shape), ops.convert_to_numpy(cell).tolist()
+        ((1, 74), [[22, 0]])
+    """
+
+    def __init__(self, detector, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector = get_detector(detector)
+        periodic = 4 * len(ORDERS) + 4 * len(MIXED) ** 2
+        self.width = len(FITTED_KINDS) + 6 + 2 + 2 + 2 * periodic
+        self.built = True
+
+    def call(self, kind, energy, x, y):
+        shape, half = np.array(self.detector.shape), np.array(self.detector.half_size, "float32")
+        place = ops.stack([ops.cast(x, "float32"), ops.cast(y, "float32")], axis=-1)
+        position = place / self.detector.pitch + (shape / 2).astype("float32")
+        cell = ops.clip(ops.floor(position), 0.0, (shape - 1).astype("float32"))
+        u = position - cell - 0.5
+        kinds = ops.one_hot(ops.cast(kind, "int32"), len(FITTED_KINDS), dtype="float32")
+        photon = kinds[:, FITTED_KINDS.index(PHOTON) : FITTED_KINDS.index(PHOTON) + 1]
+        meson = sum(kinds[:, FITTED_KINDS.index(k) : FITTED_KINDS.index(k) + 1] for k in MESONS)
+        log = ops.clip(ops.log(ops.maximum(ops.cast(energy, "float32"), 1e-3))[:, None] - LOG_ENERGY, -4.5, 3.0)
+        square = log * log
+        waves = {k: (ops.sin(2.0 * np.pi * k * u), ops.cos(2.0 * np.pi * k * u)) for k in ORDERS}
+        periodic = [wave for k in ORDERS for wave in waves[k]]
+        periodic += [a[:, :1] * b[:, 1:] for j in MIXED for k in MIXED for a in waves[j] for b in waves[k]]
+        periodic = ops.concatenate(periodic, axis=-1)
+        features = [kinds, log, square, 0.25 * square * log, photon * log, photon * square, meson * log, place / half,
+                    u, periodic, photon * periodic]
+        return ops.concatenate(features, axis=-1), ops.cast(cell, "int32")
+
+    def get_config(self):
+        return {**super().get_config(), "detector": self.detector.name}
+
+
+class StruckFrame:
+    """Cells of a frame centred on the struck cell, and how they lie on the detector.
+
+    The frame has 2 n_x x 2 n_y cells, so that whatever cell is struck, every cell of the detector is in it. Its inner
+    part, where most of the light is, is told apart from its rim: a network may give the one in full and the other by
+    few numbers. Maps are stored as [inner cells, rim cells].
+
+    Arguments:
+        detector: name.
+        inner: (a, b) cells of the inner part; at most the detector's.
+
+    Example:
+        >>> frame = StruckFrame("zn", inner=(44, 44))
+        >>> frame.inner_cells, frame.rim_cells
+        (1936, 5808)
+    """
+
+    def __init__(self, detector, inner=None):
+        self.detector = get_detector(detector)
+        nx, ny = self.detector.shape
+        self.inner = tuple(inner or (min(nx, ny),) * 2)
+        if not all(1 <= a <= n for a, n in zip(self.inner, (nx, ny), strict=True)):
+            raise ValueError(f"Expected an inner part of 1 x 1 to {nx} x {ny} cells, received {self.inner}.")
+        self.shape = 2 * nx, 2 * ny
+        x, y = (np.arange(2 * n) - n for n in (nx, ny))  # from the struck cell
+        within = [(i >= -(a // 2)) & (i < a - a // 2) for i, a in zip((x, y), self.inner, strict=True)]
+        inside = np.outer(*within).reshape(-1)
+        self.inner_cells, self.rim_cells = int(inside.sum()), int((~inside).sum())
+        self.order = np.concatenate([np.flatnonzero(inside), np.flatnonzero(~inside)]).astype("int32")
+        self.stored = np.empty(len(self.order), "int32")  # where in a stored map a cell of the frame is
+        self.stored[self.order] = np.arange(len(self.order), dtype="int32")
+        self.offset = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)  # cells from the struck one
+        cx, cy = np.indices((nx, ny)).reshape(2, -1)
+        self._cells = ((cx + nx) * 2 * ny + cy + ny).astype("int32")
+
+    def stored_index(self, cell):
+        """Where in stored maps (B, 4 D) the cells of the detector are, (B, D) int32, for struck cells (B, 2)."""
+        first = cell[:, :1] * self.shape[1] + cell[:, 1:]
+        return ops.take(self.stored, self._cells[None, :] - first, axis=0)
+
+    @staticmethod
+    def crop(maps, index):
+        """Maps (B, S) read at an index (B, D) of each row: (B, D)."""
+        start = ops.arange(ops.shape(maps)[0], dtype="int32")[:, None] * maps.shape[1]
+        return ops.take(ops.reshape(maps, (-1,)), index + start, axis=0)
+
+    def spread(self, responses, cell):
+        """Responses (B, nx, ny) in the frame, (B, 2 nx, 2 ny), 0 beyond the detector, for struck cells (B, 2)."""
+        rows, columns = (ops.one_hot(np.arange(n, dtype="int32")[None, :] + n - cell[:, k : k + 1], 2 * n,
+                                     dtype="float32") for k, n in enumerate(self.detector.shape))
+        return ops.matmul(ops.matmul(ops.transpose(rows, (0, 2, 1)), responses), columns)
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.modular.frame import StruckFrame
+from zdckeras.modular.networks import StruckFrame
 
 
 @pytest.mark.parametrize("detector", ["zn", "zp"])
