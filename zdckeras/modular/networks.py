@@ -38,7 +38,7 @@ class ArrivalFeatures(layers.Layer):
     Example:
         >>> features, cell = ArrivalFeatures("zn")(*np.array([[0], [100.0], [0.1], [-3.5]], "float32"))
         >>> tuple(features.shape), ops.convert_to_numpy(cell).tolist()
-        ((1, 74), [[22, 0]])
+        ((1, 72), [[22, 0]])
     """
 
     def __init__(self, detector, **kwargs):

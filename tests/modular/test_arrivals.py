@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from zdckeras.data.particles import conditions_of
+from zdckeras.data.showers import Showers
+from zdckeras.modular.arrivals import ArrivalBatches, draw_arrivals, respond, single_arrivals, single_scores
+from zdckeras.simulation.reference import load
+from zdckeras.simulation.response_fit import FITTED_KINDS
+
+
+@pytest.mark.parametrize(("detector", "half"), [("zn", (3.52, 3.52)), ("zp", (11.2, 6.0))])
+def test_arrivals_are_those_asked_for(detector, half):
+    arrivals = draw_arrivals(detector, 20_000, 1)
+    assert all(np.abs(arrivals[name]).max() <= h for name, h in zip("xy", half, strict=True))
+    assert arrivals["x"].std() == pytest.approx(half[0] / np.sqrt(3), rel=0.02)
+    nucleon = np.isin(arrivals["kind"], [1, 2])
+    assert ((arrivals["energy"] > 2300) & nucleon).sum() > 0.25 * nucleon.sum()
+    assert set(arrivals["kind"]) == set(range(len(FITTED_KINDS)))
+    with pytest.raises(ValueError, match="zn or zp; received 'ecal'"):
+        draw_arrivals("ecal", 5, 1)
+
+
+def test_epochs_are_fresh_draws_that_repeat():
+    one, other = (ArrivalBatches("zn", 40, 4, 20, seed=2, latent=3) for _ in range(2))
+    first = one[0][0]
+    one.start_epoch(1)
+    second = one[0][0]
+    other.start_epoch(1)
+    assert all(np.array_equal(second[name], other[0][0][name]) for name in second)
+    assert not np.array_equal(np.sort(first["energy"]), np.sort(second["energy"]))
+    assert first["beta"][0] == pytest.approx(0.03) and second["z"].shape == (20, 3)
+    one.start_epoch(3)
+    assert one[1][0]["beta"][0] == 1.0
+
+
+def test_own_particles_that_arrive_as_they_started():
+    showers = load("zn", "train", 300)
+    arrivals, responses = single_arrivals(showers)
+    stable = np.isin(showers.pdg, [22, 2112, 130])
+    assert len(responses) == len(arrivals["kind"]) and len(responses) == pytest.approx(stable.sum(), abs=10)
+    light = responses.sum(axis=(1, 2))[arrivals["kind"] == 0] / arrivals["energy"][arrivals["kind"] == 0]
+    assert np.median(light) == pytest.approx(0.8, abs=0.15)  # photons a GeV
+    lambdas = Showers(conditions_of(np.array([3122]), np.array([[0, 0, 900.0]])), np.array([3122]),
+                      {"zn": np.ones((1, 44, 44), "uint16")})
+    with pytest.raises(ValueError, match="arrive in zn as they started, received none in 1"):
+        single_arrivals(lambdas)
+
+
+def test_scores_of_equal_and_of_other_responses():
+    arrivals = draw_arrivals("zn", 240, 5)
+    first, second = (respond("zn", arrivals, seed) for seed in (1, 2))
+    same, other = single_scores(arrivals, first, second, pairs=64), single_scores(arrivals, first, 2 * second, pairs=64)
+    assert abs(same["AUC"] - 0.5) < 0.15 < other["AUC"] - 0.5 and other["WS"] > 5 * same["WS"]
