@@ -38,6 +38,11 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "ShapeFlow": "flow_distill.shape",
     "Distiller": "flow_distill.distiller",
     "ShowerGenerator": "flow_distill.generator",
+    # transport times response
+    "Transport": "modular.transport",
+    "ArrivalVAE": "modular.model",
+    "LatentPrior": "modular.model",
+    "ModularGenerator": "modular.generator",
     # GAN, SDI-GAN, joint GAN
     "ResponseGAN": "gan.model",
     "GanGenerator": "gan.generator",
@@ -83,6 +88,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.gan.model import ResponseGAN
     from zdckeras.generators import Sampler
     from zdckeras.loading import load_model
+    from zdckeras.modular.generator import ModularGenerator
+    from zdckeras.modular.model import ArrivalVAE, LatentPrior
+    from zdckeras.modular.transport import Transport
     from zdckeras.packaged import pretrained
     from zdckeras.simulation.reference import load, resimulate
     from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder

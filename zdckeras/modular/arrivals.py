@@ -63,7 +63,6 @@ def respond(detector: str, arrivals: dict, rng, showers: FrozenShowers | None = 
     """
     showers = showers or FrozenShowers(detector)
     pdg = np.array(FITTED_KINDS)[arrivals["kind"]]
-    kind, energy = shower_kind(pdg, np.zeros(len(pdg)))
     lost = shower_kind(pdg, np.full(len(pdg), 1e4))[1] - 1e4  # what the mass takes away from the total energy
     total = arrivals["energy"] - lost
     return showers.respond(np.arange(len(pdg)), pdg, total, arrivals["x"], arrivals["y"], len(pdg), rng)
@@ -96,7 +95,7 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     return arrivals, showers.response[stable][arrived.primary[seen]]
 
 
-def beta_schedule(share, low=0.03, start=0.25, end=0.6):
+def beta_schedule(share: float, low: float = 0.03, start: float = 0.25, end: float = 0.6) -> float:
     """Weight of the divergence after a share of the training: low at first, then linearly to 1.
 
     Arguments:

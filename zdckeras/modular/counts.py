@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from zdckeras.backend import Tensor
+
 SMALL = 8.0  # mean from which on Poisson counts are drawn by their expansion in normal quantiles
 TERMS = 28  # of the cumulative sum below; P(n > 28 | 8) = 1e-8
 
@@ -14,7 +16,7 @@ def _log_gamma(x):
     return (y - 0.5) * ops.log(y) - y + 1.0 / (12.0 * y) - ops.log(x * (x + 1.0) * (x + 2.0))
 
 
-def negative_binomial_loss(counts, log_mean, log_shape):
+def negative_binomial_loss(counts: Tensor, log_mean: Tensor, log_shape: Tensor) -> Tensor:
     """-ln P(n | m, r) of counts that are Poisson around m times a Gamma variable of mean 1 and shape r, without ln n!.
 
     -ln P = (r + n) ln(r + m) - r ln r - n ln m - ln Gamma(n + r) + ln Gamma(r)
@@ -40,7 +42,7 @@ def negative_binomial_loss(counts, log_mean, log_shape):
     return shape * ops.log1p(mean / shape) + counts * (ops.log(shape + mean) - log_mean) - rising
 
 
-def normal_quantile(uniform):
+def normal_quantile(uniform: Tensor) -> Tensor:
     """z with Phi(z) = u, to 5e-4, by operations that every exchange format knows (no inverse error function).
 
     Arguments:
@@ -60,12 +62,12 @@ def normal_quantile(uniform):
     return ops.where(uniform < 0.5, -1.0, 1.0) * (t - above / below)
 
 
-def uniform_of_normal(noise):
+def uniform_of_normal(noise: Tensor) -> Tensor:
     """Phi(z) of standard normal numbers, kept within (1e-7, 1 - 1e-7)."""
     return ops.clip(0.5 * (1.0 + ops.erf(noise * math.sqrt(0.5))), 1e-7, 1.0 - 1e-7)
 
 
-def poisson_quantile(uniform, mean):
+def poisson_quantile(uniform: Tensor, mean: Tensor) -> Tensor:
     """Poisson counts from uniform numbers: the smallest n with P(N <= n) > u.
 
     For means below 8 the cumulative sum itself; above, an expansion in the normal quantile z,
@@ -100,7 +102,7 @@ def poisson_quantile(uniform, mean):
     return ops.where(mean < SMALL, count, ops.maximum(far, 0.0))
 
 
-def gamma_quantile(first, second, shape):
+def gamma_quantile(first: Tensor, second: Tensor, shape: Tensor) -> Tensor:
     """Gamma variables of mean 1 from two uniform numbers each: G = (Q(u_1; r + 1) / r) u_2^(1 / r).
 
     A Gamma variable of shape r is one of shape r + 1 times a power of a uniform number, which is exact; that of shape
@@ -117,6 +119,7 @@ def gamma_quantile(first, second, shape):
         Wilson and Hilferty, PNAS 17 (1931) 684; Marsaglia and Tsang, ACM Trans. Math. Softw. 26 (2000) 363.
 
     Example:
+        >>> import numpy as np
         >>> u = np.random.default_rng(0).random((2, 200_000), "float32")
         >>> g = ops.convert_to_numpy(gamma_quantile(*u, np.full(200_000, 2.0, "float32")))
         >>> round(float(g.mean()), 2), round(float(g.var()), 2)
@@ -127,7 +130,7 @@ def gamma_quantile(first, second, shape):
     return more / shape * cube * cube * cube * ops.exp(ops.log(second) / shape)
 
 
-def draw_counts(mean, shape, uniform):
+def draw_counts(mean: Tensor, shape: Tensor, uniform: Tensor) -> Tensor:
     """Photons in every cell: Poisson around m G, G a Gamma variable of mean 1 and shape r.
 
     Arguments:

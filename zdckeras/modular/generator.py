@@ -1,8 +1,11 @@
 """The shipped generator: transport, a code and a light map for every arrival, the maps added, photons drawn last."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.generators import RangedSampler
@@ -10,7 +13,9 @@ from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.modular.arrivals import ARRIVAL
 from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_normal
-from zdckeras.modular.transport import Arrivals
+from zdckeras.modular.model import LatentPrior
+from zdckeras.modular.networks import LightDecoder
+from zdckeras.modular.transport import Arrivals, Transport
 
 DRAWS = 3  # uniform numbers that the photons of a cell take
 FAINTEST = 1e-12
@@ -44,7 +49,8 @@ class ModularGenerator(WithParts, RangedSampler):
 
     PARTS = ("transport", "prior", "decoder")
 
-    def __init__(self, transport, prior, decoder, low, high, noise=10, **kwargs):
+    def __init__(self, transport: Transport, prior: LatentPrior, decoder: LightDecoder, low: ArrayLike, high: ArrayLike,
+                 noise: int = 10, **kwargs: Any):
         super().__init__(low, high, **kwargs)
         if transport.detector != decoder.detector or prior.settings["latent"] != decoder.latent:
             raise ValueError(f"Expected parts of one detector and one latent code, received {transport.detector.name} "
@@ -130,7 +136,7 @@ class ModularGenerator(WithParts, RangedSampler):
         counts = draw_counts(mean, shape, ops.cast(inputs["uniform"], "float32"))
         return ops.reshape(counts, (-1, *self.decoder.detector.shape))
 
-    def operations(self):
+    def operations(self) -> int:
         """Multiplications with a weight for one particle that arrives as it started."""
         prior = sum(int(np.prod(w.shape)) for w in self.prior.trainable_weights if len(w.shape) > 1)
         return self.decoder.operations() + prior

@@ -1,8 +1,11 @@
 """The variational autoencoder of single arrivals, whose prior over latent codes is a conditional flow: the teacher."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zdckeras.flows.flow import Flow
@@ -33,7 +36,8 @@ class LatentPrior(keras.Model):
         ValueError: for another kind.
     """
 
-    def __init__(self, width, latent=16, kind="maf", steps=4, hidden=(96, 96), context=64, seed=0, **kwargs):
+    def __init__(self, width: int, latent: int = 16, kind: str = "maf", steps: int = 4,
+                 hidden: Sequence[int] = (96, 96), context: int = 64, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         if kind not in ("maf", "iaf"):
             raise ValueError(f"Expected kind='maf' or 'iaf', received {kind!r}.")
@@ -43,7 +47,7 @@ class LatentPrior(keras.Model):
         self.flow = getattr(Flow, kind)(latent, context, steps, permutation_seed=7, seed=seed, hidden=tuple(hidden))
         self.built = True
 
-    def student(self, **settings):
+    def student(self, **settings: Any) -> "LatentPrior":
         """A fresh "iaf" of the same layout."""
         return LatentPrior(**{**self.settings, "kind": "iaf", **settings})
 
@@ -83,7 +87,8 @@ class ArrivalVAE(SampleLoss):
         negative binomial of Hilbe, Negative Binomial Regression, Cambridge 2011.
     """
 
-    def __init__(self, detector, latent=16, encoder=None, decoder=None, prior=None, seed=0, **kwargs):
+    def __init__(self, detector: str, latent: int = 16, encoder: dict[str, Any] | None = None,
+                 decoder: dict[str, Any] | None = None, prior: dict[str, Any] | None = None, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.settings = dict(detector=detector, latent=latent, encoder=encoder or {}, decoder=decoder or {},
                              prior=prior or {}, seed=seed)
@@ -94,7 +99,7 @@ class ArrivalVAE(SampleLoss):
         self.latent = latent
         self.built = True
 
-    def fit_scales(self, arrivals, responses):
+    def fit_scales(self, arrivals: dict[str, np.ndarray], responses: np.ndarray) -> "ArrivalVAE":
         """Set the decoder's mean map from training arrivals and their responses (N, nx, ny); returns the model."""
         cell = ops.convert_to_numpy(self.features(**arrivals)[1])
         self.decoder.fit_mean(responses, cell)

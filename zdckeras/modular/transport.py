@@ -1,12 +1,14 @@
 """Transport as a layer: a particle flies, decays, is bent, and arrives as showering particles on a detector's face."""
 
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, species
 from zdckeras.simulation.decays import branchings, properties
@@ -68,22 +70,22 @@ class Arrivals(NamedTuple):
         x, y: impact from the detector's centre [cm].
     """
 
-    kind: object
-    energy: object
-    x: object
-    y: object
+    kind: Tensor
+    energy: Tensor
+    x: Tensor
+    y: Tensor
 
 
 class _Flight(NamedTuple):
     """Particles on their way, (B, n) each: species, place [cm], momentum [GeV] with pz > 0."""
 
-    species: object
-    x: object
-    y: object
-    z: object
-    px: object
-    py: object
-    pz: object
+    species: Tensor
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    px: Tensor
+    py: Tensor
+    pz: Tensor
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -116,7 +118,8 @@ class Transport(layers.Layer):
         [0.0, 900.0, 0.63]
     """
 
-    def __init__(self, detector, levels=3, short=0.5, kick=1.0, shift=(0.0, 0.0), **kwargs):
+    def __init__(self, detector: str, levels: int = 3, short: float = 0.5, kick: float = 1.0,
+                 shift: Sequence[float] = (0.0, 0.0), **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.levels, self.short = get_detector(detector), levels, float(short)
         self.kick, self.shift = float(kick), tuple(map(float, shift))
