@@ -95,7 +95,7 @@ def main():
 
     # judge on the test set; ids tell neutral kaons and antibaryons, which have one mass and charge
     def sampler(generator, told=True):
-        beside = {"pdg": test.pdg.astype("float32")} if told else {}
+        beside = generator.beside(test.pdg) if told else {}
         return cache(lambda *seed: generator.sample(test.particles, seed, beside=beside, at_least=cut))
 
     models = {label: sampler(generator) for label, generator in generators.items()}
@@ -125,9 +125,8 @@ def main():
     with atomic_path(out / "modular.txt") as path:
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     some = test[:2000]
-    shown = {row: generators[f"{row}, seed 0"].sample(some.particles, args.seed, at_least=cut,
-                                                      beside={"pdg": some.pdg.astype("float32")})
-             for row in ("teacher", SHIPPED)}
+    shown = {row: generators[f"{row}, seed 0"].sample(some.particles, args.seed, beside=shipped.beside(some.pdg),
+                                                      at_least=cut) for row in ("teacher", SHIPPED)}
     write_pictures(out, some, shown, histories)
     shipped.save(out / "generator.keras")
     print(f"report, pictures and the generator of the row {SHIPPED} are in {out}")

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
-from zdckeras.data.showers import Showers
+from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.generators import Sampler
 from zdckeras.metrics.report import Table, judge
 from zdckeras.packaged import open_generator
@@ -25,6 +27,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     The floor of embedded data is the mean of two further simulations of the same particles. Of other data with
     repeated conditions only the rows of these are judged, and the floor is one row of a condition against another; of
     data without there is none.
+
+    Where all showers pass the papers' photon cut, generators answer until they pass it as well. Generators that take
+    the PDG id, which tells K0S from K0L, are given it.
 
     Arguments:
         models: generators, paths of `.keras` files, or names of pretrained ones; one, several, or name -> one of these.
@@ -55,7 +60,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         if name not in (made := [one.name for one in generator.detectors]):
             raise ValueError(f"{label}: expected a generator of {name}, received one of {', '.join(made)}.")
     real, floor = _with_floor(showers, seed)
-    samplers = {label: partial(_response, generator, name) for label, generator in generators.items()}
+    cut = _photon_cut(showers)
+    samplers = {label: partial(_response, generator, name, generator.beside(real.pdg), cut)
+                for label, generator in generators.items()}
     return judge(real, [second.response_of(name) for second in floor], samplers, runs, seed, name)
 
 
@@ -95,7 +102,14 @@ def _with_floor(showers, seed):
     return real, [second]
 
 
-def _response(generator, detector, conditions, seed):
+def _response(generator, detector, beside, cut, conditions, seed):
     """Responses of one detector, whether the generator has several or not."""
-    made = generator.sample(conditions, seed=seed)
+    made = generator.sample(conditions, seed, beside=beside, at_least=cut)
     return made[detector] if isinstance(made, dict) else made
+
+
+def _photon_cut(showers):
+    """Name -> photons of the papers' cut, which every shower reaches in one of its detectors; nothing otherwise."""
+    cut = {name: PAPER_PHOTONS[name] for name in showers.responses if name in PAPER_PHOTONS}
+    reached = [showers.photon_sums(name) >= photons for name, photons in cut.items()]
+    return cut if cut and np.any(reached, axis=0).all() else {}

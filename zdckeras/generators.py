@@ -27,6 +27,8 @@ class Sampler(keras.Model):
         call({"conditions": (B, 9), "noise": (B, noise_width)}) gives what `generate` gives.
     """
 
+    TAKES_IDS = False  # whether the PDG id of a particle, where it is known, is a further input "pdg"
+
     def generate(self, noise, conditions):
         """Photon counts from standard normal noise (B, noise_width) and physical conditions (B, 9)."""
         raise NotImplementedError
@@ -70,7 +72,7 @@ class Sampler(keras.Model):
 
         Arguments:
             conditions, seed, batch_size: as in `sample`.
-            pdg: (N,) PDG ids, for the record.
+            pdg: (N,) PDG ids, for the record, and for generators that take them.
             progress: show a bar.
 
         Returns:
@@ -79,10 +81,15 @@ class Sampler(keras.Model):
         Raises:
             ValueError: as `sample`.
         """
-        blocks, metadata = self.blocks(conditions, seed, batch_size), {"source": self.name, "seed": seed}
+        blocks = self.blocks(conditions, seed, batch_size, self.beside(pdg))
+        metadata = {"source": self.name, "seed": seed}
         rows = (slice(start, start + batch_size) for start in range(0, len(pdg), batch_size))
         bar = tqdm(blocks, desc="generating", total=-(-len(pdg) // batch_size), unit="block", disable=not progress)
         return (Showers(conditions[part], pdg[part], made, metadata) for part, made in zip(rows, bar, strict=True))
+
+    def beside(self, pdg: np.ndarray) -> dict[str, np.ndarray]:
+        """PDG ids (N,) as the further input of `sample` and `blocks`, if the generator takes them."""
+        return {"pdg": np.asarray(pdg, "float32")} if self.TAKES_IDS else {}
 
     def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
                beside: Mapping[str, np.ndarray] | None = None,

@@ -48,6 +48,7 @@ class ModularGenerator(WithParts, RangedSampler):
     """
 
     PARTS = ("transport", "prior", "decoder")
+    TAKES_IDS = True
 
     def __init__(self, transport: Transport, prior: LatentPrior, decoder: LightDecoder, low: ArrayLike, high: ArrayLike,
                  noise: int = 10, **kwargs: Any):

@@ -88,7 +88,8 @@ class ArrivalVAE(SampleLoss):
     """
 
     def __init__(self, detector: str, latent: int = 16, encoder: dict[str, Any] | None = None,
-                 decoder: dict[str, Any] | None = None, prior: dict[str, Any] | None = None, seed: int = 0, **kwargs: Any):
+                 decoder: dict[str, Any] | None = None, prior: dict[str, Any] | None = None, seed: int = 0,
+                 **kwargs: Any):
         super().__init__(**kwargs)
         self.settings = dict(detector=detector, latent=latent, encoder=encoder or {}, decoder=decoder or {},
                              prior=prior or {}, seed=seed)
