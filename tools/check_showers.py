@@ -2,9 +2,13 @@
 
     python tools/check_showers.py --output realism.png
     python tools/check_showers.py zn --unseen raw_wide.npz --unseen raw_finite.npz
+    python tools/check_showers.py --halves 10000
 
 Unseen are the showers of the library itself, each imitated by a library without it (--folds parts take turns), those
 of the finite block in tests/data, and whatever --unseen names (files of tools/geant4_showers.py, one detector then).
+
+--halves: responses to the test set's particles made from one half of the library, and from the other, against each
+other. What a classifier tells there is the library's size, and no generator can be expected to do better.
 """
 
 import argparse
@@ -12,6 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.data.detectors import channel_sums
+from zdckeras.metrics.channels import wasserstein
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc
+from zdckeras.metrics.report import text_table
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, merge, packaged_library, read_geant4
 from zdckeras.simulation.realism import (
@@ -24,7 +32,9 @@ from zdckeras.simulation.realism import (
     in_detector,
     light_observables,
 )
+from zdckeras.simulation.reference import load, resimulate
 
+HALVES_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "K0L": 130, "Lambda": 3122, "Sigma+": 3222, "p": 2212}
 FINITE = Path(__file__).parents[1] / "tests" / "data"
 
 
@@ -90,6 +100,26 @@ def plot(results, path):
     print(f"\npicture: {path}")
 
 
+def compare_halves(name, size):
+    """Print AUC (shapes, pixels) and WS between responses from two halves of a library, by species; beside the floor."""
+    test = load(name, "test", size)
+    floor = resimulate(test, 1).response
+    first, second = (resimulate(test, k, {name: FrozenShowers(name, half)}).response
+                     for k, half in enumerate(packaged_library(name).halves()))
+    lines = [["", "showers", "AUC", "floor", "WS", "floor"]]
+    for label, code in {"all": None, **HALVES_SPECIES}.items():
+        rows = np.flatnonzero(test.pdg == code) if code else np.arange(len(test))
+        if len(rows) < 30:
+            continue
+        pairs = (first[rows], second[rows]), (test.response[rows], floor[rows])
+        values = [[classifier_auc(a, b, test.particles[rows]), wasserstein(channel_sums(a), channel_sums(b)).mean()]
+                  for a, b in pairs]
+        lines.append([label, str(len(rows)), *(f"{v[k]:.3f}" for k in (0, 1) for v in values)])
+    lines.append(["all, pixels", str(size), f"{pixel_auc(first, second):.3f}",
+                  f"{pixel_auc(test.response, floor):.3f}", "", ""])
+    print(f"\n{name}: two halves of {len(packaged_library(name))} showers\n{text_table(lines)}", flush=True)
+
+
 def main(arguments=None):
     """Print the tables, draw the picture, and say how many lines are beyond two standard errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +129,12 @@ def main(arguments=None):
     parser.add_argument("--folds", type=int, default=10, help="parts of the library that take turns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("realism.png"))
+    parser.add_argument("--halves", type=int, metavar="SIZE", help="compare halves of the library on SIZE test showers")
     options = parser.parse_args(arguments)
+    if options.halves:
+        for name in options.detectors:
+            compare_halves(name, options.halves)
+        return
     if options.unseen and len(options.detectors) != 1:
         parser.error("expected one detector with --unseen")
     results, beyond, total = {}, 0, 0

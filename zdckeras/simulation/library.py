@@ -86,6 +86,11 @@ class ShowerLibrary:
         """Impact points (N, 2) [cm], relative to the block centre."""
         return self.primaries[:, 2:4] / 10
 
+    def halves(self) -> "tuple[ShowerLibrary, ShowerLibrary]":
+        """Every second shower and the others, by kind and energy: two libraries of independent showers, alike else."""
+        order = np.lexsort([self.energy, self.pdg])
+        return self.select(order[::2]), self.select(order[1::2])
+
     def select(self, which: np.ndarray) -> "ShowerLibrary":
         """The showers named by a mask or by indices, as a library of their own."""
         return ShowerLibrary(self.detector, self.primaries[which], self.light[which], self.metadata)

@@ -1,6 +1,6 @@
 """The reference simulation as data: primaries, transport and frozen showers make `Showers` of any size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -21,7 +21,7 @@ ROUNDS = 2000  # attempts to bring a condition over its photon cut again
 
 
 def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
-            rng: np.random.Generator) -> dict[str, np.ndarray]:
+            rng: np.random.Generator, frozen: Mapping[str, FrozenShowers] | None = None) -> dict[str, np.ndarray]:
     """One response of each detector to each particle: transport, decays, showers, photons; or, for a detector with a
     gun, the energy of its showers.
 
@@ -30,6 +30,7 @@ def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
         pdg: (N,) PDG ids.
         detectors: names.
         rng: NumPy generator.
+        frozen: detector name -> showers of another library than the packaged one.
 
     Returns:
         Detector name -> (N, nx, ny) uint16 photon counts, many of them empty, or float32 energies [MeV].
@@ -45,8 +46,9 @@ def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
     if detectors[0] in GUNS:
         return {name: PointShowers(name).respond(conditions, pdg, rng) for name in detectors}
     arrivals = transport(conditions, pdg, rng, tuple(detectors))
+    showers = {name: (frozen or {}).get(name) or FrozenShowers(name) for name in detectors}
     return {
-        name: FrozenShowers(name).respond(a.primary, a.pdg, a.energy, a.x, a.y, len(pdg), rng)
+        name: showers[name].respond(a.primary, a.pdg, a.energy, a.x, a.y, len(pdg), rng)
         for name, a in ((name, arrivals[name]) for name in detectors)
     }
 
@@ -157,7 +159,7 @@ def load(name: str, part: str = "train", size: int = 20_000, seed: int = 0, prog
     return concatenate(draws(name, part, size, seed, progress=progress))
 
 
-def resimulate(showers: Showers, seed: int) -> Showers:
+def resimulate(showers: Showers, seed: int, frozen: Mapping[str, FrozenShowers] | None = None) -> Showers:
     """A second, independent response to the same particles, again over the photon cut: the Monte-Carlo floor.
 
     Particles that fail the cut are simulated again until they pass, as the first response passed it.
@@ -165,6 +167,7 @@ def resimulate(showers: Showers, seed: int) -> Showers:
     Arguments:
         showers: `Showers` of the reference simulation.
         seed: of the second draw.
+        frozen: detector name -> showers of another library than the packaged one.
 
     Returns:
         `Showers` of the same particles in the same order.
@@ -184,7 +187,7 @@ def resimulate(showers: Showers, seed: int) -> Showers:
     for _ in range(ROUNDS):
         attempts = np.tile(open_rows, max(1, min(64, 2000 // len(open_rows))))
         for part in np.array_split(attempts, -(-len(attempts) // PRIMARIES_AT_ONCE)):
-            drawn = respond(showers.particles[part], showers.pdg[part], list(responses), rng)
+            drawn = respond(showers.particles[part], showers.pdg[part], list(responses), rng, frozen)
             lit = _lit(drawn)
             for name, r in drawn.items():
                 responses[name][part[lit]] = r[lit]
