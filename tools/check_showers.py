@@ -101,7 +101,7 @@ def plot(results, path):
 
 
 def compare_halves(name, size):
-    """Print AUC (shapes, pixels) and WS between responses from two halves of a library, by species; beside the floor."""
+    """Print AUC and WS between responses from two halves of a library, by species, beside the floor."""
     test = load(name, "test", size)
     floor = resimulate(test, 1).response
     first, second = (resimulate(test, k, {name: FrozenShowers(name, half)}).response
