@@ -25,11 +25,9 @@ from zdckeras.recipe import command_line, recipe_data, recipe_states
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
-from zdckeras.wgan_gp.generator import EnergyGenerator
-from zdckeras.wgan_gp.model import ResponseWGAN
+from zdckeras.wgan_gp.model import EnergyGenerator, EnergyScoreFit, ResponseWGAN
 from zdckeras.wgan_gp.regression import RegressorFit
 from zdckeras.wgan_gp.regressor import ParameterRegressor
-from zdckeras.wgan_gp.warm_start import EnergyScoreFit
 
 PRESETS = {
     "laptop": dict(

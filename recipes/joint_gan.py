@@ -12,8 +12,7 @@ Interrupted, the same command goes on where it stopped. 33 minutes on two busy c
 """
 
 from zdckeras.gan.generator import GanGenerator
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.warm_start import score_stages
+from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, over_seeds, text_table

@@ -3,7 +3,7 @@
 What the study did (Bedkowski et al., "Deep generative models for proton Zero Degree Calorimeter simulations in ALICE,
 CERN"): a conditional GAN, then one more term at a time, judged by the Wasserstein distance of the five channels over
 five trainings. Here all rows start from the same generator, warmed up without a critic (see
-`zdckeras.gan.warm_start`), and keep its energy score as a term beside the adversarial one.
+`zdckeras.gan.model`), and keep its energy score as a term beside the adversarial one.
 
     python recipes/sdi_gan.py                          # embedded data, proton calorimeter, two seeds
     python recipes/sdi_gan.py --detector zn --seeds 5
@@ -16,8 +16,7 @@ the floor's is 0.94.
 from itertools import pairwise
 
 from zdckeras.gan.generator import GanGenerator, fit_factor
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.warm_start import score_stages
+from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, over_seeds, text_table

@@ -17,7 +17,7 @@ from zdckeras.recipe import command_line, recipe_data, recipe_states, write_resu
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
-from zdckeras.vq.training import reconstruction, token_generators
+from zdckeras.vq.generator import reconstruction, token_generators
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 

@@ -18,7 +18,7 @@ from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, write_results
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
-from zdckeras.vq.training import reconstruction, token_generators
+from zdckeras.vq.generator import reconstruction, token_generators
 from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
 PRESETS = {

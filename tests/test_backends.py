@@ -23,8 +23,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.flow_distill.distiller import Distiller
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.warm_start import ShapeScoreFit, SumsScoreFit
+from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit, training_arrays
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.layers.photon_drawing import CellNoise

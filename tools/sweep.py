@@ -79,8 +79,7 @@ def data(detector, source, rows, validation):
 
 def started(settings, seed, weights, states):
     """A fresh model with the common start of its seed, trained if it is not there yet."""
-    from zdckeras.gan.model import ResponseGAN
-    from zdckeras.gan.warm_start import score_stages
+    from zdckeras.gan.model import ResponseGAN, score_stages
     from zdckeras.training.adversarial import warm_start_scores
 
     training, *_ = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])

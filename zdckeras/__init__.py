@@ -24,7 +24,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "Detector": "data.detectors",
     "Showers": "data.showers",
     "open_showers": "data.files",
-    "open_particles": "data.particle_lists",
+    "open_particles": "data.files",
     "write_npz": "data.files",
     "write_root": "data.files",
     # models
@@ -48,7 +48,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "GanGenerator": "gan.generator",
     # WGAN-GP
     "ResponseWGAN": "wgan_gp.model",
-    "EnergyGenerator": "wgan_gp.generator",
+    "EnergyGenerator": "wgan_gp.model",
     # autoencoders
     "PhotonVAE": "vae.autoencoders",
     "SupervisedAutoencoder": "vae.autoencoders",
@@ -75,8 +75,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.corr_vae.model import CorrVAE
     from zdckeras.data.detectors import Detector
     from zdckeras.data.detectors import get_detector as detector
-    from zdckeras.data.files import open_showers, write_npz, write_root
-    from zdckeras.data.particle_lists import open_particles
+    from zdckeras.data.files import open_particles, open_showers, write_npz, write_root
     from zdckeras.data.showers import Showers
     from zdckeras.export.saved_model import export_saved_model
     from zdckeras.flow_distill.distiller import Distiller
@@ -99,8 +98,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.vq.prior import TokenPrior
     from zdckeras.vq.vq_gan import PhotonVQGAN
     from zdckeras.vq.vq_vae import PhotonVQVAE
-    from zdckeras.wgan_gp.generator import EnergyGenerator
-    from zdckeras.wgan_gp.model import ResponseWGAN
+    from zdckeras.wgan_gp.model import EnergyGenerator, ResponseWGAN
 
 
 def __getattr__(name):

@@ -26,8 +26,8 @@ def simulate(options):
 
 def generate(options):
     """Write a generator's showers of given particles to a file."""
+    from zdckeras.data.files import open_particles
     from zdckeras.data.output import files_in_the_way, write_showers
-    from zdckeras.data.particle_lists import open_particles
     from zdckeras.packaged import model_file, open_generator
 
     files_in_the_way(options.output, options.overwrite)

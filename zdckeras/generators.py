@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import keras
 import numpy as np
@@ -210,3 +211,23 @@ def milliseconds(groups: Mapping[str, Sequence[Sampler]], conditions: ArrayLike,
                 generator.predict_on_batch({"conditions": rows, "noise": noise})
             times[name].append(1e3 * (time.perf_counter() - begin))
     return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+class WithParts:
+    """Mixin before a Keras model or layer: the attributes named in PARTS are kept in its configuration.
+
+    A subclass puts `**self.parts_config()` into what its `get_config` gives, and takes the parts by name when
+    constructed. A part may be None.
+    """
+
+    PARTS = ()
+
+    def parts_config(self) -> dict:
+        """Name -> serialised part."""
+        return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.PARTS}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """A model around its own parts, read from the configuration."""
+        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.PARTS}
+        return cls(**parts, **config)

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from zdckeras.data.showers import concatenate
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.warm_start import score_stages
+from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
 from zdckeras.training.loop import DivergedError
 

@@ -7,8 +7,7 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.vq import training
-from zdckeras.vq.training import fit_prior, reconstruction, token_generators
+from zdckeras.vq.generator import fit_prior, reconstruction, token_generators
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
 # Codebook and prior themselves run under every backend in test_backends.py.
@@ -48,7 +47,7 @@ def stages(showers, tmp_path_factory, no_graphs):
         return encode(model, some)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "encode", count)
+        patch.setattr("zdckeras.vq.generator.encode", count)
         made, histories = token_generators(model, showers, showers[:20], states, PRIOR, {"alone": None, "knows": sums},
                                            (1.0, 1.5), SEED)
     assert sorted(path.name for path in states.iterdir()) == ["alone.npz", "knows.npz", "sums.npz"]

@@ -6,11 +6,9 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.data.particles import conditions_of
 from zdckeras.training.batches import Batches
-from zdckeras.wgan_gp.generator import EnergyGenerator
-from zdckeras.wgan_gp.model import ResponseWGAN
+from zdckeras.wgan_gp.model import EnergyGenerator, EnergyScoreFit, ResponseWGAN
 from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import ParameterRegressor
-from zdckeras.wgan_gp.warm_start import EnergyScoreFit
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 SCALER = {"mean": [0.0] * 9, "scale": [100.0, 1.0, 1.0, 1.0, 10.0, 10.0, 100.0, 1.0, 1.0]}

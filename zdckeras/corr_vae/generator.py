@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
-from zdckeras.generators import RangedSampler
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_coding import PhotonScatter
 from zdckeras.layers.tokens import VectorToTokens
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes

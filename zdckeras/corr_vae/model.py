@@ -13,8 +13,8 @@ from zdckeras.corr_vae.generator import CorrDecoder, CorrGenerator, properties_o
 from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
+from zdckeras.generators import WithParts
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
-from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector

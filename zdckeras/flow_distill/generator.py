@@ -9,8 +9,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
-from zdckeras.generators import Sampler
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import Sampler, WithParts
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -10,8 +10,7 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.generators import Sampler
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import Sampler, WithParts
 from zdckeras.metrics.channels import wasserstein
 
 

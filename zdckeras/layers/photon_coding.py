@@ -11,8 +11,8 @@ from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
+from zdckeras.generators import WithParts
 from zdckeras.layers.dense import dense_layers, products, seeds_of
-from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, PhotonDraw, logit, round_up_or_down
 from zdckeras.layers.spots import Spots

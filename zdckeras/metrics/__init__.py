@@ -1,1 +1,0 @@
-"""How close generated showers are to real ones."""

@@ -8,8 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
-from zdckeras.generators import RangedSampler
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.modular.arrivals import ARRIVAL
 from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_normal

@@ -1,1 +1,0 @@
-"""The embedded reference simulation: primaries, transport, and showers from Geant4 libraries."""

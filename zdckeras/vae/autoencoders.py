@@ -9,9 +9,8 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
-from zdckeras.generators import RangedSampler
+from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
-from zdckeras.layers.nested import WithParts
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.sinkhorn import sinkhorn_divergence

@@ -13,10 +13,9 @@ from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
-from zdckeras.generators import RangedSampler
+from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.cnn import GridDecoder, mirrored
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
-from zdckeras.layers.nested import WithParts
 from zdckeras.layers.particle_features import FlightFeatures
 from zdckeras.vae.variational import Autoencoder, Variational, normal_of
 from zdckeras.wgan_gp.losses import centre_loss

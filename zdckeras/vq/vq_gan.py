@@ -9,7 +9,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import generator_loss
 from zdckeras.gan.model import critic_terms
 from zdckeras.gan.networks import Critic
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import WithParts
 from zdckeras.layers.photon_coding import deviance
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.training.phases import Phase, PhasedModel

@@ -7,7 +7,7 @@ import numpy as np
 
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
-from zdckeras.layers.nested import WithParts
+from zdckeras.generators import WithParts
 from zdckeras.layers.patches import VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance, photon_pair
 from zdckeras.training.loop import SampleLoss

@@ -1,4 +1,4 @@
-"""Wasserstein GAN with gradient penalty, made conditional by a pretrained regressor: responses in energy."""
+"""Wasserstein GAN with gradient penalty, conditional by a pretrained regressor: model, warm start, generator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,16 +6,21 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
+from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.training.adversarial import AdversarialModel, term_weights, with_average
+from zdckeras.training.loop import SampleLoss
 from zdckeras.training.phases import Phase
 from zdckeras.wgan_gp import losses
+from zdckeras.wgan_gp.losses import centre_loss
 from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import EnergyCritic, ParameterRegressor
 from zdckeras.wgan_gp.response_features import EnergySummary
@@ -147,3 +152,55 @@ class ResponseWGAN(AdversarialModel):
         if weights["centre"]:
             terms["centre"] = weights["centre"] * losses.centre_loss(first, self.expected(conditions))
         return terms
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergyGenerator(WithParts, RangedSampler):
+    """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
+
+    Arguments:
+        network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
+        low, high: see `RangedSampler`.
+    """
+
+    PARTS = ("network",)
+
+    def __init__(self, network: EnergyNetwork, low: ArrayLike, high: ArrayLike, **kwargs):
+        super().__init__(low, high, **kwargs)
+        self.network, self.detectors = network, [network.detector]
+        self.noise_width = network.latent
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
+        return self.network(noise, conditions)
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config()}
+
+
+class EnergyScoreFit(SampleLoss):
+    """Trains a generator of energies on its proper score alone: no critic, no balance to keep.
+
+    Arguments:
+        gan: `ResponseWGAN`, whose generator is trained on E `proper_score`, plus its "centre" term if
+            that has a weight.
+
+    Returns:
+        call of a batch with codes "z" and "z2" gives the per-sample loss (B,).
+    """
+
+    def __init__(self, gan, **kwargs):
+        super().__init__(**kwargs)
+        self.network, self.score, self.expected = gan.generator, gan.proper_score, gan.expected
+        self.weight = gan.weights_of["centre"]
+        self.built = True
+
+    def call(self, inputs):
+        conditions = ops.cast(inputs["conditions"], "float32")
+        first, second = ops.split(self.network(ops.concatenate([inputs["z"], inputs["z2"]]),
+                                               ops.concatenate([conditions, conditions])), 2)
+        loss = self.score(conditions, ops.cast(inputs["responses"], "float32"), first, second)
+        if self.weight:
+            loss = loss + self.weight * centre_loss(first, self.expected(conditions))
+        return loss

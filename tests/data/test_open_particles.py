@@ -3,8 +3,7 @@ import pytest
 import uproot
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.files import PARTICLES_FILE, RESPONSES_FILE, write_npz, write_root
-from zdckeras.data.particle_lists import open_particles
+from zdckeras.data.files import PARTICLES_FILE, RESPONSES_FILE, open_particles, write_npz, write_root
 from zdckeras.data.particles import CONDITIONS, conditions_of, pdg_of
 from zdckeras.data.showers import Showers
 

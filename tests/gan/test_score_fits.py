@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from zdckeras.data.detectors import channel_sums
-from zdckeras.gan.model import ResponseGAN, training_arrays
-from zdckeras.gan.warm_start import ShapeScoreFit, SumsScoreFit
+from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit, training_arrays
 from zdckeras.training.batches import Batches
 
 NOISE = {"normal": {"z": (4,), "z2": (4,)}}
