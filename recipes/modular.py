@@ -19,7 +19,6 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.classifier import pixel_auc, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
@@ -28,108 +27,112 @@ from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, s
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, fit_vae
 from zdckeras.modular.transport import Transport
-from zdckeras.plots import write_pictures
-from zdckeras.recipe import command_line, showers_for
-from zdckeras.training.loop import states_folder
+from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
 
+STUDENTS = {"bs": (0.0, False), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
+SHIPPED = "bs+ch+div"
+WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0.05, 0.0))}
 PRESETS = {
     "laptop": dict(
-        test=10_000, generations=2, arrivals=6_000, pairs=4_000,
+        train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
         vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3),
         student=dict(rows=40_000, epochs=4, batch=256, rate=1e-3)),
     "paper": dict(
-        test=60_000, generations=5, arrivals=20_000, pairs=20_000,
+        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
+        wrong=tuple(WRONG),
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         student=dict(rows=300_000, epochs=20, batch=256, rate=1e-3)),
     "smoke": dict(
-        test=160, generations=2, arrivals=160, pairs=64,
-        vae=dict(rows=256, epochs=2, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
+        train=1, test=128, generations=2, arrivals=64, pairs=32, students=(SHIPPED,), wrong=(),
+        vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
-        student=dict(rows=256, epochs=1, batch=64, rate=1e-3)),
+        student=dict(rows=128, epochs=1, batch=64, rate=1e-3)),
 }
-STUDENTS = {"bs": (0.0, False), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
-SHIPPED = "bs+ch+div"
-WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0.05, 0.0))}
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}
 
 
-def main():
-    args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp"), trainings=1).parse_args()
-    p, out, name = PRESETS[args.preset], args.out, args.detector
-    states = states_folder(out, p["vae"], p["student"], name, args.data)
-
-    # data: the test set, and single arrivals
-    draws = range(1, p["generations"] + 1)
-    training, _, test, floor = showers_for(name, args.data, {"test": p["test"]}, draws, args.seed)
-    floor, cut = [again.response for again in floor], int(test.photon_sums().min())
-    own = single_arrivals(training) if args.data else None
-    low, high = (test.particles if own is None else training.particles).min(axis=0), test.particles.max(axis=0)
-
-    # train the autoencoder with the teacher as its prior, then the students
-    histories, generators = {}, {}
+def train_models(args, p, own, reach):
+    """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
+    name, states, histories, generators = args.detector, recipe_states(args, p["vae"], p["student"]), {}, {}
     for seed in range(args.seeds):
-        path = states / f"autoencoder{seed}.npz"
-        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, path, seed=seed, own=own, **p["vae"])
+        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
+                                                             own=own, **p["vae"])
         priors = {"teacher": vae.prior}
-        for row, (channels, scaled) in STUDENTS.items():
+        for row in p["students"]:
+            channels, scaled = STUDENTS[row]
             path = states / f"{row.replace('+', '_')}{seed}.npz"
             priors[row], histories[f"{row}, seed {seed}"] = distil(vae, path, channels=channels, scaled=scaled,
                                                                    seed=seed, own=own, **p["student"])
         for row, prior in priors.items():
-            generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name), prior, vae.decoder, low, high)
+            generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name), prior, vae.decoder, *reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
-    for row, wrong in WRONG.items():
-        parts = Transport(name, **wrong), shipped.prior, shipped.decoder
-        generators[f"{row}, seed 0"] = ModularGenerator(*parts, low, high)
+    for row in p["wrong"]:
+        parts = Transport(name, **WRONG[row]), shipped.prior, shipped.decoder
+        generators[f"{row}, seed 0"] = ModularGenerator(*parts, *reach)
+    return generators, histories
 
-    # judge on single arrivals
+
+def judge_arrivals(args, p, generators):
+    """Scores of single arrivals, without the transport, as text."""
     rng = np.random.default_rng([args.seed, 9])
-    arrivals = draw_arrivals(name, p["arrivals"], rng)
-    pair = [respond(name, arrivals, rng) for _ in range(2)]
-    single = {"floor": single_scores(arrivals, pair[0], pair[1], args.seed, p["pairs"])}
-    for label, generator in generators.items():
-        if label.split(",")[0] not in WRONG:
-            made = generator.respond(arrivals, args.seed)
-            single[label] = single_scores(arrivals, pair[0], made, args.seed, p["pairs"])
+    arrivals = draw_arrivals(args.detector, p["arrivals"], rng)
+    real, again = (respond(args.detector, arrivals, rng) for _ in range(2))
+    made = {"floor": again} | {label: generator.respond(arrivals, args.seed) for label, generator in generators.items()
+                               if label.split(",")[0] not in WRONG}
+    scores = {label: single_scores(arrivals, real, counts, args.seed, p["pairs"]) for label, counts in made.items()}
+    return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
 
-    # judge on the test set; ids tell neutral kaons and antibaryons, which have one mass and charge
-    def sampler(generator, told=True):
+
+def judge_particles(args, p, data, generators):
+    """`Table` of the test set and its text; ids tell neutral kaons and antibaryons, which have one mass and charge."""
+    test, floor, cut = data.test, data.floor, int(data.test.photon_sums().min())
+
+    def draws_of(generator, told=True):
         beside = generator.beside(test.pdg) if told else {}
         return cache(lambda *seed: generator.sample(test.particles, seed, beside=beside, at_least=cut))
 
-    models = {label: sampler(generator) for label, generator in generators.items()}
-    models |= {f"{SHIPPED} from conditions alone, seed 0": sampler(shipped, told=False)}
-    table = judge(test, floor, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in models.items()},
+    draws = {label: draws_of(generator) for label, generator in generators.items()}
+    draws[f"{SHIPPED} from conditions alone, seed 0"] = draws_of(generators[f"{SHIPPED}, seed 0"], told=False)
+    table = judge(test, floor, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
                   p["generations"], args.seed)
     for label, score in table.scores.items():
-        draws = floor if label == "floor" else [models[label](args.seed, k) for k in range(len(floor))]
-        score["pixels"] = pixel_auc(test.response, draws[0], args.seed, p["pairs"])
-        score["species"] = species_auc(test.response, draws[0], test.particles, test.pdg, SPECIES)
-        score["diversity"] = diversity_ratios(floor, draws, test.pdg, SPECIES) if len(floor) > 1 else {}
+        made = floor if label == "floor" else [draws[label](args.seed, k) for k in range(len(floor))]
+        score["pixels"] = pixel_auc(test.response, made[0], args.seed, p["pairs"])
+        score["species"] = species_auc(test.response, made[0], test.particles, test.pdg, SPECIES)
+        score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if len(floor) > 1 else {}
     found = [species for species, code in SPECIES.items() if (test.pdg == code).sum() >= 30]
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"], "AUC pixels": lambda s: s["pixels"]}
     columns |= {f"AUC {species}": lambda s, k=species: s["species"][k] for species in found}
     columns |= {f"D({species})": lambda s, k=species: s["diversity"].get(k, np.nan) for species in found}
-    one, many = (milliseconds({"": [shipped]}, test.particles, batch)[""] for batch in (1, 256))
-    lines = ["single arrivals, nothing imposed", text_table(over_seeds(single, {k: lambda s, k=k: s[k] for k in
-                                                                               single["floor"]})),
-             "", f"{len(test)} test showers, nothing imposed", text_table(over_seeds(table.scores, columns)), "",
+    return table, text_table(over_seeds(table.scores, columns))
+
+
+def main():
+    args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp"), trainings=1).parse_args()
+    p = PRESETS[args.preset]
+    data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
+    known = data.training if args.data else data.test
+    generators, histories = train_models(args, p, single_arrivals(data.training) if args.data else None,
+                                         (known.particles.min(axis=0), known.particles.max(axis=0)))
+    shipped = generators[f"{SHIPPED}, seed 0"]
+    single = judge_arrivals(args, p, generators)
+    table, particles = judge_particles(args, p, data, generators)
+    one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
+    lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
+             f"{len(data.test)} test showers, nothing imposed", particles, "",
              f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
-    print("\n" + "\n".join(lines))
+    cut = int(data.test.photon_sums().min())
 
-    # report, pictures, model
-    table.write(out)
-    with atomic_path(out / "modular.txt") as path:
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    some = test[:2000]
-    shown = {row: generators[f"{row}, seed 0"].sample(some.particles, args.seed, beside=shipped.beside(some.pdg),
-                                                      at_least=cut) for row in ("teacher", SHIPPED)}
-    write_pictures(out, some, shown, histories)
-    shipped.save(out / "generator.keras")
-    print(f"report, pictures and the generator of the row {SHIPPED} are in {out}")
+    def pictured(generator):
+        return lambda conditions, seed: generator.sample(conditions, seed, at_least=cut,
+                                                         beside=generator.beside(data.test.pdg[: len(conditions)]))
+
+    shown = {row: pictured(generators[f"{row}, seed 0"]) for row in ("teacher", SHIPPED)}
+    models = {"generator.keras": shipped}
+    write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories, models)
 
 
 if __name__ == "__main__":
