@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.metrics.classifier import classifier_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc, species_auc
 
 ROWS = 500
 
@@ -56,3 +56,28 @@ def test_bad_input(rows, conditions, message):
     real, given = draw(1)
     with pytest.raises(ValueError, match=message):
         classifier_auc(real[:rows], real[:rows], given[:conditions])
+
+
+def spots(rows, seed, width=2.0):
+    rng = np.random.default_rng(seed)
+    x, y = np.indices((12, 10))[:, None] - rng.uniform(3, 8, (2, rows, 1, 1))
+    return rng.poisson(9.0 * np.exp(-(x**2 + y**2) / width))
+
+
+def test_pixels_of_equal_and_of_mixed_up_responses():
+    """Two draws of one process cannot be told apart; cells in another order can, though every shape sum is the same."""
+    real, again = spots(600, 0), spots(600, 1)
+    mixed = np.random.default_rng(2).permuted(again.reshape(600, -1), axis=1).reshape(again.shape)
+    assert abs(pixel_auc(real, again, epochs=3) - 0.5) < 0.08 and pixel_auc(real, mixed, epochs=3) > 0.95
+    assert pixel_auc(real, again, seed=5, pairs=40, epochs=1) == pixel_auc(real, again, seed=5, pairs=40, epochs=1)
+    with pytest.raises(ValueError, match="at least 8 rows"):
+        pixel_auc(real[:4], again[:4])
+
+
+def test_species_are_told_apart_one_by_one():
+    """One species is generated right and the other is not; a third is too rare."""
+    real, made = spots(300, 3), spots(300, 4)
+    pdg = np.repeat([22, 2112, 130], [140, 140, 20])
+    made[pdg == 2112] *= 2
+    areas = species_auc(real, made, np.zeros((300, 9)), pdg, {"gamma": 22, "n": 2112, "K0L": 130})
+    assert abs(areas["gamma"] - 0.5) < 0.15 and areas["n"] > 0.85 and np.isnan(areas["K0L"])

@@ -89,7 +89,7 @@ def pixel_auc(real: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int
         real, generated: (N, nx, ny) photon counts of the same conditions in the same order.
         seed: of the subsample, the halves and the weights.
         pairs: at most this many conditions are used, drawn at random.
-        epochs: of each training, at batch 128.
+        epochs: of each training, in batches of 64 pairs.
 
     Returns:
         A number between 0 and 1.
@@ -102,19 +102,29 @@ def pixel_auc(real: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int
         raise ValueError(f"Expected real and generated of one shape (N, nx, ny) with at least 8 rows, received "
                          f"{real.shape} and {generated.shape}.")
     rows = np.random.default_rng(seed).permutation(len(real))[:pairs]
-    areas = []
+    network, areas = _network(real.shape[1:], seed), []
+    begin = [[keras.ops.convert_to_numpy(v) for v in part] for part in (network.weights, network.optimizer.variables)]
     for fold in range(HALVES):
+        for variables, values in zip((network.weights, network.optimizer.variables), begin, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
         held = np.arange(len(rows)) % HALVES == fold
-        parts = []
-        for which in (rows[~held], rows[held]):
-            images = np.log1p(np.concatenate([real[which], generated[which]]).astype("float32"))[..., None]
-            parts.append((images, np.repeat([0.0, 1.0], len(which)).astype("float32")))
-        (seen, labels), (unseen, truth) = parts
-        network = _network(real.shape[1:], seed + fold)
-        order = np.random.default_rng([seed, fold]).permutation(len(seen))
-        network.fit(seen[order], labels[order], batch_size=min(128, len(seen)), epochs=epochs, verbose=0)
-        areas.append(roc_auc_score(truth, network.predict(unseen, batch_size=512, verbose=0)[:, 0]))
+        seen, unseen = rows[~held], rows[held]
+        size = min(64, len(seen))  # pairs in a batch; what is left of an epoch is dropped
+        rng = np.random.default_rng([seed, fold])
+        for _ in range(epochs):
+            order = rng.permutation(seen)
+            for start in range(0, len(order) - size + 1, size):
+                network.train_on_batch(*_labelled(real, generated, order[start : start + size]))
+        images, truth = _labelled(real, generated, unseen)
+        areas.append(roc_auc_score(truth, network.predict(images, batch_size=512, verbose=0)[:, 0]))
     return float(np.mean(areas))
+
+
+def _labelled(real, generated, rows):
+    """ln(1 + n) of real and generated images of some rows, and 0 and 1."""
+    images = np.log1p(np.concatenate([real[rows], generated[rows]]).astype("float32"))[..., None]
+    return images, np.repeat([0.0, 1.0], len(rows)).astype("float32")
 
 
 def _network(shape, seed):
@@ -127,4 +137,5 @@ def _network(shape, seed):
     network.add(keras.layers.Dense(64, "relu", kernel_initializer=initial[3]))
     network.add(keras.layers.Dense(1, "sigmoid", kernel_initializer=initial[4]))
     network.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
+    network.optimizer.build(network.trainable_variables)
     return network
