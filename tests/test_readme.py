@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdckeras import packaged
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.data.detectors import channel_sums
 from zdckeras.flow_distill.generator import ShowerGenerator
@@ -120,8 +119,7 @@ def models(tmp_path_factory):
                                  maps=2, inverse=True)
     vae = CorrVAE.fit_scales(showers, channels=(4, 4, 2, 2), width=2, hidden=8)
     student = ShowerGenerator(sums, shape)
-    for name, model in {"flow_distill/student": student, "pretrained_models/zn": student,
-                        "corr_vae/generator": vae.generator}.items():
+    for name, model in {"flow_distill/student": student, "corr_vae/generator": vae.generator}.items():
         path = folder / "runs" / f"{name}.keras"
         path.parent.mkdir(parents=True)
         model.save(path)
@@ -148,8 +146,6 @@ def prose(file):
 @pytest.mark.parametrize("file", FILES)
 def test_blocks_run(file, models, tmp_path, monkeypatch):
     shutil.copytree(models, tmp_path, dirs_exist_ok=True)
-    if not packaged.pretrained_names():  # a checkout without trained generators
-        monkeypatch.setattr(packaged, "PLACE", tmp_path / "runs" / "pretrained_models")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
     for number, language, lines in blocks(texts()[file]):
