@@ -181,7 +181,7 @@ class RangedSampler(Sampler):
                 named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
                          name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
                                                              self.high, strict=True) if count]
-                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=4)
+                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=3)
         return super().checked(conditions)
 
     def get_config(self):

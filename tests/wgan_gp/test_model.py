@@ -281,11 +281,11 @@ def test_particles_outside_the_trained_range_are_named(generator, particles, sam
     outside[5, 5] = 2.0
     with pytest.warns(UserWarning) as caught:
         made = generator.sample(outside, seed=5, batch_size=4)
-    ((message, detector),) = ((str(w.message), w.filename) for w in caught if str(w.message).startswith("Particles"))
+    ((message, place),) = ((str(w.message), w.filename) for w in caught if str(w.message).startswith("Particles"))
     assert message.startswith("Particles outside the trained range: energy (2 of 6 outside 10 to 100 GeV), "
                               "py (1 of 6 outside -0.5 to -0.05 GeV)")
     assert made.shape == sampled.shape and np.array_equal(made[2:5], sampled[2:5])
-    assert detector == __file__
+    assert place == __file__
 
 
 @pytest.mark.parametrize(("change", "message"), [
