@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zdckeras.data.detectors import channel_sums
+from zdckeras.data.detectors import channel_sums, get_detector
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
@@ -47,8 +47,7 @@ def draw_arrivals(detector: str, size: int, rng) -> dict:
     energy = np.exp(rng.uniform(*np.log(ENERGIES), size))
     beam = np.isin(kind, [FITTED_KINDS.index(2112), FITTED_KINDS.index(2212)]) & (rng.random(size) < BEAM_SHARE)
     energy[beam] = rng.uniform(*BEAM, beam.sum())
-    half = FrozenShowers(detector).detector.half_size
-    x, y = (rng.uniform(-h, h, size) for h in half)
+    x, y = (rng.uniform(-h, h, size) for h in get_detector(detector).half_size)
     return {"kind": kind, "energy": energy, "x": x, "y": y}
 
 
