@@ -27,7 +27,7 @@ from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.training import distil, fit_vae
+from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
 
@@ -37,35 +37,34 @@ WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0
 PRESETS = {
     "laptop": dict(
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
-        vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3),
-        student=dict(rows=40_000, epochs=4, batch=256, rate=1e-3)),
+        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3), coded=100_000,
+        student=dict(epochs=12, batch=256, rate=1e-3)),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
         wrong=tuple(WRONG),
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
-        student=dict(rows=300_000, epochs=20, batch=256, rate=1e-3)),
+        coded=300_000, student=dict(epochs=20, batch=256, rate=1e-3)),
     "smoke": dict(
         train=1, test=128, generations=2, arrivals=64, pairs=32, students=("bs+ch+div",), wrong=(),
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
-        student=dict(rows=128, epochs=1, batch=64, rate=1e-3)),
+        coded=128, student=dict(epochs=1, batch=64, rate=1e-3)),
 }
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}
 
 
 def train_models(args, p, own, reach):
     """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
-    name, states, histories, generators = args.detector, recipe_states(args, p["vae"], p["student"]), {}, {}
+    name, states, histories, generators = args.detector, recipe_states(args, p["vae"], p["coded"], p["student"]), {}, {}
     for seed in range(args.seeds):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
                                                              own=own, **p["vae"])
-        priors = {"teacher": vae.prior}
+        priors, arrays = {"teacher": vae.prior}, encoded_arrivals(vae, p["coded"], seed, own)
         for row in p["students"]:
             channels, scaled = STUDENTS[row]
-            path = states / f"{row.replace('+', '_')}{seed}.npz"
-            priors[row], histories[f"{row}, seed {seed}"] = distil(vae, path, channels=channels, scaled=scaled,
-                                                                   seed=seed, own=own, **p["student"])
+            priors[row], histories[f"{row}, seed {seed}"] = distil(vae, arrays, states / f"{row}{seed}.npz", seed=seed,
+                                                                   channels=channels, scaled=scaled, **p["student"])
         for row, prior in priors.items():
             generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name), prior, vae.decoder, *reach)
     shipped = generators[f"{SHIPPED}, seed 0"]

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
-from zdckeras.modular.arrivals import ArrivalBatches, draw_arrivals, respond, single_arrivals, single_scores
+from zdckeras.modular.arrivals import (
+    ArrivalBatches,
+    draw_arrivals,
+    respond,
+    simulated_arrivals,
+    single_arrivals,
+    single_scores,
+)
 from zdckeras.simulation.reference import load
 from zdckeras.simulation.response_fit import FITTED_KINDS
 
@@ -18,6 +26,18 @@ def test_arrivals_are_those_asked_for(detector, half):
     assert set(arrivals["kind"]) == set(range(len(FITTED_KINDS)))
     with pytest.raises(ValueError, match="zn or zp; received 'ecal'"):
         draw_arrivals("ecal", 5, 1)
+
+
+@pytest.mark.parametrize(("detector", "beam"), [("zn", 2112), ("zp", 2212)])
+def test_simulated_arrivals_are_those_of_the_primaries(detector, beam):
+    """As many of each kind, at such energies and places, as transported primaries of another seed have."""
+    arrivals, other = simulated_arrivals(detector, 4000, 3), simulated_arrivals(detector, 6000, 4)
+    for name in ("energy", "x", "y"):
+        assert ks_2samp(arrivals[name], other[name]).pvalue > 1e-3
+    near = (arrivals["kind"] == FITTED_KINDS.index(beam)) & (arrivals["energy"] > 2000)
+    broad = draw_arrivals(detector, 4000, 3)
+    assert near.mean() > 0.15
+    assert arrivals["y"][near].std() < 0.5 * broad["y"].std()  # the beam's spot
 
 
 def test_epochs_are_fresh_draws_that_repeat():

@@ -1,36 +1,53 @@
 import numpy as np
+import pytest
 from keras import ops
 
 from tests.modular.conftest import LATENT, SMALL
+from zdckeras.data.detectors import channel_sums
+from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches
 from zdckeras.modular.model import ArrivalVAE
-from zdckeras.modular.training import PriorDistiller, distil, fit_vae, pair_diversity
+from zdckeras.modular.training import PriorDistiller, distil, encoded_arrivals, fit_vae, pair_diversity
 
 
 def test_physics_loss_is_the_distance_of_channel_sums(batches, evaluate):
     """With "channels" at 2 the loss is that at 0 plus twice the relative L1 distance of the five sums."""
-    (batch,) = batches[0]
     vae = ArrivalVAE("zn", **SMALL)
     student = vae.prior.student(seed=7)
     for k, weight in enumerate([*vae.prior.flow.weights, *student.flow.weights]):
         weight.assign(0.2 * np.random.default_rng(k).standard_normal(weight.shape))
-    distiller = PriorDistiller(vae, student)
-    batch = {**batch, "u": batch["z"][::-1].copy(), "weight": np.ones(len(batch["z"]), "float32"),
-             "channels": np.zeros(len(batch["z"]), "float32")}
+    distiller, (batch,) = PriorDistiller(vae.prior, vae.decoder, student), batches[0]
+    code, u = np.random.default_rng(9).standard_normal((2, *batch["z"].shape)).astype("float32")
+    batch = {name: batch[name] for name in ARRIVAL} | {"code": code, "u": u, "sums": channel_sums(batch["responses"])}
+    batch |= {"channels": np.zeros(len(code), "float32")}
     names = list(batch)
 
     def parts(*values):
         inputs = dict(zip(names, values, strict=True))
-        code, _, features, cell = vae.encode(inputs)
-        base = vae.prior.flow.encode(code, vae.prior.embed(features))[0]
+        features, cell = vae.features(*(inputs[name] for name in ARRIVAL))
+        base = vae.prior.flow.encode(inputs["code"], vae.prior.embed(features))[0]
         log_mean, _ = vae.decoder(student.generate(base, features), features, cell)
         light = ops.matmul(ops.exp(log_mean), distiller.masks)
         return distiller(inputs), distiller({**inputs, "channels": inputs["channels"] + 2.0}), light
 
     plain, physics, light = evaluate(parts, *batch.values())
-    real = batch["responses"].reshape(len(light), -1) @ distiller.masks
-    distance = np.abs(light - real).sum(axis=1) / np.maximum(real.sum(axis=1), 1.0)
+    distance = np.abs(light - batch["sums"]).sum(axis=1) / np.maximum(batch["sums"].sum(axis=1), 1.0)
     np.testing.assert_allclose(physics - plain, 2.0 * distance, rtol=2e-3, atol=1e-3)
     assert (plain > 0).all()
+
+
+def test_encoded_arrivals_are_the_codes_of_their_responses(vae):
+    """Rows beyond one block of the encoder, sums of the same responses, and weights that do not change the scale."""
+    arrays = encoded_arrivals(vae, 1100, seed=2)
+    assert {name: values.shape for name, values in arrays.items()} == {
+        **dict.fromkeys((*ARRIVAL, "variability"), (1100,)), "code": (1100, LATENT), "sums": (1100, 5)}
+    draws = ArrivalBatches("zn", 1100, 1, 1100, seed=1002, latent=LATENT)
+    assert np.array_equal(draws.arrays["energy"], arrays["energy"])
+    np.testing.assert_array_equal(channel_sums(draws.arrays["responses"]), arrays["sums"])
+    noise = np.random.default_rng([2, 73]).standard_normal((1100, LATENT), "float32")
+    row = {name: np.asarray(draws.arrays[name][1090:], "float32") for name in (*ARRIVAL, "responses")}
+    code = ops.convert_to_numpy(vae.encode({**row, "z": noise[1090:]})[0])
+    np.testing.assert_allclose(code, arrays["code"][1090:], rtol=1e-4, atol=1e-4)
+    assert arrays["variability"].mean() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_training_and_distillation_resume_and_leave_the_teacher_alone(tmp_path):
@@ -41,7 +58,8 @@ def test_training_and_distillation_resume_and_leave_the_teacher_alone(tmp_path):
     for a, b in zip(vae.weights, again.weights, strict=True):
         assert np.array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
     before = [ops.convert_to_numpy(w) for w in vae.weights]
-    student, losses = distil(vae, tmp_path / "student.npz", epochs=3, **settings)
+    arrays = encoded_arrivals(vae, 64, seed=1)
+    student, losses = distil(vae, arrays, tmp_path / "student.npz", epochs=3, batch=32, rate=1e-2, seed=1)
     assert losses["loss"][-1] < losses["loss"][0]
     assert all(np.array_equal(ops.convert_to_numpy(w), b) for w, b in zip(vae.weights, before, strict=True))
     code = student.generate(*(np.zeros((2, width), "float32") for width in (LATENT, vae.features.width)))

@@ -8,6 +8,7 @@ from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.simulation.decays import branchings
 from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.response_fit import FITTED_KINDS, PHOTON, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
 from zdckeras.training.batches import Batches
@@ -16,6 +17,7 @@ ARRIVAL = ("kind", "energy", "x", "y")
 # Shares of the kinds that are drawn, in the order of FITTED_KINDS (photon, n, p, K0L, pi+, pi-).
 SHARES = {"zn": (0.42, 0.38, 0.03, 0.11, 0.03, 0.03), "zp": (0.18, 0.08, 0.55, 0.03, 0.12, 0.04)}
 ENERGIES = 3.0, 3400.0  # GeV, uniform in the logarithm
+PRIMARIES_AT_ONCE = 20_000
 BEAM, BEAM_SHARE = (2300.0, 3000.0), 0.3  # where spectators are, and the share of nucleons drawn there
 
 
@@ -67,6 +69,34 @@ def respond(detector: str, arrivals: dict, rng, showers: FrozenShowers | None = 
     return showers.respond(np.arange(len(pdg)), pdg, total, arrivals["x"], arrivals["y"], len(pdg), rng)
 
 
+def simulated_arrivals(detector: str, size: int, rng) -> dict:
+    """Single particles on the face of a detector, as primaries of the reference simulation bring them.
+
+    Arguments, Returns: as `draw_arrivals`.
+
+    Example:
+        >>> arrivals = simulated_arrivals("zn", 1000, 0)
+        >>> len(arrivals["kind"]), bool(abs(arrivals["x"][arrivals["energy"] > 2000]).mean() < 1.0)  # beam neutrons
+        (1000, True)
+    """
+    rng, parts, found = np.random.default_rng(rng), [], 0
+    while found < size:
+        conditions, pdg = draw_primaries(PRIMARIES_AT_ONCE, rng, repeated=0)
+        arrivals, _ = _showering(transport(conditions, pdg, rng, (detector,))[detector])
+        seen = arrivals["energy"] > ENERGIES[0]
+        parts.append({name: values[seen] for name, values in arrivals.items()})
+        found += seen.sum()
+    return {name: np.concatenate([part[name] for part in parts])[:size] for name in ARRIVAL}
+
+
+def _showering(arrived):
+    """Those of the `Arrivals` of the reference simulation that make a shower, and which primaries they are from."""
+    kind, energy = shower_kind(arrived.pdg, arrived.energy)
+    seen = (kind != SILENT) & (energy > 0)
+    kind = np.array([FITTED_KINDS.index(k) for k in kind[seen]], "int64")
+    return {"kind": kind, "energy": energy[seen], "x": arrived.x[seen], "y": arrived.y[seen]}, arrived.primary[seen]
+
+
 def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     """The showers of particles that arrive as they started, as arrivals and responses: a user's own data to train on.
 
@@ -85,13 +115,10 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     name = showers.detector().name
     stable = np.array([not branchings(int(code)) for code in showers.pdg])
     arrived = transport(showers.particles[stable], showers.pdg[stable], 0, (name,))[name]
-    kind, energy = shower_kind(arrived.pdg, arrived.energy)
-    seen = (kind != SILENT) & (energy > 0)
-    if not seen.any():
+    arrivals, primary = _showering(arrived)
+    if not len(primary):
         raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
-    kind = np.array([FITTED_KINDS.index(k) for k in kind[seen]])
-    arrivals = {"kind": kind, "energy": energy[seen], "x": arrived.x[seen], "y": arrived.y[seen]}
-    return arrivals, showers.response[stable][arrived.primary[seen]]
+    return arrivals, showers.response[stable][primary]
 
 
 def beta_schedule(share: float, low: float = 0.03, start: float = 0.25, end: float = 0.6) -> float:
@@ -112,6 +139,9 @@ def beta_schedule(share: float, low: float = 0.03, start: float = 0.25, end: flo
 class ArrivalBatches(Batches):
     """Batches of single arrivals with the latent noise "z" and the weight "beta"; by default drawn anew every epoch.
 
+    Half of what is drawn covers all kinds, energies and impacts (`draw_arrivals`), half is what the primaries of the
+    reference simulation bring (`simulated_arrivals`).
+
     Arguments:
         detector: "zn" or "zp".
         rows: arrivals in an epoch.
@@ -131,7 +161,8 @@ class ArrivalBatches(Batches):
 
     def _draw(self, epoch, rows):
         rng = np.random.default_rng([self.own_seed, 71, epoch])
-        arrivals = draw_arrivals(self.name, rows, rng)
+        parts = draw_arrivals(self.name, rows // 2, rng), simulated_arrivals(self.name, rows - rows // 2, rng)
+        arrivals = {name: np.concatenate([part[name] for part in parts]) for name in ARRIVAL}
         return {**arrivals, "responses": respond(self.name, arrivals, rng, self.showers)}
 
     def start_epoch(self, epoch):

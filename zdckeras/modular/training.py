@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks
+from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, channel_sums
 from zdckeras.flow_distill.distiller import channel_loss, path_loss, variability_weight
 from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches, respond
 from zdckeras.modular.model import ArrivalVAE, LatentPrior
@@ -27,38 +27,37 @@ class PriorDistiller(keras.Model):
     channel sums of the light that the decoder makes of the student's code with those of the real response.
 
     Arguments:
-        vae: trained `ArrivalVAE`; its weights stay as they are.
-        student: `vae.prior.student()`.
+        teacher: `LatentPrior` of the autoencoder.
+        decoder: its `LightDecoder`; the weights of both stay as they are.
+        student: `teacher.student()`.
 
     Returns:
-        call gives the per-sample loss (B,) of a batch of `ArrivalBatches` with "u" (B, latent), "weight" (B,) and
-        "channels" (B,), the lambda of the physics loss.
+        call({"kind", "energy", "x", "y" (B,), "code", "u" (B, latent), "sums" (B, 5), "channels" (B,)}) gives the
+        per-sample loss (B,): codes and channel sums of real responses, standard normal noise, and lambda.
 
     Source:
         flow distillation for the Zero Degree Calorimeter, arXiv:2512.20346; CaloFlow II, arXiv:2110.11377.
     """
 
-    def __init__(self, vae, student, **kwargs):
+    def __init__(self, teacher, decoder, student, **kwargs):
         super().__init__(**kwargs)
-        self.vae, self.student = vae, student
-        self.vae.trainable = False
-        self.masks = channel_masks(vae.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
+        self.teacher, self.decoder, self.student = teacher, decoder, student
+        self.teacher.trainable = self.decoder.trainable = False
+        self.masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
         self.built = True
 
     def call(self, inputs):
-        code, _, features, cell = self.vae.encode(inputs)
-        told, mine = self.vae.prior.embed(features), self.student.embed(features)
-        teacher, student = self.vae.prior.flow, self.student.flow
-        states, parameters = teacher.inverse_path(code, told)
+        features, cell = self.decoder.features(*(inputs[name] for name in ARRIVAL))
+        told, mine = self.teacher.embed(features), self.student.embed(features)
+        teacher, student = self.teacher.flow, self.student.flow
+        states, parameters = teacher.inverse_path(inputs["code"], told)
         made, own = student.transform_path(states[0], mine)
         loss = path_loss(made, own, states, parameters, range(1, len(states)))
         made_again, own = student.transform_path(inputs["u"], mine)
         states, parameters = teacher.inverse_path(made_again[-1], told)
         loss = loss + path_loss(made_again, own, states, parameters, range(len(states) - 1))
-        log_mean, _ = self.vae.decoder(made[-1], features, cell)
-        photons = ops.reshape(ops.cast(inputs["responses"], "float32"), (-1, self.vae.detector.cells))
-        real = ops.matmul(photons, self.masks)
-        light = ops.matmul(ops.exp(log_mean), self.masks)
+        log_mean, _ = self.decoder(made[-1], features, cell)
+        light, real = ops.matmul(ops.exp(log_mean), self.masks), inputs["sums"]
         return loss + inputs["channels"] * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -104,28 +103,61 @@ def fit_vae(detector: str, path: str | Path, rows: int, epochs: int, batch: int,
     return model, fit_adam(model, batches, path, epochs, rate)
 
 
-def distil(vae: ArrivalVAE, path: str | Path, rows: int, epochs: int, batch: int, rate: float, channels: float = 1.0,
-           scaled: bool = True, seed: int = 0, own=None, showers=None) -> tuple[LatentPrior, dict]:
+def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, showers=None) -> dict[str, np.ndarray]:
+    """What students of one autoencoder are trained on: arrivals, the codes of their responses, channel sums, weights.
+
+    Arguments:
+        vae: trained `ArrivalVAE`.
+        rows: arrivals.
+        seed: of arrivals, responses and the noise of the codes.
+        own, showers: as in `fit_vae`.
+
+    Returns:
+        "kind", "energy", "x", "y" (N,), "code" (N, latent), "sums" (N, 5) and "variability" (N,), the weight of "div";
+        that is 1 for own arrivals: the reference simulation answers an arrival a second time, own data do not.
+    """
+    name, latent = vae.detector.name, vae.latent
+    draws, coder = ArrivalBatches(name, rows, 1, min(1024, rows), seed + 1000, latent, own, showers), Coder(vae)
+    arrays = {key: draws.arrays[key] for key in (*ARRIVAL, "responses")}
+    rows, noise = draws.rows, np.random.default_rng([seed, 73]).standard_normal((draws.rows, latent), "float32")
+    blocks = [np.minimum(np.arange(start, start + 1024), rows - 1) for start in range(0, rows, 1024)]
+    codes = [coder.predict_on_batch({"z": noise[block]} | {key: np.asarray(values[block], "float32") for key, values
+                                                           in arrays.items()}) for block in blocks]
+    weight = np.ones(rows)
+    if own is None:
+        again = respond(name, {key: arrays[key] for key in ARRIVAL}, [seed, 72], showers)
+        weight = variability_weight(pair_diversity(arrays["responses"], again))
+    responses = arrays.pop("responses")
+    return {**arrays, "code": np.concatenate(codes)[:rows], "sums": channel_sums(responses), "variability": weight}
+
+
+class Coder(keras.Model):
+    """An autoencoder's code of a response, as the prediction of a model."""
+
+    def __init__(self, vae, **kwargs):
+        super().__init__(**kwargs)
+        self.vae, self.built = vae, True
+
+    def call(self, inputs):
+        return self.vae.encode(inputs)[0]
+
+
+def distil(vae: ArrivalVAE, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int, rate: float,
+           channels: float = 1.0, scaled: bool = True, seed: int = 0) -> tuple[LatentPrior, dict]:
     """A student of the prior of a trained autoencoder, and its history.
 
     Arguments:
         vae: trained `ArrivalVAE`.
+        arrays: from `encoded_arrivals`.
         path: of the state file.
-        rows: arrivals, the same in every epoch.
         epochs, batch, rate: of the training.
         channels: lambda of the physics loss ("ch").
-        scaled: whether samples count less where responses vary much ("div"); needs the reference simulation, which
-            answers every arrival a second time.
-        seed: of weights, arrivals, order and noise.
-        own, showers: as in `fit_vae`.
+        scaled: whether samples count less where responses vary much ("div").
+        seed: of weights, order and noise.
     """
-    name, latent = vae.detector.name, vae.latent
-    draws = ArrivalBatches(name, rows, 1, min(batch, rows), seed + 1000, latent, own, showers)
-    arrays = {**draws.arrays, "channels": np.full(draws.rows, channels)}
-    weight = np.ones(draws.rows)
-    if scaled and own is None:
-        again = respond(name, {key: arrays[key] for key in ARRIVAL}, [seed, 72], showers)
-        weight = variability_weight(pair_diversity(arrays["responses"], again))
-    student = vae.prior.student(seed=seed + 1)
-    batches = Batches({**arrays, "weight": weight}, batch, seed, normal={"z": (latent,), "u": (latent,)})
-    return student, fit_adam(PriorDistiller(vae, student), batches, path, epochs, rate)
+    student, rows = vae.prior.student(seed=seed + 1), dict(arrays)
+    variability = rows.pop("variability")
+    rows |= {"weight": variability if scaled else np.ones_like(variability),
+             "channels": np.full_like(variability, channels)}
+    batches = Batches(rows, batch, seed, normal={"u": (vae.latent,)})
+    return student, fit_adam(PriorDistiller(vae.prior, vae.decoder, student), batches, path, epochs, rate)
