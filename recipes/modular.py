@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.classifier import pixel_auc, species_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
@@ -30,6 +30,9 @@ from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.library import packaged_library
+from zdckeras.simulation.reference import resimulate
 
 STUDENTS = {"bs": (0.0, False), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
 SHIPPED = "teacher"  # exact, and at batch 256 as fast as its students
@@ -85,6 +88,31 @@ def judge_arrivals(args, p, generators):
     return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
 
 
+def judge_other_library(args, p, test, reach):
+    """A model of one half of the Geant4 showers, judged on what the other half makes, and that half's own simulation.
+
+    Training, test and floor have one library of showers elsewhere: a model that learnt them by heart would not be seen.
+    """
+    name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), int(test.photon_sums().min())
+    first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
+    states = recipe_states(args, p["vae"], p["coded"], p["student"])
+    vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
+    model = ModularGenerator(Transport(name), vae.prior, vae.decoder, *reach)
+    arrivals = draw_arrivals(name, p["arrivals"], rng)
+    real, again, other = (respond(name, arrivals, rng, showers) for showers in (second, second, first))
+    singles = {"floor": again, "first half, simulated": other, "first half, model": model.respond(arrivals, args.seed)}
+    test, again, other = (resimulate(test, seed, {name: showers}) for seed, showers in
+                          enumerate((second, second, first), 90))
+    made = model.sample(test.particles, args.seed, beside=model.beside(test.pdg), at_least=cut)
+    whole = dict(zip(singles, (again.response, other.response, made), strict=True))
+    lines = []
+    for row, responses in singles.items():
+        scores = single_scores(arrivals, real, responses, args.seed, p["pairs"])
+        scores["AUC test set"] = classifier_auc(test.response, whole[row], test.particles, args.seed)
+        lines.append([row, *(f"{value:.3f}" for value in scores.values())])
+    return text_table([["", *scores], *lines])
+
+
 def judge_particles(args, p, data, generators):
     """`Table` of the test set and its text; ids tell neutral kaons and antibaryons, which have one mass and charge."""
     test, floor, cut = data.test, data.floor, int(data.test.photon_sums().min())
@@ -115,13 +143,15 @@ def main():
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     known = data.training if args.data else data.test
-    generators, histories = train_models(args, p, single_arrivals(data.training) if args.data else None,
-                                         (known.particles.min(axis=0), known.particles.max(axis=0)))
+    reach = known.particles.min(axis=0), known.particles.max(axis=0)
+    generators, histories = train_models(args, p, single_arrivals(data.training) if args.data else None, reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
     single = judge_arrivals(args, p, generators)
     table, particles = judge_particles(args, p, data, generators)
+    other = "-" if args.data else judge_other_library(args, p, data.test, reach)
     one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
     lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
+             "the same, made from the other half of the Geant4 showers than the model's", other, "",
              f"{len(data.test)} test showers, nothing imposed", particles, "",
              f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]

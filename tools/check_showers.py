@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from zdckeras.data.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
@@ -106,17 +107,13 @@ def compare_halves(name, size):
     floor = resimulate(test, 1).response
     first, second = (resimulate(test, k, {name: FrozenShowers(name, half)}).response
                      for k, half in enumerate(packaged_library(name).halves()))
-    lines = [["", "showers", "AUC", "floor", "WS", "floor"]]
-    for label, code in {"all": None, **HALVES_SPECIES}.items():
-        rows = np.flatnonzero(test.pdg == code) if code else np.arange(len(test))
-        if len(rows) < 30:
-            continue
-        pairs = (first[rows], second[rows]), (test.response[rows], floor[rows])
-        values = [[classifier_auc(a, b, test.particles[rows]), wasserstein(channel_sums(a), channel_sums(b)).mean()]
-                  for a, b in pairs]
-        lines.append([label, str(len(rows)), *(f"{v[k]:.3f}" for k in (0, 1) for v in values)])
-    lines.append(["all, pixels", str(size), f"{pixel_auc(first, second):.3f}",
-                  f"{pixel_auc(test.response, floor):.3f}", "", ""])
+    pairs, lines = ((first, second), (test.response, floor)), [["", "showers", "AUC", "floor", "WS", "floor"]]
+    rows = {"all": np.arange(size)} | {key: np.flatnonzero(test.pdg == code) for key, code in HALVES_SPECIES.items()}
+    for label, some in tqdm({key: some for key, some in rows.items() if len(some) >= 30}.items(), desc="comparing"):
+        values = [(classifier_auc(a[some], b[some], test.particles[some]),
+                   wasserstein(channel_sums(a[some]), channel_sums(b[some])).mean()) for a, b in pairs]
+        lines.append([label, str(len(some)), *(f"{value[k]:.3f}" for k in (0, 1) for value in values)])
+    lines.append(["all, pixels", str(size), *(f"{pixel_auc(a, b):.3f}" for a, b in pairs), "", ""])
     print(f"\n{name}: two halves of {len(packaged_library(name))} showers\n{text_table(lines)}", flush=True)
 
 
