@@ -40,16 +40,16 @@ WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0
 PRESETS = {
     "laptop": dict(
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
-        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3), coded=100_000,
+        levels=3, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3), coded=100_000,
         student=dict(epochs=12, batch=256, rate=1e-3)),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
-        wrong=tuple(WRONG),
+        wrong=tuple(WRONG), levels=3,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         coded=300_000, student=dict(epochs=20, batch=256, rate=1e-3)),
     "smoke": dict(
-        train=1, test=128, generations=2, arrivals=64, pairs=32, students=("bs+ch+div",), wrong=(),
+        train=1, test=128, generations=2, arrivals=64, pairs=32, students=("bs+ch+div",), wrong=(), levels=1,
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
         coded=128, student=dict(epochs=1, batch=64, rate=1e-3)),
@@ -68,11 +68,11 @@ def train_models(args, p, own, reach):
             channels, scaled = STUDENTS[row]
             priors[row], histories[f"{row}, seed {seed}"] = distil(vae, arrays, states / f"{row}{seed}.npz", seed=seed,
                                                                    channels=channels, scaled=scaled, **p["student"])
-        for row, prior in priors.items():
-            generators[f"{row}, seed {seed}"] = ModularGenerator(Transport(name), prior, vae.decoder, *reach)
+        generators |= {f"{row}, seed {seed}": ModularGenerator(Transport(name, p["levels"]), prior, vae.decoder, *reach)
+                       for row, prior in priors.items()}
     shipped = generators[f"{SHIPPED}, seed 0"]
     for row in p["wrong"]:
-        parts = Transport(name, **WRONG[row]), shipped.prior, shipped.decoder
+        parts = Transport(name, p["levels"], **WRONG[row]), shipped.prior, shipped.decoder
         generators[f"{row}, seed 0"] = ModularGenerator(*parts, *reach)
     return generators, histories
 
@@ -97,7 +97,7 @@ def judge_other_library(args, p, test, reach):
     first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
     states = recipe_states(args, p["vae"], p["coded"], p["student"])
     vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
-    model = ModularGenerator(Transport(name), vae.prior, vae.decoder, *reach)
+    model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *reach)
     arrivals = draw_arrivals(name, p["arrivals"], rng)
     real, again, other = (respond(name, arrivals, rng, showers) for showers in (second, second, first))
     singles = {"floor": again, "first half, simulated": other, "first half, model": model.respond(arrivals, args.seed)}
@@ -118,7 +118,7 @@ def judge_particles(args, p, data, generators):
     test, floor, cut = data.test, data.floor, int(data.test.photon_sums().min())
 
     def draws_of(generator, told=True):
-        beside = generator.beside(test.pdg) if told else {}
+        beside = generator.beside(test.pdg if told else np.zeros_like(test.pdg))  # no particle has the id 0
         return cache(lambda *seed: generator.sample(test.particles, seed, beside=beside, at_least=cut))
 
     draws = {label: draws_of(generator) for label, generator in generators.items()}
