@@ -41,7 +41,7 @@ PRESETS = {
     "laptop": dict(
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
         levels=3, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3), coded=100_000,
-        student=dict(epochs=12, batch=256, rate=1e-3)),
+        student=dict(epochs=6, batch=256, rate=1e-3)),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
         wrong=tuple(WRONG), levels=3,

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 import zdckeras as zdc
-from zdckeras import generators
+from zdckeras import backend, generators
 from zdckeras.data.particles import SPECIES
 from zdckeras.simulation import reference
 
@@ -37,6 +37,8 @@ def run(recipe, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
         patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
+        if keras.backend.backend() == "tensorflow":  # compiling takes longer than sampling so few
+            patch.setattr(backend, "jit_sampling", lambda: False)
         patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
         runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
     keras.utils.clear_session()

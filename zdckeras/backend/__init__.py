@@ -33,6 +33,18 @@ def jit_compile():
     return name() == "jax"
 
 
+def jit_sampling():
+    """The value of `jit_compile` with which generators of many small operations, or of loops, sample fastest.
+
+    Keras would leave XLA out on a CPU, where TensorFlow's loops need it most. Torch stays eager.
+
+    Example:
+        >>> jit_sampling() == (name() != "torch")
+        True
+    """
+    return name() != "torch"
+
+
 def steps():
     """Gradients and training steps of the running backend, one module for each with the same four names.
 

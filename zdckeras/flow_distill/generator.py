@@ -38,7 +38,7 @@ class ShowerGenerator(WithParts, Sampler):
             raise ValueError(f"Expected impose='channels' or 'total', received {impose!r}.")
         self.sums, self.shape, self.impose = sums, shape, impose
         self.noise_width, self.detectors = CHANNEL_COUNT + shape.detector.cells, [shape.detector]
-        self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
+        self.jit_compile = backend.jit_sampling()
         self.built = True
 
     def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class ModularGenerator(WithParts, RangedSampler):
         self.numbers = transport.numbers + self.codes + DRAWS * decoder.detector.cells
         self.noise_width = noise or self.numbers
         self.cell_noise = CellNoise(self.numbers, noise, 17) if noise else None
-        self.jit_compile = backend.name() != "torch"  # XLA fuses the many small operations of transport and photons
+        self.jit_compile = backend.jit_sampling()
         self.built = True
 
     def _uniform(self, noise):

@@ -30,18 +30,19 @@ class PriorDistiller(keras.Model):
         teacher: `LatentPrior` of the autoencoder.
         decoder: its `LightDecoder`; the weights of both stay as they are.
         student: `teacher.student()`.
+        channels: lambda, weight of the physics loss.
 
     Returns:
-        call({"kind", "energy", "x", "y" (B,), "code", "u" (B, latent), "sums" (B, 5), "channels" (B,)}) gives the
-        per-sample loss (B,): codes and channel sums of real responses, standard normal noise, and lambda.
+        call({"kind", "energy", "x", "y" (B,), "code", "u" (B, latent), "sums" (B, 5)}) gives the per-sample loss (B,):
+        of codes and channel sums of real responses, and standard normal noise.
 
     Source:
         flow distillation for the Zero Degree Calorimeter, arXiv:2512.20346; CaloFlow II, arXiv:2110.11377.
     """
 
-    def __init__(self, teacher, decoder, student, **kwargs):
+    def __init__(self, teacher, decoder, student, channels=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.teacher, self.decoder, self.student = teacher, decoder, student
+        self.teacher, self.decoder, self.student, self.channels = teacher, decoder, student, channels
         self.teacher.trainable = self.decoder.trainable = False
         self.masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
         self.built = True
@@ -56,9 +57,11 @@ class PriorDistiller(keras.Model):
         made_again, own = student.transform_path(inputs["u"], mine)
         states, parameters = teacher.inverse_path(made_again[-1], told)
         loss = loss + path_loss(made_again, own, states, parameters, range(len(states) - 1))
+        if not self.channels:
+            return loss
         log_mean, _ = self.decoder(made[-1], features, cell)
         light, real = ops.matmul(ops.exp(log_mean), self.masks), inputs["sums"]
-        return loss + inputs["channels"] * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
+        return loss + self.channels * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted mean over the batch."""
@@ -157,7 +160,6 @@ def distil(vae: ArrivalVAE, arrays: dict[str, np.ndarray], path: str | Path, epo
     """
     student, rows = vae.prior.student(seed=seed + 1), dict(arrays)
     variability = rows.pop("variability")
-    rows |= {"weight": variability if scaled else np.ones_like(variability),
-             "channels": np.full_like(variability, channels)}
+    rows["weight"] = variability if scaled else np.ones_like(variability)
     batches = Batches(rows, batch, seed, normal={"u": (vae.latent,)})
-    return student, fit_adam(PriorDistiller(vae.prior, vae.decoder, student), batches, path, epochs, rate)
+    return student, fit_adam(PriorDistiller(vae.prior, vae.decoder, student, channels), batches, path, epochs, rate)

@@ -58,7 +58,7 @@ class TokenGenerator(WithParts, RangedSampler):
         self.draw = dict(temperature=temperature, top_k=top_k, top_p=top_p)
         self.given = CHANNEL_COUNT if sums is not None else 0
         self.noise_width = self.given + prior.tokens + model.scatter.latent
-        self.jit_compile = backend.name() != "torch"  # Keras would leave XLA out on a CPU, where loops need it most
+        self.jit_compile = backend.jit_sampling()
         self.built = True
 
     def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
