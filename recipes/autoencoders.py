@@ -12,12 +12,13 @@ Interrupted, the same command goes on where it stopped. 26 minutes of processor 
 4.3 to 7.5 of the supervised ones.
 """
 
+from zdckeras.command import run
 from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.report import judge, over_seeds, text_table
-from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
 
@@ -42,7 +43,7 @@ MODELS = {"VAE": (PhotonVAE, {}), "Supervised AE": (SupervisedAutoencoder, {}),
 
 def train_models(args, p, data):
     """Every row with every body: models and histories by name."""
-    states, models, histories = recipe_states(args, p), {}, {}
+    states, models, histories = recipe_states(args, p, data=data), {}, {}
     for row in args.rows:
         kind, settings = MODELS[row]
         for body, sizes in p["bodies"].items():
@@ -58,16 +59,17 @@ def train_models(args, p, data):
 def judge_models(args, p, data, models, generators):
     """The table on the test set, and its summary beside sizes and times."""
     samplers = {name: generator.sample for name, generator in generators.items()}
-    table = judge(data.test, data.floor, samplers, p["generations"], args.seed)
-    header, floor, *lines = over_seeds(table.scores)
+    table = judged(args, data, samplers, p["generations"])
+    header, *lines = over_seeds(table.scores)
     groups = {name: [generator] for name, generator in generators.items()}
     one, many = (milliseconds(groups, data.test.particles, batch) for batch in (1, 256))
     for line in lines:
         name = line[0]
-        line += [f"{generators[name].count_params():,}", f"{2e-6 * models[name].operations():.1f}", f"{one[name]:.2f}",
-                 f"{many[name] / 256:.3f}"]
+        line += ["-"] * 4 if name == "floor" else [
+            f"{generators[name].count_params():,}", f"{2e-6 * models[name].operations():.1f}", f"{one[name]:.2f}",
+            f"{many[name] / 256:.3f}"]
     header += ["weights", "MFLOP", "ms, batch 1", "ms, batch 256"]
-    return table, text_table([header, floor + ["-"] * 4, *lines])
+    return table, text_table([header, *lines])
 
 
 def main():
@@ -78,12 +80,12 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     models, histories = train_models(args, p, data)
     generators = {name: CodeGenerator.of(model, data.training) for name, model in models.items()}
+    save_models(args, data, {f"{name.replace(' + ', '_').replace(', ', '_').replace(' ', '_')}.keras": generator
+                             for name, generator in generators.items()})
     table, text = judge_models(args, p, data, models, generators)
     shown = {row: generators[f"{row}, ViT"].sample for row in args.rows}
-    files = {f"{name.replace(' + ', '_').replace(', ', '_').replace(' ', '_')}.keras": generator
-             for name, generator in generators.items()}
-    write_results(args, "autoencoders.txt", text, table, data.test, shown, histories, files)
+    write_results(args, "autoencoders.txt", text, table, data.test, shown, histories)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,12 +14,13 @@ correlated by 0.90 (width) to 1.00 (photons); asked for nothing, WS is 3.33 (flo
 
 import numpy as np
 
+from zdckeras.command import run
 from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
-from zdckeras.metrics.report import judge, text_table
+from zdckeras.metrics.report import text_table
 from zdckeras.plots import property_traversal, save_figure
-from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.loop import fit_arrays
 
 PRESETS = {
@@ -76,8 +77,8 @@ def traversal(vae, test, seed, steps=7):
 def train_model(args, p, data):
     """The model, its cells' scatter fitted, and its history."""
     vae = CorrVAE.fit_scales(data.training, seed=args.seed, **p["model"])
-    history = fit_arrays(vae, data.arrays, recipe_states(args, p) / "corr_vae.npz", seed=args.seed, normal=vae.noise,
-                         **p["fit"])
+    history = fit_arrays(vae, data.arrays, recipe_states(args, p, data=data) / "corr_vae.npz", seed=args.seed,
+                         normal=vae.noise, **p["fit"])
     print(f"scatter of a cell beyond Poisson: {vae.fit_scatter(data.training[:2000]):.2f}")
     return vae, history
 
@@ -107,12 +108,13 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     vae, history = train_model(args, p, data)
     shown = {"CorrVAE": vae.generator.sample}  # asked for nothing
-    report = judge(data.test, data.floor, shown, p["generations"], args.seed)
+    save_models(args, data, {"generator.keras": vae.generator})
+    report = judged(args, data, shown, p["generations"])
     print(f"\n{report.text()}")
     save_figure(traversal(vae, data.test, args.seed), args.out / "traversal.png")
     write_results(args, "control.txt", judge_control(vae, data.test, args.seed), report, data.test, shown,
-                  {"CorrVAE": history}, {"generator.keras": vae.generator})
+                  {"CorrVAE": history})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,10 +12,9 @@ Interrupted, the same command goes on where it stopped. 15 minutes on two cores;
 channel sums imposed (floor 0.77), 2.9 to 6.2 without.
 """
 
-from shutil import copy
-
 import numpy as np
 
+from zdckeras.command import run
 from zdckeras.data.repeats import condition_statistics
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.flow_distill.distiller import Distiller, variability_weight
@@ -24,7 +23,7 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import judge
 from zdckeras.plots import write_pictures
-from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states
+from zdckeras.recipe import PICTURED, command_line, judged, recipe_data, recipe_states, save_models
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 
@@ -62,23 +61,25 @@ def train_teacher(p, data, states, seed):
 
 
 def train_students(p, data, states, seed, teacher, histories):
-    """First all on the baseline loss, then each with its own from there: a student, and weights for it by name."""
+    """First all on the baseline loss, then each with its own from there: a student, and weights for it by name.
+
+    Where no particle occurs twice, the variability of responses is not known: no student is scaled by it.
+    """
     def fit(path, channels, scaled, until=None):
         rows = data.arrays | {"weight": variable if scaled else np.ones_like(variable),
                               "channels": np.full_like(variable, channels)}
         batches = Batches(rows, p["batch"], seed, {"u_cells": (cells,)}, {"z": (cells,)})
-        return fit_adam(distiller, batches, path, **p["student"], until=until)
+        return fit_adam(distiller, batches, path, **p["student"], until=until, start=None if until else common)
 
     cells, student = data.training.detector().cells, teacher.student(seed=seed + 1)
-    variable = variability_weight(condition_statistics(data.training).diversity)
+    variable = (variability_weight(condition_statistics(data.training).diversity) if data.repeats
+                else np.ones(len(data.training), "float32"))
     distiller, common, weights = Distiller(teacher, student), states / "common.npz", {}
     histories["common"] = fit(common, 0.0, False, p["common"])
     for name, (channels, scaled) in STUDENTS.items():
-        path = states / f"{name.replace('+', '_')}.npz"
-        if not path.exists():
-            copy(common, path)
-        histories[name] = fit(path, channels, scaled)
-        weights[name] = student.get_weights()
+        if data.repeats or not scaled:
+            histories[name] = fit(states / f"{name.replace('+', '_')}.npz", channels, scaled)
+            weights[name] = student.get_weights()
     return student, weights
 
 
@@ -97,30 +98,29 @@ def samplers(sums, teacher, student, weights, impose):
 def main():
     args = command_line(__doc__, PRESETS, "runs/flow_distill", ("zn", "zp")).parse_args()
     p, out, seed = PRESETS[args.preset], args.out, args.seed
-    states = recipe_states(args, p)
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=(seed, seed + 1))
+    states = recipe_states(args, p, data=data)
     sums, teacher, histories = train_teacher(p, data, states, seed)
     student, weights = train_students(p, data, states, seed, teacher, histories)
 
-    # judge on the test set; the student to ship is chosen on the validation set, from its own channel sums
+    # the student to ship is chosen on the validation set, from its own channel sums
     imposed, free = (samplers(sums, teacher, student, weights, impose) for impose in ("channels", "total"))
-    table = judge(data.test, data.floor, imposed, p["generations"], seed)
-    total = judge(data.test, data.floor, free, 1, seed)
     choice = judge(data.validation, [data.validation.response], {name: free[name] for name in weights}, 1, seed)
     best = min(weights, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
+    student.set_weights(weights[best])
+    shipped = ShowerGenerator(sums, student)
+    save_models(args, data, {"teacher.keras": ShowerGenerator(sums, teacher), "student.keras": shipped})
+    export_saved_model(shipped, out / "saved_model", overwrite=True)
+
+    # judge on the test set, then pictures
+    table = judged(args, data, imposed, p["generations"])
+    total = judged(args, data, free, 1, out / "free_sums")
     print(f"\nfive channel sums imposed\n{table.text()}\n\nonly the photon number imposed\n{total.text()}\n")
 
-    # report, pictures, models
-    table.write(out)
-    total.write(out / "free_sums")
     some = data.test[:PICTURED]
     write_pictures(out, some, {name: imposed[name](some.particles, seed) for name in ("teacher", best)}, histories)
-    ShowerGenerator(sums, teacher).save(out / "teacher.keras")
-    student.set_weights(weights[best])
-    ShowerGenerator(sums, student).save(out / "student.keras")
-    export_saved_model(ShowerGenerator(sums, student), out / "saved_model", overwrite=True)
     print(f"student chosen on the validation set: {best}; tables, pictures and models are in {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

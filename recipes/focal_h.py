@@ -15,13 +15,15 @@ WGAN-GP's showers from 0.050 to 0.020 cells of the right distance (floor 0.007),
 
 import numpy as np
 
+from zdckeras.command import run
 from zdckeras.data.impact import impact_from_centre, slopes
 from zdckeras.data.transforms import BoxCox
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.metrics.provenance import provenance_text
 from zdckeras.plots import write_energy_pictures
-from zdckeras.recipe import command_line, recipe_data, recipe_states
+from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
@@ -54,7 +56,7 @@ def mean_depth(showers):
 
 def train_models(args, p, data, depth):
     """Both families, without and with the term: generators by name."""
-    states, arrays, particles = recipe_states(args, p, CENTRE), data.arrays, data.training.particles
+    states, arrays, particles = recipe_states(args, p, CENTRE, data=data), data.arrays, data.training.particles
     boxcox = BoxCox.fit(data.training.response[:5000]).get_config()
     low, high = particles.min(axis=0), particles.max(axis=0)
     sizes, settings = dict(channels=p["channels"]), dict(seed=args.seed)
@@ -86,9 +88,10 @@ def judge_centres(report, expected):
     distance = {name: float(wasserstein(away["real"][:, None], r[:, None])[0]) for name, r in away.items()}
     table = [["distance of the centre from g0 [cells]", "mean", "WS to real"]]
     table += [[name, f"{r.mean():.3f}", f"{distance[name]:.3f}"] for name, r in away.items()]
+    floor = f"(floor {distance['floor']:.3f})" if "floor" in distance else "(no floor)"
     verdict = [f"{name}: the term {'helps' if distance[f'{name} + centre'] < distance[name] else 'does not help'} the "
-               f"centre: {distance[name]:.3f} cells without, {distance[f'{name} + centre']:.3f} with it (floor "
-               f"{distance['floor']:.3f}); AUC {report.auc[name]:.3f} and {report.auc[f'{name} + centre']:.3f}"
+               f"centre: {distance[name]:.3f} cells without, {distance[f'{name} + centre']:.3f} with it {floor}; "
+               f"AUC {report.auc[name]:.3f} and {report.auc[f'{name} + centre']:.3f}"
                for name in CENTRE]
     return table, "\n".join(verdict)
 
@@ -100,15 +103,15 @@ def main():
     detector, depth = data.training.detector(), mean_depth(data.training)
     print(f"the mean shower is {depth:.0f} cm deep")
     generators = train_models(args, p, data, depth)
-    responses = {"floor": data.floor[0]}
+    save_models(args, data, {f"{name.replace(' + ', '_')}.keras": one for name, one in generators.items()})
+    responses = {"floor": data.floor[0]} if data.floor else {}
     responses |= {name: generators[name].sample(data.test.particles, args.seed) for name in sorted(generators)}
     report = EnergyReport(data.test, responses, args.seed)
-    print("\n" + report.write(out, *judge_centres(report, depth / detector.pitch * slopes(data.test.particles))))
+    centres = judge_centres(report, depth / detector.pitch * slopes(data.test.particles))
+    print("\n" + report.write(out, *centres, provenance_text(data.provenance)))
     write_energy_pictures(out, report)
-    for name, generator in generators.items():
-        generator.save(out / f"{name.replace(' + ', '_')}.keras")
     print(f"tables, pictures and generators are in {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

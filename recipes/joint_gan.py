@@ -11,13 +11,14 @@ Interrupted, the same command goes on where it stopped. 33 minutes on two busy c
 (separate 2.08, floor 0.94) and 1.14 on ZP (1.20, 0.39), in 0.57 of the time.
 """
 
+from zdckeras.command import run
 from zdckeras.gan.generator import GanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import write_pictures
-from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, write_text
+from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, save_models, write_text
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 
 PRESETS = {
@@ -39,24 +40,25 @@ PENALTY, MOMENTUM = 0.5, 0.995
 COLUMNS = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
            "AUC": lambda s: s["auc"]}
 COLUMNS |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
-COLUMNS |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name in DIVERSITY_SPECIES}
+DIVERSITIES = {f"D({name})": lambda s, name=name: s["diversity"][name] for name in DIVERSITY_SPECIES}
 
 
 def train_models(args, p, data):
     """One model for each detector and one for both, with every seed: generators and histories by name."""
-    states = recipe_states(args, p, GAN_WEIGHTS, PENALTY, MOMENTUM)
+    states = recipe_states(args, p, GAN_WEIGHTS, PENALTY, MOMENTUM, data=data)
+    terms = {name: weight for name, weight in GAN_WEIGHTS.items() if data.repeats or name != "diversity"}
     generators, histories = {}, {}
     for seed in range(args.seeds):
         for kind, detectors in (*((name, (name,)) for name in BOTH), ("joint", BOTH)):
             name, folder, training = f"{kind}, seed {seed}", states / f"{kind}{seed}", data.training.only(*detectors)
-            gan = ResponseGAN.fit_scales(training, weights=GAN_WEIGHTS, penalty=PENALTY, momentum=MOMENTUM, seed=seed,
+            gan = ResponseGAN.fit_scales(training, weights=terms, penalty=PENALTY, momentum=MOMENTUM, seed=seed,
                                          generator=p["joint" if kind == "joint" else "generator"], critic=p["critic"])
             print(f"\n{name}: {gan.generator.count_params():,} weights, "
                   f"{gan.generator.operations() / 1e6:.1f} MFLOP a particle")
             stages = score_stages(gan, data.more.only(*detectors), p["sums"], p["shape"])
             warm_start_scores(gan, stages, folder, seed)
-            histories[name] = train_adversarially(gan, training_arrays(training), folder / "GAN.npz", seed=seed,
-                                                  **p["adversarial"])
+            histories[name] = train_adversarially(gan, training_arrays(training, data.repeats), folder / "GAN.npz",
+                                                  seed=seed, **p["adversarial"])
             generators[name] = GanGenerator(gan.average)
     return generators, histories
 
@@ -78,7 +80,8 @@ def judge_models(args, p, data, generators, detector):
     draws = [real.response, *floor]
     for name, score in table.scores.items():
         made = draws if name == "floor" else [samplers[name](real.particles, [args.seed, k]) for k in range(len(draws))]
-        score["diversity"] = diversity_ratios(draws, made, real.pdg)
+        score["diversity"] = diversity_ratios(draws, made, real.pdg) if floor else {}
+    table.provenance = data.provenance
     return samplers, table
 
 
@@ -96,19 +99,20 @@ def main():
     p = PRESETS[args.preset]
     data = recipe_data(args, p, "zn+zp", more=p["sums"]["rows"])
     generators, histories = train_models(args, p, data)
+    save_models(args, data, {"joint.keras": generators["joint, seed 0"]})
     lines = []
     for detector in BOTH:
         samplers, table = judge_models(args, p, data, generators, detector)
-        summary = over_seeds(table.scores, COLUMNS)
+        summary = over_seeds(table.scores, COLUMNS | (DIVERSITIES if data.resimulated else {}))
         lines += summary if not lines else summary[1:]
         table.write(args.out / detector)
         some = data.test.only(detector)[:PICTURED]
         shown = {name: sample(some.particles, args.seed) for name, sample in samplers.items()}
         write_pictures(args.out / detector, some, shown, histories)
-    write_text(args.out / "joint.txt", "\n".join([text_table(lines), "", *times(generators, data.test.particles)]))
-    generators["joint, seed 0"].save(args.out / "joint.keras")
+    write_text(args.out / "joint.txt", "\n".join([text_table(lines), "", *times(generators, data.test.particles)]),
+               data.provenance)
     print(f"tables, pictures and joint.keras are in {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

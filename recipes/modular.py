@@ -21,15 +21,16 @@ from functools import cache
 
 import numpy as np
 
+from zdckeras.command import run
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import judge, over_seeds, text_table
+from zdckeras.metrics.report import over_seeds, text_table
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
-from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.reference import resimulate
@@ -57,9 +58,10 @@ PRESETS = {
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}
 
 
-def train_models(args, p, own, reach):
+def train_models(args, p, data, own, reach):
     """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
-    name, states, histories, generators = args.detector, recipe_states(args, p["vae"], p["coded"], p["student"]), {}, {}
+    name, histories, generators = args.detector, {}, {}
+    states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     for seed in range(args.seeds):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
                                                              own=own, **p["vae"])
@@ -123,10 +125,10 @@ def judge_particles(args, p, data, generators):
 
     draws = {label: draws_of(generator) for label, generator in generators.items()}
     draws[f"{SHIPPED} from conditions alone, seed 0"] = draws_of(generators[f"{SHIPPED}, seed 0"], told=False)
-    table = judge(test, floor, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
-                  p["generations"], args.seed)
+    table = judged(args, data, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
+                   p["generations"])
     for label, score in table.scores.items():
-        made = floor if label == "floor" else [draws[label](args.seed, k) for k in range(len(floor))]
+        made = floor if label == "floor" else [draws[label](args.seed, k) for k in range(max(len(floor), 1))]
         score["pixels"] = pixel_auc(test.response, made[0], args.seed, p["pairs"])
         score["species"] = species_auc(test.response, made[0], test.particles, test.pdg, SPECIES)
         score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if len(floor) > 1 else {}
@@ -134,7 +136,8 @@ def judge_particles(args, p, data, generators):
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"], "AUC pixels": lambda s: s["pixels"]}
     columns |= {f"AUC {species}": lambda s, k=species: s["species"][k] for species in found}
-    columns |= {f"D({species})": lambda s, k=species: s["diversity"].get(k, np.nan) for species in found}
+    columns |= {f"D({species})": lambda s, k=species: s["diversity"].get(k, np.nan)
+                for species in (found if len(floor) > 1 else ())}
     return table, text_table(over_seeds(table.scores, columns))
 
 
@@ -144,8 +147,9 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     known = data.training if args.data else data.test
     reach = known.particles.min(axis=0), known.particles.max(axis=0)
-    generators, histories = train_models(args, p, single_arrivals(data.training) if args.data else None, reach)
+    generators, histories = train_models(args, p, data, single_arrivals(data.training) if args.data else None, reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
+    save_models(args, data, {"generator.keras": shipped})
     single = judge_arrivals(args, p, generators)
     table, particles = judge_particles(args, p, data, generators)
     other = "-" if args.data else judge_other_library(args, p, data.test, reach)
@@ -162,9 +166,8 @@ def main():
                                                          beside=generator.beside(data.test.pdg[: len(conditions)]))
 
     shown = {row: pictured(generators[f"{row}, seed 0"]) for row in (SHIPPED, p["students"][-1])}
-    models = {"generator.keras": shipped}
-    write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories, models)
+    write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,12 +15,13 @@ the floor's is 0.94.
 
 from itertools import pairwise
 
+from zdckeras.command import run
 from zdckeras.gan.generator import GanGenerator, fit_factor
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import judge, over_seeds, text_table
-from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.recipe import command_line, in_floors, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 
 PRESETS = {
@@ -51,13 +52,17 @@ PENALTY, MOMENTUM = 0.5, 0.995
 
 
 def train_models(args, p, data, rows):
-    """Every row with every seed, from the warm start of the seed: a generator, weights for it, and histories."""
-    states = recipe_states(args, p, BASE, MODEL_WEIGHTS, PENALTY, MOMENTUM)
-    arrays, weights, histories = training_arrays(data.training), {}, {}
+    """Every row with every seed, from the warm start of the seed: a generator, weights for it, and histories.
+
+    Where no particle occurs twice, its diversity is not known, and the term that needs it is left out.
+    """
+    states = recipe_states(args, p, BASE, MODEL_WEIGHTS, PENALTY, MOMENTUM, data=data)
+    arrays, weights, histories = training_arrays(data.training, data.repeats), {}, {}
     for seed in range(args.seeds):
         for row in rows:
-            gan = ResponseGAN.fit_scales(data.training, weights=BASE | MODEL_WEIGHTS[row], penalty=PENALTY,
-                                         momentum=MOMENTUM, seed=seed, generator=p["generator"], critic=p["critic"])
+            terms = {name: weight for name, weight in MODEL_WEIGHTS[row].items() if data.repeats or name != "diversity"}
+            gan = ResponseGAN.fit_scales(data.training, weights=BASE | terms, penalty=PENALTY, momentum=MOMENTUM,
+                                         seed=seed, generator=p["generator"], critic=p["critic"])
             if not weights:
                 generator = GanGenerator(gan.average)
                 print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} "
@@ -83,7 +88,7 @@ def sampler(generator, weights, factor=1.0):
 def judge_models(args, p, data, generator, weights, rows):
     """The table on the test set, and its summary; factors on the light are fitted on the validation set."""
     samplers = {name: sampler(generator, values) for name, values in weights.items()}
-    table = judge(data.test, data.floor, samplers, p["generations"], args.seed)
+    table = judged(args, data, samplers, p["generations"])
     real = [data.test.response, *data.floor]
     for name, score in table.scores.items():
         if name == "floor":
@@ -92,32 +97,35 @@ def judge_models(args, p, data, generator, weights, rows):
             draws = [samplers[name](data.test.particles, [args.seed, k]) for k in range(len(real))]
             factor = fit_factor(data.validation.response, samplers[name](data.validation.particles, args.seed))
             scaled = sampler(generator, weights[name], factor)(data.test.particles, args.seed)
-        score["diversity"], score["factor"] = diversity_ratios(real, draws, data.test.pdg), factor
+        score["factor"] = factor
+        score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if len(real) > 1 else {}
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "WS with factor": lambda s: s["WS with factor"],
                "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
     columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
-                if (data.test.pdg == code).any()}
+                if len(real) > 1 and (data.test.pdg == code).any()}
     summary = over_seeds(table.scores, columns)
     mean = {line[0]: float(line[2].split()[0]) for line in summary[1:]}
     ordered = all(mean[a] > mean[b] for a, b in pairwise(rows))
     verdict = (f"the ordering of the study, WS falling from row to row, is {'' if ordered else 'not '}seen here; "
-               f"the last row's WS is {mean[rows[-1]] / mean['floor']:.2f} floors")
+               f"the last row's WS is {in_floors(mean[rows[-1]], mean.get('floor'))}")
     return table, "\n".join([text_table(summary), "", verdict])
 
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2).parse_args()
     p = PRESETS[args.preset]
-    rows = list(p.get("rows", MODEL_WEIGHTS))
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
+    rows = [row for row in p.get("rows", MODEL_WEIGHTS) if data.repeats or row != "SDI-GAN"]  # GAN + diversity
     generator, weights, histories = train_models(args, p, data, rows)
+    generator.network.set_weights(weights[f"{rows[-1]}, seed 0"])
+    save_models(args, data, {"generator.keras": generator})
     table, text = judge_models(args, p, data, generator, weights, rows)
-    shown = {name: sampler(generator, weights[f"{name}, seed 0"]) for name in rows}  # the last one is kept
+    shown = {name: sampler(generator, weights[f"{name}, seed 0"]) for name in rows}
     write_results(args, "ablation.txt", text, table, data.test, shown,
-                  {name: histories[f"{name}, seed 0"] for name in rows}, {"generator.keras": generator})
+                  {name: histories[f"{name}, seed 0"] for name in rows})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

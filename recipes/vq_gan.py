@@ -11,9 +11,10 @@ Interrupted, the same command goes on where it stopped. 34 minutes of processor 
 drawn first (floor 1.15), from tokens alone 9.9 for the VQ-VAE and 15.9 for the VQ-GAN.
 """
 
+from zdckeras.command import run
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import judge, over_seeds, text_table
-from zdckeras.recipe import command_line, recipe_data, recipe_states, write_results
+from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
@@ -81,22 +82,22 @@ def judge_models(args, p, data, models, generators):
         counts = count_tokens(tokens, model.codebook.codes)
         codes.append([name, f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
     samplers |= {name: generator.sample for name, generator in generators.items()}
-    table = judge(data.test, data.floor, samplers, p["generations"], args.seed)
+    table = judged(args, data, samplers, p["generations"])
     return table, "\n".join([text_table(codes), "", text_table(over_seeds(table.scores))])
 
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/vq_gan", ("zn", "zp")).parse_args()
     p = PRESETS[args.preset]
-    states = recipe_states(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
+    states = recipe_states(args, p, data=data)
     models, histories = train_models(args, p, data, states)
     generators = train_priors(args, p, data, states, models, histories)
+    save_models(args, data, {"generator.keras": generators["VQ-GAN, sums and prior"]})
     table, text = judge_models(args, p, data, models, generators)
     shown = {name: generator.sample for name, generator in generators.items() if "sums" in name}
-    write_results(args, "vq_gan.txt", text, table, data.test, shown, histories,
-                  {"generator.keras": generators["VQ-GAN, sums and prior"]})
+    write_results(args, "vq_gan.txt", text, table, data.test, shown, histories)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

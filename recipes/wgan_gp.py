@@ -13,11 +13,13 @@ Interrupted, the same command goes on where it stopped. 13 minutes of processor 
 energy is 0.0010 (floor 0.0009), AUC 0.946.
 """
 
+from zdckeras.command import run
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.metrics.provenance import provenance_text
 from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
-from zdckeras.recipe import command_line, recipe_data, recipe_states
+from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import fit_arrays
 from zdckeras.wgan_gp.model import EnergyGenerator, EnergyScoreFit, ResponseWGAN
@@ -77,7 +79,7 @@ def train_gan(args, p, data, states, boxcox, regressor):
 
 def judge_models(args, data, boxcox, regressors, generator, weights):
     """The report on the test set, the regressors' errors on real and generated responses, and times."""
-    test, responses = data.test, {"floor": data.floor[0]}
+    test, responses = data.test, {"floor": data.floor[0]} if data.floor else {}
     for name, values in weights.items():  # the last one is kept
         generator.network.set_weights(values)
         responses[name] = generator.sample(test.particles, args.seed)
@@ -94,20 +96,20 @@ def judge_models(args, data, boxcox, regressors, generator, weights):
 def main():
     args = command_line(__doc__, PRESETS, "runs/wgan_gp").parse_args()
     p, out = PRESETS[args.preset], args.out
-    states = recipe_states(args, p, WGAN_WEIGHTS)
     data = recipe_data(args, p, "ecal")
+    states = recipe_states(args, p, WGAN_WEIGHTS, data=data)
     boxcox = BoxCox.fit(data.training.response[:5000]).get_config()
     print(f"Box-Cox: lambda {boxcox['power']:.3f}, shift {boxcox['shift']} MeV")
     regressors = train_regressors(args, p, data, states, boxcox)
     gan, weights, histories = train_gan(args, p, data, states, boxcox, regressors["perceptual"])
     generator = EnergyGenerator(gan.average, data.training.particles.min(axis=0), data.training.particles.max(axis=0))
+    save_models(args, data, {"generator.keras": generator})
     report, *tables = judge_models(args, data, boxcox, regressors, generator, weights)
-    print("\n" + report.write(out, *tables))
+    print("\n" + report.write(out, *tables, provenance_text(data.provenance)))
     write_energy_pictures(out, report)
     save_figure(learning_curves(histories), out / "learning.png")
-    generator.save(out / "generator.keras")
     print(f"tables, pictures and generator.keras are in {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

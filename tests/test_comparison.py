@@ -4,6 +4,7 @@ import pytest
 import zdckeras as zdc
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.repeats import condition_statistics, repeated_pairs
+from zdckeras.data.showers import concatenate
 from zdckeras.metrics.report import score
 from zdckeras.simulation import reference
 
@@ -60,7 +61,7 @@ def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):
     for showers in (real, path, str(path)):
         table = zdc.compare({"a": Mixed(real), "b": Mixed(real, shift=2)}, showers, runs=1, seed=5)
         assert list(table.scores) == ["floor", "a", "b"]
-        diversity = condition_statistics(expected).diversity
+        diversity = condition_statistics(concatenate([expected, second])).diversity[: len(expected)]
         floor = score(expected, [second.response], diversity, seed=5)
         assert table.scores["floor"]["metrics"]["all"]["MAE_w"] == floor["metrics"]["all"]["MAE_w"]
 

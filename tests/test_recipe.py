@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import keras
@@ -7,8 +8,9 @@ import pytest
 from zdckeras.data.files import write_npz, write_root
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
+from zdckeras.metrics.provenance import provenance_of
 from zdckeras.metrics.report import judge
-from zdckeras.recipe import command_line, recipe_data, recipe_states, showers_for, write_results
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, showers_for, write_results
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
@@ -32,9 +34,13 @@ def test_defaults():
 
 
 def test_arguments_and_what_recipes_add():
-    words = "--preset smoke --detector zp --data a.root --out b --seed 7 --seeds 2".split()
+    words = f"--preset smoke --detector zp --data {__file__}.root --out b --seed 7 --seeds 2".split()
+    with pytest.raises(SystemExit):
+        parse(*words, detectors=DETECTORS, trainings=1)
+    words[5] = "root://host//a.root"
     assert vars(parse(*words, detectors=DETECTORS, trainings=1)) == dict(
-        preset="smoke", detector="zp", data="a.root", out=Path("b"), seed=7, seeds=2)
+        preset="smoke", detector="zp", data="root://host//a.root", out=Path("b"), seed=7, seeds=2)
+    assert parse("--data", "root://a//b.root", "root://a//c.root").data == ["root://a//b.root", "root://a//c.root"]
     parser = command_line("what it does", PRESETS, "runs/x")
     parser.add_argument("--sizes", nargs="+")
     assert parser.parse_args(["--sizes", "1M", "4M"]).sizes == ["1M", "4M"]
@@ -42,7 +48,10 @@ def test_arguments_and_what_recipes_add():
 
 @pytest.mark.parametrize(("words", "message"), [
     (("--detector", "ecal"), "'ecal' (choose from"), (("--preset", "huge"), "'huge' (choose from"),
-    (("--seed", "1.5"), "invalid int value: '1.5'"), (("--seeds", "3"), "unrecognized arguments: --seeds 3")])
+    (("--seed", "1.5"), "invalid int value: '1.5'"), (("--seeds", "3"), "unrecognized arguments: --seeds 3"),
+    (("--seed", "-1"), "expected a whole number of at least 0, received -1"), (("--data", ""), "received ''"),
+    (("--seed", "9" * 30), "expected a whole number of at most"), (("--data", "no.root"), "No such file"),
+    (("--data", "no*.root"), "No file or folder matches no*.root"), (("--data",), "expected at least one argument")])
 def test_wrong_arguments_are_told(capsys, words, message):
     with pytest.raises(SystemExit) as left:
         parse(*words, detectors=DETECTORS)
@@ -97,15 +106,16 @@ def test_own_showers(tmp_path, write, name):
     """Cut and split as the papers do, whatever sizes and draws are asked; repeated conditions are the floor."""
     showers = own()
     path = write(showers, tmp_path / name)
-    training, validation, test, floor = showers_for("zp", str(path), SIZES, (1, 2, 3), seed=2)
+    training, validation, test, floor = showers_for("zn", str(path), SIZES, (1, 2, 3), seed=2)
     expected = showers[20:].split()
     assert same(training, expected[0]) and same(validation, expected[1])
     assert len(training) == 126 and len(validation) == 18 and list(test.responses) == ["zn"]
     (second,) = floor
-    assert 10 < len(test) <= 36 and np.array_equal(second.particles, test.particles)
+    assert 5 < len(test) <= 18 and np.array_equal(second.particles, test.particles)
     assert (second.response != test.response).any(axis=(1, 2)).all()
     whole = {row.tobytes() for row in expected[2].response}
-    assert all({row.tobytes() for row in part.response} <= whole for part in (test, second))
+    used = [{row.tobytes() for row in part.response} for part in (test, second)]
+    assert used[0] | used[1] <= whole and not used[0] & used[1]
     other = showers_for("zn", str(path), SIZES, seed=3)[3][0]
     assert len(other) == len(second) and not same(other, second)
 
@@ -122,13 +132,37 @@ def test_own_showers_that_cannot_serve_are_refused(tmp_path):
         showers_for("zn", tmp_path / "nothing.root", SIZES)
     with pytest.raises(ValueError, match="none of 10 showers has at least 10 photons"):
         showers_for("zn", write_npz(own(conditions=5, repeats=2), tmp_path / "dim"), SIZES)
-    with pytest.raises(ValueError, match="No floor: none of the 6 conditions occurs twice"):
-        showers_for("zn", write_npz(own(conditions=30, repeats=1, dim=0), tmp_path / "single"), SIZES)
+    for detector in ("zp", "ecal", "zn+zp"):
+        with pytest.raises(ValueError, match="These showers have no detector '(zp|ecal)', only zn"):
+            showers_for(detector, tmp_path / "dim", SIZES)
 
 
-def test_data_of_a_recipe():
+def test_own_showers_without_repeats_have_no_floor(tmp_path):
+    """All rows of the test are then judged."""
+    path = write_npz(own(conditions=200, repeats=1, dim=0), tmp_path / "single")
+    training, validation, test, floor = showers_for("zn", path, SIZES)
+    assert [len(part) for part in (training, validation, test)] == [140, 20, 40] and floor == []
+    data = recipe_data(parse("--data", str(path), "--out", str(tmp_path / "out")), SIZES, "zn")
+    assert data.floor == [] and not data.repeats and "without a floor and without diversity" in data.provenance["floor"]
+    table = judged(parse("--out", str(tmp_path)), data, {"copy": lambda conditions, seed: data.test.response}, 1)
+    assert list(table.scores) == ["copy"] and [row[-1] for row in table.rows()[1:]] == ["0.00", "-"]
+    assert "without a floor and without diversity" in (tmp_path / "report.md").read_text()
+
+
+def test_own_showers_of_both_detectors_are_cut_in_either(tmp_path):
+    first = own(conditions=60, repeats=1, dim=30)
+    counts = np.zeros((60, 56, 30), "uint16")
+    counts[10:25, 3, 3] = 1
+    both = Showers(first.particles, first.pdg, {**first.responses, "zp": counts})
+    path = write_root(both, tmp_path / "own.root")
+    assert sum(len(part) for part in showers_for("zn+zp", path, SIZES)[:3]) == 45
+    assert sum(len(part) for part in showers_for("zp", path, SIZES)[:3]) == 15
+
+
+def test_data_of_a_recipe(tmp_path):
     """A stage may want more embedded showers than the training part has; its first ones are the training part."""
-    data = recipe_data(parse("--detector", "zp", detectors=DETECTORS), SIZES, more=50, draws=(1, 2))
+    data = recipe_data(parse("--detector", "zp", "--out", str(tmp_path), detectors=DETECTORS), SIZES, more=50,
+                       draws=(1, 2))
     assert [len(part) for part in (data.training, data.more, data.validation, data.test)] == [30, 50, 12, 9]
     assert same(data.more, reference.load("zp", "train", 50)) and same(data.training, data.more[:30])
     assert len(data.floor) == 2 and not np.array_equal(*data.floor)
@@ -140,15 +174,39 @@ def test_data_of_a_recipe():
 
 def test_own_showers_are_used_whole(tmp_path):
     path = write_npz(own(), tmp_path / "folder")
-    data = recipe_data(parse("--data", str(path)), SIZES, "zn", more=50)
+    args = parse("--data", str(path), "--out", str(tmp_path / "out"))
+    data = recipe_data(args, SIZES, "zn", more=50)
     assert len(data.training) == 126 and data.more is data.training and len(data.floor) == 1
+    assert (data.provenance["training"], data.provenance["test"]) == (126, len(data.test))
+
+
+def test_own_showers_are_known_by_content(tmp_path):
+    """The same name with other showers is other data; the same showers under another name are not."""
+    folders = []
+    for name, showers in (("a.root", own()), ("b.root", own()), ("a.root", own()[30:])):
+        args = parse("--data", str(write_root(showers, tmp_path / name)), "--out", str(tmp_path))
+        folders.append(recipe_states(args, {"epochs": 1}, data=recipe_data(args, SIZES, "zn")))
+    assert folders[0] == folders[1] != folders[2]
+
+
+def test_wrong_data_and_folders_end_in_one_line(tmp_path, capsys):
+    path = write_root(own(), tmp_path / "own.root")
+    (tmp_path / "file").write_text("in the way")
+    for words, detector, message in (
+            (["--data", str(path), "--out", str(tmp_path)], "zp", "no detector 'zp', only zn"),
+            (["--out", str(tmp_path / "file" / "out")], "zn", "cannot write into"),
+            (["--out", "/proc/out"], "zn", "cannot write into /proc/out")):
+        with pytest.raises(SystemExit) as left:
+            recipe_data(parse(*words), SIZES, detector)
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and message in said and said.count("\n") == 1
 
 
 def test_states_belong_to_settings_detector_data_and_seed():
-    words = [(), ("--detector", "zp"), ("--data", "a.root"), ("--seed", "1")]
+    words = [(), ("--detector", "zp"), ("--seed", "1")]
     folders = [recipe_states(parse(*one, detectors=DETECTORS), {"epochs": 1}) for one in words]
     folders += [recipe_states(parse(detectors=DETECTORS), {"epochs": 2}), recipe_states(parse(), {"epochs": 1})]
-    assert len(set(folders)) == 6 and {folder.parent for folder in folders} == {Path("runs/x/states")}
+    assert len(set(folders)) == 5 and {folder.parent for folder in folders} == {Path("runs/x/states")}
     assert folders[0] == recipe_states(parse(detectors=DETECTORS), {"epochs": 1})
 
 
@@ -161,14 +219,18 @@ def test_results_are_written(tmp_path, capsys):
         return test.response[: len(conditions)]
 
     table = judge(test, [test.response], {"copy": sample}, 1)
+    table.provenance = {"preset": "smoke", "seed": 3}
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     write_results(args, "study.txt", "what was found", table, test, {"copy": sample}, {"copy": {"loss": [2.0, 1.0]}},
                   {"generator.keras": model})
-    assert (tmp_path / "study.txt").read_text() == "what was found\n" and asked[-1] == (200, 3)
+    made = "Made with: preset smoke; seed 3."
+    assert (tmp_path / "study.txt").read_text() == f"what was found\n\n{made}\n" and asked[-1] == (200, 3)
+    assert made in (tmp_path / "report.md").read_text()
+    assert provenance_of(tmp_path / "generator.keras") == json.loads((tmp_path / "provenance.json").read_text())
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"study.txt", "report.md", "report.json", "generator.keras", "responses.png", "channels.png",
-                     "shapes.png", "learning.png"}
+    assert found == {"study.txt", "report.md", "report.json", "provenance.json", "generator.keras", "responses.png",
+                     "channels.png", "shapes.png", "learning.png"}
     told = capsys.readouterr().out
-    assert "what was found" in told and f"generator.keras are in {tmp_path}" in told
+    assert "what was found" in told and f"tables, pictures and models are in {tmp_path}" in told
     kernel = keras.saving.load_model(tmp_path / "generator.keras").get_weights()[0]
     assert np.array_equal(kernel, model.get_weights()[0])

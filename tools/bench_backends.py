@@ -25,6 +25,8 @@ import numpy as np
 from bench_common import compiled, machine, pin, run_alone, timed, version, write_json
 from bench_peers import ADAM, PEERS
 
+from zdckeras.command import run, whole
+
 ENGINES = {"TF graph": ("tensorflow",), "TF XLA": ("tensorflow",), "JAX jit": ("jax",), "torch eager": ("torch",),
            "ONNX Runtime": ("tensorflow", "tf2onnx", "onnxruntime")}
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "tf2onnx", "onnxruntime", "numpy")
@@ -264,13 +266,13 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="MODEL")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
     parser.add_argument("--preset", choices=BENCH_SIZES, default="laptop", help="sizes of the models")
-    parser.add_argument("--batch", type=int, default=64, help="rows of a training step")
-    parser.add_argument("--batches", type=int, nargs="+", default=[256, 1], help="rows of sampling")
-    parser.add_argument("--steps", type=int, default=16, help="training steps of one `fit`, whose start they share")
-    parser.add_argument("--repeats", type=int, default=4, help="readings of which the median is taken")
-    parser.add_argument("--rows", type=int, default=1024, help="showers of the embedded data")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=whole(1), default=64, help="rows of a training step")
+    parser.add_argument("--batches", type=whole(1), nargs="+", default=[256, 1], help="rows of sampling")
+    parser.add_argument("--steps", type=whole(1), default=16, help="training steps of one `fit`")
+    parser.add_argument("--repeats", type=whole(1), default=4, help="readings of which the median is taken")
+    parser.add_argument("--rows", type=whole(1), default=1024, help="showers of the embedded data")
+    parser.add_argument("--threads", type=whole(1), default=1)
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--json", help="also write the rows to this file")
     parser.add_argument("--measure", choices=ENGINES, help=argparse.SUPPRESS)
     settings = parser.parse_args(arguments)
@@ -303,4 +305,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

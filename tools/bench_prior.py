@@ -15,6 +15,7 @@ import numpy as np
 from bench_common import compiled, machine, pin, timed
 from keras import ops
 
+from zdckeras.command import positive, run, whole
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.vq.prior import TokenPrior, draw
 
@@ -34,11 +35,11 @@ def recomputed(prior, conditions, uniform, temperature):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"codes": 256, "tokens": 36, "width": 256, "heads": 4, "depth": 5, "batch": 256}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--temperature", type=float, default=1.4)
-    parser.add_argument("--repeats", type=int, default=3)
+        parser.add_argument(f"--{name}", type=whole(1), default=value)
+    parser.add_argument("--temperature", type=positive, default=1.4)
+    parser.add_argument("--repeats", type=whole(1), default=3)
     parser.add_argument("--xla", action="store_true")
-    parser.add_argument("--threads", type=int, default=1, help="cores to stay on")
+    parser.add_argument("--threads", type=whole(1), default=1, help="cores to stay on")
     settings = parser.parse_args()
     pin(settings.threads)
     scaler = {"mean": [0.0] * CONDITION_COUNT, "scale": [1.0] * CONDITION_COUNT}
@@ -63,4 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,8 @@ from functools import partial
 import numpy as np
 from bench_common import compiled, machine, pin, run_alone, timed, version, write_json
 
+from zdckeras.command import run, whole
+
 BOUND = -np.log(1e-3)  # of |log scale|; fixed in zuko
 KEEP = 2  # showers compared with the NumPy solution
 SAMPLING_ENGINES = {"tensorflow graph": "tensorflow", "tensorflow xla": "tensorflow", "jax jit": "jax"}
@@ -251,15 +253,15 @@ def measure(contender, settings):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variables", type=int, default=1936)
-    parser.add_argument("--context", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--width", type=int, default=256, help="units of a hidden layer")
-    parser.add_argument("--depth", type=int, default=2, help="hidden layers")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
-    parser.add_argument("--repeats", type=int, default=7, help="runs of which the median is taken; 3 if above 10 s")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--variables", type=whole(1), default=1936)
+    parser.add_argument("--context", type=whole(1), default=9)
+    parser.add_argument("--steps", type=whole(1), default=1)
+    parser.add_argument("--width", type=whole(1), default=256, help="units of a hidden layer")
+    parser.add_argument("--depth", type=whole(1), default=2, help="hidden layers")
+    parser.add_argument("--batches", type=whole(1), nargs="+", default=[1, 64, 256])
+    parser.add_argument("--repeats", type=whole(1), default=7, help="runs of which the median is taken; 3 above 10 s")
+    parser.add_argument("--threads", type=whole(1), default=1)
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="run these alone")
     parser.add_argument("--json", help="also write the rows to this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -320,4 +322,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from check_showers import show
 
+from zdckeras.command import run, whole
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.data.particles import conditions_of
@@ -88,9 +89,9 @@ def main(arguments=None):
     parser.add_argument("detector", help="ecal or focalh")
     parser.add_argument("unseen", nargs="+", type=Path, help="files of tools/geant4_points.py")
     parser.add_argument("--library", type=Path, help="file of tools/pack_points.py (default: the packaged one)")
-    parser.add_argument("--draws", type=int, default=10, help="imitations of each shower")
-    parser.add_argument("--bins", type=int, default=3, help="of energy, equal in the logarithm")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=whole(1), default=10, help="imitations of each shower")
+    parser.add_argument("--bins", type=whole(1), default=3, help="of energy, equal in the logarithm")
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
     detector = get_detector(options.detector)
     showers = PointShowers(detector, load_points(options.library) if options.library else None)
@@ -103,4 +104,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

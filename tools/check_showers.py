@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from zdckeras.command import run, whole
 from zdckeras.data.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
@@ -122,11 +123,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detectors", nargs="*", default=["zn", "zp"])
     parser.add_argument("--unseen", type=Path, action="append", default=[], help="raw file of more showers")
-    parser.add_argument("--draws", type=int, default=20, help="imitations of each shower")
-    parser.add_argument("--folds", type=int, default=10, help="parts of the library that take turns")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=whole(1), default=20, help="imitations of each shower")
+    parser.add_argument("--folds", type=whole(1), default=10, help="parts of the library that take turns")
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--output", type=Path, default=Path("realism.png"))
-    parser.add_argument("--halves", type=int, metavar="SIZE", help="compare halves of the library on SIZE test showers")
+    parser.add_argument("--halves", type=whole(1), metavar="SIZE",
+                        help="compare halves of the library on SIZE test showers")
     options = parser.parse_args(arguments)
     if options.halves:
         for name in options.detectors:
@@ -155,4 +157,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

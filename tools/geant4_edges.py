@@ -21,6 +21,7 @@ from geant4_run import Primaries, find_geant4, start
 from geant4_showers import ABSORBERS, GATE, INDEX, Block, draw, photons
 from scipy.optimize import minimize
 
+from zdckeras.command import positive, run, whole
 from zdckeras.data.detectors import get_detector
 
 EDGE_DISTANCES = np.array([0.5, 1, 2, 3, 4, 6, 9, 12, 15])  # cells between impact and edge
@@ -125,9 +126,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detector", choices=sorted(ABSORBERS))
     parser.add_argument("--kind", default="neutron", help="Geant4's name of the particle")
-    parser.add_argument("--energy", type=float, default=40.0, help="total energy [GeV]")
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--energy", type=positive, default=40.0, help="total energy [GeV]")
+    parser.add_argument("--seconds", type=positive, default=600.0)
+    parser.add_argument("--seed", type=whole(0), default=1)
     options = parser.parse_args(arguments)
     options.wide, options.kinds, energy = True, {options.kind: 1.0}, options.energy
     options.energy = (energy, energy * 1.0001)
@@ -156,4 +157,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -26,6 +26,7 @@ import math
 import numpy as np
 from geant4_run import Primaries, RawShowers, add_arguments, find_geant4, parse, shoot
 
+from zdckeras.command import run
 from zdckeras.simulation.points import merge_points
 
 GATE = 100.0  # ns
@@ -160,4 +161,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.command import positive, whole
 from zdckeras.data.atomic import atomic_path
 
 
@@ -33,14 +34,14 @@ def find_geant4():
 def add_arguments(parser):
     """Add the arguments that both kinds of showers have."""
     parser.add_argument("output", type=Path, help="npz file to write or to continue")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--showers", type=int, default=sys.maxsize, help="stop when the file has so many")
+    parser.add_argument("--seed", type=whole(0), default=1)
+    parser.add_argument("--showers", type=whole(1), default=sys.maxsize, help="stop when the file has so many")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--energy", type=float, nargs=2, metavar=("LOW", "HIGH"),
                         help="range of total energies [GeV], uniform in the logarithm (default: that of the detector)")
     parser.add_argument("--kinds", type=share, nargs="+", metavar="NAME=SHARE",
                         help="Geant4's names of particles and their shares (default: the mix of the detector)")
-    parser.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--save-every", type=positive, default=60.0, metavar="SECONDS")
 
 
 def share(text):

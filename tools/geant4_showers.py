@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from geant4_run import Primaries, RawShowers, add_arguments, find_geant4, parse, shoot
 
+from zdckeras.command import run
 from zdckeras.data.detectors import get_detector
 
 INDEX, APERTURE, EFFICIENCY, GATE = 1.46, 0.22, 0.2, 100.0  # gate in ns
@@ -182,4 +183,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

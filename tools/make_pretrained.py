@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import keras
 
 import zdckeras as zdc
+from zdckeras.command import run, whole
 from zdckeras.data.atomic import atomic_path
 from zdckeras.packaged import PLACE, pack
 
@@ -47,8 +48,8 @@ def main(arguments=None):
     parser.add_argument("name", help="the name it is to have, for instance zn")
     parser.add_argument("--data", required=True, help="what it was trained on, for the card")
     parser.add_argument("--command", required=True, help="the command that trained it, for the card")
-    parser.add_argument("--size", type=int, default=20_000, help="embedded test showers (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="generations (default: %(default)s)")
+    parser.add_argument("--size", type=whole(1), default=20_000, help="embedded test showers (default: %(default)s)")
+    parser.add_argument("--runs", type=whole(1), default=5, help="generations (default: %(default)s)")
     parser.add_argument("--detector", help="the one to judge by, where the generator has several")
     parser.add_argument("--folder", type=Path, default=PLACE, help="where to (default: in the package)")
     options = parser.parse_args(arguments)
@@ -71,4 +72,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from zdckeras.command import positive, run, whole
 from zdckeras.simulation.transport import INVISIBLE
 
 SETTINGS = (
@@ -73,11 +74,11 @@ def write_table(path, pt, pz, pdg, metadata):
 def main(argv=None):
     """Parse the command line, generate, write, and say what was made."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--events", type=int, default=100_000, help="collisions to generate")
-    parser.add_argument("--seed", type=int, default=1, help="Pythia's seed, 1 to 900,000,000")
-    parser.add_argument("--beam-energy", type=float, default=2680.0, help="energy per beam [GeV]")
-    parser.add_argument("--max-angle", type=float, default=7e-4, help="largest pT / |pz| kept [rad]")
-    parser.add_argument("--min-energy", type=float, default=20.0, help="lowest energy kept [GeV]")
+    parser.add_argument("--events", type=whole(1), default=100_000, help="collisions to generate")
+    parser.add_argument("--seed", type=whole(0), default=1, help="Pythia's seed, 1 to 900,000,000")
+    parser.add_argument("--beam-energy", type=positive, default=2680.0, help="energy per beam [GeV]")
+    parser.add_argument("--max-angle", type=positive, default=7e-4, help="largest pT / |pz| kept [rad]")
+    parser.add_argument("--min-energy", type=positive, default=20.0, help="lowest energy kept [GeV]")
     parser.add_argument("--output", type=Path, default=Path("primaries.npz"))
     args = parser.parse_args(argv)
     if args.events < 1 or not 1 <= args.seed <= 900_000_000:
@@ -105,4 +106,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,6 +7,7 @@ python tools/pack_points.py ecal raw3.npz --add --output zdckeras/simulation/dat
 import numpy as np
 from pack_raw import pack
 
+from zdckeras.command import run
 from zdckeras.simulation.points import load_points, merge_libraries, read_points, save_points
 
 POINTS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; energy in the scintillator"
@@ -24,4 +25,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 from pack_raw import pack
 
+from zdckeras.command import run
 from zdckeras.simulation.library import load_library, merge, read_geant4, save_library
 
 SHOWERS_SOURCE = "Geant4 11.4 FTFP_BERT, minimal data files; absolute light scale arbitrary"
@@ -27,4 +28,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

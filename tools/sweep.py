@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import runpy
-import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -32,6 +31,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
+
+from zdckeras.command import run, whole
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "recipes" / "sdi_gan.py"))
 BASE, PENALTY, MOMENTUM = (RECIPE[name] for name in ("BASE", "PENALTY", "MOMENTUM"))
@@ -70,7 +71,7 @@ def data(detector, source, rows, validation):
     from zdckeras.simulation.reference import load
 
     if source:
-        training, held, _ = open_showers(source).at_least().split()
+        training, held, _ = open_showers(source).only(detector).at_least().split()
         training, held = training[:rows], held[:validation]
     else:
         training, held = load(detector, "train", rows), load(detector, "validation", validation)
@@ -219,10 +220,10 @@ def main(arguments=None):
     parser.add_argument("--detector", choices=("zn", "zp"), default="zp")
     parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of every point")
-    parser.add_argument("--epochs", type=int, help="of generator against critic")
-    parser.add_argument("--rows", type=int, help="training showers")
-    parser.add_argument("--workers", type=int, default=1, help="points trained at a time, each in its own process")
+    parser.add_argument("--seeds", type=whole(1), default=2, help="trainings of every point")
+    parser.add_argument("--epochs", type=whole(1), help="of generator against critic")
+    parser.add_argument("--rows", type=whole(1), help="training showers")
+    parser.add_argument("--workers", type=whole(1), default=1, help="points trained at a time, each in its own process")
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     args = parser.parse_args(arguments)
     if min(args.seeds, args.workers, *(v for v in (args.epochs, args.rows) if v is not None)) < 1:
@@ -269,4 +270,4 @@ def report(rows, out):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

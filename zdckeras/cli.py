@@ -9,7 +9,10 @@ What it calls is imported when it is needed, so that a question about arguments 
 """
 
 import argparse
+import os
 import sys
+
+from zdckeras.command import SHOW, whole
 
 OUTPUT = "a name that ends in .root, or a folder for npz files, which are made in memory (4 kB a shower)"
 MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
@@ -17,7 +20,7 @@ MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
 
 def simulate(options):
     """Write the reference simulation to a file, photon counts of ZN and ZP or energies in other detectors' cells."""
-    from zdckeras.data.output import write_showers
+    from zdckeras.data.files import write_showers
     from zdckeras.simulation.reference import draws
 
     blocks = draws(options.detector, options.part, options.size, options.seed, options.keep_all, progress=True)
@@ -26,14 +29,11 @@ def simulate(options):
 
 def generate(options):
     """Write a generator's showers of given particles to a file."""
-    from zdckeras.data.files import open_particles
-    from zdckeras.data.output import files_in_the_way, write_showers
+    from zdckeras.data.files import files_in_the_way, open_particles, write_showers
     from zdckeras.packaged import model_file, open_generator
 
     files_in_the_way(options.output, options.overwrite)
     model_file(options.model)
-    if options.seed < 0:
-        raise ValueError(f"Expected a whole number of at least 0 as seed, received {options.seed}.")
     particles, pdg = open_particles(options.particles)
     blocks = open_generator(options.model).showers(particles, pdg, options.seed, progress=True)
     write_showers(blocks, len(pdg), options.output, options.overwrite)
@@ -80,8 +80,8 @@ def parser():
     one = add(simulate)
     one.add_argument("output", help=OUTPUT)
     one.add_argument("--detector", default="zn", help="zn, zp, zn+zp, ecal or focalh")
-    one.add_argument("--size", type=int, default=100_000, help="number of showers")
-    one.add_argument("--seed", type=int, default=0, help="of the draw")
+    one.add_argument("--size", type=whole(1, 10**15), default=100_000, help="number of showers")
+    one.add_argument("--seed", type=whole(0), default=0, help="of the draw")
     one.add_argument("--part", choices=("train", "validation", "test"), default="train", help="independent draws")
     one.add_argument("--keep-all", action="store_true",
                      help="also responses below the papers' cut of 10 photons in ZN, 1 in ZP; most are empty")
@@ -92,23 +92,23 @@ def parser():
     one.add_argument("particles", help="showers (.root or a folder), or an npz file with one array: (N, 9) conditions, "
                                        "or (N, 10) with the PDG id last")
     one.add_argument("output", help=OUTPUT)
-    one.add_argument("--seed", type=int, default=0, help="of the noise")
+    one.add_argument("--seed", type=whole(0), default=0, help="of the noise")
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(compare)
     one.add_argument("models", nargs="+", metavar="model", help=MODEL)
     one.add_argument("--data", help="test set: showers (.root or a folder), or an embedded one (zn, zp, zn+zp, ecal, "
                                     "focalh); by default that of the models' detector")
-    one.add_argument("--size", type=int, default=20_000, help="showers of an embedded test set")
-    one.add_argument("--runs", type=int, default=5, help="generations of every model")
-    one.add_argument("--seed", type=int, default=0, help="of generations and classifier")
+    one.add_argument("--size", type=whole(1), default=20_000, help="showers of an embedded test set")
+    one.add_argument("--runs", type=whole(1), default=5, help="generations of every model")
+    one.add_argument("--seed", type=whole(0), default=0, help="of generations and classifier")
     one.add_argument("--detector", help="the one to judge by, where there are several")
     one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for report.md and report.json")
 
     one = add(export)
     one.add_argument("model", help=MODEL)
     one.add_argument("output", metavar="folder", help="the version is a folder in this folder")
-    one.add_argument("--version", type=int, default=1, help="whole number above 0; servers take the highest")
+    one.add_argument("--version", type=whole(1), default=1, help="whole number above 0; servers take the highest")
     one.add_argument("--overwrite", action="store_true", help="replace the version if it exists")
     return command
 
@@ -126,6 +126,10 @@ def main(arguments: list[str] | None = None) -> int:
         status, message = 1, f"cannot write {options.output}: {error.strerror or error}; nothing new was left there"
     except KeyboardInterrupt:
         status, message = 1, "interrupted; nothing new was left there"
+    except Exception as error:  # TensorFlow has many kinds of its own, on a full disk for instance
+        if os.environ.get(SHOW):
+            raise
+        status, message = 1, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}"
     else:
         return 0
     print(f"{options.prog}: {message}", file=sys.stderr)

@@ -11,6 +11,7 @@ from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.generators import Sampler
+from zdckeras.metrics.provenance import versions
 from zdckeras.metrics.report import Table, judge
 from zdckeras.packaged import open_generator
 from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, load, resimulate
@@ -25,8 +26,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     """One table of generators on one test set, below the Monte-Carlo floor.
 
     The floor of embedded data is the mean of two further simulations of the same particles. Of other data with
-    repeated conditions only the rows of these are judged, and the floor is one row of a condition against another; of
-    data without there is none.
+    repeated conditions the floor is one half of each one's rows against the other, and the first half is what is
+    judged; data without repeats are judged whole, without a floor. The table's `provenance` says how many rows there
+    were.
 
     Where all showers pass the papers' photon cut, generators answer until they pass it as well. Generators that take
     the PDG id, which tells K0S from K0L, are given it.
@@ -54,7 +56,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
                          f"of {', '.join(sorted(trained_on))}.")
     if detector is None and len(trained_on) == 1 and "+" not in (only := next(iter(trained_on))):
         detector = only
-    showers = _showers(next(iter(trained_on)) if showers is None else showers, size, detector)
+    chosen = next(iter(trained_on)) if showers is None else showers
+    showers = _showers(chosen, size, detector)
+    told = showers.metadata.get("source", "given") if chosen is showers else chosen
     name = showers.detector(detector).name
     for label, generator in generators.items():
         if name not in (made := [one.name for one in generator.detectors]):
@@ -63,7 +67,12 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     cut = _photon_cut(showers)
     samplers = {label: partial(_response, generator, name, generator.beside(real.pdg), cut)
                 for label, generator in generators.items()}
-    return judge(real, [second.response_of(name) for second in floor], samplers, runs, seed, name)
+    table = judge(real, [second.response_of(name) for second in floor], samplers, runs, seed, name)
+    table.provenance = {"models": list(generators), "data": told, "detector": name, "showers": len(showers),
+                        "judged": len(real), "runs": runs, "seed": seed,
+                        "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
+                        "versions": versions()}
+    return table
 
 
 def _named(models):
@@ -83,7 +92,7 @@ def _showers(showers, size, detector):
     if isinstance(showers, Showers):
         return showers
     names = str(showers).split("+")
-    if set(names) <= set(DETECTORS):
+    if isinstance(showers, (str, Path)) and set(names) <= set(DETECTORS):
         if detector is not None and get_detector(detector).name not in names:
             raise ValueError(f"Expected showers of {detector} to judge by, received those of {showers}.")
         return load(str(showers), "test", size, progress=True)

@@ -1,21 +1,42 @@
 """What every recipe begins and ends with: command line, showers to train on and to be judged by, and its results."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
+from zdckeras.command import check_folder, refuse, whole
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.files import open_showers
-from zdckeras.data.repeats import repeated_pairs
+from zdckeras.data.files import find_sources, open_showers
+from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
+from zdckeras.metrics.provenance import provenance_text, save_model, versions
+from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.loop import states_folder
+from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
+NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
+
+
+class RecipeParser(argparse.ArgumentParser):
+    """An `ArgumentParser` that looks for the files of --data at once."""
+
+    def parse_args(self, args=None, namespace=None):
+        found = super().parse_args(args, namespace)
+        if found.data is not None:
+            found.data = found.data[0] if len(found.data) == 1 else found.data
+            try:
+                find_sources(found.data)
+            except (ValueError, OSError, ImportError) as error:
+                self.error(str(error))
+        return found
 
 
 def command_line(about: str, presets: Iterable[str], out: str | Path, detectors: Sequence[str] = (),
@@ -37,46 +58,48 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
         >>> args.preset, args.detector, args.data, str(args.out), args.seed
         ('laptop', 'zp', None, 'runs/x', 0)
     """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = RecipeParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     presets = list(presets)
     parser.add_argument("--preset", choices=presets, default=presets[0])
     if detectors:
         parser.add_argument("--detector", choices=detectors, default=detectors[0])
-    parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
+    parser.add_argument("--data", nargs="+", metavar="FILE", help="your showers: .root files (also file.root:tree, "
+                        "patterns, root:// addresses), or a folder with them or with the npz pair")
     parser.add_argument("--out", type=Path, default=Path(out))
     if trainings:
-        parser.add_argument("--seeds", type=int, default=trainings, help="trainings of every row")
-    parser.add_argument("--seed", type=int, default=0, help="of data and judgement")
+        parser.add_argument("--seeds", type=whole(1), default=trainings, help="trainings of every row")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of data and judgement")
     return parser
 
 
-def showers_for(detector: str, data: str | Path | None, sizes: dict, draws: Iterable[int] = (1,),
+def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: dict, draws: Iterable[int] = (1,),
                 seed: int = 0) -> tuple[Showers, Showers, Showers, list[Showers]]:
     """Training, validation and test showers, and further responses to the test's particles: the floor.
 
     Arguments:
         detector: detector, as in `load`; of own showers only this one is kept.
-        data: path of own showers, or None for embedded ones. Own photons are cut and split as the papers do it, and the
-            floor is made of repeated conditions.
+        data: own showers, as `open_showers` takes them, or None for embedded ones. Own photons are cut and split as the
+            papers do it, and the floor is made of repeated conditions: one half of each one's rows against the other.
+            The test then has the rows of the first half; where no condition occurs twice, it has all, and no floor.
         sizes: part -> number of embedded showers; a part left out has one shower.
-        draws: seeds of the further responses; own data have one, whatever the number.
+        draws: seeds of the further responses; own data have one at most, whatever the number.
         seed: of embedded draws and of the pairs of own data.
 
     Returns:
         Three `Showers`, and a list of `Showers` of the particles of the third.
 
     Raises:
-        ValueError: as `open_showers`, `load` and `repeated_pairs`, or if own showers lack the detector.
+        ValueError: as `open_showers` and `load`, or if own showers lack the detector.
     """
-    if data:
-        showers = open_showers(data)
-        if len(showers.responses) > 1:
-            showers = showers.only(*detector.split("+"))
-        if len(showers.responses) == 1 and showers.detector().unit == "photons":
+    if data is not None:
+        showers = open_showers(data).only(*detector.split("+"))
+        if {one.unit for one in map(showers.detector, showers.responses)} == {"photons"}:
             showers = showers.at_least()
         training, validation, test = showers.split()
-        test, repeated = repeated_pairs(test, seed)
-        return training, validation, test, [repeated]
+        if not repeated(test).any():
+            return training, validation, test, []
+        test, again = repeated_pairs(test, seed)
+        return training, validation, test, [again]
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]
@@ -88,8 +111,10 @@ class RecipeData:
 
     Arguments:
         training, validation, test: `Showers`.
-        resimulated: `Showers` of further responses to the particles of the test, a list.
+        resimulated: `Showers` of further responses to the particles of the test, a list; none where own data have none.
         more: the training showers and, of embedded ones, those beyond, for stages that take more.
+        provenance: what a report and a model say about their making.
+        digest: of the content of own showers, or None.
     """
 
     training: Showers
@@ -97,6 +122,8 @@ class RecipeData:
     test: Showers
     resimulated: list
     more: Showers
+    provenance: dict
+    digest: str | None = None
 
     @property
     def arrays(self) -> dict:
@@ -108,10 +135,15 @@ class RecipeData:
         """The further responses, (N, nx, ny) each."""
         return [again.response for again in self.resimulated]
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a training particle occurs twice, so that the diversity of its responses is known."""
+        return bool(repeated(self.training).any())
+
 
 def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = None, more: int = 0,
                 draws: tuple[int, ...] | range = (1,)) -> RecipeData:
-    """The showers of a recipe, embedded or its user's own.
+    """The showers of a recipe, embedded or its user's own; own ones that cannot serve end the program in one line.
 
     Arguments:
         args: from `command_line`.
@@ -119,51 +151,115 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         detector: where the recipe has no --detector.
         more: embedded training showers that some stage wants, if that is more than the size of the training part.
         draws: as in `showers_for`.
-
-    Raises:
-        ValueError: as `showers_for`.
     """
-    wanted = sizes | {"train": max(sizes["train"], more)}
-    found, validation, test, resimulated = showers_for(detector or args.detector, args.data, wanted, draws, args.seed)
-    return RecipeData(found if args.data else found[: sizes["train"]], validation, test, resimulated, found)
+    check_folder(args.out)
+    wanted, detector = sizes | {"train": max(sizes["train"], more)}, detector or args.detector
+    try:
+        found, validation, test, resimulated = showers_for(detector, args.data, wanted, draws, args.seed)
+    except (ValueError, OSError, ImportError) as error:
+        refuse(error)
+    settings = {name: value for name, value in vars(args).items() if name not in ("out", "data") and value is not None}
+    provenance = {"recipe": Path(sys.argv[0]).stem, **settings, "detector": detector, "data": "embedded simulation"}
+    content, training = None, found[: sizes["train"]]
+    if args.data is not None:
+        training, parts = found, {"training": found, "validation": validation, "test": test}
+        content = digest({f"{part} {name}": values for part, showers in parts.items() for name, values in
+                          {"particles": showers.particles, "pdg": showers.pdg, **showers.responses}.items()})
+        provenance |= {"data": args.data, "content": content}
+    provenance |= {"training": len(training), "validation": len(validation), "test": len(test),
+                   "floor": "a second simulation of the test's particles"}
+    if args.data is not None:
+        provenance["floor"] = ("test particles that occur more than once, one half of their rows against the other"
+                               if resimulated else NO_FLOOR)
+        print(f"{len(training)} training, {len(validation)} validation and {len(test)} test showers; floor: "
+              f"{provenance['floor']}", flush=True)
+    return RecipeData(training, validation, test, resimulated, found, provenance | {"versions": versions()}, content)
 
 
-def recipe_states(args: argparse.Namespace, *settings) -> Path:
-    """`states_folder` of a recipe: for its settings, detector, data and seed.
+def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None = None) -> Path:
+    """`states_folder` of a recipe: for its settings, detector, data and seed; own data are known by their content.
 
     Arguments:
         args: from `command_line`.
         settings: preset and whatever else its trainings depend on.
+        data: from `recipe_data`; may be left out for embedded data.
     """
-    return states_folder(args.out, *settings, getattr(args, "detector", None), args.data, args.seed)
+    content = data.digest if data else None
+    folder = states_folder(args.out, *settings, getattr(args, "detector", None), content, args.seed)
+    others = [other for other in folder.parent.glob("*") if other.is_dir() and other != folder]
+    if others and not folder.exists():
+        print(f"{folder.parent} holds states of other settings or data; they are not taken up", flush=True)
+    return folder
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """A report into a text file, whole or not at all; printed, too."""
+def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Callable], runs: int,
+           folder: str | Path | None = None) -> Table:
+    """`judge` on the test set, beside the floor; the table is written at once.
+
+    Arguments:
+        args: from `command_line`.
+        data: from `recipe_data`, of one detector.
+        samplers, runs: as in `judge`.
+        folder: where to; --out by default.
+
+    Returns:
+        `Table`.
+    """
+    table = judge(data.test, data.floor, samplers, runs, args.seed)
+    table.provenance = data.provenance
+    table.write(folder or args.out)
+    return table
+
+
+def in_floors(value: float, floor: float | None) -> str:
+    """A distance in units of the floor's, in words, where there is one.
+
+    Example:
+        >>> in_floors(3.0, 1.5), in_floors(3.0, None)
+        ('2.00 floors', '3.00, without a floor to compare with')
+    """
+    return f"{value / floor:.2f} floors" if floor else f"{value:.2f}, without a floor to compare with"
+
+
+def write_text(path: str | Path, text: str, provenance: dict | None = None) -> None:
+    """A report into a text file, whole or not at all, with a line on its making; printed, too."""
     print(f"\n{text}")
+    made = f"\n{provenance_text(provenance)}\n" if provenance else ""
     with atomic_path(path) as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n{made}", encoding="utf-8")
 
 
-def write_results(args: argparse.Namespace, name: str, text: str, table, test: Showers, shown: dict, histories: dict,
-                  models: dict) -> None:
-    """Tables, pictures and models of a recipe, into its folder.
+def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, keras.Model]) -> None:
+    """Trained models into the recipe's folder, before anything else can fail.
+
+    Arguments:
+        args: from `command_line`.
+        data: from `recipe_data`.
+        models: file name -> Keras model.
+    """
+    for name, model in models.items():
+        save_model(model, args.out / name, data.provenance)
+
+
+def write_results(args: argparse.Namespace, name: str, text: str, table: Table, test: Showers, shown: dict,
+                  histories: dict, models: dict | None = None) -> None:
+    """Text, tables, pictures and models of a recipe, into its folder.
 
     Arguments:
         args: from `command_line`.
         name: of the text file.
         text: what it says.
-        table: `Table` from `judge`.
+        table: `Table` from `judged`.
         test: `Showers` of one detector, of which the first are pictured.
         shown: model name -> function of (conditions, seed) that gives (N, nx, ny) photon counts.
         histories: model name -> history, for the learning curves.
-        models: file name -> Keras model.
+        models: file name -> Keras model, those that `save_models` has not written yet.
     """
-    write_text(args.out / name, text)
+    for file, model in (models or {}).items():
+        save_model(model, args.out / file, table.provenance)
+    write_text(args.out / name, text, table.provenance)
     table.write(args.out)
     some = test[:PICTURED]
     write_pictures(args.out, some, {name: sample(some.particles, args.seed) for name, sample in shown.items()},
                    histories)
-    for name, model in models.items():
-        model.save(args.out / name)
-    print(f"tables, pictures and {', '.join(models)} are in {args.out}")
+    print(f"tables, pictures and models are in {args.out}")

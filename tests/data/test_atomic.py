@@ -1,6 +1,12 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data import atomic
+from zdckeras.data.atomic import atomic_folder, atomic_path, atomic_set
 
 
 def test_old_file_stays_until_the_block_ends(tmp_path):
@@ -38,3 +44,88 @@ def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    code = ("import os, sys\nfrom zdckeras.data.atomic import atomic_path\n"
+            "with atomic_path(sys.argv[1]) as file:\n    file.write_text('half')\n    os.kill(os.getpid(), 9)")
+    for name in ("VAE.npz", "VAE-x.npz"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == 2
+    with atomic_path(tmp_path / "VAE.npz") as running:
+        running.write_text("mine")
+        old = tmp_path / ".VAE-0123456789ab.npz"
+        old.write_text("of an earlier version, a minute ago")
+        with atomic_path(tmp_path / "VAE.npz") as second:
+            second.write_text("whole")
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {"VAE.npz", running.name, old.name, *(name for name in left if "VAE-x" in name)}
+        os.utime(old, (1e9, 1e9))
+        atomic.remove_leftovers(tmp_path / "VAE.npz")
+        assert not old.exists() and running.read_text() == "mine"
+
+
+def stop_at(monkeypatch, call, error):
+    """`Path.rename` fails at its n-th call."""
+    rename, calls = Path.rename, []
+
+    def failing(self, target):
+        calls.append(target)
+        if len(calls) == call:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+
+
+def write_three(folder, text):
+    with atomic_set([folder / name for name in "abc"]) as temporary:
+        for name in "abc":
+            temporary[folder / name].write_text(text)
+
+
+@pytest.mark.parametrize("call", range(1, 7))
+def test_set_is_old_after_an_error_wherever_it_comes(tmp_path, monkeypatch, call):
+    write_three(tmp_path, "old")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
+        stop_at(patch, call, OSError("disk"))
+        write_three(tmp_path, "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("abc", "old")
+    write_three(tmp_path, "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("abc", "new")
+
+
+@pytest.mark.parametrize("call", range(1, 8))
+def test_killed_set_is_old_or_new_or_lacks_its_first_file(tmp_path, call):
+    """Never first files of one beside others of another writing."""
+    write_three(tmp_path, "old")
+    code = ("import os, sys\nfrom pathlib import Path\nfrom zdckeras.data.atomic import atomic_set\n"
+            "folder, call, rename, calls = Path(sys.argv[1]), int(sys.argv[2]), Path.rename, []\n"
+            "def killing(self, target):\n    calls.append(target)\n"
+            "    if len(calls) == call: os._exit(9)\n    return rename(self, target)\n"
+            "Path.rename = killing\n"
+            "with atomic_set([folder / name for name in 'abc']) as temporary:\n"
+            "    for name in 'abc': temporary[folder / name].write_text('new')")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(call)], check=False)
+    found = {name: (tmp_path / name).read_text() for name in "abc" if (tmp_path / name).exists()}
+    assert done.returncode == (9 if call < 7 else 0)
+    assert found in (dict.fromkeys("abc", "old"), dict.fromkeys("abc", "new")) or "a" not in found
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_folder_changes_places(tmp_path, monkeypatch, exchange):
+    if not exchange:  # as on systems that cannot
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "1") as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text(text)
+        assert (tmp_path / "1" / "a").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    for call in (1, 2) if not exchange else ():
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
+            stop_at(patch, call, OSError("disk"))
+            with atomic_folder(tmp_path / "1") as temporary:
+                temporary.mkdir()
+        assert (tmp_path / "1" / "a").read_text() == "new" and len(list(tmp_path.iterdir())) == 1

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import zipfile
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_bad_counts_in_npz(pair, value, message):
     "responses, message",
     [
         (np.zeros((7, 44, 43)), r"shape \(7, 44, 43\) fit no known detector \(zn \(44, 44\), zp"),
-        (np.zeros((7, 1936)), r"expected \(N, nx, ny\)"),
+        (np.zeros((7, 1935)), r"expected \(N, nx, ny\)"),
         (np.zeros((6, 44, 44)), r"expected shape \(7, 44, 44\), received \(6, 44, 44\)"),
         (np.zeros((0, 44, 44)), r"received \(0, 44, 44\)"),
     ],
@@ -209,15 +210,41 @@ def test_missing_files(pair, tmp_path):
 
 
 def test_folders_that_are_not_showers(tmp_path):
-    with pytest.raises(ValueError, match="found neither of the last two"):
+    with pytest.raises(ValueError, match="found none of these"):
         open_showers(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="expected a .root file, a folder with"):
+    with pytest.raises(ValueError, match="expected a .root file, a folder with .*found a file that ends in '.txt'"):
         open_showers(tmp_path / "notes.txt")
-    write_npz(make(), tmp_path)
-    write_npz(make(detectors=("zn", "zp")), tmp_path)
-    with pytest.raises(ValueError, match="found both"):
-        open_showers(tmp_path)
+    for empty in ("", " ", [], [""], None, 3):
+        with pytest.raises(ValueError, match="Expected the name of a file or folder"):
+            open_showers(empty)
+
+
+@pytest.mark.parametrize("first, second", [(("zn",), ("zn", "zp")), (("zn", "zp"), ("zn",)), (("zn", "zp"), ("zp",))])
+def test_other_layouts_do_not_meet_in_a_folder(tmp_path, first, second):
+    old, new = make(detectors=first), make(detectors=second, seed=1)
+    write_npz(old, tmp_path)
+    with pytest.raises(FileExistsError, match="belongs to showers of other detectors"):
+        write_npz(new, tmp_path)
+    assert_same(open_showers(tmp_path), old)
+    write_npz(new, tmp_path, overwrite=True)
+    assert_same(open_showers(tmp_path), new)
+
+
+def test_two_layouts_in_a_folder_and_a_lost_half_are_refused(tmp_path):
+    write_npz(make(detectors=("zn", "zp")), tmp_path / "both")
+    write_npz(make(), tmp_path / "one")
+    for file in (tmp_path / "one").iterdir():
+        file.rename(tmp_path / "both" / file.name)
+    with pytest.raises(ValueError, match="found both of the last two"):
+        open_showers(tmp_path / "both")
+    write_npz(make(detectors=("zn", "zp")), tmp_path / "half")
+    (tmp_path / "half" / "zp" / "data_nonrandom_responses.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="zp.data_nonrandom_responses.npz"):
+        open_showers(tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "zp")
+    with pytest.raises(ValueError, match="expected the folder zp too, which was written together with zn"):
+        open_showers(tmp_path / "half")
 
 
 def test_detectors_of_other_particles_are_not_mixed(tmp_path):
@@ -266,12 +293,12 @@ def test_foreign_root_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"tree": "other"}, "expected a TTree 'showers', found {'other': 'TTree'}"),
+        ({"tree": "other", "mass": None}, "expected a TTree 'showers', found {'other': 'TTree'}"),
         ({"mass": None}, "no branch mass; found energy, vx, vy, vz, px, py, pz, charge, pdg, response_zn"),
         ({"pdg": None, "vz": None}, "no branch vz, pdg; found"),
         ({"response_zn": None}, "no branch response_zn or response_zp or response_ecal or response_focalh; found"),
         ({"response_zn": np.zeros((7, 44, 30), "uint16")}, r"expected shape \(44, 44\) per row, received uint16_t"),
-        ({"response_zn": np.zeros((7, 1936), "uint16")}, r"expected shape \(44, 44\) per row, received uint16_t"),
+        ({"response_zn": np.zeros((7, 1935), "uint16")}, r"expected shape \(44, 44\) per row, received uint16_t"),
         ({"energy": np.ones((7, 2))}, r"'energy': expected one number per row, received type double\[2\]"),
         ({"energy": np.full(7, np.nan)}, r"particles\[0, 0\] \(energy\) = nan"),
         ({"pdg": np.full(7, 9999999)}, r"Unknown PDG id\(s\) \[9999999\]"),

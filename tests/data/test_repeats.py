@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from zdckeras.data.particles import conditions_of
-from zdckeras.data.repeats import condition_statistics, repeated_pairs
+from zdckeras.data.repeats import condition_statistics, repeated, repeated_pairs
 from zdckeras.data.showers import Showers
+from zdckeras.metrics.channels import Residuals, ws
 
 
 def make(repeats, seed=0, pdg=None, energies=None, mean=None):
@@ -97,13 +98,23 @@ def test_two_detectors_need_a_name():
 def test_pairs_are_other_rows_of_the_same_condition():
     showers, condition = make(np.array([1, 2, 3, 7, 1, 20]))
     first, second = repeated_pairs(showers, seed=4)
-    assert len(first) == 2 + 3 + 7 + 20
+    assert len(first) == 1 + 1 + 3 + 10
     np.testing.assert_array_equal(first.particles, second.particles)
     key = {row.tobytes(): number for number, row in enumerate(showers.response)}
     used = [[key[row.tobytes()] for row in part.response] for part in (first, second)]
-    assert sorted(used[0]) == sorted(used[1]) and not np.equal(*used).any()
+    assert len({*used[0], *used[1]}) == 2 * len(first) and used[0] == sorted(used[0])
     assert (condition[used[0]] == condition[used[1]]).all()
     np.testing.assert_array_equal(repeated_pairs(showers, seed=4)[1].response, second.response)
+    assert repeated(showers).sum() == 2 + 3 + 7 + 20 and not repeated(showers)[np.isin(condition, [0, 4])].any()
+
+
+def test_floor_of_pairs_is_that_of_a_second_simulation():
+    """The same rows on both sides, in another order, would have the distance 0."""
+    showers, _ = make(np.full(40, 20), mean=np.full(40, 1.0))
+    first, second = repeated_pairs(showers)
+    found, expected = (ws(Residuals.between(*pair)) for pair in
+                       ((first.response, second.response), (showers.response[::2], showers.response[1::2])))
+    assert 0.3 * expected < found < 3.0 * expected
 
 
 def test_no_pairs_without_repeats():

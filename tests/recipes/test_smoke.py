@@ -90,7 +90,8 @@ def markdown_tables(text):
 
 def test_report(recipe, out):
     """Rows, columns and numbers of every table, the floor first; no number is missing or infinite in any text."""
-    for path in files(out, ".json").values():
+    for path in (path for name, path in files(out, ".json").items() if name.endswith("report.json")):
+        assert json.loads(path.with_name("provenance.json").read_text())["preset"] == "smoke"
         scores = json.loads(path.read_text(encoding="utf-8"))
         check_scores(scores)
         names = list(scores)

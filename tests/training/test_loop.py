@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from keras import ops
 
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import Checkpoint, DivergedError, annealed, fit_adam, fit_arrays, train
+from zdckeras.training.states import StateError, read_state
 
 ROWS, BATCH, EPOCHS = 40, 8, 3
 
@@ -161,6 +164,86 @@ def test_state_of_another_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"state.npz holds the state of another model: expected \d+ variables"):
         train(other, batches, EPOCHS, tmp_path / "state.npz", verbose=0)
     assert same(weights(other), before)
+
+
+@pytest.mark.parametrize(("changes", "rate", "told"), [
+    ({"seed": 4}, 0.05, "expected seed 4, received 3"), ({"batch_size": 10}, 0.05, "batch size 10, received 8"),
+    ({"normal": {"z": (2,)}}, 0.05, r"expected noise 'u \(2, 2\), z \(2,\)'"), ({}, 0.06, "optimizer.learning_rate"),
+    ({"arrays": 1e-6}, 0.05, "expected data '[0-9a-f]{16}', received '[0-9a-f]{16}'")])
+def test_state_of_other_data_or_settings_is_refused(tmp_path, changes, rate, told):
+    fit(tmp_path / "state.npz")
+    before = (tmp_path / "state.npz").read_bytes()
+    batches = data(**{name: value for name, value in changes.items() if name != "arrays"})
+    batches.arrays["x"][-1, 1] += changes.get("arrays", 0.0)
+    model = Line()
+    model.compile(keras.optimizers.Adam(annealed(rate, data(), EPOCHS)))
+    with pytest.raises(StateError, match=f"state.npz is the state of another training: .*{told}"):
+        train(model, batches, EPOCHS, tmp_path / "state.npz", verbose=0)
+    assert (tmp_path / "state.npz").read_bytes() == before
+
+
+def test_fewer_epochs_than_the_state_has_are_refused_and_more_go_on(tmp_path):
+    def constant(epochs):
+        model, batches = Line(), data()
+        model.compile(keras.optimizers.Adam(0.01))
+        return train(model, batches, epochs, tmp_path / "state.npz", verbose=0)
+
+    three = constant(3)
+    with pytest.raises(StateError, match="state.npz holds 3 epochs: expected at most the 2 asked for"):
+        constant(2)
+    assert constant(4)["loss"][:3] == three["loss"]
+
+
+def test_state_that_does_not_say_its_data_is_taken_up_with_a_warning(tmp_path):
+    """As those of earlier versions."""
+    model, history = fit(tmp_path / "state.npz")
+    with np.load(tmp_path / "state.npz") as state:
+        arrays = dict(state)
+    record = json.loads(str(arrays["record"]))
+    assert record.pop("training")["batch size"] == BATCH
+    np.savez(tmp_path / "state.npz", **{**arrays, "record": np.array(json.dumps(record))})
+    batches = data()
+    again = line(batches)
+    with pytest.warns(UserWarning, match="state.npz does not say which data and settings it belongs to"):
+        assert train(again, batches, EPOCHS, tmp_path / "state.npz", verbose=0) == history
+    assert same(weights(again), weights(model))
+
+
+def test_training_begins_where_another_ended(tmp_path):
+    """On other data; its own state is then its own."""
+    fit(tmp_path / "first.npz", epochs=1)
+    batches = data(seed=9)
+    model = line(batches)
+    history = train(model, batches, 2, tmp_path / "second.npz", verbose=0, start=tmp_path / "first.npz")
+    assert history["loss"][0] == read_state(tmp_path / "first.npz")["history"]["loss"][0]
+    assert len(history["loss"]) == 2 and read_state(tmp_path / "second.npz")["training"]["seed"] == 9
+    (tmp_path / "first.npz").unlink()
+    again = line(batches)
+    assert train(again, batches, 2, tmp_path / "second.npz", verbose=0, start=tmp_path / "first.npz") == history
+    assert same(weights(again), weights(model))
+
+
+def test_damaged_state_is_named_and_left(tmp_path):
+    """Cut anywhere, or with bytes changed: one error with the file's name, or none where no weight has changed."""
+    path = tmp_path / "state.npz"
+    fit(path)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    damaged = [whole[: len(whole) * k // 6] for k in range(6)] + [b"\x80\x04N." + whole[4:]]
+    for _ in range(20):
+        damaged.append(bytearray(whole))
+        damaged[-1][rng.integers(len(whole))] ^= 0xFF
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            batches = data()
+            model = line(batches)
+            model.optimizer.build(model.trainable_variables)
+            read_state(path, [*model.variables, *model.optimizer.variables])
+        except StateError as error:
+            assert "state.npz" in str(error) and "pickle" not in str(error) and "\n" not in str(error)
+            refused += 1
+        assert path.read_bytes() == bytes(content)
+    assert refused >= 20
 
 
 def test_annealed_rate_rises_and_falls():

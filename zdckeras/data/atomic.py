@@ -1,10 +1,21 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import ctypes
 import os
+import platform
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+
+HOST = sha256(platform.node().encode()).hexdigest()[:6]
+FORGOTTEN = 86_400.0  # seconds after which a temporary file of another machine is taken for one of a dead run
+AT_CWD, EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextmanager
@@ -12,7 +23,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name in the folder of `path` that becomes `path` when the block ends without an error.
 
     The writer gets a name with the same suffix. After the block the file is flushed to disk and renamed over
-    `path` in one step; after an error it is deleted, and whatever was at `path` before is untouched.
+    `path` in one step; after an error it is deleted, and whatever was at `path` before is untouched. What a killed
+    run has left for the same `path` is removed.
 
     Arguments:
         path: the file to write; missing folders are made.
@@ -30,7 +42,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
+    remove_leftovers(path)
+    temporary = _beside(path)
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -39,3 +52,129 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_set(paths: Sequence[str | Path], removed: Sequence[str | Path] = ()) -> Iterator[dict[Path, Path]]:
+    """As `atomic_path` for several files that belong together.
+
+    When the block ends, old files are moved away, beginning with the first path, and new ones take their places, ending
+    with the first path; after an error the old ones are put back. A run that is killed meanwhile leaves no first file.
+
+    Arguments:
+        paths: the files to write, at least one.
+        removed: existing files that are not to be there afterwards.
+
+    Returns:
+        Context manager that gives a dictionary from paths to temporary ones.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+    temporary, moved, placed = {path: _beside(path) for path in paths}, {}, []
+    try:
+        yield temporary
+        for name in temporary.values():
+            with open(name, "rb+") as written:
+                os.fsync(written.fileno())
+        try:
+            for path in [*paths, *map(Path, removed)]:
+                if path.exists():
+                    old = _beside(path)
+                    path.rename(old)
+                    moved[path] = old
+            for path in reversed(paths):
+                temporary[path].rename(path)
+                placed.append(path)
+        except BaseException:
+            for path in placed:
+                path.unlink(missing_ok=True)
+            for path, old in reversed(moved.items()):
+                old.rename(path)
+            raise
+        for old in moved.values():
+            old.unlink(missing_ok=True)
+    finally:
+        for name in temporary.values():
+            name.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """As `atomic_path` for a folder: an old one at `path` changes places with the new one in one step.
+
+    Where the system cannot do that (Linux can), the old one is moved away first, and back if that is as far as it gets.
+
+    Arguments:
+        path: the folder to write; missing parents are made.
+
+    Returns:
+        Context manager that gives the temporary `pathlib.Path`, at which nothing is yet.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    temporary = _beside(path)
+    try:
+        yield temporary
+        if not path.exists():
+            temporary.rename(path)
+        elif not _exchange(temporary, path):
+            old = _beside(path)
+            path.rename(old)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                old.rename(path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what killed runs left of `path`: of processes that are gone, or untouched for a day."""
+    path = Path(path)
+    pattern = re.compile(rf"\.{re.escape(path.stem)}-(?:([0-9a-f]{{6}})-(\d+)-)?[0-9a-f]{{12}}{re.escape(path.suffix)}")
+    for other in path.parent.glob(".*"):
+        found = pattern.fullmatch(other.name)
+        if not found:
+            continue
+        try:
+            dead = found[1] == HOST and not _alive(int(found[2]))
+            if dead or time.time() - other.stat().st_mtime > FORGOTTEN:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        except OSError:  # somebody else removed it, or it is not ours
+            continue
+
+
+def is_npz(path: str | Path) -> bool:
+    """Whether a file begins and ends like an npz archive; NumPy takes anything else for a pickle."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(path)
+
+
+def _beside(path):
+    """A temporary name in the same folder that says who writes it."""
+    return path.with_name(f".{path.stem}-{HOST}-{os.getpid()}-{secrets.token_hex(6)}{path.suffix}")
+
+
+def _alive(process):
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _exchange(one, other):
+    """Two names change places in one step; False where the system cannot do that."""
+    try:
+        swap = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return swap(AT_CWD, os.fsencode(one), AT_CWD, os.fsencode(other), EXCHANGE) == 0

@@ -1,272 +1,191 @@
-"""Showers on disk: the published studies' pair of npz files, and a flat ROOT tree."""
+"""Showers and particles from whatever a user names, and to one file or folder, block by block."""
 
-import json
-import zipfile
-from contextlib import ExitStack, contextmanager
+import re
+import sys
+from collections.abc import Iterable
+from glob import glob, has_magic
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import uproot
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import is_npz
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.detectors import get_detector as detector_of
-from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, check_pdg, pdg_of
-from zdckeras.data.responses import measured
-from zdckeras.data.showers import Showers
+from zdckeras.data.formats import (  # noqa: F401
+    METADATA_FILE,
+    PARTICLES_FILE,
+    RESPONSES_FILE,
+    read_npz,
+    read_root,
+    read_root_particles,
+    write_npz,
+    write_root,
+    written_together,
+)
+from zdckeras.data.kinematics import check_particles
+from zdckeras.data.particles import CONDITION_COUNT, pdg_of
+from zdckeras.data.showers import Showers, concatenate
 
-RESPONSES_FILE = "data_nonrandom_responses.npz"
-PARTICLES_FILE = "data_nonrandom_particles.npz"
-METADATA_FILE = "data_nonrandom_metadata.json"
-KEY = "arr_0"
-BRANCH = "response_"
-BASKET_ROWS = 1000  # rows in one basket of a ROOT file
+ROOT_SUFFIX = ".root"  # in whatever case
 
 
-def open_showers(path: str | Path) -> Showers:
-    """Read showers from what `path` is: a ROOT file, or a folder with npz files.
+def open_showers(path: str | Path | Iterable[str | Path]) -> Showers:
+    """Read showers from what `path` is: ROOT files, or a folder with npz files.
 
     Arguments:
-        path: a file that ends in .root; a folder written by `write_npz`; or a folder with the published pair
-            data_nonrandom_responses.npz, data_nonrandom_particles.npz.
+        path: as `find_sources` takes it: a ROOT file (in it the tree "showers", or the only one with all branches),
+            `file.root:folder/tree`, an address, a pattern, a folder with ROOT files, one written by `write_npz` or with
+            the published pair data_nonrandom_responses.npz, data_nonrandom_particles.npz; or several of these, with the
+            same detectors.
 
     Returns:
-        `Showers`.
+        `Showers`, those of several files one after the other.
 
     Raises:
         FileNotFoundError: if nothing is there.
-        ValueError: if it is neither, or its content is not usable (see `read_npz`, `read_root`).
+        ImportError: for an address whose protocol needs a package that is not installed.
+        ValueError: if it is something else, or its content is not usable (see `read_npz`, `read_root`).
     """
-    path = Path(path)
-    if path.is_file() and path.suffix == ".root":
-        return read_root(path)
-    if not path.exists():
-        raise FileNotFoundError(f"No such file or folder: {path}")
-    single = path.is_dir() and (path / RESPONSES_FILE).is_file()
-    several = [path / name for name in DETECTORS if (path / name / RESPONSES_FILE).is_file()]
-    if single == bool(several):
-        found = "both" if single else "neither"
-        raise ValueError(
-            f"{path}: expected a .root file, a folder with {RESPONSES_FILE} and {PARTICLES_FILE}, or one with a "
-            f"folder of these for each detector ({', '.join(DETECTORS)}); found {found} of the last two."
-        )
-    if single:
-        return read_npz(path / RESPONSES_FILE, path / PARTICLES_FILE)
-    parts = [read_npz(folder / RESPONSES_FILE, folder / PARTICLES_FILE, folder.name) for folder in several]
+    parts = []
+    for source in find_sources(path):
+        parts.append(_read(source))
+        if set(parts[-1].responses) != set(parts[0].responses):
+            raise ValueError(f"{source.place}: expected showers of {', '.join(parts[0].responses)}, as in the first "
+                             f"file, received {', '.join(parts[-1].responses)}.")
+    return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _read(source):
+    """`Showers` of one file or folder."""
+    if source.is_root:
+        return read_root(source.place, source.tree)
+    folder = Path(source.place)
+    if not source.detectors:
+        return read_npz(folder / RESPONSES_FILE, folder / PARTICLES_FILE)
+    folders = [folder / name for name in source.detectors]
+    lost = [name for name in written_together(folders[0]) if name not in source.detectors]
+    if lost:
+        raise ValueError(f"{folder}: expected the folder {', '.join(lost)} too, which was written together with "
+                         f"{', '.join(source.detectors)}; found none.")
+    parts = [read_npz(place / RESPONSES_FILE, place / PARTICLES_FILE, place.name) for place in folders]
     first = parts[0]
-    for folder, part in zip(several, parts, strict=True):
+    for place, part in zip(folders, parts, strict=True):
         if not (np.array_equal(part.particles, first.particles) and np.array_equal(part.pdg, first.pdg)):
-            raise ValueError(f"{folder / PARTICLES_FILE}: not the same particles as in {several[0] / PARTICLES_FILE}.")
+            raise ValueError(f"{place / PARTICLES_FILE}: not the same particles as in {folders[0] / PARTICLES_FILE}.")
     responses = {name: counts for part in parts for name, counts in part.responses.items()}
     return Showers(first.particles, first.pdg, responses, first.metadata)
 
 
-def read_npz(responses_file: str | Path, particles_file: str | Path, detector: str | None = None) -> Showers:
-    """Read one detector's showers from the published pair of npz files.
+class Source(NamedTuple):
+    """A ROOT file or an npz folder.
 
     Arguments:
-        responses_file: npz with 'arr_0' of shape (N, nx, ny), photon counts or energies [MeV].
-        particles_file: npz with 'arr_0' of shape (N, 10), the nine conditions and the PDG id.
-        detector: name; by default the one with responses of this shape.
+        place: path, or address that contains "://".
+        tree: name of the tree in a ROOT file, if it was given.
+        detectors: of a folder: names of the folders in it that have responses or particles; none if it has them itself.
+    """
+
+    place: str
+    tree: str | None = None
+    detectors: tuple = ()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is a ROOT file."""
+        return "://" in self.place or not Path(self.place).is_dir()
+
+
+def find_sources(path: str | Path | Iterable[str | Path]) -> list[Source]:
+    """What a name stands for; only looked for, not read.
+
+    Arguments:
+        path: a ROOT file, `file.root:folder/tree` for one of its trees, an address that begins with "root://" or
+            another "...://", a pattern with *, ? or [...], a folder with ROOT files or npz files; or several of these.
 
     Returns:
-        `Showers`; the metadata come from data_nonrandom_metadata.json beside the responses where it exists.
+        Non-empty list of `Source`, those of a pattern or folder in alphabetical order.
 
     Raises:
-        FileNotFoundError: for a missing file.
-        ValueError: for a file that is empty, truncated, not an npz archive, or holds Python objects (never
-            loaded: that could run code), a missing array, and whatever `Showers` refuses.
+        FileNotFoundError: if nothing is there.
+        ValueError: for an empty name, or something else than these.
+
+    Example:
+        >>> find_sources("root://host//file.root:events/showers")
+        [Source(place='root://host//file.root', tree='events/showers', detectors=())]
     """
-    responses = _read_array(responses_file)
-    particles = _read_array(particles_file)
-    columns = len(CONDITIONS) + 1
-    if particles.ndim != 2 or particles.shape[1] != columns:
-        raise ValueError(
-            f"{particles_file}: expected shape (N, {columns}), {len(CONDITIONS)} conditions and the PDG id; "
-            f"received {particles.shape}."
-        )
-    if detector is None:
-        fitting = [name for name, one in DETECTORS.items() if one.shape == responses.shape[1:]]
-        if len(fitting) != 1:
-            shapes = ", ".join(f"{name} {one.shape}" for name, one in DETECTORS.items())
-            raise ValueError(
-                f"{responses_file}: responses of shape {responses.shape} fit {fitting or 'no'} known detector "
-                f"({shapes}); expected (N, nx, ny)."
-            )
-        detector = fitting[0]
-    metadata = {"source": str(responses_file)}
-    beside = Path(responses_file).with_name(METADATA_FILE)
-    if beside.is_file():
-        metadata = _metadata_from(beside.read_text(encoding="utf-8"), beside)
-    with _named(responses_file):
-        return Showers(particles[:, :-1], particles[:, -1], {detector: responses}, metadata)
+    if not isinstance(path, (str, Path)):
+        try:
+            parts = list(path)
+        except TypeError:
+            raise ValueError(f"Expected the name of a file or folder, or several, received {path!r}.") from None
+        if not parts:
+            raise ValueError("Expected the name of a file or folder, or several, received none.")
+        return [source for part in parts for source in find_sources(part)]
+    name = str(path)
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"Expected the name of a file or folder, received {name!r}.")
+    file, tree = _split(name)
+    if "://" in name:
+        return [Source(file, tree)]
+    if not Path(file).exists() and has_magic(file):
+        found = sorted(glob(file, recursive=True))
+        if not found:
+            raise FileNotFoundError(f"No file or folder matches {file}")
+        if tree is None:
+            return [source for one in found for source in find_sources(Path(one))]
+        return [Source(one, tree) for one in found]
+    place = Path(file)
+    if not place.exists():
+        raise FileNotFoundError(f"No such file or folder: {file}")
+    if place.is_dir():
+        return _in_folder(place)
+    if tree is None and not _like_root(place):
+        raise ValueError(_expected(place) + f"; found a file that ends in {place.suffix!r}.")
+    return [Source(file, tree)]
 
 
-def write_npz(showers: Showers, folder: str | Path) -> Path:
-    """Write showers as the published pair of npz files, with the metadata beside them as JSON.
-
-    One detector gives `folder`/data_nonrandom_responses.npz and its companions; several give one such set in
-    `folder`/zn, `folder`/zp, ... Nothing is renamed to its final name before everything has been written.
-
-    Arguments:
-        showers: `Showers`.
-        folder: where to; made if missing.
-
-    Returns:
-        The folder as a `pathlib.Path`.
-    """
-    folder = Path(folder)
-    particles = np.column_stack([showers.particles, showers.pdg])
-    metadata = _metadata_text(showers)
-    with ExitStack() as files:
-        for name, counts in showers.responses.items():
-            detector = folder if len(showers.responses) == 1 else folder / name
-            np.savez_compressed(files.enter_context(atomic_path(detector / RESPONSES_FILE)), **{KEY: counts})
-            np.savez_compressed(files.enter_context(atomic_path(detector / PARTICLES_FILE)), **{KEY: particles})
-            files.enter_context(atomic_path(detector / METADATA_FILE)).write_text(metadata, encoding="utf-8")
-    return folder
+def _split(name):
+    """(file, tree or None) of `file.root:tree`; a file that has such a name is a file."""
+    found = re.fullmatch(rf"(.+{re.escape(ROOT_SUFFIX)}):([^:]+)", name, re.IGNORECASE)
+    return (name, None) if found is None or ("://" not in name and Path(name).exists()) else found.groups()
 
 
-def write_root(showers: Showers, path: str | Path) -> Path:
-    """Write showers as a flat TTree "showers", readable by ROOT, chunk by chunk.
-
-    Branches: the nine conditions (double), `pdg` (int) and, for each detector, `response_<name>[nx][ny]`
-    (unsigned short for photons, float for energies in MeV). The metadata are a TObjString "metadata" that holds JSON.
-
-    Arguments:
-        showers: `Showers`, or an iterable of `Showers` with the same detectors that are written one after the other;
-            the metadata are those of the first.
-        path: the .root file to write.
-
-    Returns:
-        The file as a `pathlib.Path`.
-    """
-    path = Path(path)
-    tree = None
-    with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
-        for part in [showers] if isinstance(showers, Showers) else showers:
-            columns = {name: part.particles[:, index] for index, name in enumerate(CONDITIONS)}
-            columns["pdg"] = part.pdg
-            columns |= {BRANCH + name: counts for name, counts in part.responses.items()}
-            if tree is None:
-                file["metadata"] = _metadata_text(part)
-                types = {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
-                tree = file.mktree("showers", types)
-            for start in range(0, len(part), BASKET_ROWS):
-                tree.extend({name: values[start : start + BASKET_ROWS] for name, values in columns.items()})
-    return path
+def _in_folder(folder):
+    """The npz files of a folder, or those in its folders for detectors, or else its ROOT files."""
+    names = (RESPONSES_FILE, PARTICLES_FILE)
+    single = any((folder / name).is_file() for name in names)
+    several = tuple(one for one in DETECTORS if any((folder / one / name).is_file() for name in names))
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ROOT_SUFFIX and file.is_file()
+                   and not file.name.startswith("."))
+    if single and several:
+        raise ValueError(f"{_expected(folder)}; found both of the last two.")
+    if single or several:
+        return [Source(str(folder), None, several)]
+    if not files:
+        raise ValueError(f"{_expected(folder)}; found none of these.")
+    return [Source(str(file)) for file in files]
 
 
-def read_root(path: str | Path, tree: str = "showers") -> Showers:
-    """Read showers from a flat TTree: one branch per condition, `pdg`, and fixed-size `response_<detector>`.
-
-    Arguments:
-        path: ROOT file.
-        tree: name of the TTree.
-
-    Returns:
-        `Showers` with every detector that has a branch.
-
-    Raises:
-        FileNotFoundError: for a missing file.
-        ValueError: for a file that is not ROOT, empty or truncated; a missing tree or branch, listing those
-            found; a branch of another shape; and whatever `Showers` refuses.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No such file: {path}")
-    with _named(path), uproot.open({path: None}) as file:
-        found = file.classnames(cycle=False)
-        if found.get(tree) != "TTree":
-            raise ValueError(f"expected a TTree {tree!r}, found {found or 'nothing'}.")
-        branches = file[tree]
-        names = branches.keys()
-        responses = [BRANCH + name for name in DETECTORS if BRANCH + name in names]
-        missing = [name for name in (*CONDITIONS, "pdg") if name not in names]
-        if not responses:
-            missing.append(" or ".join(BRANCH + name for name in DETECTORS))
-        if missing:
-            raise ValueError(f"tree {tree!r} has no branch {', '.join(missing)}; found {', '.join(names)}.")
-        metadata = {"source": str(path)}
-        if found.get("metadata") == "TObjString":
-            metadata = _metadata_from(str(file["metadata"]), "the string 'metadata'")
-        particles = np.column_stack([_read_branch(branches[name]) for name in CONDITIONS])
-        counts = {name.removeprefix(BRANCH): _read_responses(branches[name]) for name in responses}
-        return Showers(particles, _read_branch(branches["pdg"]), counts, metadata)
+def _like_root(path):
+    """Whether a file has the name, or the first bytes, of a ROOT file."""
+    if path.suffix.lower() == ROOT_SUFFIX:
+        return True
+    with open(path, "rb") as file:
+        return file.read(4) == b"root"
 
 
-def _read_array(path):
-    """The array of an npz file, never a pickled one."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No such file: {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not an npz archive (empty, truncated or another format).")
-    with _named(path), np.load(path, allow_pickle=False) as archive:
-        if KEY not in archive.files:
-            raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
-        return archive[KEY]
-
-
-def _read_branch(branch):
-    """One number per row."""
-    values = branch.array(library="np")
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise ValueError(f"branch {branch.name!r}: expected one number per row, received type {branch.typename}.")
-    return values
-
-
-def _read_responses(branch):
-    """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk."""
-    detector = detector_of(branch.name.removeprefix(BRANCH))
-    shape = detector.shape
-    counts = np.empty((branch.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
-    for start in range(0, len(counts), BASKET_ROWS):
-        block = branch.array(entry_start=start, entry_stop=start + BASKET_ROWS, library="np")
-        if block.shape[1:] != shape:
-            raise ValueError(f"branch {branch.name!r}: expected shape {shape} per row, received {branch.typename}.")
-        counts[start : start + BASKET_ROWS] = measured(block, detector, f"branch {branch.name!r}, rows from {start}")
-    return counts
-
-
-def _metadata_text(showers):
-    """Metadata as JSON; NumPy numbers and arrays become plain ones."""
-
-    def plain(value):
-        if isinstance(value, (np.generic, np.ndarray)):
-            return value.tolist()
-        raise TypeError(f"metadata: expected values that JSON can hold, received {type(value).__name__} {value!r}.")
-
-    return json.dumps(showers.metadata, default=plain, indent=1)
-
-
-def _metadata_from(text, origin):
-    """The dictionary in a JSON text."""
-    try:
-        metadata = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{origin}: expected JSON, {error}.") from None
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{origin}: expected a JSON object, received {type(metadata).__name__}.")
-    return metadata
-
-
-@contextmanager
-def _named(path):
-    """Whatever goes wrong while reading a file's content becomes a ValueError that starts with its name."""
-    try:
-        yield
-    except Exception as error:  # damaged files raise a dozen unrelated kinds, AssertionError and IndexError among them
-        reason = str(error).strip() or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as showers: {reason}") from error
+def _expected(path):
+    return (f"{path}: expected a .root file, a folder with .root files, one with {RESPONSES_FILE} and "
+            f"{PARTICLES_FILE}, or one with a folder of these for each detector ({', '.join(DETECTORS)})")
 
 
 def open_particles(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read the particles of a file of showers, or a bare list of particles; responses are not read.
 
     Arguments:
-        path: a ROOT file with a TTree "showers" (the nine conditions and `pdg`); a folder of showers as `open_showers`
-            takes it; or an npz file with one array of shape (N, 9), the conditions, or (N, 10), with the PDG id last.
+        path: a ROOT file with a tree of showers (the nine conditions and `pdg`), or a folder of showers, as
+            `find_sources` takes it; or an npz file with one array of shape (N, 9), the conditions, or (N, 10), with the
+            PDG id last.
 
     Returns:
         (conditions (N, 9) float64, pdg (N,) int32); without ids, those of the most frequent species with the same mass
@@ -274,49 +193,130 @@ def open_particles(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         FileNotFoundError: if nothing is there.
-        ValueError: if it is none of these, or holds no particles, values that are not finite, or unknown ids.
+        ValueError: if it is none of these, or holds no particles, or some that cannot be, see `check_particles`.
 
     Example:
         >>> open_particles("no_such.npz")
         Traceback (most recent call last):
         FileNotFoundError: No such file or folder: no_such.npz
     """
-    path = Path(path)
-    if path.is_dir():
-        found = sorted([*path.glob(PARTICLES_FILE), *path.glob(f"*/{PARTICLES_FILE}")])
-        if not found:
-            raise ValueError(f"{path}: expected a folder with {PARTICLES_FILE} beside {RESPONSES_FILE}.")
-        path = found[0]
-    if not path.is_file():
-        raise FileNotFoundError(f"No such file or folder: {path}")
+    lists = isinstance(path, (str, Path)) and Path(path).is_file() and not _like_root(Path(path))
+    parts = [(path, _from_npz)] if lists else [(source.place, source) for source in find_sources(path)]
+    values = [_particles(place, reader) for place, reader in parts]
+    conditions, pdg = (np.concatenate(found) for found in zip(*values, strict=True))
+    return conditions, pdg
+
+
+def _particles(place, source):
+    """Conditions and ids of one list, file or folder."""
     try:
-        values = _from_root(path) if path.suffix == ".root" else _from_npz(path)
+        if not isinstance(source, Source):
+            values = _from_npz(place)
+        elif source.is_root:
+            values = read_root_particles(place, source.tree)
+        else:
+            values = _from_npz(Path(place, *source.detectors[:1], PARTICLES_FILE))
+    except (FileNotFoundError, ImportError):
+        raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as particles: {reason}") from None
+        reason = " ".join(str(error).split()).removeprefix(f"{place}: cannot be read as showers: ")[:200]
+        raise ValueError(f"{place}: cannot be read as particles: {reason or type(error).__name__}") from None
     if values.ndim != 2 or values.shape[1] not in (CONDITION_COUNT, CONDITION_COUNT + 1) or not len(values):
-        raise ValueError(f"{path}: expected particles of shape (N, {CONDITION_COUNT}), or (N, {CONDITION_COUNT + 1}) "
+        raise ValueError(f"{place}: expected particles of shape (N, {CONDITION_COUNT}), or (N, {CONDITION_COUNT + 1}) "
                          f"with PDG ids, received shape {values.shape}.")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise ValueError(f"{path}: expected finite numbers, received {values.dtype} values that are not all finite.")
+        raise ValueError(f"{place}: expected finite numbers, received {values.dtype} values that are not all finite.")
     conditions = values[:, :CONDITION_COUNT].astype("float64")
-    if values.shape[1] == CONDITION_COUNT:
-        return conditions, pdg_of(conditions)
-    check_pdg(values[:, -1])
-    return conditions, values[:, -1].astype("int32")
-
-
-def _from_root(path):
-    """Conditions and ids (N, 10) of the TTree "showers"."""
-    with uproot.open({path: "showers"}) as tree:
-        return np.column_stack([tree[name].array(library="np") for name in (*CONDITIONS, "pdg")]).astype("float64")
+    pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)
+    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
+        raise ValueError(f"{place}: expected whole numbers as PDG ids, received {pdg[:5].tolist()}.")
+    try:
+        check_particles(conditions, pdg)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    return conditions, pdg.astype("int32")
 
 
 def _from_npz(path):
     """The only array of an npz file, never a pickled one."""
-    if not zipfile.is_zipfile(path):
+    if not is_npz(path):
         raise ValueError("expected an npz archive, a .root file or a folder")
     with np.load(path, allow_pickle=False) as archive:
         if len(archive.files) != 1:
             raise ValueError(f"expected one array, found {', '.join(archive.files) or 'none'}")
         return archive[archive.files[0]]
+
+
+def files_in_the_way(output: str | Path, overwrite: bool = False) -> list[Path]:
+    """Files of an earlier output that a new one takes the place of.
+
+    Arguments:
+        output: a name that ends in .root, or a folder for npz files.
+        overwrite: whether they may be replaced.
+
+    Returns:
+        Existing files: the ROOT file, or those of any npz data set in the folder.
+
+    Raises:
+        FileExistsError: if there are some and `overwrite` is False.
+        ValueError: for a folder where a file is expected, or the other way round.
+
+    Example:
+        >>> files_in_the_way("no/such/showers.root")
+        []
+    """
+    output = Path(output)
+    to_root = output.suffix.lower() == ROOT_SUFFIX
+    if to_root and output.is_dir() or not to_root and output.is_file():
+        raise ValueError(f"{output} is a {'folder' if to_root else 'file'}: expected a .root file or a folder for npz.")
+    names = (RESPONSES_FILE, PARTICLES_FILE, METADATA_FILE)
+    places = [output, *(output / name for name in DETECTORS)]
+    old = [output] if to_root else [place / name for place in places for name in names]
+    old = [file for file in old if file.is_file()]
+    if old and not overwrite:
+        raise FileExistsError(f"{old[0]} exists: choose another name, or --overwrite.")
+    return old
+
+
+def write_showers(blocks: Iterable[Showers], size: int, output: str | Path, overwrite: bool = False) -> Path:
+    """Write blocks of showers as a ROOT tree, each as soon as it is there, or as npz files, which are made in memory.
+
+    Arguments:
+        blocks: iterable of `Showers` with the same detectors, `size` rows in all.
+        size: number of showers.
+        output: a name that ends in .root, or a folder; see `write_root` and `write_npz`.
+        overwrite: replace an earlier output; what it held is kept until the new one is whole.
+
+    Returns:
+        The file or folder.
+
+    Raises:
+        FileExistsError, ValueError: see `files_in_the_way`; nothing of `blocks` has been made then.
+        MemoryError: if npz files do not fit into memory.
+    """
+    files_in_the_way(output, overwrite)
+    output = Path(output)
+    if output.suffix.lower() == ROOT_SUFFIX:
+        return write_root(blocks, output)
+    showers = _gather(blocks, size)
+    print(f"compressing {len(showers)} showers", file=sys.stderr)
+    return write_npz(showers, output, overwrite)
+
+
+def _gather(blocks, size):
+    """All blocks as one `Showers`, each copied into its place as soon as it is there."""
+    filled, block = 0, None
+    for block in blocks:
+        if not filled:
+            particles, pdg = np.empty((size, block.particles.shape[1])), np.empty(size, "int32")
+            responses = {name: np.empty((size, *r.shape[1:]), r.dtype) for name, r in block.responses.items()}
+        if filled + len(block) > size:
+            raise ValueError(f"expected {size} showers, received more.")
+        rows = slice(filled, filled + len(block))
+        particles[rows], pdg[rows] = block.particles, block.pdg
+        for name, counts in block.responses.items():
+            responses[name][rows] = counts
+        filled += len(block)
+    if filled != size:
+        raise ValueError(f"expected {size} showers, received {filled}.")
+    return Showers(particles, pdg, responses, block.metadata)

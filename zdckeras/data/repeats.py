@@ -119,18 +119,24 @@ def condition_statistics(showers: Showers, detector: str | None = None) -> Condi
     )
 
 
+def repeated(showers: Showers) -> np.ndarray:
+    """Mask (N,) of the rows whose condition occurs more than once."""
+    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
+    return repeats[condition.reshape(-1)] > 1
+
+
 def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
     """Two responses to the same particle, row by row, from rows that share a condition (a floor).
 
-    Within every condition the rows are shuffled and each is paired with the next, cyclically; rows whose condition
-    occurs once are left out.
+    Within every condition the rows are shuffled, and the first half of them is paired with the second: no response is
+    on both sides. The odd row of a condition, and rows whose condition occurs once, are left out.
 
     Arguments:
         showers: `Showers`.
         seed: of the shuffling.
 
     Returns:
-        (first, second): `Showers` of equal particles, row by row.
+        (first, second): `Showers` of equal particles, row by row, those of the first in the order of the data.
 
     Raises:
         ValueError: if no condition occurs twice.
@@ -142,21 +148,19 @@ def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
         >>> particles = conditions_of(pdg, np.array([[0.0, 0.0, 90.0], [0.0, 0.0, 90.0], [0.0, 0.0, 2500.0]]))
         >>> first, second = repeated_pairs(Showers(particles, pdg, {"zn": np.eye(44)[None].repeat(3, axis=0)}))
         >>> len(first), bool((first.particles == second.particles).all())
-        (2, True)
+        (1, True)
     """
     _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
     condition = condition.reshape(-1)
     rows = np.random.default_rng(seed).permutation(len(condition))
-    rows = rows[repeats[condition[rows]] > 1]
-    if not len(rows):
-        raise ValueError(f"No floor: none of the {len(repeats)} conditions occurs twice.")
     rows = rows[np.argsort(condition[rows], kind="stable")]
-    groups = condition[rows]
-    following = np.arange(1, len(rows) + 1)
-    last = np.flatnonzero(np.append(groups[1:] != groups[:-1], True))
-    following[last] = np.append(0, last[:-1] + 1)
-    order = np.argsort(rows)
-    return showers[rows[order]], showers[rows[following][order]]
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(repeats) - repeats, repeats)  # within its condition
+    half = np.repeat(repeats // 2, repeats)
+    first, second = rows[place < half], rows[(place >= half) & (place < 2 * half)]
+    if not len(first):
+        raise ValueError(f"No floor: none of the {len(repeats)} conditions occurs twice.")
+    order = np.argsort(first)
+    return showers[first[order]], showers[second[order]]
 
 
 def _impute(diversity, features, pdg, repeated):

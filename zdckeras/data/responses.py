@@ -9,6 +9,7 @@ from zdckeras.data.detectors import Detector
 
 MAXIMUM_COUNT = int(np.iinfo("uint16").max)
 MAXIMUM_ENERGY = np.finfo("float32").max
+ROUNDING = 1e-4, 1e-6  # by which a whole number in floating point may be off: in photons, and relative
 ROWS_AT_ONCE = 4096  # rows handled at once wherever a wider copy of the responses is needed
 
 
@@ -16,7 +17,7 @@ def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
     """Photon counts as uint16, refused unless every value n is one of 0, 1, ..., 65535.
 
     Arguments:
-        values: (N, nx, ny) numbers, whole even if stored as floating point.
+        values: (N, nx, ny) numbers, whole even if stored as floating point, up to rounding (1e-4, or a millionth).
         what: name of the array in error messages.
 
     Returns:
@@ -31,13 +32,24 @@ def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
         dtype('uint16')
     """
     def whole(block):
-        inside = (block >= 0) & (block <= np.float32(MAXIMUM_COUNT))  # which float16 cannot hold
-        return inside & (block == np.rint(block)) if block.dtype.kind == "f" else inside
+        if block.dtype.kind != "f":
+            return (block >= 0) & (block <= MAXIMUM_COUNT)
+        block = block.astype("float64")  # float16 cannot hold the largest count
+        near = np.rint(block)
+        inside = (near >= 0) & (near <= MAXIMUM_COUNT)
+        off = np.abs(np.subtract(block, near, where=inside, out=np.zeros_like(block)))
+        return inside & (off <= ROUNDING[0] + ROUNDING[1] * np.abs(near))
 
     values = np.asarray(values)
     expected = f"whole, non-negative photon counts up to {MAXIMUM_COUNT}"
     allowed = None if values.dtype == np.uint16 else whole
-    return _checked(values, what, "photon counts", allowed, expected).astype("uint16", copy=False)
+    _checked(values, what, "photon counts", allowed, expected)
+    if values.dtype.kind != "f":
+        return values.astype("uint16", copy=False)
+    counts = np.empty(values.shape, "uint16")
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        counts[start : start + ROWS_AT_ONCE] = np.rint(values[start : start + ROWS_AT_ONCE])
+    return counts
 
 
 def energies(values: ArrayLike, what: str = "responses") -> np.ndarray:

@@ -8,7 +8,8 @@ from sklearn.model_selection import train_test_split
 
 from zdckeras.data.detectors import Detector
 from zdckeras.data.detectors import get_detector as detector_of
-from zdckeras.data.particles import CONDITIONS, check_pdg
+from zdckeras.data.kinematics import check_particles
+from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
 
 # The papers keep showers with at least this many photons.
@@ -29,8 +30,8 @@ class Showers:
         metadata: where the data come from: source, seeds, ...; plain values that JSON can hold.
 
     Raises:
-        ValueError: for no rows, shapes that do not belong together or to the detector, conditions that are not
-            finite, unknown PDG ids, and counts that are negative, fractional or not finite.
+        ValueError: for no rows, shapes that do not belong together or to the detector, particles that cannot be (see
+            `zdckeras.data.kinematics.check_particles`), and counts that are negative, fractional or not finite.
 
     Example:
         >>> from zdckeras.data.particles import conditions_of
@@ -53,7 +54,7 @@ class Showers:
             raise ValueError(f"pdg: expected shape ({rows},) to match the particles, received {pdg.shape}.")
         if pdg.dtype.kind not in "iuf" or not np.all((pdg == np.rint(pdg)) & (abs(pdg) < 2**31)):
             raise ValueError(f"pdg: expected whole numbers, received dtype {pdg.dtype} with values {pdg[:5].tolist()}.")
-        check_pdg(pdg)
+        check_particles(particles, pdg)
         if not isinstance(self.responses, dict) or not self.responses:
             raise ValueError("responses: expected a dictionary with at least one detector name -> (N, nx, ny) array.")
         responses = {}
@@ -62,11 +63,25 @@ class Showers:
             expected, shape = (rows, *detector.shape), np.shape(values)
             if shape != expected:
                 raise ValueError(f"responses[{detector.name!r}]: expected shape {expected}, received {shape}.")
+            if detector.name in responses:
+                raise ValueError(f"responses: expected one array for {detector.name!r}, received two.")
             responses[detector.name] = measured(values, detector, f"responses[{detector.name!r}]")
-        checked = {"particles": particles, "pdg": pdg.astype("int32"), "responses": responses}
-        for name, value in checked.items():
+        self._set(particles, pdg.astype("int32"), responses, self.metadata)
+
+    def _set(self, *values):
+        """The four attributes, checked."""
+        for name, value in zip(("particles", "pdg", "responses"), values[:3], strict=True):
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "metadata", dict(self.metadata))
+        object.__setattr__(self, "metadata", dict(values[3]))
+
+    @classmethod
+    def _of(cls, particles, pdg, responses, metadata):
+        """`Showers` of parts of checked ones."""
+        if not len(particles):
+            raise ValueError("Empty selection: expected at least one particle, received none.")
+        made = object.__new__(cls)
+        made._set(particles, pdg, responses, metadata)
+        return made
 
     def __len__(self):
         return len(self.particles)
@@ -78,7 +93,7 @@ class Showers:
         if isinstance(rows, (int, np.integer)):
             rows = [rows]
         responses = {name: counts[rows] for name, counts in self.responses.items()}
-        return Showers(self.particles[rows], self.pdg[rows], responses, self.metadata)
+        return Showers._of(self.particles[rows], self.pdg[rows], responses, self.metadata)
 
     @property
     def response(self) -> np.ndarray:
@@ -112,10 +127,12 @@ class Showers:
         """The same particles with the responses of the named detectors alone, in that order.
 
         Raises:
-            ValueError: for a detector that is not there.
+            ValueError: for a detector that is not there, named twice, or none.
         """
         responses = {detector_of(name).name: self.response_of(name) for name in detectors}
-        return Showers(self.particles, self.pdg, responses, self.metadata)
+        if not responses or len(responses) < len(detectors):
+            raise ValueError(f"Expected names of detectors, each once, received {', '.join(detectors) or 'none'}.")
+        return Showers._of(self.particles, self.pdg, responses, self.metadata)
 
     def photon_sums(self, detector: str | None = None) -> np.ndarray:
         """Sum S = sum_ij R[i, j] of each response, (N,): photons as int64, energies [MeV] as float64."""
@@ -131,7 +148,7 @@ class Showers:
 
         Arguments:
             photons: the least number of photons; by default the papers' cut, 10 for ZN and 1 for ZP.
-            detector: name; may be left out where there is only one.
+            detector: name; may be left out where there is only one, or for the papers' cut in at least one of several.
 
         Returns:
             `Showers` of the selected rows.
@@ -147,18 +164,16 @@ class Showers:
             >>> len(Showers(particles, np.array([2212] * 2), {"zp": response}).at_least())
             1
         """
-        name = self.detector(detector).name
-        if photons is None:
-            if name not in PAPER_PHOTONS:
-                raise ValueError(f"The papers have no photon cut for {name!r}: say how many photons.")
-            photons = PAPER_PHOTONS[name]
-        sums = self.photon_sums(name)
-        kept = sums >= photons
+        names = list(self.responses) if detector is None and photons is None else [self.detector(detector).name]
+        if photons is None and (unknown := [name for name in names if name not in PAPER_PHOTONS]):
+            raise ValueError(f"The papers have no photon cut for {unknown[0]!r}: say how many photons.")
+        cuts = {name: PAPER_PHOTONS[name] if photons is None else photons for name in names}
+        sums = {name: self.photon_sums(name) for name in names}
+        kept = np.any([sums[name] >= cut for name, cut in cuts.items()], axis=0)
         if not kept.any():
-            raise ValueError(
-                f"Empty selection: none of {len(self)} showers has at least {photons} photons in {name!r} "
-                f"(the brightest has {sums.max()})."
-            )
+            found = " or ".join(f"at least {cut} photons in {name!r} (the brightest has {sums[name].max()})"
+                                for name, cut in cuts.items())
+            raise ValueError(f"Empty selection: none of {len(self)} showers has {found}.")
         return self[kept]
 
     def split(self, by_condition: bool = False) -> tuple["Showers", "Showers", "Showers"]:
@@ -214,7 +229,7 @@ def concatenate(parts: Iterable[Showers]) -> Showers:
             raise ValueError(f"Cannot concatenate showers of {sorted(names)} with showers of {sorted(part.responses)}.")
     first = parts[0].metadata
     same = all(part.metadata == first for part in parts)
-    return Showers(
+    return Showers._of(
         np.concatenate([part.particles for part in parts]),
         np.concatenate([part.pdg for part in parts]),
         {name: np.concatenate([part.responses[name] for part in parts]) for name in parts[0].responses},

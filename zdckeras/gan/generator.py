@@ -71,6 +71,9 @@ def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers"
     Returns:
         The factor.
 
+    Raises:
+        ValueError: for no responses, shapes that differ, or generated ones without any light.
+
     Source:
         neutron ZDC study, "GAN + postprocessing".
 
@@ -79,7 +82,12 @@ def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers"
         >>> round(fit_factor(2 * n, n), 3)
         2.0
     """
+    if np.ndim(real) != 3 or np.shape(real)[1:] != np.shape(generated)[1:] or not len(real) * len(generated):
+        raise ValueError(f"Expected real and generated responses (N, nx, ny) of one size, at least one each; received "
+                         f"shapes {np.shape(real)} and {np.shape(generated)}.")
     real, generated = channel_sums(real, channels), channel_sums(generated, channels)
+    if not (np.isfinite(generated).all() and generated.any()):
+        raise ValueError("Expected generated responses with finite light, received none.")
     found = minimize_scalar(lambda f: wasserstein(real, np.exp(f) * generated).mean(), bounds=(-np.log(3), np.log(3)),
                             method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from tqdm import tqdm
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import SPECIES
-from zdckeras.data.repeats import condition_statistics
+from zdckeras.data.repeats import condition_statistics, repeated
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
 from zdckeras.metrics.classifier import classifier_auc
+from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
 
 COLUMNS = (*SPECIES, ALL)
@@ -86,13 +88,12 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
         detector: name; may be left out where there is only one.
 
     Returns:
-        `Table` with the rows floor and one per model.
+        `Table` with the rows floor and one per model; MAE_w is a dash where no condition has a second response.
 
     Raises:
         ValueError: as `score`.
     """
-    repeated = len(np.unique(real.particles, axis=0)) < len(real)  # or diversity is unknown, and MAE_w a dash
-    diversity = condition_statistics(real, detector).diversity if repeated else np.ones(len(real))
+    diversity = _diversity(real, resimulated, detector)
     table = Table()
     if len(resimulated):
         table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
@@ -103,11 +104,27 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
     return table
 
 
+def _diversity(real, resimulated, detector):
+    """Diversity of each row's condition, from the rows that share it or from further responses; 1 if there are none."""
+    if repeated(real).any():
+        return condition_statistics(real, detector).diversity
+    if not len(resimulated):
+        return np.ones(len(real))
+    name = real.detector(detector).name
+    both = Showers(np.tile(real.particles, (2, 1)), np.tile(real.pdg, 2),
+                   {name: np.concatenate([real.response_of(name), resimulated[0]])})
+    return condition_statistics(both).diversity[: len(real)]
+
+
 class Table:
     """Scores of several models under one another, as plain text or Markdown.
 
     Arguments:
         metrics: which metrics get a line per model, by their key in `channel_metrics`.
+
+    Attributes:
+        scores: name -> `score`.
+        provenance: what the table was made from, for its files; empty unless it is set.
 
     Example:
         >>> table = Table(["WS"])
@@ -119,7 +136,7 @@ class Table:
 
     def __init__(self, metrics: Sequence[str] = ("WS", "MAE_w")) -> None:
         self.metrics = tuple(metrics)
-        self.scores = {}
+        self.scores, self.provenance = {}, {}
 
     def add(self, name: str, result: dict) -> None:
         """Append one model's `score` under a name; a name that is there already is replaced."""
@@ -165,15 +182,21 @@ class Table:
                 "",
                 text_table(self.shape_rows(), "pipe"),
                 "",
+                *([provenance_text(self.provenance), ""] if self.provenance else []),
             ]
         )
 
     def write(self, folder: str | Path) -> Path:
-        """Write report.md and report.json (every score in full) into a folder, each whole or not at all."""
+        """Write report.md, report.json (every score in full) and, where it is known, provenance.json into a folder."""
         folder = Path(folder)
-        with atomic_path(folder / "report.md") as markdown, atomic_path(folder / "report.json") as plain:
-            markdown.write_text(self.markdown(), encoding="utf-8")
-            plain.write_text(json.dumps(_without_nan(self.scores), indent=1), encoding="utf-8")
+        with ExitStack() as files:
+            def write(name, text):
+                files.enter_context(atomic_path(folder / name)).write_text(text, encoding="utf-8")
+
+            write("report.md", self.markdown())
+            write("report.json", json.dumps(_without_nan(self.scores), indent=1))
+            if self.provenance:
+                write(PROVENANCE_FILE, json.dumps(self.provenance, indent=1, default=str))
         return folder
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zdckeras.data.atomic import is_npz
 from zdckeras.data.detectors import Detector, get_detector
 
 
@@ -29,6 +30,8 @@ def read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No shower file {path}.")
+    if not is_npz(path):
+        raise ValueError(f"{path} is not a complete npz file: truncated or of another kind.")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive.files]

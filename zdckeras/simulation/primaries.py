@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from zdckeras.data.atomic import is_npz
 from zdckeras.data.particles import check_pdg, conditions_of
 from zdckeras.simulation.decays import properties
 from zdckeras.simulation.transport import BEAM_ENERGY
@@ -63,6 +64,8 @@ def load_table(path: str | Path = TABLE) -> PrimaryTable:
         ('Pythia', True)
     """
     try:
+        if not is_npz(path):
+            raise ValueError("no npz archive, empty, truncated or of another kind")
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             pt, pz, pdg = (file[name] for name in ("pt", "pz", "pdg"))
             metadata = json.loads(str(file["metadata"]))

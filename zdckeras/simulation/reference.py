@@ -108,7 +108,9 @@ def draws(name: str, part: str = "train", size: int = 20_000, seed: int = 0, kee
         >>> [len(block) for block in draws("zn", size=7, keep_all=True)]
         [7]
     """
-    names = [get_detector(one).name for one in name.split("+")]
+    names = [get_detector(one).name for one in str(name).split("+")]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name!r}: expected each detector once.")
     if len(names) > 1 and set(names) & set(GUNS):
         raise ValueError(f"{name!r}: expected one detector, or zn+zp; {', '.join(GUNS)} have guns of their own.")
     if part not in DATA_PARTS:

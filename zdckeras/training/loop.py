@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.data.atomic import atomic_path
 from zdckeras.training.batches import Batches
+from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
 
 class SampleLoss(keras.Model):
@@ -30,6 +30,8 @@ class DivergedError(RuntimeError):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
 
+    The file says which data and settings it belongs to (see `zdckeras.training.states`).
+
     Arguments:
         path: file `*.npz`, written under a temporary name and renamed.
         batches: the `Batches` of the training.
@@ -42,31 +44,31 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, path, batches, every=1):
         super().__init__()
         self.path, self.batches, self.every = Path(path), batches, every
-        self.history = {}
+        self.history, self.identity = {}, {}
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def restore(self, model):
+    def restore(self, model, start=None):
         """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
 
+        Arguments:
+            model: compiled `keras.Model`.
+            start: file of another training of such a model, of whatever data, to begin with where there is no state.
+
         Raises:
-            ValueError: if the file belongs to another model.
+            StateError: if the file is damaged, or belongs to another model, or to other data or settings.
         """
-        if not self.path.exists():
-            return 0
         self.set_model(model)
+        self.identity = identity(self.batches, model.optimizer)
+        own = self.path.exists()
+        if not own and start is None:
+            return 0
+        path = self.path if own else Path(start)
+        if own:
+            check_identity(path, read_state(path), self.identity)
         model.optimizer.build(model.trainable_variables)
-        variables = self._variables()
-        with np.load(self.path, allow_pickle=False) as state:
-            shapes = [tuple(v.shape) for v in variables]
-            saved = [state[f"v{i}"].shape for i in range(len(state.files) - 1)]
-            if shapes != saved:
-                raise ValueError(f"{self.path} holds the state of another model: expected {len(shapes)} variables "
-                                 f"of shapes {shapes[:3]}..., received {len(saved)} of {saved[:3]}...")
-            for index, variable in enumerate(variables):
-                variable.assign(state[f"v{index}"])
-            record = json.loads(str(state["record"]))
+        record = read_state(path, self._variables())
         self.history = record["history"]
         return record["epochs"]
 
@@ -87,20 +89,19 @@ class Checkpoint(keras.callbacks.Callback):
     @property
     def saved(self):
         """Epochs in the file."""
-        with np.load(self.path, allow_pickle=False) as state:
-            return json.loads(str(state["record"]))["epochs"]
+        return read_state(self.path)["epochs"]
 
     def save(self, epochs):
         """Write the state after `epochs` epochs."""
-        record = json.dumps({"epochs": epochs, "history": self.history})
-        arrays = {f"v{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(self._variables())}
-        with atomic_path(self.path) as temporary:
-            np.savez(temporary, record=np.array(record), **arrays)
+        write_state(self.path, self._variables(),
+                    {"epochs": epochs, "history": self.history, "training": self.identity})
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
-          every: int = 1, verbose: int | None = None) -> dict[str, list]:
+          every: int = 1, verbose: int | None = None, start: str | Path | None = None) -> dict[str, list]:
     """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
+
+    A state of other data, batches, noise or optimizer, or of more epochs, is refused.
 
     Arguments:
         model: compiled `keras.Model` with its loss in `compute_loss`.
@@ -109,17 +110,21 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
         checkpoint: path of the state file.
         every: epochs between checkpoints.
         verbose: as in `fit`; by default a progress bar on a terminal and a line per epoch in a log.
+        start: state file of an earlier stage, of whatever data, to go on from where `checkpoint` does not exist.
 
     Returns:
         History, name -> list over epochs.
 
     Raises:
-        DivergedError: see `Checkpoint`.
+        DivergedError, StateError: see `Checkpoint`.
     """
     keeper = Checkpoint(checkpoint, batches, every)
     if not model.built:
         model(batches[0][0])
-    done = keeper.restore(model)
+    done = keeper.restore(model, start)
+    if done > epochs:
+        raise StateError(f"{checkpoint} holds {done} epochs: expected at most the {epochs} asked for. Give another "
+                         "file, or remove this one to train anew.")
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     if done < epochs:
@@ -143,7 +148,7 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
 
 
 def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
-             validation: Batches | None = None) -> dict[str, list]:
+             validation: Batches | None = None, start: str | Path | None = None) -> dict[str, list]:
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
@@ -152,6 +157,7 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
         until: stop after this many epochs, all by default.
+        start: as in `train`.
 
     Returns:
         History, name -> list over epochs.
@@ -161,7 +167,7 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     if not model.compiled:
         model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0),
                       jit_compile=backend.jit_compile())
-    return train(model, batches, until or epochs, path, validation)
+    return train(model, batches, until or epochs, path, validation, start=start)
 
 
 def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,

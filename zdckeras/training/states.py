@@ -1,0 +1,126 @@
+"""State files of trainings: the weights, how far they are, and which data and settings they belong to."""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from zdckeras.data.atomic import atomic_path, is_npz
+from zdckeras.data.responses import ROWS_AT_ONCE
+
+RECORD = "record"  # member with JSON, beside the variables v0, v1, ...
+NAMED = 3  # differences that a message names
+
+
+class StateError(ValueError):
+    """A state file that is damaged, or of another training; the message names the file."""
+
+
+def digest(arrays: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits for the content of named arrays: names, types, shapes and every value.
+
+    Arguments:
+        arrays: name -> (N, ...), in memory or read in blocks of rows.
+
+    Example:
+        >>> a, b = np.arange(4.0), np.arange(4.0)
+        >>> digest({"x": a}) == digest({"x": b}), digest({"x": a}) == digest({"x": b[::-1]})
+        (True, False)
+    """
+    found = blake2b(digest_size=8)
+    for name in sorted(arrays):
+        values = arrays[name]
+        values = values if hasattr(values, "shape") else np.asarray(values)
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            found.update(np.asarray(values[start : start + ROWS_AT_ONCE]).tobytes())
+    return found.hexdigest()
+
+
+def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """What a training depends on beside its model: data, batches, noise and optimizer, as plain values by name.
+
+    Arguments:
+        batches: `Batches`; put back to the first epoch.
+        optimizer: compiled, as it is before the first step.
+    """
+    batches.start_epoch(0)
+    noise = {**(batches.uniform or {}), **(batches.normal or {})}
+    found = {"data": digest(batches.arrays), "rows": batches.rows, "batch size": batches.batch_size,
+             "seed": batches.seed, "noise": ", ".join(f"{name} {tuple(shape)}" for name, shape in noise.items())}
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer), default=str))
+    return json.loads(json.dumps(found, default=str)) | dict(_flat(config, "optimizer"))
+
+
+def write_state(path: str | Path, variables: list, record: dict) -> None:
+    """Write variables and a record of plain values, whole or not at all."""
+    arrays = {f"v{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **{RECORD: np.array(json.dumps(record))}, **arrays)
+
+
+def read_state(path: str | Path, variables: list | None = None) -> dict:
+    """The record of a state file, and, if variables are given, their values put into them.
+
+    Arguments:
+        path: of the file.
+        variables: Keras variables, as many and of the shapes that were written.
+
+    Raises:
+        StateError: if the file is damaged, or holds other variables; then none has been touched.
+    """
+    try:
+        if not is_npz(path):
+            raise ValueError("no npz archive, empty or truncated")
+        with np.load(path, allow_pickle=False) as state:
+            record = json.loads(str(state[RECORD]))
+            if not isinstance(record["epochs"], int) or not isinstance(record["history"], dict):
+                raise ValueError("its record is not one of a training")
+            values = [state[f"v{i}"] for i in range(len(state.files) - 1)] if variables is not None else []
+    except Exception as error:  # damaged files raise a dozen unrelated kinds
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StateError(f"{path}: expected the whole state of a training, received a damaged file ({reason}); remove "
+                         "it to train anew.") from None
+    if variables is not None:
+        shapes, saved = [tuple(v.shape) for v in variables], [value.shape for value in values]
+        if shapes != saved:
+            raise StateError(f"{path} holds the state of another model: expected {len(shapes)} variables "
+                             f"of shapes {shapes[:3]}..., received {len(saved)} of {saved[:3]}...")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    return record
+
+
+def check_identity(path: str | Path, record: dict, expected: dict[str, Any]) -> None:
+    """Raise StateError if a state is of other data or settings than expected; warn if it does not say.
+
+    Arguments:
+        path: of the file, for the message.
+        record: as from `read_state`.
+        expected: as from `identity`.
+    """
+    if "training" not in record:
+        warnings.warn(f"{path} does not say which data and settings it belongs to; it is taken up as it is.",
+                      stacklevel=4)
+        return
+    found = record["training"]
+    other = [f"{name} {expected.get(name)!r}, received {found.get(name)!r}"
+             for name in dict.fromkeys([*expected, *found]) if expected.get(name) != found.get(name)]
+    if other:
+        raise StateError(f"{path} is the state of another training: expected {'; '.join(other[:NAMED])}. Give another "
+                         "file, or remove this one to train anew.")
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Nested settings as (dotted name, plain value); names that Keras counts up are left out."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("name", "module", "registered_name", "build_config"):
+                yield from _flat(item, name if key == "config" else f"{name}.{key}")
+    else:
+        yield name, value
