@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from zdckeras.cli import main
 from zdckeras.data.detectors import get_detector
+from zdckeras.export import saved_model
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.generators import Sampler
 
@@ -174,6 +177,44 @@ def test_failed_export_leaves_the_old_version(generator, tmp_path, monkeypatch):
         export_saved_model(generator, tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     assert (folder / "saved_model.pb").read_text() == "precious"
+
+
+def test_stopped_between_renames_an_old_version_is_still_served(generator, tmp_path, monkeypatch):
+    """Where folders cannot change places in one step: the rename of the new one fails, and the old one is put back."""
+    folder = tmp_path / "1"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text("precious")
+    rename = Path.rename
+
+    def failing(self, target):
+        if target == folder and (self / "new").exists():
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def write(generator, path, *rest):
+        Path(path).mkdir()
+        (Path(path) / "new").write_text("new")
+
+    monkeypatch.setattr("zdckeras.data.atomic._exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", failing)
+    for name in ("write_saved_model", "_write_in_tensorflow_process"):
+        monkeypatch.setattr(f"zdckeras.export.saved_model.{name}", write)
+    with pytest.raises(KeyboardInterrupt):
+        export_saved_model(generator, tmp_path, overwrite=True)
+    assert (folder / "saved_model.pb").read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_second_process_imports_nothing_from_the_current_folder(generator, tmp_path, monkeypatch):
+    """A keras.py lying there is not run; one in a folder that PYTHONPATH names in full is, and ends the process here."""
+    (tmp_path / "keras.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "keras.py").write_text("import sys\nsys.exit('the one that was named')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", str(tmp_path / "named")]))
+    monkeypatch.setattr(type(generator), "save", lambda self, path: None)
+    with pytest.raises(RuntimeError, match="the one that was named"):
+        saved_model._write_in_tensorflow_process(generator, tmp_path / "1")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])

@@ -1,11 +1,8 @@
 """A trained generator as a TensorFlow SavedModel, for servers and programs that know neither Keras nor this package."""
 
 import os
-import secrets
-import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +10,7 @@ from tempfile import TemporaryDirectory
 import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
+from zdckeras.data.atomic import atomic_folder
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
@@ -63,7 +61,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
     if find_spec("tensorflow") is None:
         raise ImportError("A SavedModel is written by TensorFlow, which is not installed: pip install tensorflow.")
-    with _replacing(target) as temporary:
+    with atomic_folder(target) as temporary:
         if backend.name() == "tensorflow":
             write_saved_model(generator, temporary)
         else:
@@ -71,31 +69,20 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
     return target
 
 
-@contextmanager
-def _replacing(target):
-    """A temporary folder beside `target` that takes its place when the block ends without an error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (target.with_name(f".{target.name}-{kind}-{secrets.token_hex(6)}") for kind in ("new", "old"))
-    try:
-        yield temporary
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def _write_in_tensorflow_process(generator, path):
-    """Save the generator, and let a fresh process under TensorFlow, on the CPU, reload and write it."""
-    places = [str(Path(zdckeras.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Save the generator, and let a fresh process under TensorFlow, on the CPU, reload and write it.
+
+    Whatever lies in the current folder is not imported there: -P, and of PYTHONPATH only absolute places.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(Path(zdckeras.__file__).parents[1]), *filter(os.path.isabs, given)]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1",
                    "PYTHONPATH": os.pathsep.join(places)}
     with TemporaryDirectory() as scratch:
         model = Path(scratch) / "generator.keras"
         generator.save(model)
-        done = subprocess.run([sys.executable, "-m", "zdckeras.export.saved_model", model, Path(path).resolve()],
-                              env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-m", "zdckeras.export.saved_model", model, Path(path).resolve()],
+                              env=environment, cwd=scratch, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError("The TensorFlow process that writes the SavedModel failed: " + done.stderr.strip()[-1000:])
 
