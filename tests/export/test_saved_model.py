@@ -205,7 +205,7 @@ def test_stopped_between_renames_an_old_version_is_still_served(generator, tmp_p
 
 
 def test_second_process_imports_nothing_from_the_current_folder(generator, tmp_path, monkeypatch):
-    """A keras.py lying there is not run; one in a folder that PYTHONPATH names in full is, and ends the process here."""
+    """A keras.py lying there is not run; one in a folder that PYTHONPATH names in full is, and ends it."""
     (tmp_path / "keras.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     (tmp_path / "named").mkdir()
     (tmp_path / "named" / "keras.py").write_text("import sys\nsys.exit('the one that was named')")
