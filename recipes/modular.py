@@ -41,7 +41,7 @@ WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0
 PRESETS = {
     "laptop": dict(
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
-        levels=3, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3), coded=100_000,
+        levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         student=dict(epochs=6, batch=256, rate=1e-3)),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),

@@ -61,8 +61,17 @@ def test_features_say_kind_energy_and_place():
     assert np.abs(found[0, 16 + periodic :]).max() > 0.5 and (found[1, 16 + periodic :] == 0).all()  # photons only
 
 
-def test_decoder_begins_with_the_mean_map_around_the_struck_cell():
-    decoder = LightDecoder("zn", latent=3, hidden=(8, 8), known=8, rim=4)
+@pytest.mark.parametrize(("rank", "operations"), [(None, 16 * 1936), (5, 16 * 5 + 5 * 1936)])
+def test_a_narrow_layer_saves_operations_of_the_inner_map(rank, operations):
+    """75 x 8 + 83 x 8 + 72 x 8 of the hidden layers, 16 x 4 + 4 x 5808 of the rim, 16 x 2 + 72 x 64 + 64 x 1936 of r."""
+    decoder = LightDecoder("zn", latent=3, hidden=(8, 8), known=8, rim=4, rank=rank)
+    rest = 75 * 8 + 83 * 8 + 72 * 8 + 16 * 4 + 4 * 5808 + 16 * 2 + 72 * 64 + 64 * 1936
+    assert decoder.operations() == operations + rest
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+def test_decoder_begins_with_the_mean_map_around_the_struck_cell(rank):
+    decoder = LightDecoder("zn", latent=3, hidden=(8, 8), known=8, rim=4, rank=rank)
     images = np.zeros((2, 44, 44))
     images[0, 10:13, 20], images[1, 30:33, 5] = 7.0, 9.0
     decoder.fit_mean(images, np.array([[11, 20], [31, 5]]))

@@ -23,7 +23,8 @@ RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
 MORE = {"sdi_gan": ["--seeds", "1"]}  # arguments beside the preset
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", "start, seed 0", "GAN, seed 0", "SDI-GAN + intensity + aux. regressor, seed 0"],
-    "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div"],
+    "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "teacher, codes", "bs, codes",
+                     "bs+ch+div, codes"],
     "autoencoders": ["floor", "VAE, ViT", "Supervised AE, ViT", "AE + Sinkhorn NG, ViT", "AE + MSE NG, ViT"],
     "corr_vae": ["floor", "CorrVAE"],
 }

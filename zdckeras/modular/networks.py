@@ -140,15 +140,18 @@ class LightDecoder(layers.Layer):
         hidden: widths of h's two layers.
         known: width of g.
         rim: numbers that the rim is made of.
+        rank: of W, by a layer of so many numbers before it; None: none, W is full. At batch 1 the time is that of
+            reading the weights.
         seed: of the weights.
 
     Returns:
         call((B, latent), features (B, F), struck cell (B, 2)) gives ln m and ln r, each (B, D).
     """
 
-    def __init__(self, detector, latent=16, hidden=(256, 320), known=192, rim=48, seed=0, **kwargs):
+    def __init__(self, detector, latent=16, hidden=(256, 320), known=192, rim=48, rank=None, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), known=known, rim=rim, seed=seed)
+        self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), known=known, rim=rim, rank=rank,
+                             seed=seed)
         self.features, self.frame = ArrivalFeatures(detector), StruckFrame(detector)
         self.detector, self.latent, seeds, width = self.features.detector, latent, seeds_of([seed, 51]), latent
         width += self.features.width
@@ -156,7 +159,8 @@ class LightDecoder(layers.Layer):
         self.second = silu_layers(hidden[1:], hidden[0] + width, seeds)
         self.known = silu_layers((known,), self.features.width, seeds)
         both = hidden[1] + known
-        self.inner = _faint(both, self.frame.inner_cells, seeds)
+        self.narrow = None if rank is None else linear(both, rank, seeds)
+        self.inner = _faint(rank or both, self.frame.inner_cells, seeds)
         self.rim = linear(both, rim, seeds)
         self.outer = _faint(rim, self.frame.rim_cells, seeds)
         self.lumps = linear(both, 2, seeds)
@@ -169,7 +173,8 @@ class LightDecoder(layers.Layer):
         given = ops.concatenate([code, features], axis=-1)
         hidden = self.second(ops.concatenate([self.first(given), given], axis=-1))
         both = ops.concatenate([hidden, self.known(features)], axis=-1)
-        maps = ops.concatenate([self.inner(both), self.outer(self.rim(both))], axis=-1) + self.mean
+        inner = self.inner(both if self.narrow is None else self.narrow(both))
+        maps = ops.concatenate([inner, self.outer(self.rim(both))], axis=-1) + self.mean
         index = self.frame.stored_index(cell)
         log_mean = ops.minimum(self.frame.crop(maps, index), BRIGHTEST)
         lumps = self.lump_map(self.lump_code(features))
@@ -190,7 +195,7 @@ class LightDecoder(layers.Layer):
 
     def operations(self):
         """Multiplications with a weight for one arrival."""
-        return products(self.first, self.second, self.known, self.inner, self.rim, self.outer, self.lumps,
+        return products(self.first, self.second, self.known, self.narrow, self.inner, self.rim, self.outer, self.lumps,
                         self.lump_code, self.lump_map)
 
     def get_config(self):
