@@ -63,7 +63,7 @@ def test_features_say_kind_energy_and_place():
 
 @pytest.mark.parametrize(("rank", "operations"), [(None, 16 * 1936), (5, 16 * 5 + 5 * 1936)])
 def test_a_narrow_layer_saves_operations_of_the_inner_map(rank, operations):
-    """75 x 8 + 83 x 8 + 72 x 8 of the hidden layers, 16 x 4 + 4 x 5808 of the rim, 16 x 2 + 72 x 64 + 64 x 1936 of r."""
+    """75 x 8 + 83 x 8 + 72 x 8 of hidden layers, 16 x 4 + 4 x 5808 of the rim, 16 x 2 + 72 x 64 + 64 x 1936 of r."""
     decoder = LightDecoder("zn", latent=3, hidden=(8, 8), known=8, rim=4, rank=rank)
     rest = 75 * 8 + 83 * 8 + 72 * 8 + 16 * 4 + 4 * 5808 + 16 * 2 + 72 * 64 + 64 * 1936
     assert decoder.operations() == operations + rest
