@@ -29,6 +29,8 @@ ROWS = {  # what the recipes that have a row for each model compare
     "corr_vae": ["floor", "CorrVAE"],
 }
 
+JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer than sampling so few
+
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few
 
 
@@ -38,8 +40,7 @@ def run(recipe, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
         patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
-        if keras.backend.backend() == "tensorflow":  # compiling takes longer than sampling so few
-            patch.setattr(backend, "jit_sampling", lambda: False)
+        patch.setattr(backend, "jit_sampling", lambda: JIT)
         patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
         runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
     keras.utils.clear_session()
@@ -118,6 +119,7 @@ def test_pictures(out):
 
 def test_generators_are_loaded_and_repeat_by_seed(out, monkeypatch):
     monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+    monkeypatch.setattr(backend, "jit_sampling", lambda: JIT)
     saved = files(out, ".keras")
     assert saved
     for path in saved.values():

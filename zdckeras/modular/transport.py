@@ -23,6 +23,7 @@ NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
 MODES = 3  # decay modes of a species, at most
 KAONS = (310, 130)  # K0S and K0L, which have one mass and charge
 NUMBERS = 4  # uniform numbers of a decay: length of flight, mode, polar and azimuthal angle
+SIGNS = np.array([[1.0], [-1.0]], "float32")  # of the momenta of two daughters in the rest frame
 STABLE = 1e30  # c tau / M [cm/GeV] of what does not decay on the way
 
 
@@ -77,15 +78,11 @@ class Arrivals(NamedTuple):
 
 
 class _Flight(NamedTuple):
-    """Particles on their way, (B, n) each: species, place [cm], momentum [GeV] with pz > 0."""
+    """Particles on their way: species (B, n), place [cm] and momentum [GeV] (B, 3, n) with pz > 0."""
 
     species: Tensor
-    x: Tensor
-    y: Tensor
-    z: Tensor
-    px: Tensor
-    py: Tensor
-    pz: Tensor
+    place: Tensor
+    momentum: Tensor
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -144,54 +141,56 @@ class Transport(layers.Layer):
     def _propagate(self, flight, charge, z):
         """Where particles are at planes z, and with what momentum: `zdckeras.simulation.transport.propagate`."""
         low, high = FIELD
-        enter, leave = ops.clip(flight.z, low, high), ops.clip(z, low, high)
-        kick = charge * (self.kick * dipole_kick() / (high - low)) * (leave - enter)
-        x = flight.x + (flight.px * (z - flight.z) + kick * (0.5 * (leave - enter) + z - leave)) / flight.pz
-        y = flight.y + flight.py * (z - flight.z) / flight.pz
-        bent = ops.sqrt(ops.maximum(ops.square(flight.pz) - kick * (2.0 * flight.px + kick), 0.0))
-        return flight._replace(x=x, y=y, z=z, px=flight.px + kick, pz=bent)
+        (x, y, start), (px, py, pz) = (ops.unstack(vector, axis=1) for vector in flight[1:])
+        enter, leave = ops.clip(start, low, high), ops.clip(z, low, high)
+        inside = leave - enter
+        kick = charge * inside * (self.kick * dipole_kick() / (high - low))
+        way = z - start
+        bend = px * way + kick * (0.5 * inside + z - leave)
+        bent = ops.sqrt(ops.maximum(ops.square(pz) - kick * (2.0 * px + kick), 0.0))
+        return flight._replace(place=ops.stack([x + bend / pz, y + py * way / pz, z], axis=1),
+                               momentum=ops.stack([px + kick, py, bent], axis=1))
 
     def _decay(self, flight, uniform):
         """One generation on: (B, n) particles and (B, 4, n) numbers give (B, 2 n), second daughters behind the first.
 
         What does not decay before the detector is carried there, with nothing as its second daughter.
         """
-        unseen = len(tables().basic) - 1
-        mass, charge, reach = (ops.take(tables().basic, flight.species, axis=0)[..., k] for k in range(3))
-        stop = flight.z - ops.log1p(-uniform[:, 0]) * reach * flight.pz
+        n, unseen = flight.species.shape[1], len(tables().basic) - 1
+        mass, charge, reach = ops.unstack(ops.take(tables().basic, flight.species, axis=0), axis=-1)
+        length, mode, polar, azimuth = ops.unstack(uniform, axis=1)
+        stop = flight.place[:, 2] - ops.log1p(-length) * reach * flight.momentum[:, 2]
         decays = stop < self.detector.distance
         there = self._propagate(flight, charge, ops.minimum(stop, self.detector.distance))
-        rows = ops.take(tables().modes, flight.species, axis=0)
-        edge, first, second, momentum = (rows[..., k * MODES : (k + 1) * MODES] for k in range(4))
-        below = ops.cast(uniform[:, 1, :, None] >= edge, "int32")  # cumulative, so modes before the drawn one
+        rows = ops.reshape(ops.take(tables().modes, flight.species, axis=0), (-1, n, 4, MODES))
+        below = ops.cast(mode[:, :, None] >= rows[:, :, 0], "int32")  # cumulative, so modes before the drawn one
         chosen = ops.one_hot(ops.sum(below, axis=-1), MODES, dtype="float32")
-        first, second, q = (ops.sum(chosen * table, axis=-1) for table in (first, second, momentum))
-        first, second = ops.cast(first, "int32"), ops.cast(second, "int32")
-        cosine = 2.0 * uniform[:, 2] - 1.0
-        sine, azimuth = ops.sqrt(ops.maximum(1.0 - cosine * cosine, 0.0)), 2.0 * np.pi * uniform[:, 3]
-        q = [q * sine * ops.cos(azimuth), q * sine * ops.sin(azimuth), q * cosine]
-        parent = [there.px, there.py, there.pz]
-        energy = ops.sqrt(sum(ops.square(p) for p in parent) + ops.square(mass))
-        along = sum(p * k for p, k in zip(parent, q, strict=True))
-        square, some = sum(ops.square(k) for k in q), ops.maximum(mass, 1e-6)
-        daughters = []
-        for which, sign in ((first, 1.0), (second, -1.0)):
-            rest = ops.sqrt(square + ops.square(ops.take(tables().basic, which, axis=0)[..., 0]))
-            factor = (sign * along / (energy + mass) + rest) / some
-            moved = [sign * k + p * factor for p, k in zip(parent, q, strict=True)]
-            gone = decays & (moved[2] > 0.0)
-            daughters.append(_Flight(ops.where(gone, which, unseen), there.x, there.y, there.z, moved[0], moved[1],
-                                     ops.where(gone, moved[2], 1.0)))
-        first = _Flight(*(ops.where(decays, new, old) for new, old in zip(daughters[0], there, strict=True)))
-        return _Flight(*(ops.concatenate(pair, axis=1) for pair in zip(first, daughters[1], strict=True)))
+        drawn = ops.sum(chosen[:, :, None] * rows[:, :, 1:], axis=-1)  # first and second daughter, momentum
+        daughters = ops.cast(ops.transpose(drawn[:, :, :2], (0, 2, 1)), "int32")
+        q, cosine, azimuth = drawn[:, :, 2], 2.0 * polar - 1.0, 2.0 * np.pi * azimuth
+        sine = ops.sqrt(ops.maximum(1.0 - cosine * cosine, 0.0))
+        direction = ops.stack([sine * ops.cos(azimuth), sine * ops.sin(azimuth), cosine], axis=1)
+        away = direction * q[:, None]
+        energy = ops.sqrt(ops.sum(ops.square(there.momentum), axis=1) + ops.square(mass))
+        along = (ops.sum(there.momentum * away, axis=1) / (energy + mass))[:, None] * SIGNS
+        rest = ops.sqrt(ops.square(q)[:, None] + ops.square(ops.take(tables().basic[:, 0], daughters, axis=0)))
+        boost = (along + rest) / ops.maximum(mass, 1e-6)[:, None]
+        moved = away[:, :, None] * SIGNS + there.momentum[:, :, None] * boost[:, None]  # (B, 3, 2, n)
+        ahead, decays = moved[:, 2:] > 0.0, decays[:, None]
+        kept = ops.stack([there.species, ops.full_like(there.species, unseen)], axis=1)
+        species = ops.where(decays, ops.where(ahead[:, 0], daughters, unseen), kept)
+        momentum = ops.where(decays[:, None], ops.where(ahead, moved, 1.0), there.momentum[:, :, None])
+        place = ops.concatenate([there.place, there.place], axis=-1)
+        return _Flight(ops.reshape(species, (-1, 2 * n)), place, ops.reshape(momentum, (-1, 3, 2 * n)))
 
     def call(self, conditions, uniform, pdg=None):
         conditions = ops.cast(conditions, "float32")
-        _, x, y, z, px, py, pz = (conditions[:, k : k + 1] for k in range(7))
-        side = ops.where(pz < 0.0, -1.0, 1.0)
-        first = self.identify(conditions, uniform[:, 0], pdg)[:, None]
-        flight = _Flight(first, x, y, z * side, px, py, ops.maximum(pz * side, 1e-6))
-        start = 1
+        side = ops.where(conditions[:, 6:7] < 0.0, -1.0, 1.0)
+        mirror = ops.concatenate([ops.ones_like(side), ops.ones_like(side), side], axis=1)
+        place, momentum = conditions[:, 1:4] * mirror, conditions[:, 4:7] * mirror
+        momentum = ops.concatenate([momentum[:, :2], ops.maximum(momentum[:, 2:], 1e-6)], axis=1)
+        first, start = self.identify(conditions, uniform[:, 0], pdg), 1
+        flight = _Flight(first[:, None], place[:, :, None], momentum[:, :, None])
         for level in range(self.levels):
             n = 2**level
             flight = self._decay(flight, ops.reshape(uniform[:, start : start + NUMBERS * n], (-1, NUMBERS, n)))
@@ -200,13 +199,14 @@ class Transport(layers.Layer):
 
     def _arrive(self, flight):
         """`Arrivals` of what hits the face."""
-        mass, charge = (ops.take(tables().basic, flight.species, axis=0)[..., k] for k in (0, 1))
-        kind, shift = (ops.take(tables().shower, flight.species, axis=0)[..., k] for k in (0, 1))
-        there = self._propagate(flight, charge, ops.full_like(flight.z, self.detector.distance))
-        x, y = there.x - self.detector.centre_x - self.shift[0], there.y - self.shift[1]
+        mass, charge, _ = ops.unstack(ops.take(tables().basic, flight.species, axis=0), axis=-1)
+        kind, shift = ops.unstack(ops.take(tables().shower, flight.species, axis=0), axis=-1)
+        there = self._propagate(flight, charge, ops.full_like(mass, self.detector.distance))
+        x, y = there.place[:, 0] - (self.detector.centre_x + self.shift[0]), there.place[:, 1] - self.shift[1]
         half_x, half_y = self.detector.half_size
-        energy = ops.sqrt(ops.square(there.px) + ops.square(there.py) + ops.square(there.pz) + ops.square(mass)) + shift
-        hit = (ops.abs(x) < half_x) & (ops.abs(y) < half_y) & (there.pz > 0.0) & (kind >= 0.0) & (energy > 0.0)
+        energy = ops.sqrt(ops.sum(ops.square(there.momentum), axis=1) + ops.square(mass)) + shift
+        hit = (ops.abs(x) < half_x) & (ops.abs(y) < half_y) & (there.momentum[:, 2] > 0.0) & (kind >= 0.0)
+        hit = hit & (energy > 0.0)
         return Arrivals(ops.cast(ops.where(hit, kind, -1.0), "int32"), ops.where(hit, energy, 1.0),
                         ops.where(hit, x, 0.0), ops.where(hit, y, 0.0))
 
