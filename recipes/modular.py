@@ -90,20 +90,20 @@ def judge_arrivals(args, p, generators):
     return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
 
 
-def judge_other_library(args, p, test, reach):
+def judge_other_library(args, p, data, reach):
     """A model of one half of the Geant4 showers, judged on what the other half makes, and that half's own simulation.
 
     Training, test and floor have one library of showers elsewhere: a model that learnt them by heart would not be seen.
     """
-    name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), int(test.photon_sums().min())
+    name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), int(data.test.photon_sums().min())
     first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
-    states = recipe_states(args, p["vae"], p["coded"], p["student"])
+    states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
     model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *reach)
     arrivals = draw_arrivals(name, p["arrivals"], rng)
     real, again, other = (respond(name, arrivals, rng, showers) for showers in (second, second, first))
     singles = {"floor": again, "first half, simulated": other, "first half, model": model.respond(arrivals, args.seed)}
-    test, again, other = (resimulate(test, seed, {name: showers}) for seed, showers in
+    test, again, other = (resimulate(data.test, seed, {name: showers}) for seed, showers in
                           enumerate((second, second, first), 90))
     made = model.sample(test.particles, args.seed, beside=model.beside(test.pdg), at_least=cut)
     whole = dict(zip(singles, (again.response, other.response, made), strict=True))
@@ -152,7 +152,7 @@ def main():
     save_models(args, data, {"generator.keras": shipped})
     single = judge_arrivals(args, p, generators)
     table, particles = judge_particles(args, p, data, generators)
-    other = "-" if args.data else judge_other_library(args, p, data.test, reach)
+    other = "-" if args.data else judge_other_library(args, p, data, reach)
     one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
     lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
              "the same, made from the other half of the Geant4 showers than the model's", other, "",
