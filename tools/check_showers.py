@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.command import run, whole
+from zdckeras.command import check_folder, run, whole
 from zdckeras.data.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
@@ -136,6 +136,8 @@ def main(arguments=None):
         return
     if options.unseen and len(options.detectors) != 1:
         parser.error("expected one detector with --unseen")
+    check_folder(options.output.parent)
+    unseen = {name: unseen_by_block(options.unseen, name) for name in options.detectors}
     results, beyond, total = {}, 0, 0
     for name in options.detectors:
         library, frozen = packaged_library(name), FrozenShowers(name)
@@ -144,7 +146,7 @@ def main(arguments=None):
         tables = {f"{name}: {len(library)} library showers, left out": compare_by_kind(library, imitated, source)}
         finite = FINITE / f"finite_{name}.npz"
         others = [load_library(finite)] if finite.exists() else []
-        for showers in others + unseen_by_block(options.unseen, name):
+        for showers in others + unseen[name]:
             title = f"{name}: {len(showers)} unseen showers, block of {showers.light.shape[1:]} cells"
             imitated, tables[title] = compare_unseen(showers, frozen, options.draws, options.seed)
             if showers.light.shape[1:] != frozen.detector.shape:

@@ -101,12 +101,14 @@ def channel_masks(shape: tuple[int, int], convention: str = "papers") -> np.ndar
         Boolean array (5, *shape), read-only: the masks are disjoint and cover every cell.
 
     Raises:
-        ValueError: for an unknown convention.
+        ValueError: for an unknown convention, or a shape that is not two whole numbers above 0.
 
     Example:
         >>> channel_masks((44, 44)).sum(axis=(1, 2)).tolist()
         [242, 242, 242, 242, 968]
     """
+    if np.shape(shape) != (2,) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
+        raise ValueError(f"Expected a shape (nx, ny) of whole numbers above 0, received {shape!r}.")
     x, y = np.indices(shape)
     odd = (x + y) % 2 == 1
     low_x, low_y = x < shape[0] // 2, y < shape[1] // 2

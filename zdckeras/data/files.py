@@ -18,6 +18,7 @@ from zdckeras.data.formats import (  # noqa: F401
     read_npz,
     read_root,
     read_root_particles,
+    said,
     write_npz,
     write_root,
     written_together,
@@ -219,8 +220,8 @@ def _particles(place, source):
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds
-        reason = " ".join(str(error).split()).removeprefix(f"{place}: cannot be read as showers: ")[:200]
-        raise ValueError(f"{place}: cannot be read as particles: {reason or type(error).__name__}") from None
+        reason = said(error).removeprefix(f"{place}: cannot be read as showers: ")[:200]
+        raise ValueError(f"{place}: cannot be read as particles: {reason}") from None
     if values.ndim != 2 or values.shape[1] not in (CONDITION_COUNT, CONDITION_COUNT + 1) or not len(values):
         raise ValueError(f"{place}: expected particles of shape (N, {CONDITION_COUNT}), or (N, {CONDITION_COUNT + 1}) "
                          f"with PDG ids, received shape {values.shape}.")
@@ -317,6 +318,6 @@ def _gather(blocks, size):
         for name, counts in block.responses.items():
             responses[name][rows] = counts
         filled += len(block)
-    if filled != size:
+    if filled != size or block is None:
         raise ValueError(f"expected {size} showers, received {filled}.")
     return Showers(particles, pdg, responses, block.metadata)

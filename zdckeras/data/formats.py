@@ -14,7 +14,7 @@ from zdckeras.data.detectors import DETECTORS, Detector
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
-from zdckeras.data.showers import Showers
+from zdckeras.data.showers import Showers, checked
 
 RESPONSES_FILE = "data_nonrandom_responses.npz"
 PARTICLES_FILE = "data_nonrandom_particles.npz"
@@ -96,7 +96,7 @@ def write_npz(showers: Showers, folder: str | Path, overwrite: bool = False) -> 
     Raises:
         FileExistsError: if there are showers of other detectors, which could not be told from these.
     """
-    folder = Path(folder)
+    folder, showers = Path(folder), checked(showers)
     particles = np.column_stack([showers.particles, showers.pdg])
     several = len(showers.responses) > 1
     places = {name: folder / name if several else folder for name in showers.responses}
@@ -135,7 +135,7 @@ def write_root(showers: Showers | Iterable[Showers], path: str | Path) -> Path:
     path = Path(path)
     tree = None
     with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
-        for part in [showers] if isinstance(showers, Showers) else showers:
+        for part in map(checked, [showers] if isinstance(showers, Showers) else showers):
             columns = {name: part.particles[:, index] for index, name in enumerate(CONDITIONS)}
             columns["pdg"] = part.pdg
             columns |= {BRANCH + name: counts for name, counts in part.responses.items()}
@@ -224,8 +224,13 @@ def named(path):
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds, AssertionError and IndexError among them
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = said(error)
         raise ValueError(f"{path}: cannot be read as showers: {reason}") from error
+
+
+def said(error: Exception) -> str:
+    """What an error says, in one line, without NumPy's advice on how to load Python objects."""
+    return " ".join(str(error).split()).replace(" when allow_pickle=False", "") or type(error).__name__
 
 
 def as_images(values: np.ndarray, detector: Detector) -> np.ndarray:

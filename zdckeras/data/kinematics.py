@@ -5,12 +5,13 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, species
+from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX_COLUMNS, species
 
 SHELL = 1e-3  # relative to the energy; [GeV] too, for particles at rest
 MASS, MASS_FLOOR = 2e-3, 0.05  # relative, and [MeV]: what tables of different years differ by
 WIDTHS = 10.0  # of a resonance, by which a generator may move its mass
 HIGHEST = 1e5  # GeV a nucleon: fifteen times the beam of the LHC
+FARTHEST = 1e6  # cm from the interaction point
 NUCLEON = 931.494  # MeV, the mass of a nucleus per A
 BINDING = 3e-3  # of it, by which heavy nuclei differ; light ones and those with strangeness by more
 SHARE = 0.01  # of rows that may have ids which are in no table
@@ -65,9 +66,9 @@ def unknown_ids(pdg: np.ndarray) -> np.ndarray:
 def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
     """Refuse particles that cannot be; tell the first rows and, where one change mends nearly all, the likely cause.
 
-    Checked: E > 0 and at most 100 TeV a nucleon; E^2 = p^2 + m^2 within 0.1 % of E; mass and charge those of the id,
-    where the table of the `particle` package knows it. Ids of nuclei that the table lacks (excited ones, hypernuclei)
-    are kept, with a warning that names them; so are others in up to 1 % of the rows.
+    Checked: E > 0 and at most 100 TeV a nucleon; E^2 = p^2 + m^2 within 0.1 % of E; vertices within 10 km; mass and
+    charge those of the id, where the table of the `particle` package knows it. Ids of nuclei that the table lacks
+    (excited ones, hypernuclei) are kept, with a warning that names them; so are others in up to 1 % of the rows.
 
     Arguments:
         particles: (N, 9) finite conditions.
@@ -113,7 +114,7 @@ def _faults(particles, pdg):
     codes, inverse = np.unique(pdg, return_inverse=True)
     mass, tolerance, charge, nucleons = np.array([_known(int(code)) for code in codes]).T[:, inverse.reshape(-1)]
     energy, given, told = (particles[:, COLUMN[name]] for name in ("energy", "mass", "charge"))
-    momentum = np.sqrt((particles[:, MOMENTUM_COLUMNS] ** 2).sum(axis=1))
+    momentum = np.hypot(np.hypot(*particles[:, MOMENTUM_COLUMNS].T[:2]), particles[:, COLUMN["pz"]])
     light, heavy = np.hypot(momentum, MEV * given), np.hypot(momentum, given)  # on the shell, and if it were in MeV
     shell = np.abs(energy - light) > SHELL * (energy + 1.0)
     tells = (heavy - light > 1e-5 * energy) & (given > 0)
@@ -123,6 +124,7 @@ def _faults(particles, pdg):
     known = np.isfinite(mass)
     return {
         "energies above 0": energy <= 0,
+        "vertices within 10 km": np.abs(particles[:, VERTEX_COLUMNS]).max(axis=1) > FARTHEST,
         "masses of at least 0": given < 0,
         "E^2 = p^2 + m^2": shell | lengthwise,
         "energies and momenta in GeV": in_mev | (energy > HIGHEST * nucleons),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -92,6 +93,8 @@ class Showers:
     def __getitem__(self, rows):
         if isinstance(rows, (int, np.integer)):
             rows = [rows]
+        if np.ndim(self.pdg[rows]) != 1:
+            raise IndexError(f"Expected one row, a slice, a mask (N,) or a list of rows, received {str(rows)[:100]!r}.")
         responses = {name: counts[rows] for name, counts in self.responses.items()}
         return Showers._of(self.particles[rows], self.pdg[rows], responses, self.metadata)
 
@@ -147,7 +150,7 @@ class Showers:
         """The showers with S >= photons, S the photon sum in one detector.
 
         Arguments:
-            photons: the least number of photons; by default the papers' cut, 10 for ZN and 1 for ZP.
+            photons: the least number of photons, at least 0; by default the papers' cut, 10 for ZN and 1 for ZP.
             detector: name; may be left out where there is only one, or for the papers' cut in at least one of several.
 
         Returns:
@@ -167,6 +170,8 @@ class Showers:
         names = list(self.responses) if detector is None and photons is None else [self.detector(detector).name]
         if photons is None and (unknown := [name for name in names if name not in PAPER_PHOTONS]):
             raise ValueError(f"The papers have no photon cut for {unknown[0]!r}: say how many photons.")
+        if photons is not None and not 0 <= float(photons) < np.inf:
+            raise ValueError(f"Expected a number of photons of at least 0, received {photons}.")
         cuts = {name: PAPER_PHOTONS[name] if photons is None else photons for name in names}
         sums = {name: self.photon_sums(name) for name in names}
         kept = np.any([sums[name] >= cut for name, cut in cuts.items()], axis=0)
@@ -220,7 +225,7 @@ def concatenate(parts: Iterable[Showers]) -> Showers:
     Raises:
         ValueError: for no parts, or different detectors.
     """
-    parts = list(parts)
+    parts = [checked(part) for part in parts]
     if not parts:
         raise ValueError("Expected at least one data set to concatenate, received none.")
     names = set(parts[0].responses)
@@ -235,6 +240,13 @@ def concatenate(parts: Iterable[Showers]) -> Showers:
         {name: np.concatenate([part.responses[name] for part in parts]) for name in parts[0].responses},
         first if same else {"parts": [part.metadata for part in parts]},
     )
+
+
+def checked(showers: Any) -> Showers:
+    """`Showers` as they are; TypeError for anything else."""
+    if not isinstance(showers, Showers):
+        raise TypeError(f"Expected Showers, received {type(showers).__name__} {str(showers)[:50]!r}.")
+    return showers
 
 
 def _checked_particles(particles):

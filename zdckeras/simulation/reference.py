@@ -115,10 +115,9 @@ def draws(name: str, part: str = "train", size: int = 20_000, seed: int = 0, kee
         raise ValueError(f"{name!r}: expected one detector, or zn+zp; {', '.join(GUNS)} have guns of their own.")
     if part not in DATA_PARTS:
         raise ValueError(f"Unknown part {part!r}; expected one of {', '.join(DATA_PARTS)}.")
-    if int(size) != size or size < 1:
-        raise ValueError(f"Expected a whole number of at least 1 as size, received {size}.")
-    if int(seed) != seed or seed < 0:
-        raise ValueError(f"Expected a whole number of at least 0 as seed, received {seed}.")
+    for what, number, least in (("size", size, 1), ("seed", seed, 0)):
+        if not isinstance(number, (int, float, np.number)) or not least <= number < 2**63 or int(number) != number:
+            raise ValueError(f"Expected a whole number of at least {least} as {what}, received {number!r}.")
     return _draws(names, part, int(size), [int(seed), DATA_PARTS.index(part)], keep_all, progress)
 
 
