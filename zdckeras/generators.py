@@ -3,18 +3,26 @@
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from numbers import Real
+from threading import Lock
 from typing import Self
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, UNIT_NAMES
+from zdckeras import backend
+from zdckeras.arguments import real_numbers, seed_numbers, whole_number
+from zdckeras.data.detectors import Detector, get_detector
+from zdckeras.data.particles import CONDITION_COUNT, outside_range
 from zdckeras.data.showers import Showers
 
-ATTEMPTS = 200  # to bring a response over a photon cut
+DRAWS = 512  # of a particle, at most, to bring its response over a photon cut
 AGAIN = 2**31  # in the seeds of further attempts
+WHOLE_BLOCK = 4096  # rows up to which a block is filled up to its size, so that its graph is compiled once
 
 
 class Sampler(keras.Model):
@@ -24,11 +32,27 @@ class Sampler(keras.Model):
     `Detector`, and define `generate(noise, conditions)`, which gives one (B, nx, ny) array for one detector and a
     tuple of them for several.
 
+    Arguments:
+        low, high: (9,) range of the training conditions, if it is known; `sample` warns of particles outside.
+
     Returns:
         call({"conditions": (B, 9), "noise": (B, noise_width)}) gives what `generate` gives.
+
+    Raises:
+        ValueError: for a range that is none.
     """
 
     TAKES_IDS = False  # whether the PDG id of a particle, where it is known, is a further input "pdg"
+    BESIDE = ()  # names of other further inputs
+
+    def __init__(self, low: ArrayLike | None = None, high: ArrayLike | None = None, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.low, self.high = (None if edge is None else np.asarray(edge, "float64") for edge in (low, high))
+        self._one_at_a_time = Lock()
+        shapes = [np.shape(edge) for edge in (low, high) if edge is not None]
+        if shapes and (shapes != [(CONDITION_COUNT,)] * 2 or not (self.low <= self.high).all()):
+            raise ValueError(f"Expected low and high of shape ({CONDITION_COUNT},), low at most high; received {low} "
+                             f"and {high}.")
 
     def generate(self, noise, conditions):
         """Photon counts from standard normal noise (B, noise_width) and physical conditions (B, 9)."""
@@ -37,13 +61,34 @@ class Sampler(keras.Model):
     def call(self, inputs):
         return self.generate(inputs["noise"], inputs["conditions"])
 
+    def range_config(self) -> dict:
+        """The trained range, where it is known, for `get_config`."""
+        return {} if self.low is None else {"low": self.low.tolist(), "high": self.high.tolist()}
+
+    def check_weights(self) -> None:
+        """Raise ValueError unless all weights are finite; the message names those that are not."""
+        broken = [weight.path for weight in self.weights
+                  if not np.isfinite(np.asarray(ops.convert_to_numpy(weight), "float64")).all()]
+        if broken:
+            raise ValueError(f"{self.name}: expected finite weights, received {len(broken)} of {len(self.weights)} "
+                             f"arrays with NaN or infinite values, such as {broken[0]}.")
+
     def checked(self, conditions: ArrayLike) -> np.ndarray:
-        """Conditions (N, 9) as float32; ValueError for another shape, or values that are not finite."""
-        conditions = np.asarray(conditions, "float32")
-        if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
+        """Conditions (N, 9) as float32; warns, naming them, of those outside the trained range.
+
+        Raises:
+            ValueError: for another shape, values that float32 cannot hold, or energies that are not positive.
+        """
+        values = real_numbers(conditions, "conditions")
+        finite = np.abs(values) <= np.finfo("float32").max
+        if values.ndim != 2 or values.shape[1] != CONDITION_COUNT or not finite.all():
             raise ValueError(f"Expected finite conditions of shape (N, {CONDITION_COUNT}), received shape "
-                             f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
-        return conditions
+                             f"{values.shape} with {(~finite).sum()} values that are not finite.")
+        if (values[:, 0] <= 0).any():
+            raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min():g}.")
+        if self.low is not None and (outside := outside_range(values, self.low, self.high)):
+            warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=3)
+        return values.astype("float32")
 
     def blocks(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
                beside: Mapping[str, np.ndarray] | None = None) -> Iterator[dict[str, np.ndarray]]:
@@ -54,18 +99,60 @@ class Sampler(keras.Model):
         Returns:
             Iterator of {detector name: (b, nx, ny) uint16 photon counts or float32 energies [MeV]}.
         """
-        return self._blocks(self.checked(conditions), np.atleast_1d(seed).tolist(), batch_size, beside or {})
+        batch_size = whole_number(batch_size, "batch_size")
+        return self._blocks(self._inputs(self.checked(conditions), beside), seed_numbers(seed), batch_size)
 
-    def _blocks(self, conditions, seed, batch_size, beside):
-        """The iterator of `blocks`."""
-        for block, start in enumerate(range(0, len(conditions), batch_size)):
-            rows = np.minimum(np.arange(start, start + batch_size), len(conditions) - 1)  # the last fills a block up
-            inputs = {name: values[rows] for name, values in {"conditions": conditions, **beside}.items()}
-            noise = np.random.default_rng([*seed, block]).standard_normal((batch_size, self.noise_width), "float32")
-            made = self.predict_on_batch({**inputs, "noise": noise})
+    def _inputs(self, conditions, beside):
+        """Checked conditions and what stands beside them, by name."""
+        known = (*(["pdg"] if self.TAKES_IDS else []), *self.BESIDE)
+        beside = {name: real_numbers(values, name) for name, values in (beside or {}).items()}
+        wrong = {name: values.shape for name, values in beside.items()
+                 if name not in known or values.shape[:1] != conditions.shape[:1]}
+        if wrong:
+            raise ValueError(f"{self.name}: expected {', '.join(known) or 'nothing'} beside {len(conditions)} "
+                             f"particles, a row for each; received {wrong}.")
+        return {"conditions": conditions, **{name: values.astype("float32") for name, values in beside.items()}}
+
+    def _noise(self, rng, rows):
+        """The noise of a block, by name of the input."""
+        return {"noise": rng.standard_normal((rows, self.noise_width), "float32")}
+
+    def _blocks(self, inputs, seed, batch_size, noise=None):
+        """Responses block by block, name of the detector -> (b, nx, ny): what the model makes of inputs and noise.
+
+        Arguments:
+            inputs: name -> (N, ...) arrays.
+            seed: list of integers.
+            batch_size: rows of a block, which the last is filled up to.
+            noise: function of (generator of random numbers, rows) in place of `_noise`.
+        """
+        size = len(next(iter(inputs.values())))
+        filled = min(batch_size, max(WHOLE_BLOCK, 1 << (size - 1).bit_length())) if size else 0
+        for block, start in enumerate(range(0, size, batch_size)):
+            rows = np.minimum(np.arange(start, start + filled), size - 1)
+            drawn = (noise or self._noise)(np.random.default_rng([*seed, block]), filled)
+            made = self._made({**{name: values[rows] for name, values in inputs.items()}, **drawn})
             made = made if isinstance(made, (tuple, list)) else (made,)
-            yield {detector.name: np.asarray(part)[: len(conditions) - start].astype(_dtype(detector))
+            yield {detector.name: self._kept(detector, np.asarray(part)[: size - start], start)
                    for detector, part in zip(self.detectors, made, strict=True)}
+
+    def _made(self, inputs):
+        """Outputs for one block. Threads take turns on JAX, where Keras hands one state from call to call, and on every
+        backend while the graph is made."""
+        with self._one_at_a_time if backend.name() == "jax" or self.predict_function is None else nullcontext():
+            return self.predict_on_batch(inputs)
+
+    def _kept(self, detector, made, start):
+        """Responses of rows from `start` as they are kept; ValueError for any that no detector could give."""
+        with np.errstate(invalid="ignore"):
+            kept = made.astype(_dtype(detector))
+            good = kept == made if detector.unit == "photons" else (made >= 0) & (made < np.inf)
+        if good.all():
+            return kept
+        row = int(np.argmin(good.reshape(len(made), -1).all(axis=1)))
+        expected = "whole photons from 0 to 65535" if detector.unit == "photons" else "energies from 0 MeV"
+        raise ValueError(f"{self.name}: expected {expected} in {detector.name}, made {made[row].min():g} to "
+                         f"{made[row].max():g} for particle {start + row}: are weights and particle sound?")
 
     def showers(self, conditions: np.ndarray, pdg: np.ndarray, seed: int | Sequence[int] = 0, batch_size: int = 256,
                 progress: bool = False) -> Iterator[Showers]:
@@ -80,8 +167,11 @@ class Sampler(keras.Model):
             Iterator of `Showers`, N rows in all.
 
         Raises:
-            ValueError: as `sample`.
+            ValueError: as `sample`, or unless there is one id for each particle.
         """
+        if np.shape(pdg) != np.shape(conditions)[:1]:
+            raise ValueError(f"Expected one PDG id for each of {len(conditions)} particles, received shape "
+                             f"{np.shape(pdg)}.")
         blocks = self.blocks(conditions, seed, batch_size, self.beside(pdg))
         metadata = {"source": self.name, "seed": seed}
         rows = (slice(start, start + batch_size) for start in range(0, len(pdg), batch_size))
@@ -94,7 +184,7 @@ class Sampler(keras.Model):
 
     def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
                beside: Mapping[str, np.ndarray] | None = None,
-               at_least: int | Mapping[str, int] = 0) -> np.ndarray | dict[str, np.ndarray]:
+               at_least: float | Mapping[str, float] = 0) -> np.ndarray | dict[str, np.ndarray]:
         """Responses to many particles, in independent seeded blocks.
 
         Arguments:
@@ -103,41 +193,55 @@ class Sampler(keras.Model):
             batch_size: rows per block; part of the meaning of the seed.
             beside: name -> (N, ...) further inputs of `call`, where a subclass takes any.
             at_least: photons below which a response is drawn again, as the papers' data are cut; for several detectors
-                name -> photons, one of which has to be reached. Particles that never reach it keep their last response,
-                with a warning.
+                name -> photons, one of which has to be reached. Particles that have not reached it in 512 draws keep
+                their last response, with a warning.
 
         Returns:
             (N, nx, ny) uint16 photon counts or float32 energies [MeV]; detector name -> these where there are several
             detectors.
 
         Raises:
-            ValueError: for conditions of another shape, or not finite.
+            ValueError: for conditions of another shape, not finite, or with energies that are not positive; a seed,
+                batch size or cut that is none; inputs that the generator does not take; and for responses that no
+                detector could give (not finite, negative, more than 65535 photons in a cell).
         """
-        conditions, seed, beside = self.checked(conditions), np.atleast_1d(seed).tolist(), beside or {}
-        responses = self._gather(conditions, seed, batch_size, beside)
-        cut = at_least if isinstance(at_least, Mapping) else {detector.name: at_least for detector in self.detectors}
-        dim = _dim(responses, cut)
-        for attempt in range(ATTEMPTS if any(cut.values()) else 0):
-            if not len(dim):
-                break
-            rows = np.tile(dim, max(1, min(64, 2048 // len(dim))))
-            made = self._gather(conditions[rows], [*seed, AGAIN, attempt], batch_size,
-                                {name: np.asarray(values)[rows] for name, values in beside.items()})
+        inputs, seed = self._inputs(self.checked(conditions), beside), seed_numbers(seed)
+        batch_size, cut = whole_number(batch_size, "batch_size"), self._cut(at_least)
+        responses = self._gather(inputs, seed, batch_size)
+        dim = _dim(responses, cut) if any(cut.values()) else np.empty(0, int)
+        attempt, drawn = 0, 1
+        while len(dim) and drawn < DRAWS:
+            copies = max(1, min(64, 2048 // len(dim)))
+            rows = np.tile(dim, copies)
+            made = self._gather({name: values[rows] for name, values in inputs.items()}, [*seed, AGAIN, attempt],
+                                batch_size)
             for name, counts in made.items():
                 responses[name][dim] = counts[: len(dim)]
             lit = np.setdiff1d(np.arange(len(rows)), _dim(made, cut))
             for name, counts in made.items():
                 responses[name][rows[lit]] = counts[lit]
             dim = dim[_dim({name: counts[dim] for name, counts in responses.items()}, cut)]
-        if any(cut.values()) and len(dim):
+            attempt, drawn = attempt + 1, drawn + copies
+        if len(dim):
             warnings.warn(f"{len(dim)} of {len(conditions)} particles stay below {cut} photons.", stacklevel=2)
         return responses if len(responses) > 1 else responses[self.detectors[0].name]
 
-    def _gather(self, conditions, seed, batch_size, beside):
+    def _cut(self, at_least):
+        """Detector name -> photons that are enough."""
+        names = [detector.name for detector in self.detectors]
+        cut = dict(at_least) if isinstance(at_least, Mapping) else dict.fromkeys(names, at_least)
+        for name, photons in cut.items():
+            if name not in names or isinstance(photons, bool) or not isinstance(photons, (Real, np.number)) or not (
+                    0 <= photons < np.inf):
+                raise ValueError(f"at_least: expected photons of at least 0 for {', '.join(names)}, received "
+                                 f"{at_least!r}.")
+        return cut
+
+    def _gather(self, inputs, seed, batch_size, noise=None):
         """Detector name -> responses, those of all blocks together."""
-        responses = {detector.name: np.empty((len(conditions), *detector.shape), _dtype(detector))
-                     for detector in self.detectors}
-        for block, made in enumerate(self._blocks(conditions, seed, batch_size, beside)):
+        size = len(next(iter(inputs.values())))
+        responses = {detector.name: np.empty((size, *detector.shape), _dtype(detector)) for detector in self.detectors}
+        for block, made in enumerate(self._blocks(inputs, seed, batch_size, noise)):
             for name, counts in made.items():
                 responses[name][block * batch_size : (block + 1) * batch_size] = counts
         return responses
@@ -155,37 +259,47 @@ def _dtype(detector):
 
 
 class RangedSampler(Sampler):
-    """A `Sampler` that knows which particles it was trained on.
+    """A `Sampler` that is not made without the range of its training.
 
     Arguments:
         low, high: (9,) range of the training conditions; `sample` warns of particles outside.
     """
 
     def __init__(self, low: ArrayLike, high: ArrayLike, **kwargs):
-        super().__init__(**kwargs)
-        self.low, self.high = np.asarray(low, "float64"), np.asarray(high, "float64")
-
-    def checked(self, conditions: ArrayLike) -> np.ndarray:
-        """As `Sampler.checked`; warns, naming them, of conditions outside the trained range.
-
-        Raises:
-            ValueError: as there, and for energies that are not positive.
-        """
-        values = np.asarray(conditions, "float64")
-        if values.ndim == 2 and values.shape[1] == CONDITION_COUNT:
-            if (values[:, 0] <= 0).any():
-                raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
-            slack = 0.02 * (self.high - self.low) + 1e-9  # beyond the outermost training particle
-            beyond = (values < self.low - slack) | (values > self.high + slack)
-            if beyond.any():
-                named = [f"{name} ({count} of {len(values)} outside {low:.4g} to {high:.4g} {unit})" for
-                         name, unit, count, low, high in zip(CONDITIONS, UNIT_NAMES, beyond.sum(axis=0), self.low,
-                                                             self.high, strict=True) if count]
-                warnings.warn(f"Particles outside the trained range: {', '.join(named)}.", stacklevel=3)
-        return super().checked(conditions)
+        super().__init__(low, high, **kwargs)
 
     def get_config(self):
-        return {"low": self.low.tolist(), "high": self.high.tolist(), "name": self.name}
+        return {**self.range_config(), "name": self.name}
+
+
+def trained_range(low: ArrayLike | None, high: ArrayLike | None, *features: keras.layers.Layer) -> dict:
+    """The range of a generator's training: the one given, else what all its `ParticleFeatures` have seen.
+
+    Arguments:
+        low, high: (9,), or None to take those of the features.
+        features: layers with `low` and `high`, None where an earlier version saved them.
+
+    Returns:
+        {"low": (9,), "high": (9,)}, both None if it is not known.
+    """
+    if low is None and high is None and all(f.low is not None for f in features):
+        low, high = np.max([f.low for f in features], axis=0), np.min([f.high for f in features], axis=0)
+    return {"low": low, "high": high}
+
+
+def one_detector(**parts: Detector | str) -> Detector:
+    """The `Detector` that all parts of a model are made for; ValueError, naming them, if they differ.
+
+    Example:
+        >>> one_detector(sums="zn", shape="zp")
+        Traceback (most recent call last):
+        ValueError: Expected parts of one detector, received sums of zn, shape of zp.
+    """
+    found = {name: get_detector(part) for name, part in parts.items()}
+    if len(set(found.values())) > 1:
+        raise ValueError("Expected parts of one detector, received "
+                         f"{', '.join(f'{name} of {part.name}' for name, part in found.items())}.")
+    return next(iter(found.values()))
 
 
 def milliseconds(groups: Mapping[str, Sequence[Sampler]], conditions: ArrayLike, batch: int,

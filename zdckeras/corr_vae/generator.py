@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.corr_vae.properties import PROPERTIES, MaskPooling, PropertyDecoders, ResponseProperties
-from zdckeras.generators import RangedSampler, WithParts
+from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.layers.photon_coding import PhotonScatter
 from zdckeras.layers.tokens import VectorToTokens
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
@@ -95,15 +95,23 @@ class CorrGenerator(WithParts, RangedSampler):
         scatter: fitted `PhotonScatter`.
         low, high: (9,) range of the training conditions, see `RangedSampler`.
         smallest, largest: (4,) range of the training properties, physical.
+
+    Raises:
+        ValueError: for parts of different detectors, or ranges that are none.
     """
 
     PARTS = ("decoder", "scatter")
+    BESIDE = ("asked",)
 
     def __init__(self, decoder: CorrDecoder, scatter: PhotonScatter, low: ArrayLike, high: ArrayLike,
                  smallest: ArrayLike, largest: ArrayLike, **kwargs):
         super().__init__(low, high, **kwargs)
-        self.decoder, self.scatter, self.detectors = decoder, scatter, [decoder.detector]
+        self.decoder, self.scatter = decoder, scatter
+        self.detectors = [one_detector(decoder=decoder.detector, scatter=scatter.detector)]
         self.smallest, self.largest = np.asarray(smallest, "float64"), np.asarray(largest, "float64")
+        if {self.smallest.shape, self.largest.shape} != {(len(PROPERTIES),)}:
+            raise ValueError(f"Expected a smallest and a largest value of {', '.join(PROPERTIES)}; received {smallest} "
+                             f"and {largest}.")
         self.split = (decoder.latents, decoder.latents + decoder.objects)
         self.noise_width = self.split[1] + scatter.latent
         self.jit_compile = backend.jit_compile()
@@ -120,7 +128,7 @@ class CorrGenerator(WithParts, RangedSampler):
         photons = self.decoder.properties.physical(stated, conditions)[:, :1]
         total = ops.round(ops.clip(photons, 0.0, float(self.largest[0])))
         split = ops.reshape(self.scatter(light, cells) + 1e-6 * light, (-1, self.decoder.detector.cells))
-        reached = ops.cumsum(ops.matmul(split, ops.transpose(self.scatter.draw.masks)), axis=-1)
+        reached = ops.cumsum(backend.exact_matmul(split, ops.transpose(self.scatter.draw.masks)), axis=-1)
         reached = ops.round(total * reached / reached[:, -1:])
         before = ops.concatenate([ops.zeros_like(total), reached[:, :-1]], axis=-1)
         return self.scatter(light, cells, reached - before)
@@ -129,19 +137,20 @@ class CorrGenerator(WithParts, RangedSampler):
         return self.generate(inputs["noise"], inputs["conditions"], inputs.get("asked"))
 
     def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
-               properties: Mapping[str, ArrayLike] | None = None) -> np.ndarray:
+               properties: Mapping[str, ArrayLike] | None = None, beside: Mapping[str, np.ndarray] | None = None,
+               at_least: float | Mapping[str, float] = 0) -> np.ndarray:
         """As `RangedSampler.sample`, with the properties asked for.
 
         Arguments:
-            conditions, seed, batch_size: as there.
+            conditions, seed, batch_size, beside, at_least: as there.
             properties: name of `PROPERTIES` -> (N,) values [photons, cells] or one number, for any of them. Each value
                 has to be in the range of the training data; whether a particle can do it is not checked.
 
         Raises:
             ValueError: as there, and for unknown names, other shapes, and values out of range or not finite.
         """
-        asked = {"asked": self._checked(properties, len(conditions))} if properties else None
-        return super().sample(conditions, seed, batch_size, asked)
+        asked = {"asked": self._checked(properties, len(conditions))} if properties else {}
+        return super().sample(conditions, seed, batch_size, {**(beside or {}), **asked}, at_least)
 
     def _checked(self, properties, rows):
         """What is asked for as an array (N, 4), NaN where it is left open."""

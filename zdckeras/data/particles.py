@@ -118,6 +118,7 @@ class Scaler:
     Arguments:
         mean: (9,) in the units of `CONDITIONS`.
         scale: (9,) positive standard deviations.
+        low, high: (9,) range of what it was fitted on, None if that is not known.
 
     Example:
         >>> s = Scaler.fit(np.array([[0.0, 1.0], [2.0, 1.0]]))
@@ -127,19 +128,23 @@ class Scaler:
 
     mean: np.ndarray
     scale: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
     @classmethod
     def fit(cls, values: np.ndarray) -> "Scaler":
-        """Mean and population standard deviation of each column; a constant column gets scale 1."""
+        """Mean, population standard deviation and range of each column; a constant column gets scale 1."""
         values = np.asarray(values, "float64")
         if values.ndim != 2 or not len(values):
             raise ValueError(f"Expected a non-empty (N, columns) array to fit a scaler, received {values.shape}.")
         mean, scale = values.mean(axis=0), values.std(axis=0)
-        return cls(mean, np.where(scale > 1e-9 * np.abs(mean), scale, 1.0))  # a constant has rounding errors
+        scale = np.where(scale > 1e-9 * np.abs(mean), scale, 1.0)  # a constant has rounding errors
+        return cls(mean, scale, values.min(axis=0), values.max(axis=0))
 
     def get_config(self) -> dict[str, list[float]]:
         """Plain lists, as layers and models take them."""
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        numbers = {"mean": self.mean, "scale": self.scale, "low": self.low, "high": self.high}
+        return {name: values.tolist() for name, values in numbers.items() if values is not None}
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Scale (N, columns) to zero mean and unit deviation."""
@@ -148,3 +153,20 @@ class Scaler:
     def inverse(self, values: np.ndarray) -> np.ndarray:
         """Undo `transform`."""
         return np.asarray(values, "float64") * self.scale + self.mean
+
+
+def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """Which of conditions (N, 9) are outside a range by more than a fiftieth of it, in words; "" for none.
+
+    Arguments:
+        low, high: (9,).
+
+    Example:
+        >>> outside_range(np.full((2, 9), [[1.0], [3.0]]), np.zeros(9), np.array([2.0] + [4.0] * 8))
+        'energy (1 of 2 outside 0 to 2 GeV)'
+    """
+    slack = 0.02 * (high - low) + 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-9  # float32 rounds
+    counts = ((conditions < low - slack) | (conditions > high + slack)).sum(axis=0)
+    return ", ".join(f"{name} ({count} of {len(conditions)} outside {bottom:.4g} to {top:.4g} {unit})"
+                     for name, unit, count, bottom, top in zip(CONDITIONS, UNIT_NAMES, counts, low, high, strict=True)
+                     if count)

@@ -10,7 +10,7 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.generators import Sampler, WithParts
+from zdckeras.generators import Sampler, WithParts, trained_range
 from zdckeras.metrics.channels import wasserstein
 
 
@@ -22,6 +22,7 @@ class GanGenerator(WithParts, Sampler):
         network: the trained `ResponseNetwork` (of a `ResponseGAN`, its `average`).
         factors: light yield of each detector, 1 by default; from `fit_factor` (the neutron study's postprocessing,
             applied to the light in photon space before whole photons are drawn).
+        low, high: as in `Sampler`; by default those of the network's scaler.
 
     Raises:
         ValueError: unless there is one positive factor for each detector.
@@ -29,8 +30,9 @@ class GanGenerator(WithParts, Sampler):
 
     PARTS = ("network",)
 
-    def __init__(self, network: ResponseNetwork, factors: ArrayLike | None = None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, network: ResponseNetwork, factors: ArrayLike | None = None, low: ArrayLike | None = None,
+                 high: ArrayLike | None = None, **kwargs):
+        super().__init__(**trained_range(low, high, *network.sums.features), **kwargs)
         self.network, self.detectors = network, network.detectors
         self.noise_width = network.latent
         self.jit_compile = backend.jit_compile()
@@ -56,7 +58,7 @@ class GanGenerator(WithParts, Sampler):
         return responses if len(responses) > 1 else responses[0]
 
     def get_config(self):
-        return {**self.parts_config(), "name": self.name}
+        return {**self.parts_config(), **self.range_config(), "name": self.name}
 
 
 def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers") -> float:

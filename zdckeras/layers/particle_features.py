@@ -27,6 +27,7 @@ class ParticleFeatures(layers.Layer):
         detector: name; sets half-size, pitch and distance.
         mean, scale: (9,) standard scaler of the training part.
         frequencies: Fourier orders of the impact point.
+        low, high: (9,) range of the training part, None if it is not known; kept for generators.
 
     Returns:
         call((B, 9)) gives (B, F) with F = `width`.
@@ -39,9 +40,10 @@ class ParticleFeatures(layers.Layer):
 
     MASS_SCALES = (150.0, 400.0, 1000.0, 2500.0)
 
-    def __init__(self, detector, mean, scale, frequencies=3, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, detector, mean, scale, frequencies=3, low=None, high=None, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.detector = get_detector(detector)
+        self.low, self.high = (None if edge is None else np.asarray(edge, "float64") for edge in (low, high))
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         if self.mean.shape != (CONDITION_COUNT,) or self.scale.shape != (CONDITION_COUNT,):
             raise ValueError(f"Expected mean and scale of shape ({CONDITION_COUNT},), received {self.mean.shape}, "
@@ -83,6 +85,8 @@ class ParticleFeatures(layers.Layer):
         config = super().get_config()
         config.update(detector=self.detector.name, mean=self.mean.tolist(), scale=self.scale.tolist(),
                       frequencies=self.frequencies)
+        if self.low is not None:
+            config.update(low=self.low.tolist(), high=self.high.tolist())
         return config
 
 
@@ -91,7 +95,7 @@ class FlightFeatures(ParticleFeatures):
     """`ParticleFeatures`, and the slopes 4 px / |pz|, 4 py / |pz|: for detectors that see how showers are tilted."""
 
     def __init__(self, detector, mean, scale, frequencies=3, **kwargs):
-        super().__init__(detector, mean, scale, frequencies, **kwargs)
+        super().__init__(detector, mean, scale, frequencies, **kwargs)  # kwargs: range, name, type
         self.width += 2
 
     def call(self, conditions):

@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.modular.arrivals import ARRIVAL
@@ -15,6 +16,7 @@ from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_nor
 from zdckeras.modular.model import LatentPrior
 from zdckeras.modular.networks import LightDecoder
 from zdckeras.modular.transport import Arrivals, Transport
+from zdckeras.simulation.response_fit import FITTED_KINDS
 
 DRAWS = 3  # uniform numbers that the photons of a cell take
 FAINTEST = 1e-12
@@ -99,7 +101,7 @@ class ModularGenerator(WithParts, RangedSampler):
             log_mean, log_shape = self.decoder(code, features, cell)
             light = real * ops.exp(log_mean)
             back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
-            both = ops.matmul(back, ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1))
+            both = backend.exact_matmul(back, ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1))
             return chunk + 1, mean + both[:, : light.shape[1]], extra + both[:, light.shape[1] :]
 
         dark = ops.zeros((rows, self.decoder.detector.cells), "float32")
@@ -117,16 +119,25 @@ class ModularGenerator(WithParts, RangedSampler):
 
         Returns:
             (N, nx, ny) uint16.
+
+        Raises:
+            ValueError: unless there are finite numbers for each of them, of known kinds and positive energies; and as
+                `sample`.
         """
-        size, made = len(arrivals["kind"]), []
-        for block, start in enumerate(range(0, size, batch_size)):
-            rows = np.minimum(np.arange(start, start + batch_size), size - 1)  # the last fills a block up
-            rng = np.random.default_rng([seed, block])
-            inputs = {name: np.asarray(arrivals[name][rows], "float32") for name in ARRIVAL}
-            inputs["codes"] = rng.standard_normal((batch_size, self.decoder.latent), "float32")
-            inputs["uniform"] = rng.uniform(1e-7, 1.0 - 1e-7, (batch_size, DRAWS * self.decoder.detector.cells))
-            made.append(np.asarray(self.predict_on_batch(inputs)))
-        return np.concatenate(made)[:size].astype("uint16")
+        inputs = {name: real_numbers(arrivals[name] if name in arrivals else "", name) for name in ARRIVAL}
+        shape, kind = inputs["kind"].shape, inputs["kind"]
+        if (len(shape) != 1 or any(values.shape != shape or not np.isfinite(values).all() for values in inputs.values())
+                or not np.isin(kind, np.arange(-1, len(FITTED_KINDS))).all() or (inputs["energy"] <= 0).any()):
+            raise ValueError(f"Expected (N,) finite {', '.join(ARRIVAL)}, kinds from -1 to {len(FITTED_KINDS) - 1} and "
+                             f"positive energies [GeV]; received shapes {[v.shape for v in inputs.values()]}.")
+
+        def noise(rng, rows):
+            codes = rng.standard_normal((rows, self.decoder.latent), "float32")
+            cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, DRAWS * self.decoder.detector.cells))
+            return {"codes": codes, "uniform": cells}
+
+        inputs, batch_size = {k: v.astype("float32") for k, v in inputs.items()}, whole_number(batch_size, "batch_size")
+        return self._gather(inputs, seed_numbers(seed), batch_size, noise)[self.decoder.detector.name]
 
     def call(self, inputs):
         if "kind" not in inputs:

@@ -9,7 +9,7 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
-from zdckeras.generators import RangedSampler, WithParts
+from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
@@ -44,7 +44,7 @@ class PhotonAutoencoder(WithParts, Autoencoder):
         self.read = TokensToVector(encoder.tokens, encoder.width, 0, self.READ * latent + self.EXTRA, hidden, seed)
         self.spread = VectorToTokens(decoder.tokens, decoder.width, decoder.features.width, latent, hidden, seed)
         self.scatter = PhotonScatter(decoder.detector.name, latent, seed)
-        self.detector = decoder.detector
+        self.detector = one_detector(encoder=encoder.detector, decoder=decoder.detector)
         self.built = True
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -228,6 +228,9 @@ class CodeGenerator(WithParts, RangedSampler):
         decoder, spread, scatter: of a trained `PhotonAutoencoder`.
         low, high: see `RangedSampler`.
         noise: its `NoiseGenerator`, or None where noise is the code.
+
+    Raises:
+        ValueError: for parts of different detectors.
     """
 
     PARTS = ("decoder", "spread", "scatter", "noise")
@@ -236,7 +239,8 @@ class CodeGenerator(WithParts, RangedSampler):
                  high: ArrayLike, noise: NoiseGenerator | None = None, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.spread, self.scatter, self.noise = decoder, spread, scatter, noise
-        self.detectors, self.noise_width = [decoder.detector], scatter.latent
+        self.detectors = [one_detector(decoder=decoder.detector, scatter=scatter.detector)]
+        self.noise_width = scatter.latent
         self.jit_compile = backend.jit_compile()
         self.built = True
 

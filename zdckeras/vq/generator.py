@@ -15,7 +15,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.showers import Showers
 from zdckeras.flow_distill.sums import PhotonSums
-from zdckeras.generators import RangedSampler, WithParts
+from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 from zdckeras.vq.prior import TokenPrior
@@ -39,7 +39,8 @@ class TokenGenerator(WithParts, RangedSampler):
         call({"conditions": (B, 9), "noise": (B, noise_width)}) gives (B, nx, ny) photon counts as float32.
 
     Raises:
-        ValueError: if the prior is made for other tokens or codes, or just one of the two knows channel sums.
+        ValueError: if the prior is made for other tokens or codes, or just one of the two knows channel sums, or parts
+            are of different detectors.
     """
 
     PARTS = ("model", "prior", "sums")
@@ -54,7 +55,9 @@ class TokenGenerator(WithParts, RangedSampler):
         if (sums is not None) != bool(prior.sums):
             raise ValueError(f"Expected {'no model' if sums is not None else 'a model'} of channel sums beside a prior "
                              f"that {'knows' if prior.sums else 'does not know'} them.")
-        self.model, self.prior, self.sums, self.detectors = model, prior, sums, [model.detector]
+        drawn = {} if sums is None else {"sums": sums.features.detector}
+        self.detectors = [one_detector(model=model.detector, prior=prior.features.detector, **drawn)]
+        self.model, self.prior, self.sums = model, prior, sums
         self.draw = dict(temperature=temperature, top_k=top_k, top_p=top_p)
         self.given = CHANNEL_COUNT if sums is not None else 0
         self.noise_width = self.given + prior.tokens + model.scatter.latent

@@ -7,7 +7,7 @@ import numpy as np
 
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
-from zdckeras.generators import WithParts
+from zdckeras.generators import WithParts, one_detector
 from zdckeras.layers.patches import VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance, photon_pair
 from zdckeras.training.loop import SampleLoss
@@ -59,7 +59,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         self.encoder, self.decoder, self.weight = encoder, decoder, weight
         self.codebook = Codebook(width=encoder.width, **{"seed": seed, **(codebook or {})})
         self.scatter = PhotonScatter(decoder.detector.name, seed=seed)
-        self.detector, self.tokens = decoder.detector, encoder.tokens
+        self.detector, self.tokens = one_detector(encoder=encoder.detector, decoder=decoder.detector), encoder.tokens
         self.used = keras.metrics.Mean(name="perplexity")
         self.built = True
 
