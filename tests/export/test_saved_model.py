@@ -32,11 +32,24 @@ seed, seeds = tf.constant([1, 2]), tf.range(len(x["condition"])) + 5
 some = tf.constant([3, 1])
 graphs = [f.graph.as_graph_def() for f in model.signatures.values()]
 kinds = {node.op for g in graphs for part in (g.node, *(f.node_def for f in g.library.function)) for node in part}
-try:
-    generate(condition=condition * np.nan, noise=noise)
-    refused = ""
-except tf.errors.InvalidArgumentError as error:
-    refused = str(error)
+
+
+def refusal(signature, **inputs):
+    try:
+        signature(**inputs)
+    except tf.errors.InvalidArgumentError as error:
+        return str(error)
+    return ""
+
+
+refused = [refusal(generate, condition=condition * np.nan, noise=noise),
+           refusal(sample, condition=condition * [0.0] + [0.0] * 9, seed=seed),
+           refusal(generate, condition=condition, noise=noise * np.nan),
+           refusal(generate, condition=condition, noise=noise[:1]),
+           refusal(rows, condition=condition, seed=seeds[:1])]
+none = condition[:0]
+empty = [generate(condition=none, noise=noise[:0]), sample(condition=none, seed=seed),
+         rows(condition=none, seed=seeds[:0])]
 np.savez(
     outputs,
     photons=generate(condition=condition, noise=noise)["energy"],
@@ -48,6 +61,7 @@ np.savez(
     some=rows(condition=tf.gather(condition, some), seed=tf.gather(seeds, some))["energy"],
     same=rows(condition=tf.repeat(condition[:1], 3, axis=0), seed=tf.constant([8, 9, 8]))["energy"],
     names=sorted(model.signatures), kinds=sorted(kinds), refused=refused,
+    empty=[made["energy"].shape.as_list() for made in empty],
     inputs=sorted(str(f.structured_input_signature[1]) for f in model.signatures.values()),
 )
 """
@@ -142,14 +156,48 @@ def test_names_and_numbers_follow_the_units(tmp_path):
     import tensorflow as tf
 
     served = tf.saved_model.load(str(export_saved_model(Constant(["zn", "zp", "ecal"]), tmp_path)))
-    made = served.signatures["serving_default"](condition=tf.zeros((2, 9)), noise=tf.zeros((2, 1)))
+    made = served.signatures["serving_default"](condition=tf.ones((2, 9)), noise=tf.zeros((2, 1)))
     kinds = {name: (v.dtype.name, tuple(v.shape), float(tf.reduce_max(v))) for name, v in made.items()}
     assert kinds == {"photons_zn": ("int32", (2, 44, 44), 1.0), "photons_zp": ("int32", (2, 56, 30), 2.0),
                      "energy_ecal": ("float32", (2, 30, 30), 3.0)}
 
 
-def test_conditions_that_are_not_numbers_are_refused(answers):
-    assert "condition: expected finite numbers" in str(answers["refused"])
+def test_what_is_no_particle_or_noise_is_refused(answers):
+    expected = ["condition: expected finite numbers, energies above 0 GeV"] * 2 + [
+        "noise: expected finite numbers", "noise: expected one row for each row of condition",
+        "seed: expected one row for each row of condition"]
+    for said, message in zip(answers["refused"].tolist(), expected, strict=True):
+        assert message in said
+
+
+def test_no_particles_no_showers(answers):
+    assert answers["empty"].tolist() == [[0, 30, 30]] * 3
+
+
+class Unsound(Constant):
+    """A negative number, NaN or too many photons in every cell, as the noise says."""
+
+    def generate(self, noise, conditions):
+        return keras.ops.ones((1, *self.detectors[0].shape)) * noise[:, :, None]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written in this process by TensorFlow only")
+def test_a_server_gives_no_impossible_counts(tmp_path):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(export_saved_model(Unsound(["zn"]), tmp_path))).signatures["serving_default"]
+    assert int(served(condition=tf.ones((1, 9)), noise=tf.constant([[2e9]]))["photons"][0, 0, 0]) == 2 * 10**9
+    for value in (-1.0, 3e9):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="photons: expected finite numbers of at least 0"):
+            served(condition=tf.ones((1, 9)), noise=tf.constant([[value]]))
+
+
+def test_broken_weights_are_not_exported(generator, tmp_path):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(generator))
+    again.weights[0].assign(np.full(again.weights[0].shape, np.nan))
+    with pytest.raises(ValueError, match=r"expected finite weights, received 1 of \d+ arrays with NaN or infinite"):
+        export_saved_model(again, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_existing_version_is_kept_unless_told_otherwise(generator, tmp_path, monkeypatch):

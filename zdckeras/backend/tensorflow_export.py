@@ -1,13 +1,17 @@
 """A generator as a TensorFlow SavedModel: graphs of plain TensorFlow operations, without Keras or this package."""
 
+import numpy as np
+
 from zdckeras.data.particles import CONDITION_COUNT
+
+MOST = 2.0**31  # photons that an int32 cannot hold
 
 
 def write_saved_model(generator, path):
     """Write the three signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
 
     Runs under the TensorFlow backend only. The graphs hold the generator's operations for any batch size, and its
-    weights as variables.
+    weights as variables. Inputs and answers are checked by operations of the graph.
 
     Arguments:
         generator: `Sampler`.
@@ -19,25 +23,48 @@ def write_saved_model(generator, path):
     condition = tf.TensorSpec((None, CONDITION_COUNT), tf.float32, name="condition")
     noise = tf.TensorSpec((None, width), tf.float32, name="noise")
 
+    def finite(values, message):
+        return tf.debugging.check_numerics(values, message)
+
+    def rows_agree(condition, other, name):
+        tf.debugging.assert_equal(tf.shape(other)[0], tf.shape(condition)[0],
+                                  f"{name}: expected one row for each row of condition")
+
+    def answer(condition, noise):
+        energy = tf.where(condition[:, :1] > 0.0, condition[:, :1], np.nan)
+        condition = finite(tf.concat([energy, condition[:, 1:]], axis=1),
+                           "condition: expected finite numbers, energies above 0 GeV")
+        noise, rows = finite(noise, "noise: expected finite numbers"), tf.shape(condition)[0]
+        empty = tf.cast(rows == 0, tf.int32)  # loops over the rows of flows want at least one
+        noise = tf.concat([noise, tf.zeros((empty, width))], axis=0)
+        made = generator.generate(noise, tf.concat([condition, tf.ones((empty, CONDITION_COUNT))], axis=0))
+        several = len(generator.detectors) > 1
+        responses = {}
+        for detector, response in zip(generator.detectors, made if several else (made,), strict=True):
+            photons, kind = detector.unit == "photons", "photons" if detector.unit == "photons" else "energy"
+            response = tf.cast(response[:rows], tf.float32)
+            response = tf.where((response >= 0.0) & (response < MOST), response, np.nan)
+            response = finite(response, f"{kind}: expected finite numbers of at least 0")
+            responses[f"{kind}_{detector.name}" if several else kind] = tf.cast(
+                response, tf.int32 if photons else tf.float32)
+        return responses
+
     @tf.function(autograph=False, input_signature=[condition, noise])
     def serving_default(condition, noise):
-        condition = tf.debugging.check_numerics(condition, "condition: expected finite numbers")
-        made = generator.generate(noise, condition)
-        several = len(generator.detectors) > 1
-        return {("photons" if detector.unit == "photons" else "energy") + (f"_{detector.name}" if several else ""):
-                tf.cast(response, tf.int32 if detector.unit == "photons" else tf.float32)
-                for detector, response in zip(generator.detectors, made if several else (made,), strict=True)}
+        rows_agree(condition, noise, "noise")
+        return answer(condition, noise)
 
     @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
     def sample(condition, seed):
-        return serving_default(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed))
+        return answer(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed))
 
     def row_noise(seed):
         return tf.random.stateless_normal((width,), tf.stack([seed, 0]))
 
     @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed")])
     def sample_rows(condition, seed):
-        return serving_default(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
+        rows_agree(condition, seed, "seed")
+        return answer(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
 
     module = tf.Module()
     module.weights = [variable.value for variable in generator.variables]

@@ -28,8 +28,10 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
             does not depend on the batch it came in (up to rounding: TensorFlow multiplies matrices of different
             heights in different order, which moves a photon now and then)
 
-    They contain plain TensorFlow operations only. Under another backend than TensorFlow the generator is saved as
-    `.keras` and written by a second process under TensorFlow, which must be installed.
+    A particle that is none (a number that is not finite, an energy that is not above 0), noise that is not finite, or
+    as many seeds or rows of noise as there are not particles, stop the call with a message. No particles give (0, nx,
+    ny). The graphs contain plain TensorFlow operations only. Under another backend than TensorFlow the generator is
+    saved as `.keras` and written by a second process under TensorFlow, which must be installed.
 
     Arguments:
         generator: `Sampler`: `ShowerGenerator`, `GanGenerator`, ...
@@ -42,7 +44,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
-        ValueError: for a version that is no whole number above 0.
+        ValueError: for a version that is no whole number above 0, or weights that are not finite.
         FileExistsError: if the version exists and `overwrite` is False.
         ImportError: if TensorFlow is not installed.
         RuntimeError: if the second process fails, with its last words.
@@ -59,6 +61,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
     target = Path(folder) / str(version)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
+    generator.check_weights()
     if find_spec("tensorflow") is None:
         raise ImportError("A SavedModel is written by TensorFlow, which is not installed: pip install tensorflow.")
     with atomic_folder(target) as temporary:
