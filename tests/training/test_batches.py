@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -58,8 +59,57 @@ def test_validation_batches_are_the_same_in_every_epoch():
     [
         ({"x": np.ones(9), "y": np.ones(8)}, "arrays of one length, received {'x': 9, 'y': 8}"),
         ({"x": np.ones(5)}, "at least one batch of 8 rows, received 5"),
+        ({}, "arrays of one length, received {}"),
     ],
 )
 def test_batches_refuse(arrays, message):
     with pytest.raises(ValueError, match=message):
         Batches(arrays, 8)
+
+
+@pytest.mark.parametrize(("settings", "name"), [
+    ({"batch_size": 0}, "batch_size"), ({"batch_size": -4}, "batch_size"), ({"batch_size": 2.5}, "batch_size"),
+    ({"batch_size": "8"}, "batch_size"), ({"seed": -1}, "seed"), ({"seed": None}, "seed"), ({"seed": 0.5}, "seed")])
+def test_sizes_and_seeds_that_are_none(settings, name):
+    with pytest.raises(ValueError, match=f"{name}: expected a whole number of at least [01], received"):
+        data(**settings)
+
+
+class NoiseMean(keras.Model):
+    """Its loss is the mean of the noise, which no training changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = self.add_weight(shape=(), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs):
+        return inputs["z"][:, 0] + 0.0 * self.nothing
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(y_pred)
+
+
+def expected(batches, epoch):
+    batches.start_epoch(epoch)
+    return float(np.mean([batches[i][0]["z"] for i in range(len(batches))]))
+
+
+def test_each_epoch_of_a_plain_fit_has_its_own_order_and_noise():
+    means = [expected(data(), epoch) for epoch in range(5)]
+    assert len(set(means)) == 5
+    model, batches = NoiseMean(), data()
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(batches, epochs=3, shuffle=False, verbose=0, validation_data=data(shuffle=False)).history
+    np.testing.assert_allclose(history["loss"], means[:3], atol=1e-6)
+    np.testing.assert_allclose(history["val_loss"], [expected(data(shuffle=False), 0)] * 3, atol=1e-6)
+    again = model.fit(batches, epochs=2, shuffle=False, verbose=0).history  # goes on
+    np.testing.assert_allclose(again["loss"], means[3:], atol=1e-6)
+
+
+def test_looking_at_batches_does_not_begin_an_epoch():
+    model, batches = NoiseMean(), data()
+    assert len([batches[i] for i in range(len(batches))]) == 5
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [expected(data(), 0)], atol=1e-6)

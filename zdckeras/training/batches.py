@@ -3,12 +3,16 @@
 import keras
 import numpy as np
 
+from zdckeras.arguments import whole_number
+
 
 class Batches(keras.utils.PyDataset):
     """Shuffled batches of named arrays, each with fresh noise, all fixed by (seed, epoch, batch).
 
     Noise is data: it is drawn here with NumPy and handed to the model beside the arrays, so that every backend
-    trains on the same numbers and an interrupted training goes on exactly where it stopped.
+    trains on the same numbers and an interrupted training goes on exactly where it stopped. After all batches of an
+    epoch the next begins by itself, whoever asks for them (`model.fit(batches, epochs=3, shuffle=False)`; without
+    shuffle=False Keras puts the batches in an order of its own, which no seed fixes).
 
     Arguments:
         arrays: name -> (N, ...) array; rows are gathered batch by batch and cast to float32.
@@ -19,7 +23,8 @@ class Batches(keras.utils.PyDataset):
         whole: drop the incomplete last batch (graphs then compile once).
 
     Raises:
-        ValueError: for arrays of different lengths, or fewer rows than one batch.
+        ValueError: for no arrays, arrays of different lengths, a batch size or seed that is none, or fewer rows than
+            one batch.
 
     Example:
         >>> batches = Batches({"x": np.arange(6.0)}, 4, seed=1, normal={"z": (2,)})
@@ -33,24 +38,36 @@ class Batches(keras.utils.PyDataset):
         lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"Expected arrays of one length, received {lengths}.")
+        batch_size, seed = whole_number(batch_size, "batch_size"), whole_number(seed, "seed", 0)
         self.rows = next(iter(lengths.values()))
         if self.rows < batch_size and whole:
             raise ValueError(f"Expected at least one batch of {batch_size} rows, received {self.rows}.")
         self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
         self.uniform, self.normal = uniform or {}, normal or {}
-        self.shuffle, self.whole = shuffle, whole
+        self.shuffle, self.whole, self.running = shuffle, whole, False
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
         """Fix order and noise to those of one epoch."""
-        self.epoch = epoch if self.shuffle else 0
+        self.epoch, self.given = epoch if self.shuffle else 0, 0
         order = np.arange(self.rows)
         self.order = np.random.default_rng([self.seed, self.epoch]).permutation(order) if self.shuffle else order
+
+    def on_epoch_begin(self):
+        """Begin the next epoch if the last one is over; `fit` calls this."""
+        if self.given >= len(self):
+            self.start_epoch(self.epoch + 1)
+        self.running = True
+
+    def on_epoch_end(self):
+        """`fit` calls this, before the first epoch too."""
+        self.running = False
 
     def __len__(self):
         return self.rows // self.batch_size if self.whole else -(-self.rows // self.batch_size)
 
     def __getitem__(self, index):
+        self.given += self.running  # batches taken for a look do not count
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, index, 1])
         batch = {name: np.asarray(values[rows], "float32") for name, values in self.arrays.items()}
