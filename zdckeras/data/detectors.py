@@ -5,6 +5,8 @@ from functools import cache
 
 import numpy as np
 
+from zdckeras.mapped import ROWS
+
 CONVENTIONS = ("papers", "proton-paper", "o2")
 CHANNEL_COUNT = 5  # sums of a response that are read out
 
@@ -149,5 +151,8 @@ def channel_sums(responses: np.ndarray, convention: str = "papers") -> np.ndarra
     responses = np.asarray(responses)
     if responses.ndim != 3:
         raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
-    masks = channel_masks(responses.shape[1:], convention).reshape(CHANNEL_COUNT, -1)
-    return responses.reshape(len(responses), -1) @ masks.T.astype("float64")
+    masks = channel_masks(responses.shape[1:], convention).reshape(CHANNEL_COUNT, -1).T.astype("float64")
+    flat, sums = responses.reshape(len(responses), -1), np.empty((len(responses), CHANNEL_COUNT))
+    for start in range(0, len(flat), ROWS):  # of which a copy in float64 is made
+        sums[start : start + ROWS] = flat[start : start + ROWS] @ masks
+    return sums

@@ -15,6 +15,7 @@ from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
 from zdckeras.data.showers import Showers, checked
+from zdckeras.mapped import kept, open_array
 
 RESPONSES_FILE = "data_nonrandom_responses.npz"
 PARTICLES_FILE = "data_nonrandom_particles.npz"
@@ -269,10 +270,11 @@ def _read_array(path):
         raise FileNotFoundError(f"No such file: {path}{killed}")
     if not is_npz(path):
         raise ValueError(f"{path}: not an npz archive (empty, truncated or another format).")
-    with named(path), np.load(path, allow_pickle=False) as archive:
-        if KEY not in archive.files:
-            raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
-        return archive[KEY]
+    with named(path):
+        with np.load(path, allow_pickle=False) as archive:
+            if KEY not in archive.files:
+                raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
+        return open_array(path, KEY)
 
 
 def _block(branches, name, start=None, stop=None):
@@ -294,16 +296,18 @@ def _read_numbers(branches, name):
 
 
 def _read_responses(branches, name):
-    """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk."""
+    """(N, nx, ny) photons (uint16) or energies (float32), filled chunk by chunk; on disk if they are many."""
     detector = detector_of(name.removeprefix(BRANCH))
     shape = detector.shape
-    counts = np.empty((branches.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
-    for start in range(0, len(counts), BASKET_ROWS):
-        block = as_images(_block(branches, name, start, start + BASKET_ROWS), detector)
-        if block.shape[1:] != shape:
-            raise ValueError(f"branch {name!r}: expected shape {shape} per row, received {_type(branches, name)}.")
-        counts[start : start + BASKET_ROWS] = measured(block, detector, f"branch {name!r}, rows from {start}")
-    return counts
+
+    def blocks():
+        for start in range(0, branches.num_entries, BASKET_ROWS):
+            block = as_images(_block(branches, name, start, start + BASKET_ROWS), detector)
+            if block.shape[1:] != shape:
+                raise ValueError(f"branch {name!r}: expected shape {shape} per row, received {_type(branches, name)}.")
+            yield measured(block, detector, f"branch {name!r}, rows from {start}")
+
+    return kept(blocks(), (branches.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
 
 
 def _type(branches, name):

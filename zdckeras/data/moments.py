@@ -1,5 +1,6 @@
 """Sum, centre of gravity and second moments of responses, for NumPy arrays and for Keras tensors alike."""
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -45,6 +46,7 @@ class Moments:
         weights: (D, 6 + K) `moment_weights`.
         added, least: in the unit of the responses.
         xp: `numpy` or `keras.ops`, whose functions are called.
+        matmul: in place of `xp.matmul`, where that rounds.
 
     Attributes:
         total: (B, 1) sums S; some: (B, 1) divisors S'.
@@ -59,8 +61,8 @@ class Moments:
     """
 
     def __init__(self, flat: Any, weights: np.ndarray, added: float = 0.0, least: float = 1e-12,
-                 xp: ModuleType = np) -> None:
-        sums, self.xp = xp.matmul(flat, weights), xp
+                 xp: ModuleType = np, matmul: Callable | None = None) -> None:
+        sums, self.xp = (matmul or xp.matmul)(flat, weights), xp
         self.total, self._square = sums[:, :1], sums[:, 3:MOMENT_COUNT]
         self.more = sums[:, MOMENT_COUNT:]
         self.some = xp.maximum(self.total + added, least)

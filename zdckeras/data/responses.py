@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zdckeras.data.detectors import Detector
+from zdckeras.mapped import kept
 
 MAXIMUM_COUNT = int(np.iinfo("uint16").max)
 MAXIMUM_ENERGY = np.finfo("float32").max
@@ -46,10 +47,8 @@ def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
     _checked(values, what, "photon counts", allowed, expected)
     if values.dtype.kind != "f":
         return values.astype("uint16", copy=False)
-    counts = np.empty(values.shape, "uint16")
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        counts[start : start + ROWS_AT_ONCE] = np.rint(values[start : start + ROWS_AT_ONCE])
-    return counts
+    starts = range(0, len(values), ROWS_AT_ONCE)
+    return kept((np.rint(values[start : start + ROWS_AT_ONCE]) for start in starts), values.shape, "uint16")
 
 
 def energies(values: ArrayLike, what: str = "responses") -> np.ndarray:

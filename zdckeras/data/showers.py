@@ -12,6 +12,7 @@ from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.kinematics import check_particles
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
+from zdckeras.mapped import joined, selected
 
 # The papers keep showers with at least this many photons.
 PAPER_PHOTONS = {"zn": 10, "zp": 1}
@@ -21,7 +22,8 @@ PAPER_PHOTONS = {"zn": 10, "zp": 1}
 class Showers:
     """Particles and the responses of one or more detectors to them, row by row.
 
-    Indexing with a slice, a boolean mask, an integer array or one integer gives a `Showers` of those rows.
+    Indexing with a slice, a boolean mask, an integer array or one integer gives a `Showers` of those rows. Responses
+    that are on disk (see `zdckeras.mapped`) stay there.
 
     Arguments:
         particles: (N, 9) conditions in the order and units of `zdckeras.data.particles.CONDITIONS`.
@@ -95,7 +97,7 @@ class Showers:
             rows = [rows]
         if np.ndim(self.pdg[rows]) != 1:
             raise IndexError(f"Expected one row, a slice, a mask (N,) or a list of rows, received {str(rows)[:100]!r}.")
-        responses = {name: counts[rows] for name, counts in self.responses.items()}
+        responses = {name: selected(counts, rows) for name, counts in self.responses.items()}
         return Showers._of(self.particles[rows], self.pdg[rows], responses, self.metadata)
 
     @property
@@ -237,7 +239,7 @@ def concatenate(parts: Iterable[Showers]) -> Showers:
     return Showers._of(
         np.concatenate([part.particles for part in parts]),
         np.concatenate([part.pdg for part in parts]),
-        {name: np.concatenate([part.responses[name] for part in parts]) for name in parts[0].responses},
+        {name: joined([part.responses[name] for part in parts]) for name in parts[0].responses},
         first if same else {"parts": [part.metadata for part in parts]},
     )
 
