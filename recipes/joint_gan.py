@@ -95,7 +95,7 @@ def times(generators, particles):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/joint_gan", trainings=1).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/joint_gan", trainings=1, half=True).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, "zn+zp", more=p["sums"]["rows"])
     generators, histories = train_models(args, p, data)

@@ -114,7 +114,7 @@ def judge_models(args, p, data, generator, weights, rows):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2, half=True).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
     rows = [row for row in p.get("rows", MODEL_WEIGHTS) if data.repeats or row != "SDI-GAN"]  # GAN + diversity

@@ -79,9 +79,9 @@ def selected(values: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of one type one after the other; on disk if they are large together and one of them is."""
-    if len(parts) == 1 or not any(map(on_disk, parts)):
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+    """Arrays of one type one after the other; on disk if they are large together."""
+    if len(parts) == 1:
+        return parts[0]
     blocks = (part[start : start + ROWS] for part in parts for start in range(0, len(part), ROWS))
     return kept(blocks, (sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
 

@@ -19,6 +19,7 @@ from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.loop import states_folder
+from zdckeras.training.options import add_arguments
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
@@ -40,7 +41,7 @@ class RecipeParser(argparse.ArgumentParser):
 
 
 def command_line(about: str, presets: Iterable[str], out: str | Path, detectors: Sequence[str] = (),
-                 trainings: int | None = None) -> argparse.ArgumentParser:
+                 trainings: int | None = None, half: bool = False) -> argparse.ArgumentParser:
     """The arguments that all recipes share.
 
     Arguments:
@@ -49,6 +50,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
         out: folder of the results by default.
         detectors: names to choose from with --detector, the first being the default; none leaves the argument out.
         trainings: default of --seeds, trainings of every row; None leaves the argument out.
+        half: whether --mixed-precision is sound for its models; else it is refused.
 
     Returns:
         `argparse.ArgumentParser`, to which a recipe may add its own.
@@ -69,6 +71,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     if trainings:
         parser.add_argument("--seeds", type=whole(1), default=trainings, help="trainings of every row")
     parser.add_argument("--seed", type=whole(0), default=0, help="of data and judgement")
+    add_arguments(parser, half)
     return parser
 
 

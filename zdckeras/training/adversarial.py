@@ -1,6 +1,6 @@
 """Adversarial training: a generator with its averaged copy, warmed up on proper scores, then set against a critic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 from zdckeras import backend
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import annealed, fit_arrays, train
+from zdckeras.training.options import OPTIONS, DeviceNoise
 from zdckeras.training.phases import PhasedModel
 
 
@@ -62,7 +63,7 @@ def term_weights(weights: dict[str, float] | None, defaults: dict[str, float]) -
 
 
 def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: str | Path,
-                      seed: int = 0) -> dict[str, dict]:
+                      seed: int = 0, callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, dict]:
     """Trains a generator on proper scores alone, stage by stage, before it meets the critic; its average follows.
 
     No critic, no balance to keep: a strictly proper score is least for the right distribution, so that one real
@@ -74,6 +75,7 @@ def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: s
             also gets normal noise "z" and "z2", (B, latent) each.
         states: folder of the state files; finished or interrupted stages are taken up there.
         seed: of order and noise.
+        callbacks: of every stage, as in `train`.
 
     Returns:
         Histories, stage -> name -> list over epochs.
@@ -84,13 +86,16 @@ def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: s
     histories, noise = {}, {"z": (gan.latent,), "z2": (gan.latent,)}
     for name, (model, arrays, settings) in stages.items():
         settings = {key: settings[key] for key in ("epochs", "batch", "rate")}
-        histories[name] = fit_arrays(model, arrays, Path(states) / f"{name}.npz", seed=seed, normal=noise, **settings)
+        histories[name] = fit_arrays(model, arrays, Path(states) / f"{name}.npz", seed=seed, normal=noise,
+                                     callbacks=callbacks, **settings)
     gan.average.set_weights(gan.generator.get_weights())
     return histories
 
 
 def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
-                        generator: float, critic: float, seed: int = 0, uniform: dict | None = None) -> dict[str, list]:
+                        generator: float, critic: float, seed: int = 0, uniform: dict | None = None,
+                        callbacks: Sequence[keras.callbacks.Callback] = (),
+                        device_noise: bool | None = None) -> dict[str, list]:
     """Generator against critic (and regressor), each with Adam on a cosine schedule.
 
     Arguments:
@@ -101,6 +106,7 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         generator, critic: highest learning rates; the regressor has the critic's.
         seed: of order and noise.
         uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
+        callbacks, device_noise: as in `fit_arrays`.
 
     Returns:
         History, name -> list over epochs.
@@ -108,9 +114,12 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
     Raises:
         DivergedError: when a loss is not finite; the last good epoch is in the state file.
     """
-    batches = Batches(arrays, batch, seed, uniform, {name: (gan.latent,) for name in ("z", "z2")})
+    normal = {name: (gan.latent,) for name in ("z", "z2")}
+    if OPTIONS.device_noise if device_noise is None else device_noise:
+        gan.device_noise, uniform, normal = DeviceNoise(uniform, normal, seed), None, None
+    batches = Batches(arrays, batch, seed, uniform, normal)
     rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
     gan.compile({phase: keras.optimizers.Adam(annealed(rate, batches, epochs, warmup=0.1), beta_1=0.5, beta_2=0.99)
                  for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
-    return train(gan, batches, epochs, path)
+    return train(gan, batches, epochs, path, callbacks=callbacks)

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,24 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.arguments import whole_number
 from zdckeras.training.batches import Batches
+from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, log_callbacks
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
 
 class SampleLoss(keras.Model):
-    """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch."""
+    """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch.
+
+    Under a policy of mixed precision inputs and loss stay float32; dense and convolutional layers inside follow it.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch."""
-        return ops.mean(y_pred)
+        return backend.per_replica(ops.mean(y_pred))
 
 
 class DivergedError(RuntimeError):
@@ -98,7 +108,8 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
-          every: int = 1, verbose: int | None = None, start: str | Path | None = None) -> dict[str, list]:
+          every: int = 1, verbose: int | None = None, start: str | Path | None = None,
+          callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, list]:
     """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
 
     A state of other data, batches, noise or optimizer, or of more epochs, is refused.
@@ -111,13 +122,19 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
         every: epochs between checkpoints.
         verbose: as in `fit`; by default a progress bar on a terminal and a line per epoch in a log.
         start: state file of an earlier stage, of whatever data, to go on from where `checkpoint` does not exist.
+        callbacks: Keras callbacks, called after each epoch's state is saved, and the log of
+            `zdckeras.training.options`; what they remember themselves starts anew when a training is taken up.
 
     Returns:
         History, name -> list over epochs.
 
     Raises:
         DivergedError, StateError: see `Checkpoint`.
+        ValueError: for a model that is not compiled, or epochs that are none.
     """
+    epochs, every = whole_number(epochs, "epochs"), whole_number(every, "every")
+    if not model.compiled:
+        raise ValueError(f"{model.name}: expected a compiled model to train.")
     keeper = Checkpoint(checkpoint, batches, every)
     if not model.built:
         model(batches[0][0])
@@ -129,7 +146,7 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
         verbose = 1 if sys.stdout.isatty() else 2
     if done < epochs:
         model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                  callbacks=[keeper], verbose=verbose, shuffle=False)
+                  callbacks=[keeper, *callbacks, *log_callbacks(checkpoint)], verbose=verbose, shuffle=False)
     return keeper.history
 
 
@@ -144,11 +161,15 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
         >>> states_folder("runs", {"epochs": 1}) == states_folder("runs", {"epochs": 2})
         False
     """
-    return Path(out) / "states" / sha256(json.dumps([*settings, backend.name()]).encode()).hexdigest()[:8]
+    policy, device = keras.config.dtype_policy().name, OPTIONS.device_noise
+    further = [*([policy] if policy != "float32" else []), *(["device noise"] if device else [])]
+    text = json.dumps([*settings, backend.name(), *further])
+    return Path(out) / "states" / sha256(text.encode()).hexdigest()[:8]
 
 
 def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
-             validation: Batches | None = None, start: str | Path | None = None) -> dict[str, list]:
+             validation: Batches | None = None, start: str | Path | None = None,
+             callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, list]:
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
@@ -157,21 +178,24 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
         until: stop after this many epochs, all by default.
-        start: as in `train`.
+        start, callbacks: as in `train`.
 
     Returns:
         History, name -> list over epochs.
     """
     path = Path(path)
+    schedule = annealed(rate, batches, epochs)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if not model.compiled:
-        model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0),
+        model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0),
                       jit_compile=backend.jit_compile())
-    return train(model, batches, until or epochs, path, validation, start=start)
+    return train(model, batches, epochs if until is None else until, path, validation, start=start,
+                 callbacks=callbacks)
 
 
 def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
-               rate: float, seed: int = 0, uniform: dict | None = None, normal: dict | None = None) -> dict[str, list]:
+               rate: float, seed: int = 0, uniform: dict | None = None, normal: dict | None = None,
+               callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None) -> dict[str, list]:
     """`fit_adam` on shuffled `Batches` of arrays.
 
     Arguments:
@@ -181,17 +205,23 @@ def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Pa
         epochs, batch, rate: length of training, rows of a step and highest learning rate.
         seed: of order and noise.
         uniform, normal: name -> shape of one row's noise.
+        callbacks: as in `train`.
+        device_noise: whether the device draws it, see `zdckeras.training.options`, which decides by default.
 
     Returns:
         History, name -> list over epochs.
     """
-    return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate)
+    if OPTIONS.device_noise if device_noise is None else device_noise:
+        model, uniform, normal = WithDeviceNoise(model, DeviceNoise(uniform, normal, seed)), None, None
+    return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate, callbacks=callbacks)
 
 
 def annealed(learning_rate: float, batches: Batches, epochs: int,
              warmup: float = 0.05) -> keras.optimizers.schedules.LearningRateSchedule:
     """Cosine learning-rate schedule from a short linear warm-up down to zero over a training of `epochs`."""
-    steps = max(len(batches) * epochs, 2)
+    if isinstance(learning_rate, bool) or not isinstance(learning_rate, Real) or not 0.0 < learning_rate < np.inf:
+        raise ValueError(f"Expected a finite learning rate above 0, received {learning_rate!r}.")
+    steps = max(len(batches) * whole_number(epochs, "epochs"), 2)
     first = max(int(warmup * steps), 1)
     return keras.optimizers.schedules.CosineDecay(
         learning_rate / 10, steps - first, alpha=0.01, warmup_target=learning_rate, warmup_steps=first)

@@ -117,11 +117,14 @@ class PhasedModel(_steps.Steps, keras.Model):
     Arguments:
         momentum: m of the weight averages, w' <- m' w' + (1 - m') w after every step, with
             m' = min(m, (1 + t) / (10 + t)) so that the first steps are soon forgotten.
+
+    Attributes:
+        device_noise: `DeviceNoise` that adds the noise to batches, None where it comes with them.
     """
 
     def __init__(self, momentum=0.999, **kwargs):
-        super().__init__(**kwargs)
-        self.momentum = momentum
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.momentum, self.device_noise = momentum, None
 
     def phases(self):
         """Phase name -> `Phase`, in the order of the step."""
@@ -162,7 +165,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def train_on(self, data):
         """All phases on one batch; returns the logs."""
-        batch = _tensors(data)
+        batch = self._batch(data)
         parts = _cut(batch, max(phase.repeats for phase in self._phases.values()))
         total = 0.0
         for name, phase in self._phases.items():
@@ -173,8 +176,12 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def test_on(self, data):
         """The losses of all phases on one batch, nothing trained; returns the logs."""
-        batch = _tensors(data)
+        batch = self._batch(data)
         return self._logs(sum(self._value(name, phase, batch, False) for name, phase in self._phases.items()))
+
+    def _batch(self, data):
+        batch = _tensors(data)
+        return batch if self.device_noise is None else self.device_noise(batch)
 
     def _value(self, name, phase, batch, training):
         """Sum of a phase's terms, each recorded."""
@@ -188,7 +195,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
         def loss():
             terms = {term: ops.cast(value, "float32") for term, value in phase.loss(batch, True).items()}
-            return optimizer.scale_loss(sum(terms.values())), terms
+            return optimizer.scale_loss(backend.per_replica(sum(terms.values()))), terms
 
         _, terms, gradients = _steps.value_and_grad(loss, variables)
         _steps.apply(optimizer, gradients, variables)

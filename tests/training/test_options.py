@@ -1,0 +1,164 @@
+import argparse
+import csv
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.layers.dense import linear
+from zdckeras.recipe import command_line
+from zdckeras.training.adversarial import train_adversarially
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import SampleLoss, fit_adam, fit_arrays, states_folder
+from zdckeras.training.options import OPTIONS, DeviceNoise, add_arguments, set_options
+from zdckeras.training.phases import Phase, PhasedModel
+
+ARRAYS = {"x": np.arange(16.0).reshape(8, 2) / 16.0}
+
+
+@pytest.fixture(autouse=True)
+def options():
+    """Those of this process, put back afterwards."""
+    yield OPTIONS
+    set_options()
+
+
+class Noisy(SampleLoss):
+    """Its loss has the mean of the noise in it, so that what was drawn is seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.built = linear(2, 1, iter([1])), True
+
+    def call(self, inputs):
+        return ops.square(self.dense(inputs["x"])[:, 0] - inputs["z"][:, 0]) + ops.sum(inputs["u"], axis=(1, 2))
+
+
+NOISE = dict(uniform={"u": (2, 2)}, normal={"z": (1,)})
+
+
+def fitted(path, epochs=3, **settings):
+    model = Noisy()
+    history = fit_arrays(model, ARRAYS, path, epochs, 4, 0.1, seed=5, **NOISE, **settings)
+    return history["loss"], model.get_weights()
+
+
+class Told(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def test_callbacks_are_called_at_every_epoch(tmp_path):
+    told = Told()
+    losses, _ = fitted(tmp_path / "a.npz", callbacks=[told])
+    np.testing.assert_allclose(told.losses, losses)
+    batches = Batches(ARRAYS, 4, 5, **NOISE)
+    stopped = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=1)
+    assert len(fit_adam(Noisy(), batches, tmp_path / "b.npz", 9, 0.1, callbacks=[stopped])["loss"]) == 2
+
+
+def test_losses_are_logged_as_csv(tmp_path):
+    set_options(log="csv")
+    losses, _ = fitted(tmp_path / "sums.npz")
+    with open(tmp_path / "logs" / "sums.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    np.testing.assert_allclose([float(row["loss"]) for row in rows], losses, rtol=1e-6)
+
+
+def test_losses_are_logged_for_tensorboard(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    set_options(log="tensorboard")
+    losses, _ = fitted(tmp_path / "sums.npz")
+    (file,) = (tmp_path / "logs" / "sums" / "train").glob("events.*")
+    seen = [float(tf.make_ndarray(value.tensor)) for event in tf.compat.v1.train.summary_iterator(str(file))
+            for value in event.summary.value if value.tag == "epoch_loss"]
+    np.testing.assert_allclose(seen, losses, rtol=1e-6)
+
+
+def test_unknown_logs_are_refused():
+    with pytest.raises(ValueError, match="log: expected one of csv, tensorboard or None, received 'text'"):
+        set_options(log="text")
+
+
+def test_the_device_draws_fresh_noise_of_the_right_kind():
+    noise = DeviceNoise({"u": (3, 2)}, {"z": (4,)}, seed=1)
+    first, second = ({name: ops.convert_to_numpy(values) for name, values in noise({"x": np.ones((500, 2))}).items()}
+                     for _ in range(2))
+    assert first["u"].shape == (500, 3, 2) and first["z"].shape == (500, 4) and (first["x"] == 1).all()
+    assert (first["z"] != second["z"]).all() and (first["u"] != second["u"]).mean() > 0.99
+    assert first["u"].min() >= 0 and first["u"].max() < 1 and abs(first["u"].mean() - 0.5) < 0.03
+    assert abs(first["z"].mean()) < 0.1 and abs(first["z"].std() - 1) < 0.05
+
+
+def test_device_noise_trains_repeats_and_goes_on(tmp_path):
+    losses, weights = fitted(tmp_path / "a.npz", device_noise=True)
+    again, same = fitted(tmp_path / "b.npz", device_noise=True)
+    plain, other = fitted(tmp_path / "c.npz")
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    assert not np.allclose(losses, plain) and not np.allclose(weights[0], other[0])
+    assert len({round(loss, 4) for loss in losses}) == 3
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "d.npz", device_noise=True, callbacks=[Stop()])
+    resumed, after = fitted(tmp_path / "d.npz", device_noise=True)
+    np.testing.assert_allclose(resumed, losses, rtol=1e-6)
+    for one, two, three in zip(weights, same, after, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-6)
+        np.testing.assert_allclose(three, one, rtol=1e-6)
+
+
+class Gan(PhasedModel):
+    latent = 2
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.built = linear(2, 1, iter([1])), True
+
+    def phases(self):
+        return {"generator": Phase(lambda batch, training: {"loss": ops.mean(
+            ops.square(self.layer(batch["z"]) - 1.0 + batch["share"]))}, (self.layer,), ("loss",))}
+
+
+def test_device_noise_of_adversarial_trainings(tmp_path):
+    runs = []
+    for name, device in (("a", True), ("b", True), ("c", False)):
+        gan = Gan()
+        history = train_adversarially(gan, ARRAYS, tmp_path / f"{name}.npz", 3, 4, 0.1, 0.1, seed=2,
+                                      uniform={"share": (1,)}, device_noise=device)
+        runs.append((history["loss"], gan.get_weights()[0]))
+    np.testing.assert_allclose(runs[1][0], runs[0][0], rtol=1e-6)
+    np.testing.assert_allclose(runs[1][1], runs[0][1], rtol=1e-6)
+    assert len(set(runs[0][0])) == 3 and not np.allclose(runs[2][1], runs[0][1])
+
+
+def test_recipes_take_the_options(tmp_path, options, capsys):
+    before = states_folder(tmp_path)
+    args = command_line("", ["smoke"], "runs/x").parse_args(["--log", "csv", "--device-noise"])
+    assert (args.log, args.device_noise, args.mixed_precision) == ("csv", True, False)
+    assert (options.log, options.device_noise) == ("csv", True) and states_folder(tmp_path) != before
+    with pytest.raises(SystemExit) as stop:
+        command_line("", ["smoke"], "runs/x").parse_args(["--mixed-precision"])
+    assert stop.value.code == 2
+    assert "--mixed-precision: the models of this recipe compute in float32" in capsys.readouterr().err
+
+
+def test_mixed_precision_where_it_is_sound(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, half=True)
+    before = keras.config.dtype_policy(), states_folder(tmp_path)
+    try:
+        assert parser.parse_args(["--mixed-precision"]).mixed_precision
+        assert keras.config.dtype_policy().name == "mixed_bfloat16" and states_folder(tmp_path) != before[1]
+    finally:
+        keras.config.set_dtype_policy(before[0])

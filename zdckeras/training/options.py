@@ -1,0 +1,142 @@
+"""What every training of a process does besides: logs of its losses, and noise that the device draws."""
+
+import argparse
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+from keras import ops
+
+LOGS = ("csv", "tensorboard")
+
+
+@dataclass
+class Options:
+    """Settings that hold for all trainings of a process, as `keras.config` holds them for all layers.
+
+    Arguments:
+        log: "csv" or "tensorboard": losses of every epoch go to logs/<name> beside the state file; None: nowhere.
+        device_noise: whether models draw their noise themselves, see `DeviceNoise`.
+    """
+
+    log: str | None = None
+    device_noise: bool = False
+
+
+OPTIONS = Options()
+
+
+def set_options(log: str | None = None, device_noise: bool = False) -> None:
+    """Set the `Options` of this process; without arguments, put them back.
+
+    Raises:
+        ValueError: for an unknown kind of log.
+    """
+    if log not in (None, *LOGS):
+        raise ValueError(f"log: expected one of {', '.join(LOGS)} or None, received {log!r}.")
+    OPTIONS.log, OPTIONS.device_noise = log, bool(device_noise)
+
+
+def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
+    """The arguments --log, --device-noise and --mixed-precision, which take effect as they are read.
+
+    Arguments:
+        parser: of a recipe.
+        half: whether the networks of the recipe bear mixed precision; where they do not, it is refused.
+    """
+    parser.set_defaults(log=None, device_noise=False, mixed_precision=False)
+    parser.add_argument("--log", choices=LOGS, action=_SetOption, help="losses of every epoch, in logs/ beside the "
+                        "states: CSV files, or files for TensorBoard")
+    parser.add_argument("--device-noise", action=_SetOption, nargs=0, const=True, help="noise drawn by the device: for "
+                        "large batches on a GPU; repeats on one backend, not across backends")
+    parser.add_argument("--mixed-precision", action=_MixedPrecision if half else _Refused, nargs=0, const=True,
+                        help="dense and convolutional layers in bfloat16" if half else argparse.SUPPRESS)
+
+
+class _SetOption(argparse.Action):
+    """Into the `Options`, and into what `parse_args` gives."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        value = self.const or values
+        if value == "tensorboard" and find_spec("tensorflow") is None:
+            parser.error("--log tensorboard needs TensorFlow, which is not installed: pip install tensorflow")
+        set_options(**(vars(OPTIONS) | {self.dest: value}))
+        setattr(namespace, self.dest, value)
+
+
+class _MixedPrecision(argparse.Action):
+    """bfloat16, which needs no scaling of losses."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        setattr(namespace, self.dest, True)
+
+
+class _Refused(argparse.Action):
+    """What the models of a recipe cannot do."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f"{option_string}: the models of this recipe compute in float32, or densities, inverses and "
+                     f"counts would be lost")
+
+
+def log_callbacks(checkpoint: str | Path) -> list[keras.callbacks.Callback]:
+    """The callback that logs the training of one state file, as the options say; in a list, empty for none."""
+    checkpoint = Path(checkpoint)
+    folder = checkpoint.parent / "logs"
+    if OPTIONS.log == "csv":
+        folder.mkdir(parents=True, exist_ok=True)
+        return [keras.callbacks.CSVLogger(str(folder / f"{checkpoint.stem}.csv"), append=True)]
+    if OPTIONS.log == "tensorboard":
+        return [keras.callbacks.TensorBoard(str(folder / checkpoint.stem), write_graph=False)]
+    return []
+
+
+class DeviceNoise(keras.layers.Layer):
+    """Adds fresh noise to a batch on the device that trains, in place of noise that comes with the data.
+
+    For batches whose noise takes long to draw and to carry over (a million numbers for 256 rows of a flow over cells).
+    A training then repeats for its seed on one backend, and goes on exactly after an interruption, but two backends
+    draw other numbers.
+
+    Arguments:
+        uniform, normal: name -> shape of one row's noise, as in `Batches`.
+        seed: whole number.
+
+    Returns:
+        call of a batch, name -> (B, ...), gives it with the noise.
+    """
+
+    def __init__(self, uniform=None, normal=None, seed=0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.uniform, self.normal = dict(uniform or {}), dict(normal or {})
+        self.source = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, batch):
+        rows = ops.shape(next(iter(batch.values())))[0]
+        drawn = {name: keras.random.uniform((rows, *shape), seed=self.source) for name, shape in self.uniform.items()}
+        drawn |= {name: keras.random.normal((rows, *shape), seed=self.source) for name, shape in self.normal.items()}
+        return {**batch, **drawn}
+
+
+class WithDeviceNoise(keras.Model):
+    """A model of one loss that draws the noise of its batches itself.
+
+    Arguments:
+        model: `keras.Model` with its loss in `compute_loss`; it is what is trained.
+        noise: `DeviceNoise`.
+    """
+
+    def __init__(self, model, noise, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.model, self.noise = model, noise
+        self.built = True
+
+    def call(self, inputs):
+        return self.model(self.noise(inputs))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """That of the model."""
+        return self.model.compute_loss(x, y, y_pred, sample_weight, training)
