@@ -78,6 +78,11 @@ def apply(optimizer, gradients, variables):
         variable.assign(value)
 
 
+def matmul(a, b):
+    """A product in float32 proper: see `zdckeras.backend.exact_matmul`."""
+    return jax.numpy.matmul(*map(keras.ops.convert_to_tensor, (a, b)), precision="highest")
+
+
 class Steps:
     """`train_step` and `test_step` as JAX's trainer calls them."""
 

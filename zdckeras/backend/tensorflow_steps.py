@@ -1,6 +1,9 @@
 """Gradients and training steps of models with several losses, on TensorFlow."""
 
+import keras
 import tensorflow as tf
+
+KEPT = -8192  # mask of the sign, the exponent and the 10 bits of a float32 that TF32 keeps
 
 
 def value_and_grad(loss, variables):
@@ -23,6 +26,36 @@ def grad(function, x):
 def apply(optimizer, gradients, variables):
     """One update of an optimizer: see `zdckeras.backend.steps`."""
     optimizer.apply(gradients, list(variables))
+
+
+def matmul(a, b):
+    """A product in float32 proper: see `zdckeras.backend.exact_matmul`."""
+    a, b = (keras.ops.cast(keras.ops.convert_to_tensor(x), "float32") for x in (a, b))
+    rounds = tf.config.list_physical_devices("GPU") and tf.config.experimental.tensor_float_32_execution_enabled()
+    return split_matmul(a, b, tf.matmul) if rounds else tf.matmul(a, b)
+
+
+def split_matmul(a, b, multiply):
+    """The product of float32 factors by a `multiply` that rounds them to 11 bits: TensorFlow has no switch for one.
+
+    a = a_1 + a_2 + a_3 with parts of at most 11 bits, and so b: what is left out of sum a_i b_j is below 2^-22 of the
+    product. The gradient is that of the rounded product.
+    """
+    (a1, a2, a3), (b1, b2, b3) = _parts(a), _parts(b)
+    exact = multiply(a1, b1) + (multiply(a1, b2) + multiply(a2, b1)) + multiply(a2, b2)
+    rounded = multiply(a, b)
+    rest = multiply(a3, tf.stop_gradient(b)) + multiply(tf.stop_gradient(a), b3)
+    return exact + rest + (rounded - tf.stop_gradient(rounded))
+
+
+def _parts(x):
+    """Three constants of 11, 11 and 2 bits that add up to x."""
+    rest, parts = tf.stop_gradient(x), []
+    for _ in range(2):
+        kept = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(rest, tf.int32), KEPT), tf.float32)
+        parts.append(kept)
+        rest = rest - kept
+    return *parts, rest
 
 
 class Steps:

@@ -31,6 +31,19 @@ def apply(optimizer, gradients, variables):
     optimizer.apply(gradients, list(variables))
 
 
+def matmul(a, b):
+    """A product in float32 proper: see `zdckeras.backend.exact_matmul`; torch does not round unless it is told to."""
+    a, b = keras.ops.convert_to_tensor(a), keras.ops.convert_to_tensor(b)
+    if not a.is_cuda:
+        return torch.matmul(a, b)
+    set_before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return torch.matmul(a, b)
+    finally:
+        torch.set_float32_matmul_precision(set_before)
+
+
 class Steps:
     """`train_step` and `test_step` as torch's trainer calls them."""
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
@@ -70,7 +71,7 @@ class ResponseProperties(Summary):
 
     def call(self, photons, conditions):
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        moments = Moments(flat, self.moment_weights, least=1e-6, xp=ops)
+        moments = Moments(flat, self.moment_weights, least=1e-6, xp=ops, matmul=backend.exact_matmul)
         return self._standard(moments.total, moments.centre, moments.variance(), conditions)
 
     def standard(self, values, conditions):
@@ -149,20 +150,20 @@ class MaskPooling(layers.Layer):
         return rows / ops.sqrt(ops.sum(ops.square(rows), axis=1, keepdims=True) + 1e-12)
 
     def call(self, latents):
-        return ops.matmul(latents, ops.transpose(self.rows()))
+        return backend.exact_matmul(latents, ops.transpose(self.rows()))
 
     def correct(self, latents, asked):
         """The nearest w (B, latents) with A w = w', w + A^T C^-1 (w' - A w), from w (B, latents) and w' (B, P)."""
         rows = self.rows()
-        missing = asked - ops.matmul(latents, ops.transpose(rows))
-        back = ops.matmul(ops.linalg.inv(ops.matmul(rows, ops.transpose(rows))), rows)
-        return latents + ops.matmul(missing, back)
+        missing = asked - backend.exact_matmul(latents, ops.transpose(rows))
+        back = backend.exact_matmul(ops.linalg.inv(backend.exact_matmul(rows, ops.transpose(rows))), rows)
+        return latents + backend.exact_matmul(missing, back)
 
     def log_prior(self, pooled):
         """ln N(w'; 0, C) of w' (B, P), (B,)."""
         rows = self.rows()
-        root = ops.linalg.cholesky(ops.matmul(rows, ops.transpose(rows)))
-        white = ops.matmul(pooled, ops.transpose(ops.linalg.inv(root)))
+        root = ops.linalg.cholesky(backend.exact_matmul(rows, ops.transpose(rows)))
+        white = backend.exact_matmul(pooled, ops.transpose(ops.linalg.inv(root)))
         constant = ops.sum(ops.log(ops.diagonal(root))) + 0.5 * self.properties * math.log(2.0 * math.pi)
         return -0.5 * ops.sum(ops.square(white), axis=-1) - constant
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.flow_distill.shape import ShapeFlow
 
@@ -103,7 +104,7 @@ class Distiller(keras.Model):
     """
 
     def __init__(self, teacher: ShapeFlow, student: ShapeFlow, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.teacher, self.student = teacher, student
         self.teacher.trainable = False
         self.built = True
@@ -140,4 +141,4 @@ class Distiller(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted mean over the batch; both directions have the same weight."""
-        return 2.0 * ops.mean(ops.multiply(x["weight"], y_pred))
+        return backend.per_replica(2.0 * ops.mean(ops.multiply(x["weight"], y_pred)))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 from zdckeras.data.particles import Scaler
@@ -50,7 +51,7 @@ class ShapeFlow(keras.Model):
     def __init__(self, features: dict[str, Any], code: dict[str, Any], inverse: bool = False, steps: int = 3,
                  hidden: Sequence[int] = (192, 192), embedding: Sequence[int] = (192, 96), maps: int = 8,
                  convention: str = "papers", seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
                              embedding=embedding, maps=maps, convention=convention, seed=seed)
         self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
@@ -86,7 +87,7 @@ class ShapeFlow(keras.Model):
 
     def sums(self, responses: Tensor) -> Tensor:
         """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
-        return ops.matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
+        return backend.exact_matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
 
     def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
         """What the flow sees besides the cells, (B, C)."""
@@ -114,7 +115,7 @@ class ShapeFlow(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean of -log p per cell [nats]."""
-        return -ops.mean(y_pred) / self.detector.cells
+        return backend.per_replica(-ops.mean(y_pred) / self.detector.cells)
 
     def generate(self, noise: Tensor, conditions: Tensor, sums: Tensor) -> Tensor:
         """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.data.particles import Scaler
@@ -66,6 +67,9 @@ class PhotonSums(keras.Model):
     Returns:
         call({"conditions": (B, 9), "sums": (B, K), "u_sums": (B, K)}) gives log p(y) (B,).
 
+    Raises:
+        ValueError: for mean and scale of different length, or a scale that is not positive.
+
     Example:
         >>> c, s = np.ones((40, 9)), np.arange(200).reshape(40, 5)
         >>> model = PhotonSums.fit_scales("zn", c, s, hidden=(8,), steps=1, embedding=(8,))
@@ -76,10 +80,12 @@ class PhotonSums(keras.Model):
     def __init__(self, features: dict[str, Any], mean: Sequence[float], scale: Sequence[float], steps: int = 3,
                  hidden: Sequence[int] = (64, 64), bins: int = 8, embedding: Sequence[int] = (128, 128, 64),
                  seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(features=features, mean=list(map(float, mean)), scale=list(map(float, scale)),
                              steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        if self.mean.ndim != 1 or self.mean.shape != self.scale.shape or not (self.scale > 0.0).all():
+            raise ValueError(f"Expected a mean and a positive scale of each sum, received {mean} and {scale}.")
         self.features = ParticleFeatures(**features)
         self.embed = silu_layers(embedding, self.features.width, count(seed), keras.initializers.GlorotUniform)
         self.flow = Flow.maf(len(self.mean), context=embedding[-1], steps=steps, hidden=hidden, seed=seed,
@@ -103,7 +109,7 @@ class PhotonSums(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean of -log p [nats]."""
-        return -ops.mean(y_pred)
+        return backend.per_replica(-ops.mean(y_pred))
 
     def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         """Integer sums (B, K), as float32, from standard normal noise (B, K) and physical conditions (B, 9)."""
@@ -116,7 +122,7 @@ class PhotonSums(keras.Model):
 
 
 def fit_sums(showers: Showers, path: str | Path, epochs: int, batch: int, rate: float, seed: int = 0,
-             **sizes: Any) -> PhotonSums:
+             callbacks: Sequence[keras.callbacks.Callback] = (), **sizes: Any) -> PhotonSums:
     """A `PhotonSums` of the five channels of one detector, trained on `Showers`.
 
     Arguments:
@@ -124,10 +130,11 @@ def fit_sums(showers: Showers, path: str | Path, epochs: int, batch: int, rate: 
         path: of the state file.
         epochs, batch, rate: of the training, see `fit_adam`.
         seed: of weights, order and noise.
+        callbacks: as in `zdckeras.training.loop.train`.
         sizes: of the model.
     """
     conditions, sums = showers.particles, channel_sums(showers.response)
     model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
     fit_arrays(model, {"conditions": conditions, "sums": sums}, path, epochs, batch, rate, seed,
-               uniform={"u_sums": (sums.shape[1],)})
+               uniform={"u_sums": (sums.shape[1],)}, callbacks=callbacks)
     return model

@@ -10,14 +10,14 @@ class Bijection(keras.layers.Layer):
 
     A subclass writes `_transform(z, context)` (latent to data) and `_inverse(x, context)` (data to latent); each
     returns the mapped (B, D) array and the log-determinant of its own direction, summed over variables, (B,).
-    All weights exist once the object does.
+    All weights exist once the object does. Whatever the global policy, flows compute in float32.
 
     Arguments:
         variables: number D of variables.
         context: number C of context columns, 0 for none.
 
     Raises:
-        ValueError: if a size is out of range, or an input does not fit the sizes.
+        ValueError: if a size is out of range, an input does not fit the sizes, or half precision is asked for.
 
     Example:
         >>> z, log_det = Permutation(3).transform_and_log_det(np.array([[1.0, 2.0, 3.0]], "float32"))
@@ -26,9 +26,12 @@ class Bijection(keras.layers.Layer):
     """
 
     def __init__(self, variables, context=0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if int(variables) < 1 or int(context) < 0:
             raise ValueError(f"Expected variables >= 1 and context >= 0, received {variables} and {context}.")
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(f"{self.name}: expected to compute in float32, or densities and inverses are lost; "
+                             f"received the policy {self.dtype_policy.name}.")
         self.variables_count, self.context = int(variables), int(context)
         self.built = True
 

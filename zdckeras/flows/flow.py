@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.flows.autoregressive import Autoregressive, InverseAutoregressive, MaskedAutoregressive
 from zdckeras.flows.bijections import Bijection, Chain, Permutation
 
@@ -39,7 +40,7 @@ class Flow(keras.Model):
     """
 
     def __init__(self, bijection: Bijection, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.bijection = bijection
         self.built = True
 
@@ -169,7 +170,7 @@ class Flow(keras.Model):
         if self._compile_loss is not None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         weight = 1.0 if sample_weight is None else ops.cast(sample_weight, y_pred.dtype)
-        return -ops.mean(weight * y_pred)
+        return backend.per_replica(-ops.mean(weight * y_pred))
 
     def get_config(self):
         return {"name": self.name, "bijection": keras.saving.serialize_keras_object(self.bijection)}
@@ -202,7 +203,7 @@ class Generator(keras.Model):
     """
 
     def __init__(self, flow, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.flow = flow
         self.built = True
 

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras import backend
+
 
 def edges(units, levels):
     """Where each of the `levels` even groups of consecutive units starts: (levels + 1,) int; the last is largest."""
@@ -70,7 +72,7 @@ class MaskedDense(keras.layers.Layer):
     """
 
     def __init__(self, in_degrees, out_degrees, kernel_initializer="glorot_uniform", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.in_degrees, self.out_degrees = np.asarray(in_degrees, "int32"), np.asarray(out_degrees, "int32")
         if self.in_degrees.ndim != 1 or self.out_degrees.ndim != 1:
             raise ValueError(
@@ -134,7 +136,7 @@ class MaskedNetwork(keras.layers.Layer):
     def __init__(
         self, variables, outputs_per_variable, context=0, hidden=(256, 256), activation="silu", seed=None, **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         hidden = tuple(int(width) for width in hidden)
         if not hidden or min(variables, outputs_per_variable, *hidden) < 1 or context < 0:
             raise ValueError(
@@ -218,7 +220,7 @@ class MaskedNetwork(keras.layers.Layer):
 
         def push(index, start, size, values):  # contribution of a few units to all units of the next layer
             kernel = ops.slice(kernels[index], (start, 0), (size, kernels[index].shape[1]))
-            return ops.matmul(ops.transpose(kernel), values)
+            return backend.exact_matmul(ops.transpose(kernel), values)
 
         def known(index):  # bias and context, feature-first: (units, B)
             bias = ops.expand_dims(ops.convert_to_tensor(self.masked[index].bias), 1)
@@ -238,7 +240,8 @@ class MaskedNetwork(keras.layers.Layer):
                     z[index + 1] = z[index + 1] + push(index + 1, start, size, unit)
             h = write(h, start, size, unit)
             start, size = starts[0][j], sizes[0]
-            theta = ops.matmul(ops.transpose(ops.slice(kernels[-1], (0, start * p), (widths[-1], size * p))), h)
+            kernel = ops.slice(kernels[-1], (0, start * p), (widths[-1], size * p))
+            theta = backend.exact_matmul(ops.transpose(kernel), h)
             theta = theta + ops.slice(offset, (start * p, 0), (size * p, batch if self.conditioned else 1))
             theta = ops.transpose(ops.reshape(theta, (size, p, batch)), (0, 2, 1))
             new, slope = update(rows(y, start, size), theta)

@@ -24,9 +24,10 @@ def dense_layers(widths: Sequence[int], width: int, seeds: Iterator[int], slope:
 
 def silu_layers(widths: Sequence[int], width: int, seeds: Iterator[int],
                 initializer: type = keras.initializers.HeNormal) -> keras.Sequential:
-    """Dense layers with SiLU, built for inputs of one width."""
-    body = keras.Sequential([layers.Dense(size, "silu", kernel_initializer=initializer(next(seeds)))
+    """Dense layers with SiLU, built for inputs of one width; in float32 whatever the policy, as flows stand behind."""
+    body = keras.Sequential([layers.Dense(size, "silu", kernel_initializer=initializer(next(seeds)), dtype="float32")
                              for size in widths])
+    body.dtype_policy = keras.DTypePolicy("float32")
     body.build((None, width))
     return body
 

@@ -39,7 +39,7 @@ class ImpactFrame(layers.Layer):
     """
 
     def __init__(self, detector, context, maps=8, seed=0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.context, self.maps, self.seed = get_detector(detector), context, maps, seed
         nx, ny = self.detector.shape
         self.weigh = layers.Dense(maps, kernel_initializer=keras.initializers.GlorotUniform(seed))

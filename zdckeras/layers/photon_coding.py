@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
@@ -165,7 +166,7 @@ class PhotonScatter(layers.Layer):
         square = 0.25 * (ops.minimum(light, 1.0) + self.dispersion * light)
         scattered = ops.square(ops.sqrt(ops.maximum(light - square, 1e-12)) + ops.sqrt(square) * z)
         if sums is None:
-            sums = round_up_or_down(ops.matmul(light, self.draw.masks.T), channels)
+            sums = round_up_or_down(backend.exact_matmul(light, self.draw.masks.T), channels)
         return self.draw(scattered, sums, start)
 
     def fit(self, light: np.ndarray, photons: np.ndarray) -> float:

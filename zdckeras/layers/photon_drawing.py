@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 
@@ -72,7 +73,7 @@ class CellNoise(layers.Layer):
         self.built = True
 
     def call(self, noise):
-        turns = ops.matmul(ops.round(1024.0 * noise) / 1024.0, self.directions)
+        turns = backend.exact_matmul(ops.round(1024.0 * noise) / 1024.0, self.directions)
         return ops.clip(turns - ops.floor(turns), EDGE, 1.0 - EDGE)
 
     def get_config(self):
@@ -118,18 +119,19 @@ class PhotonDraw(layers.Layer):
 
     def call(self, weights, sums, uniform):
         weights = weights + 1e-12
-        light = weights * ops.matmul(sums / ops.matmul(weights, self.masks.T), self.masks)
+        light = weights * backend.exact_matmul(sums / backend.exact_matmul(weights, self.masks.T), self.masks)
         whole = self._whole(ops.stop_gradient(light), ops.stop_gradient(sums), uniform)
         return ops.reshape(straight_through(light, whole), (-1, *self.detector.shape))
 
     def _whole(self, light, sums, uniform):
         """Whole photons (B, D) of light (B, D) that adds up to the sums."""
         quanta = ops.round(light / QUANTUM) * QUANTUM
-        quanta = quanta + ops.matmul(sums - ops.matmul(quanta, self.masks.T), self.last)
+        quanta = quanta + backend.exact_matmul(sums - backend.exact_matmul(quanta, self.masks.T), self.last)
         nx, ny = self.detector.shape
         rows = ops.reshape(ops.take(ops.transpose(quanta), self.order, axis=0), (nx, ny, -1))
-        within = ops.matmul(np.tri(ny, dtype="float32"), rows)  # cumulative sums as products: several times faster
-        before = ops.matmul(np.tri(nx, k=-1, dtype="float32"), within[:, -1])
+        # cumulative sums as products: several times faster
+        within = backend.exact_matmul(np.tri(ny, dtype="float32"), rows)
+        before = backend.exact_matmul(np.tri(nx, k=-1, dtype="float32"), within[:, -1])
         steps = ops.reshape(within + before[:, None], (nx * ny, -1))
         steps = ops.floor(steps + ops.transpose(ops.round(uniform / QUANTUM) * QUANTUM))
         whole = steps - ops.concatenate([ops.zeros_like(steps[:1]), steps[:-1]], axis=0)

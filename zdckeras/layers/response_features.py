@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -77,7 +78,7 @@ class SummaryFeatures(Summary):
 
     def call(self, photons, conditions):
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops)
+        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops, matmul=backend.exact_matmul)
         sums, total, centre = moments.more, moments.total, moments.centre
         impact = ParticleFeatures.impact(self.detector, ops.cast(conditions, "float32")) / self.detector.pitch
         lit = ops.sum(1.0 - ops.exp(-flat), axis=-1, keepdims=True) / ops.sqrt(total + 1.0)
@@ -90,7 +91,7 @@ class SummaryFeatures(Summary):
     def sums(self, photons):
         """Channel sums (B, 5) of photon counts (B, nx, ny)."""
         flat = ops.reshape(ops.cast(photons, "float32"), (-1, self.detector.cells))
-        return ops.matmul(flat, self.masks)
+        return backend.exact_matmul(flat, self.masks)
 
     def of_sums(self, sums):
         """The columns that channel sums (B, 5) decide, standardised alike: ln(1 + S_k), ln(1 + S), S_k, S; (B, 12)."""

@@ -38,7 +38,7 @@ class LatentPrior(keras.Model):
 
     def __init__(self, width: int, latent: int = 16, kind: str = "maf", steps: int = 4,
                  hidden: Sequence[int] = (96, 96), context: int = 64, seed: int = 0, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if kind not in ("maf", "iaf"):
             raise ValueError(f"Expected kind='maf' or 'iaf', received {kind!r}.")
         self.settings = dict(width=width, latent=latent, kind=kind, steps=steps, hidden=tuple(hidden), context=context,
@@ -90,7 +90,7 @@ class ArrivalVAE(SampleLoss):
     def __init__(self, detector: str, latent: int = 16, encoder: dict[str, Any] | None = None,
                  decoder: dict[str, Any] | None = None, prior: dict[str, Any] | None = None, seed: int = 0,
                  **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(detector=detector, latent=latent, encoder=encoder or {}, decoder=decoder or {},
                              prior=prior or {}, seed=seed)
         self.encoder = ResponseEncoder(detector, latent, seed=seed, **(encoder or {}))

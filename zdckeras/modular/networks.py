@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.dense import linear, products, seeds_of, silu_layers
 from zdckeras.simulation.response_fit import FITTED_KINDS, MESONS, PHOTON
@@ -121,7 +122,7 @@ class StruckFrame:
         """Responses (B, nx, ny) in the frame, (B, 2 nx, 2 ny), 0 beyond the detector, for struck cells (B, 2)."""
         rows, columns = (ops.one_hot(np.arange(n, dtype="int32")[None, :] + n - cell[:, k : k + 1], 2 * n,
                                      dtype="float32") for k, n in enumerate(self.detector.shape))
-        return ops.matmul(ops.matmul(ops.transpose(rows, (0, 2, 1)), responses), columns)
+        return backend.exact_matmul(backend.exact_matmul(ops.transpose(rows, (0, 2, 1)), responses), columns)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -243,7 +244,7 @@ class ResponseEncoder(layers.Layer):
     def call(self, responses, features, cell):
         frame = self.frame.spread(ops.cast(responses, "float32"), cell)
         flat = ops.reshape(frame, (-1, len(self.frame.order)))
-        moments = ops.matmul(flat, self.moments)
+        moments = backend.exact_matmul(flat, self.moments)
         total = moments[:, :1]
         centre, square = moments[:, 1:3] / ops.maximum(total, 1.0), moments[:, 3:4] / ops.maximum(total, 1.0)
         width = ops.sqrt(ops.maximum(square - ops.sum(centre * centre, axis=-1, keepdims=True), 0.0))

@@ -41,7 +41,7 @@ class PriorDistiller(keras.Model):
     """
 
     def __init__(self, teacher, decoder, student, channels=1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.teacher, self.decoder, self.student, self.channels = teacher, decoder, student, channels
         self.teacher.trainable = self.decoder.trainable = False
         self.masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
@@ -60,12 +60,12 @@ class PriorDistiller(keras.Model):
         if not self.channels:
             return loss
         log_mean, _ = self.decoder(made[-1], features, cell)
-        light, real = ops.matmul(ops.exp(log_mean), self.masks), inputs["sums"]
+        light, real = backend.exact_matmul(ops.exp(log_mean), self.masks), inputs["sums"]
         return loss + self.channels * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted mean over the batch."""
-        return ops.mean(ops.multiply(x["weight"], y_pred))
+        return backend.per_replica(ops.mean(ops.multiply(x["weight"], y_pred)))
 
 
 def pair_diversity(first: np.ndarray, second: np.ndarray) -> np.ndarray:

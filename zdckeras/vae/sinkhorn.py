@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 
 RATIO = 0.25  # of the blurs of successive iterations on the way down, in units of cost
@@ -10,7 +11,7 @@ RATIO = 0.25  # of the blurs of successive iterations on the way down, in units 
 def _costs(x, y, p):
     """|x_i - y_j|^p, (n, m)."""
     squares = ops.sum(ops.square(x), axis=-1)[:, None] + ops.sum(ops.square(y), axis=-1)[None, :]
-    squares = squares - 2.0 * ops.matmul(x, ops.transpose(y))
+    squares = squares - 2.0 * backend.exact_matmul(x, ops.transpose(y))
     return ops.maximum(squares, 0.0) if p == 2 else ops.sqrt(ops.maximum(squares, 1e-10))
 
 

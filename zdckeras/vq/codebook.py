@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import seeds_of
 from zdckeras.layers.photon_drawing import straight_through
@@ -110,15 +111,15 @@ class Codebook(layers.Layer):
             raise ValueError(f"Expected vectors of shape (B, T, {self.width}), received {tuple(z.shape)}.")
         count, z, table = z.shape[1], self._directed(ops.reshape(z, (-1, self.width))), self.table()
         still, fixed = ops.stop_gradient(z), ops.stop_gradient(table)
-        near = ops.matmul(still, ops.transpose(fixed))
+        near = backend.exact_matmul(still, ops.transpose(fixed))
         if not self.normalise:
             near = near - 0.5 * ops.sum(ops.square(fixed), axis=-1)
         tokens = ops.argmax(near, axis=-1)
         which = ops.one_hot(tokens, self.codes)
-        chosen = ops.matmul(which, fixed)
+        chosen = backend.exact_matmul(which, fixed)
         loss = self.commitment * ops.sum(ops.square(z - chosen), axis=-1)
         if not self.averaged:  # a product with one-hot rows: its gradient is dense and fast, that of `take` is neither
-            loss = loss + ops.sum(ops.square(still - ops.matmul(which, table)), axis=-1)
+            loss = loss + ops.sum(ops.square(still - backend.exact_matmul(which, table)), axis=-1)
         if training:
             self._update(still, which)
         quantised = ops.reshape(straight_through(z, chosen), (-1, count, self.width))
@@ -135,7 +136,7 @@ class Codebook(layers.Layer):
         moved = dead[:, None]
         spread = ops.take(z, ops.mod(np.arange(self.codes, dtype="int32") * DEAD_CODE_STRIDE, rows), axis=0)
         if self.averaged:
-            sums = keep * self.sums + new * ops.matmul(ops.transpose(which), z)
+            sums = keep * self.sums + new * backend.exact_matmul(ops.transpose(which), z)
             self.sums.assign(ops.where(moved, spread, sums))
         else:
             learnt, shifts = (ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self.learnt, self.shifts))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.gan.losses import gradient_norm
@@ -63,5 +64,6 @@ def centre_loss(energy: Tensor, expected: Tensor) -> Tensor:
     """
     _, nx, ny = energy.shape
     weights = moment_weights((nx, ny), dtype="float32")
-    centre = Moments(ops.reshape(energy, (-1, nx * ny)), weights, added=1e-6, xp=ops).centre
-    return ops.mean(ops.sum(ops.square(centre - expected), axis=-1))
+    flat = ops.reshape(energy, (-1, nx * ny))
+    moments = Moments(flat, weights, added=1e-6, xp=ops, matmul=backend.exact_matmul)
+    return ops.mean(ops.sum(ops.square(moments.centre - expected), axis=-1))

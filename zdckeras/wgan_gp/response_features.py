@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.data.impact import slopes
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -63,7 +64,7 @@ class EnergySummary(Summary):
         ahead = slopes(conditions, ops)
         ahead = ahead / ops.sqrt(ops.sum(ops.square(ahead), axis=-1, keepdims=True) + 1e-12)
         ux, uy = ahead[:, :1], ahead[:, 1:]
-        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops)
+        moments = Moments(flat, self.moment_weights, added=1e-3, xp=ops, matmul=backend.exact_matmul)
         total, some = moments.total, moments.some
         dx, dy = (ops.subtract(self.place[k], impact[:, k : k + 1]) for k in (0, 1))
         far = ops.square(dx) + ops.square(dy)
