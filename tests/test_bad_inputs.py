@@ -33,6 +33,7 @@ from zdckeras.vae.sinkhorn import sinkhorn_divergence
 from zdckeras.vq.codebook import Codebook
 from zdckeras.vq.prior import TokenPrior, draw
 
+pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")
 NAN, INF = float("nan"), float("inf")
 SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
 NETWORK = dict(latent=4, hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)

@@ -42,7 +42,7 @@ def test_the_emulation_rounds():
 def counts():
     """Bright responses, in which one cell has more photons than TF32 counts."""
     counts = np.random.default_rng(0).poisson(40.0, (20, 44, 44)).astype("float32")
-    counts[:, 20, 21], counts[:, 3, 8] = 4099.0, 2049.0
+    counts[:, 20, 21], counts[:, 3, 8] = 4099.0, 2051.0
     return counts
 
 

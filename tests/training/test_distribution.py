@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs TensorFlow")
 
 SCRIPT = """
-import json, sys
+import json, sys, tempfile
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -23,6 +23,7 @@ from zdckeras.flows.flow import Flow
 from zdckeras.layers.dense import linear
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import SampleLoss
+from zdckeras.training.loop import train as fit
 from zdckeras.training.phases import Phase, PhasedModel
 
 rng = np.random.default_rng(0)
@@ -65,8 +66,10 @@ def train(make, columns, uniform=None):
     sgd = lambda: keras.optimizers.SGD(0.02)
     model.compile({"a": sgd(), "b": sgd()} if isinstance(model, PhasedModel) else sgd())
     batches = Batches({k: arrays[k] for k in columns}, 8, 1, uniform)
-    logs = model.fit(batches, epochs=2, shuffle=False, verbose=0).history
-    logs["evaluated"] = [model.evaluate(batches, verbose=0, return_dict=True)["loss"]]
+    with tempfile.TemporaryDirectory() as folder:
+        logs = fit(model, batches, 2, folder + "/state.npz", verbose=0)
+    held = Batches({k: arrays[k] for k in columns}, 8, 1, uniform, shuffle=False)
+    logs["evaluated"] = [model.evaluate(held, verbose=0, return_dict=True)["loss"]]
     return [w.tolist() for w in model.get_weights()], logs
 
 

@@ -73,6 +73,7 @@ def test_losses_are_logged_as_csv(tmp_path):
 
 def test_losses_are_logged_for_tensorboard(tmp_path):
     tf = pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorboard")
     set_options(log="tensorboard")
     losses, _ = fitted(tmp_path / "sums.npz")
     (file,) = (tmp_path / "logs" / "sums" / "train").glob("events.*")

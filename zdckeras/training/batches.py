@@ -44,20 +44,20 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"Expected at least one batch of {batch_size} rows, received {self.rows}.")
         self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
         self.uniform, self.normal = uniform or {}, normal or {}
-        self.shuffle, self.whole, self.running = shuffle, whole, False
+        self.shuffle, self.whole, self.running = shuffle, whole, False  # whether `fit` is within an epoch
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
         """Fix order and noise to those of one epoch."""
-        self.epoch, self.given = epoch if self.shuffle else 0, 0
+        self.epoch, self.given, self.told = epoch if self.shuffle else 0, 0, True
         order = np.arange(self.rows)
         self.order = np.random.default_rng([self.seed, self.epoch]).permutation(order) if self.shuffle else order
 
     def on_epoch_begin(self):
-        """Begin the next epoch if the last one is over; `fit` calls this."""
-        if self.given >= len(self):
+        """Begin the next epoch if the last one is over and no other was named; `fit` calls this."""
+        if not self.told and self.given >= len(self):
             self.start_epoch(self.epoch + 1)
-        self.running = True
+        self.running, self.told = True, False
 
     def on_epoch_end(self):
         """`fit` calls this, before the first epoch too."""

@@ -59,8 +59,9 @@ class _SetOption(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         value = self.const or values
-        if value == "tensorboard" and find_spec("tensorflow") is None:
-            parser.error("--log tensorboard needs TensorFlow, which is not installed: pip install tensorflow")
+        missing = [name for name in ("tensorflow", "tensorboard") if value == "tensorboard" and find_spec(name) is None]
+        if missing:
+            parser.error(f"--log tensorboard: {' and '.join(missing)} not installed: pip install zdckeras[tensorboard]")
         set_options(**(vars(OPTIONS) | {self.dest: value}))
         setattr(namespace, self.dest, value)
 

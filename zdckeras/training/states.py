@@ -59,7 +59,7 @@ def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 def write_state(path: str | Path, variables: list, record: dict) -> None:
     """Write variables and a record of plain values, whole or not at all."""
-    arrays = {f"v{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
+    arrays = {f"v{i}": v.numpy() for i, v in enumerate(variables)}
     with atomic_path(path) as temporary:
         np.savez(temporary, **{RECORD: np.array(json.dumps(record))}, **arrays)
 
