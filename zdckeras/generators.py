@@ -85,7 +85,7 @@ class Sampler(keras.Model):
             raise ValueError(f"Expected finite conditions of shape (N, {CONDITION_COUNT}), received shape "
                              f"{values.shape} with {(~finite).sum()} values that are not finite.")
         if (values[:, 0] <= 0).any():
-            raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min():g}.")
+            raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
         if self.low is not None and (outside := outside_range(values, self.low, self.high)):
             warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=3)
         return values.astype("float32")

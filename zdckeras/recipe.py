@@ -19,7 +19,7 @@ from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.loop import states_folder
-from zdckeras.training.options import add_arguments
+from zdckeras.training.options import add_arguments, apply_arguments
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
@@ -182,11 +182,14 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
 def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None = None) -> Path:
     """`states_folder` of a recipe: for its settings, detector, data and seed; own data are known by their content.
 
+    Sets the options of trainings that the command line asks for, too.
+
     Arguments:
         args: from `command_line`.
         settings: preset and whatever else its trainings depend on.
         data: from `recipe_data`; may be left out for embedded data.
     """
+    apply_arguments(args)
     content = data.digest if data else None
     folder = states_folder(args.out, *settings, getattr(args, "detector", None), content, args.seed)
     others = [other for other in folder.parent.glob("*") if other.is_dir() and other != folder]

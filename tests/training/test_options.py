@@ -11,7 +11,7 @@ from zdckeras.recipe import command_line
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import SampleLoss, fit_adam, fit_arrays, states_folder
-from zdckeras.training.options import OPTIONS, DeviceNoise, add_arguments, set_options
+from zdckeras.training.options import OPTIONS, DeviceNoise, add_arguments, apply_arguments, set_options
 from zdckeras.training.phases import Phase, PhasedModel
 
 ARRAYS = {"x": np.arange(16.0).reshape(8, 2) / 16.0}
@@ -147,6 +147,8 @@ def test_recipes_take_the_options(tmp_path, options, capsys):
     before = states_folder(tmp_path)
     args = command_line("", ["smoke"], "runs/x").parse_args(["--log", "csv", "--device-noise"])
     assert (args.log, args.device_noise, args.mixed_precision) == ("csv", True, False)
+    assert (options.log, options.device_noise) == (None, False)
+    apply_arguments(args)
     assert (options.log, options.device_noise) == ("csv", True) and states_folder(tmp_path) != before
     with pytest.raises(SystemExit) as stop:
         command_line("", ["smoke"], "runs/x").parse_args(["--mixed-precision"])
@@ -159,7 +161,9 @@ def test_mixed_precision_where_it_is_sound(tmp_path):
     add_arguments(parser, half=True)
     before = keras.config.dtype_policy(), states_folder(tmp_path)
     try:
-        assert parser.parse_args(["--mixed-precision"]).mixed_precision
+        apply_arguments(parser.parse_args([]))
+        assert keras.config.dtype_policy() == before[0]
+        apply_arguments(parser.parse_args(["--mixed-precision"]))
         assert keras.config.dtype_policy().name == "mixed_bfloat16" and states_folder(tmp_path) != before[1]
     finally:
         keras.config.set_dtype_policy(before[0])

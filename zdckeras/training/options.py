@@ -39,38 +39,40 @@ def set_options(log: str | None = None, device_noise: bool = False) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
-    """The arguments --log, --device-noise and --mixed-precision, which take effect as they are read.
+    """The arguments --log, --device-noise and --mixed-precision; `apply_arguments` gives them effect.
 
     Arguments:
         parser: of a recipe.
         half: whether the networks of the recipe bear mixed precision; where they do not, it is refused.
     """
-    parser.set_defaults(log=None, device_noise=False, mixed_precision=False)
-    parser.add_argument("--log", choices=LOGS, action=_SetOption, help="losses of every epoch, in logs/ beside the "
+    parser.add_argument("--log", choices=LOGS, type=_kind_of_log, help="losses of every epoch, in logs/ beside the "
                         "states: CSV files, or files for TensorBoard")
-    parser.add_argument("--device-noise", action=_SetOption, nargs=0, const=True, help="noise drawn by the device: for "
-                        "large batches on a GPU; repeats on one backend, not across backends")
-    parser.add_argument("--mixed-precision", action=_MixedPrecision if half else _Refused, nargs=0, const=True,
+    parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
+                        "GPU; repeats on one backend, not across backends")
+    parser.set_defaults(mixed_precision=False)
+    parser.add_argument("--mixed-precision", action=_HalfPrecision if half else _Refused, nargs=0,
                         help="dense and convolutional layers in bfloat16" if half else argparse.SUPPRESS)
 
 
-class _SetOption(argparse.Action):
-    """Into the `Options`, and into what `parse_args` gives."""
+def apply_arguments(args: argparse.Namespace) -> None:
+    """Set the `Options` and the policy that a command line asks for, before models are made."""
+    set_options(getattr(args, "log", None), getattr(args, "device_noise", False))
+    if getattr(args, "mixed_precision", False):
+        keras.config.set_dtype_policy("mixed_bfloat16")  # which needs no scaling of losses
+
+
+def _kind_of_log(word):
+    """Type of --log: told at once where TensorBoard is not installed."""
+    missing = [name for name in ("tensorflow", "tensorboard") if word == "tensorboard" and find_spec(name) is None]
+    if missing:
+        raise argparse.ArgumentTypeError(f"{' and '.join(missing)} not installed: pip install zdckeras[tensorboard]")
+    return word
+
+
+class _HalfPrecision(argparse.Action):
+    """Noted, for `apply_arguments`."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        value = self.const or values
-        missing = [name for name in ("tensorflow", "tensorboard") if value == "tensorboard" and find_spec(name) is None]
-        if missing:
-            parser.error(f"--log tensorboard: {' and '.join(missing)} not installed: pip install zdckeras[tensorboard]")
-        set_options(**(vars(OPTIONS) | {self.dest: value}))
-        setattr(namespace, self.dest, value)
-
-
-class _MixedPrecision(argparse.Action):
-    """bfloat16, which needs no scaling of losses."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        keras.config.set_dtype_policy("mixed_bfloat16")
         setattr(namespace, self.dest, True)
 
 
