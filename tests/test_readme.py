@@ -33,7 +33,7 @@ SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 
 
-class ParsedError(Exception):
+class ParsedError(BaseException):
     """The arguments were accepted; whatever would follow is left out."""
 
 

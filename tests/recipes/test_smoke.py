@@ -41,6 +41,7 @@ def run(recipe, out):
         patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
         patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
         patch.setattr(backend, "jit_sampling", lambda: JIT)
+        patch.setenv("ZDCKERAS_TRACEBACK", "1")
         patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
         runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
     keras.utils.clear_session()

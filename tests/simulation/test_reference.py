@@ -4,6 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation import reference
 from zdckeras.simulation.primaries import draw_primaries
@@ -91,10 +92,9 @@ def test_resimulated_showers_come_from_the_same_distribution():
 def test_particles_that_never_pass_are_named(monkeypatch):
     monkeypatch.setattr(reference, "ROUNDS", 2)
     lit = load("zn", "test", size=3)
-    particles = lit.particles.copy()
-    particles[:, 4] = 2e4  # [GeV]: sideways
+    sideways = conditions_of(lit.pdg, lit.particles[:, 4:7] + [2e4, 0.0, 0.0])  # GeV
     with pytest.raises(ValueError, match=r"3 particles never pass"):
-        resimulate(Showers(particles, lit.pdg, lit.responses), seed=0)
+        resimulate(Showers(sideways, lit.pdg, lit.responses), seed=0)
 
 
 def test_responses_know_their_particle():
