@@ -14,6 +14,7 @@ from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, sh
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
+OPTIONS = dict(log=None, device_noise=False, mixed_precision=False)
 SIZES = dict(train=30, validation=12, test=9, epochs=7)
 
 
@@ -29,8 +30,8 @@ def parse(*words, **settings):
 
 def test_defaults():
     assert vars(parse(detectors=DETECTORS, trainings=3)) == dict(
-        preset="laptop", detector="zn", data=None, out=Path("runs/x"), seeds=3, seed=0)
-    assert vars(parse()) == dict(preset="laptop", data=None, out=Path("runs/x"), seed=0)
+        preset="laptop", detector="zn", data=None, out=Path("runs/x"), seeds=3, seed=0, **OPTIONS)
+    assert vars(parse()) == dict(preset="laptop", data=None, out=Path("runs/x"), seed=0, **OPTIONS)
 
 
 def test_arguments_and_what_recipes_add():
@@ -39,7 +40,7 @@ def test_arguments_and_what_recipes_add():
         parse(*words, detectors=DETECTORS, trainings=1)
     words[5] = "root://host//a.root"
     assert vars(parse(*words, detectors=DETECTORS, trainings=1)) == dict(
-        preset="smoke", detector="zp", data="root://host//a.root", out=Path("b"), seed=7, seeds=2)
+        preset="smoke", detector="zp", data="root://host//a.root", out=Path("b"), seed=7, seeds=2, **OPTIONS)
     assert parse("--data", "root://a//b.root", "root://a//c.root").data == ["root://a//b.root", "root://a//c.root"]
     parser = command_line("what it does", PRESETS, "runs/x")
     parser.add_argument("--sizes", nargs="+")
@@ -178,6 +179,7 @@ def test_own_showers_are_used_whole(tmp_path):
     data = recipe_data(args, SIZES, "zn", more=50)
     assert len(data.training) == 126 and data.more is data.training and len(data.floor) == 1
     assert (data.provenance["training"], data.provenance["test"]) == (126, len(data.test))
+    assert data.provenance["seed"] == 0 and data.provenance["data"] == str(path) and "log" not in data.provenance
 
 
 def test_own_showers_are_known_by_content(tmp_path):

@@ -70,7 +70,7 @@ def data(detector, source, rows, validation):
     from zdckeras.gan.model import training_arrays
     from zdckeras.simulation.reference import load
 
-    if source:
+    if source is not None:
         training, held, _ = open_showers(source).only(detector).at_least().split()
         training, held = training[:rows], held[:validation]
     else:
@@ -234,6 +234,12 @@ def main(arguments=None):
         parser.error(f"expected weights of at least 0 and below 1e9, received {wrong}")
     settings = {**PRESETS[args.preset], "detector": args.detector, "data": args.data, "seeds": args.seeds}
     settings |= {name: value for name in ("epochs", "rows") if (value := getattr(args, name)) is not None}
+    if args.data is not None:  # by their content: the same name may come to hold other showers
+        from zdckeras.training.states import digest
+
+        training, held, _ = data(args.detector, args.data, settings["rows"], settings["validation"])
+        settings["content"] = digest({f"{name} {key}": values for name, part in (("train", training), ("held", held))
+                                      for key, values in (("particles", part.particles), ("response", part.response))})
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     name = sha256(json.dumps([settings, BASE, PENALTY, MOMENTUM, backend]).encode()).hexdigest()[:8]
     states = args.out / "states" / name

@@ -1,6 +1,7 @@
 """What every recipe begins and ends with: command line, showers to train on and to be judged by, and its results."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import find_sources, open_showers
 from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.provenance import provenance_text, save_model, versions
+from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text, save_model, versions
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
@@ -161,7 +162,8 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         found, validation, test, resimulated = showers_for(detector, args.data, wanted, draws, args.seed)
     except (ValueError, OSError, ImportError) as error:
         refuse(error)
-    settings = {name: value for name, value in vars(args).items() if name not in ("out", "data") and value is not None}
+    settings = {name: value for name, value in vars(args).items()
+                if name not in ("out", "data") and value is not None and value is not False}
     provenance = {"recipe": Path(sys.argv[0]).stem, **settings, "detector": detector, "data": "embedded simulation"}
     content, training = None, found[: sizes["train"]]
     if args.data is not None:
@@ -236,7 +238,7 @@ def write_text(path: str | Path, text: str, provenance: dict | None = None) -> N
 
 
 def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, keras.Model]) -> None:
-    """Trained models into the recipe's folder, before anything else can fail.
+    """Trained models and what they were made from into the recipe's folder, before anything else can fail.
 
     Arguments:
         args: from `command_line`.
@@ -245,6 +247,8 @@ def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, ke
     """
     for name, model in models.items():
         save_model(model, args.out / name, data.provenance)
+    with atomic_path(args.out / PROVENANCE_FILE) as temporary:
+        temporary.write_text(json.dumps(data.provenance, indent=1, default=str), encoding="utf-8")
 
 
 def write_results(args: argparse.Namespace, name: str, text: str, table: Table, test: Showers, shown: dict,

@@ -60,6 +60,11 @@ def test_own_particles_that_arrive_as_they_started():
     assert len(responses) == len(arrivals["kind"]) and len(responses) == pytest.approx(stable.sum(), abs=10)
     light = responses.sum(axis=(1, 2))[arrivals["kind"] == 0] / arrivals["energy"][arrivals["kind"] == 0]
     assert np.median(light) == pytest.approx(0.8, abs=0.15)  # photons a GeV
+    particles, pdg = showers.particles.copy(), showers.pdg.copy()
+    particles[0, 7:], pdg[0] = (193_729.0, 82.0), 1000822080  # lead, which no library shower stands for
+    particles[0, 0] = np.sqrt((particles[0, 4:7] ** 2).sum() + 193.729**2)
+    with_lead = single_arrivals(Showers(particles, pdg, showers.responses))[1]
+    assert len(responses) - len(with_lead) == np.isin(showers.pdg[0], [22, 2112, 130])
     lambdas = Showers(conditions_of(np.array([3122]), np.array([[0, 0, 900.0]])), np.array([3122]),
                       {"zn": np.ones((1, 44, 44), "uint16")})
     with pytest.raises(ValueError, match="arrive in zn as they started, received none in 1"):

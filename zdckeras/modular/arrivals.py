@@ -101,7 +101,8 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     """The showers of particles that arrive as they started, as arrivals and responses: a user's own data to train on.
 
     Photons, nucleons and long-lived kaons fly straight, or bend by a known amount, and do not decay on the way. Where
-    data have a photon cut, faint arrivals are missing, and a model of them is too bright there.
+    data have a photon cut, faint arrivals are missing, and a model of them is too bright there. Nuclei, and ids that
+    are in no table, are left out.
 
     Arguments:
         showers: `Showers` of one detector.
@@ -113,12 +114,23 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
         ValueError: if there are none.
     """
     name = showers.detector().name
-    stable = np.array([not branchings(int(code)) for code in showers.pdg])
+    codes, inverse = np.unique(showers.pdg, return_inverse=True)
+    stable = np.array([_arrives(int(code)) for code in codes])[inverse.reshape(-1)]
+    if not stable.any():
+        raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
     arrived = transport(showers.particles[stable], showers.pdg[stable], 0, (name,))[name]
     arrivals, primary = _showering(arrived)
     if not len(primary):
         raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
     return arrivals, showers.response[stable][primary]
+
+
+def _arrives(code):
+    """Whether a species reaches the detectors as it started, and a kind of shower stands for it."""
+    try:
+        return not branchings(code) and bool(len(shower_kind(np.array([code]), np.ones(1))[0]))
+    except ValueError:  # nuclei, and what is in no table
+        return False
 
 
 def beta_schedule(share: float, low: float = 0.03, start: float = 0.25, end: float = 0.6) -> float:
