@@ -23,9 +23,10 @@ import numpy as np
 
 from zdckeras.command import run
 from zdckeras.generators import milliseconds
-from zdckeras.metrics.classifier import classifier_auc, pixel_auc, species_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
@@ -138,7 +139,12 @@ def judge_particles(args, p, data, generators):
     columns |= {f"AUC {species}": lambda s, k=species: s["species"][k] for species in found}
     columns |= {f"D({species})": lambda s, k=species: s["diversity"].get(k, np.nan)
                 for species in (found if len(floor) > 1 else ())}
-    return table, text_table(over_seeds(table.scores, columns))
+    made = draws[f"{SHIPPED}, seed 0"](args.seed, 0)
+    lines = [["the classifier's area falls by, without", *SHAPE_OBSERVABLES]]
+    for name, rows in {"all": slice(None)} | {name: test.pdg == SPECIES[name] for name in found}.items():
+        fall = shape_importance(test.response[rows], made[rows], test.particles[rows], args.seed)
+        lines.append([name, *(f"{fall[observable]:.3f}" for observable in SHAPE_OBSERVABLES)])
+    return table, f"{text_table(over_seeds(table.scores, columns))}\n\n{text_table(lines)}"
 
 
 def main():

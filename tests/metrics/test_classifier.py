@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.metrics.classifier import classifier_auc, pixel_auc, species_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 
 ROWS = 500
 
@@ -30,6 +30,18 @@ def test_wrong_dependence_on_the_condition_is_seen():
     (real, conditions), (second, _) = draw(1), draw(2)
     shuffled = second[np.random.default_rng(0).permutation(ROWS)]
     assert classifier_auc(real, shuffled, conditions) > 0.9
+
+
+@pytest.mark.parametrize(("change", "telling"), [
+    (lambda images: np.roll(images, 1, axis=2), {"centre_y", "asymmetry_y", "parity"}),
+    (lambda images: 2 * images, {"photons", "brightest", "lit"}),
+])
+def test_what_was_changed_gives_it_away(change, telling):
+    (real, conditions), (second, _) = draw(1), draw(2)
+    falls = shape_importance(real, change(second), conditions)
+    first, *_, last = falls.items()
+    assert first[0] in telling and first[1] > 0.02 and abs(last[1]) < 0.02
+    assert list(falls.values()) == sorted(falls.values(), reverse=True)
 
 
 def test_seed_repeats_and_subsample_is_used():
