@@ -31,7 +31,7 @@ from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, s
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
-from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results, write_text
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.reference import resimulate
@@ -66,11 +66,12 @@ def train_models(args, p, data, own, reach):
     for seed in range(args.seeds):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
                                                              own=own, **p["vae"])
-        priors, arrays = {"teacher": vae.prior}, encoded_arrivals(vae, p["coded"], seed, own)
-        for row in p["students"]:
+        priors = {"teacher": vae.prior}
+        arrays = encoded_arrivals(vae, p["coded"], seed, own) if not seed else None
+        for row in p["students"] if not seed else ():  # of the first training only
             channels, scaled = STUDENTS[row]
-            priors[row], histories[f"{row}, seed {seed}"] = distil(vae, arrays, states / f"{row}{seed}.npz", seed=seed,
-                                                                   channels=channels, scaled=scaled, **p["student"])
+            priors[row], histories[row] = distil(vae, arrays, states / f"{row}.npz", seed=seed, channels=channels,
+                                                 scaled=scaled, **p["student"])
         generators |= {f"{row}, seed {seed}": ModularGenerator(Transport(name, p["levels"]), prior, vae.decoder, *reach)
                        for row, prior in priors.items()}
     shipped = generators[f"{SHIPPED}, seed 0"]
@@ -158,10 +159,8 @@ def main():
     save_models(args, data, {"generator.keras": shipped})
     single = judge_arrivals(args, p, generators)
     table, particles = judge_particles(args, p, data, generators)
-    other = "-" if args.data else judge_other_library(args, p, data, reach)
     one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
     lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
-             "the same, made from the other half of the Geant4 showers than the model's", other, "",
              f"{len(data.test)} test showers, nothing imposed", particles, "",
              f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
@@ -173,6 +172,8 @@ def main():
 
     shown = {row: pictured(generators[f"{row}, seed 0"]) for row in (SHIPPED, p["students"][-1])}
     write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories)
+    if not args.data:
+        write_text(args.out / "other_library.txt", judge_other_library(args, p, data, reach), data.provenance)
 
 
 if __name__ == "__main__":
