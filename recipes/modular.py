@@ -142,7 +142,7 @@ def judge_particles(args, p, data, generators):
                 for species in (found if len(floor) > 1 else ())}
     made = draws[f"{SHIPPED}, seed 0"](args.seed, 0)
     lines = [["the classifier's area falls by, without", *SHAPE_OBSERVABLES]]
-    for name, rows in {"all": slice(None)} | {name: test.pdg == SPECIES[name] for name in found}.items():
+    for name, rows in ({"all": slice(None)} | {name: test.pdg == SPECIES[name] for name in found}).items():
         fall = shape_importance(test.response[rows], made[rows], test.particles[rows], args.seed)
         lines.append([name, *(f"{fall[observable]:.3f}" for observable in SHAPE_OBSERVABLES)])
     return table, f"{text_table(over_seeds(table.scores, columns))}\n\n{text_table(lines)}"
