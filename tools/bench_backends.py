@@ -38,7 +38,6 @@ BENCH_SIZES = {
                            critic=dict(hidden=(8,), channels=(2, 2, 4), code=4))),
 }
 GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
-OPSET = 18  # the newest that tf2onnx writes
 SLOW = 10.0  # seconds of a first call after which three repeats must do
 
 
@@ -159,32 +158,20 @@ def train(case, twin, settings, engine):
     return rows
 
 
-def _spelled_out(ctx, node, name, args):
-    """tf2onnx handler: ln(1 + x) and exp(x) - 1, which ONNX lacks, by the operations that it has."""
-    one = ctx.make_const(f"{name}_one", np.ones((), "float32")).output[0]
-    shapes, dtypes = [ctx.get_shape(node.output[0])], [ctx.get_dtype(node.output[0])]
-    kinds = ("Add", "Log") if node.type == "Log1p" else ("Exp", "Sub")
-    inner = ctx.make_node(kinds[0], [node.input[0], one][: 1 + (kinds[0] == "Add")], shapes=shapes, dtypes=dtypes)
-    outer = [inner.output[0], one][: 1 + (kinds[1] == "Sub")]
-    ctx.remove_node(node.name)
-    ctx.make_node(kinds[1], outer, outputs=node.output, name=name, shapes=shapes, dtypes=dtypes)
-
-
 def onnx_session(case, settings):
     """The sampling function of NumPy arrays in ONNX Runtime, through tf2onnx."""
-    import onnxruntime
-    import tensorflow as tf
-    import tf2onnx
+    import keras
 
-    signature = [tf.TensorSpec((None, n), tf.float32, name=f"input_{k}")
-                 for k, n in enumerate((case.width, *(c.shape[1] for c in case.columns)))]
-    handlers = {name: (_spelled_out, []) for name in ("Log1p", "Expm1")}
-    model, _ = tf2onnx.convert.from_function(tf.function(case.generate, input_signature=signature), signature,
-                                             opset=OPSET, custom_op_handlers=handlers)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda *arrays: session.run(None, {spec.name: a for spec, a in zip(signature, arrays, strict=True)})
+    from zdckeras.backend.tensorflow_onnx import to_onnx
+    from zdckeras.export.onnx import OPSET, open_session
+
+    def answer(*columns):
+        return {f"output_{k}": part for k, part in enumerate(keras.tree.flatten(case.generate(*columns)))}
+
+    inputs = {f"input_{k}": n for k, n in enumerate((case.width, *(c.shape[1] for c in case.columns)))}
+    model, _ = to_onnx(answer, inputs, OPSET)
+    session = open_session(model.SerializeToString(), settings.threads)
+    return lambda *arrays: session.run(None, dict(zip(inputs, arrays, strict=True)))
 
 
 def sample(case, settings, engine):

@@ -206,7 +206,8 @@ def _scaled_to_sum(p, total, iterations):
     low, _ = ops.fori_loop(0, iterations, halve, (total / share, (total + p.shape[1]) / share))
     counts = ops.floor(low * p)
     missing = total - ops.sum(counts, axis=1, keepdims=True)
-    return counts + missing * ops.one_hot(ops.argmax(p, axis=1), p.shape[1])
+    brightest = ops.top_k(p, 1)[1][:, 0]  # Keras' argmax of floats has operations that exchange formats do not know
+    return counts + missing * ops.one_hot(brightest, p.shape[1])
 
 
 class BoxCox:

@@ -1,16 +1,13 @@
 """A trained generator as a TensorFlow SavedModel, for servers and programs that know neither Keras nor this package."""
 
-import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
 from zdckeras.data.atomic import atomic_folder
+from zdckeras.export.process import in_tensorflow_process
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
@@ -68,27 +65,9 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         if backend.name() == "tensorflow":
             write_saved_model(generator, temporary)
         else:
-            _write_in_tensorflow_process(generator, temporary)
+            in_tensorflow_process(__name__, {"generator": generator}, temporary)
     return target
 
 
-def _write_in_tensorflow_process(generator, path):
-    """Save the generator, and let a fresh process under TensorFlow, on the CPU, reload and write it.
-
-    Whatever lies in the current folder is not imported there: -P, and of PYTHONPATH only absolute places.
-    """
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(Path(zdckeras.__file__).parents[1]), *filter(os.path.isabs, given)]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1",
-                   "PYTHONPATH": os.pathsep.join(places)}
-    with TemporaryDirectory() as scratch:
-        model = Path(scratch) / "generator.keras"
-        generator.save(model)
-        done = subprocess.run([sys.executable, "-P", "-m", "zdckeras.export.saved_model", model, Path(path).resolve()],
-                              env=environment, cwd=scratch, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError("The TensorFlow process that writes the SavedModel failed: " + done.stderr.strip()[-1000:])
-
-
 if __name__ == "__main__":
-    write_saved_model(load_model(sys.argv[1]), sys.argv[2])
+    write_saved_model(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2])

@@ -1,0 +1,80 @@
+"""Functions of tensors as ONNX models, through tf2onnx; runs under the TensorFlow backend only."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from zdckeras.backend import Tensor
+
+UNSAFE = "TF2ONNX_CATCH_ERRORS"
+
+
+def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
+    """An ONNX model of a function of float32 matrices with any number of rows B.
+
+    Whether every operator is one of ONNX is not looked at: tf2onnx says nothing of those it cannot translate.
+
+    Arguments:
+        function: of tensors (B, width), one for each of `inputs`, in that order; gives {output name: tensor}.
+        inputs: name -> width.
+        opset: version of the operators.
+
+    Returns:
+        (`onnx.ModelProto`, the same function as TensorFlow's graph).
+
+    Raises:
+        ImportError: if tf2onnx is not installed.
+    """
+    import tensorflow as tf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations of what tf2onnx imports
+        import tf2onnx
+
+        signature = [tf.TensorSpec((None, width), tf.float32, name=name) for name, width in inputs.items()]
+        graph = tf.function(function, autograph=False, input_signature=signature)
+        handlers = {"Log1p": (spelled_out, []), "Expm1": (spelled_out, []), "SelectV2": (chosen, [])}
+        before = os.environ.setdefault(UNSAFE, "FALSE")  # or tf2onnx copies the whole graph before each of its passes
+        try:
+            model, _ = tf2onnx.convert.from_function(graph, signature, opset=opset, custom_op_handlers=handlers)
+        finally:
+            if before == "FALSE":
+                os.environ.pop(UNSAFE)
+    return model, graph
+
+
+def valid_rows(valid: Tensor, name: str) -> Tensor:
+    """1 for every valid row; where one is not, the graph stops at an operation of this name.
+
+    TensorFlow's check of numbers has no counterpart in ONNX, but a look-up beyond the end of a table fails in both.
+
+    Arguments:
+        valid: (B,) boolean.
+        name: of the operation, which is what an error message tells.
+
+    Returns:
+        (B,) float32.
+    """
+    import tensorflow as tf
+
+    return tf.gather(tf.ones((1,)), tf.where(valid, 0, 1), name=name)
+
+
+def spelled_out(ctx, node, name, args):
+    """tf2onnx handler: ln(1 + x) and exp(x) - 1, which ONNX lacks, by the operations that it has."""
+    one = ctx.make_const(f"{name}_one", np.ones((), "float32")).output[0]
+    shapes, dtypes = [ctx.get_shape(node.output[0])], [ctx.get_dtype(node.output[0])]
+    kinds = ("Add", "Log") if node.type == "Log1p" else ("Exp", "Sub")
+    inner = ctx.make_node(kinds[0], [node.input[0], one][: 1 + (kinds[0] == "Add")], shapes=shapes, dtypes=dtypes)
+    outer = [inner.output[0], one][: 1 + (kinds[1] == "Sub")]
+    ctx.remove_node(node.name)
+    ctx.make_node(kinds[1], outer, outputs=node.output, name=name, shapes=shapes, dtypes=dtypes)
+
+
+def chosen(ctx, node, name, args):
+    """tf2onnx handler: a choice between two tensors as the one operator that ONNX has for it.
+
+    tf2onnx itself writes c x + (1 - c) y, six operators, which is not y where x is not finite.
+    """
+    node.type = "Where"
