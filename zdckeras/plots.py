@@ -10,6 +10,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
@@ -17,6 +18,7 @@ from zdckeras.data.particles import COLUMN, species
 from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
 from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.metrics.probabilities import calibration
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -207,6 +209,27 @@ def sparsity_curves(real: np.ndarray, generated: dict[str, np.ndarray], threshol
         axis.plot(thresholds, mean, color=colour, label=name)
     axis.set(xscale="log", xlabel="threshold [MeV]", ylabel="share of cells above", ylim=(0, None))
     axis.legend(frameon=False)
+    return figure
+
+
+def probability_curves(lit: np.ndarray, probabilities: dict[str, np.ndarray]) -> Figure:
+    """How well probabilities tell what happens: ROC curves, and the share that happened against what was stated.
+
+    Arguments:
+        lit: (N,) boolean, what happened.
+        probabilities: name -> (N,).
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    roc, states = figure.subplots(1, 2)
+    for colour, (name, p) in zip(COLOURS, probabilities.items(), strict=False):
+        false, true, _ = roc_curve(lit, p)
+        roc.plot(false, true, color=colour, label=name)
+        stated, found, _ = calibration(p, lit)
+        states.plot(stated, found, "o-", color=colour, label=name)
+    states.plot([0, 1], [0, 1], ":", color="grey")
+    roc.set(xlabel="share of empty ones kept", ylabel="share of lit ones kept")
+    states.set(xlabel="probability stated", ylabel="share with light")
+    roc.legend(frameon=False)
     return figure
 
 
