@@ -72,3 +72,32 @@ def write_saved_model(generator, path):
     for name, function in signatures.items():
         setattr(module, name, function)
     tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def open_saved_model(folder):
+    """The signature `serving_default` of a SavedModel as a function of NumPy noise and conditions.
+
+    Arguments:
+        folder: of the version.
+
+    Returns:
+        The function, which gives {output: array}; the width of the noise; and {output: (nx, ny)}.
+
+    Raises:
+        ValueError: if it has no such signature, or one with other inputs.
+    """
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder))
+    signature = model.signatures.get("serving_default")
+    inputs = signature.structured_input_signature[1] if signature is not None else {}
+    if set(inputs) != {"condition", "noise"}:
+        raise ValueError(f"{folder}: expected a signature serving_default of condition and noise, received inputs "
+                         f"{', '.join(inputs) or 'none'}.")
+
+    def call(noise, conditions, model=model):  # the signature lives as long as its model
+        made = signature(noise=tf.constant(noise), condition=tf.constant(conditions))
+        return {name: values.numpy() for name, values in made.items()}
+
+    outputs = {name: tuple(spec.shape[1:]) for name, spec in signature.structured_outputs.items()}
+    return call, inputs["noise"].shape[1], outputs

@@ -1,0 +1,220 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import zdckeras as zdc
+from zdckeras.campaign.answers import Answer, open_answer
+from zdckeras.campaign.run import make_shard, merge_shards, run_campaign
+from zdckeras.campaign.shards import MANIFEST, Manifest, checksum, read_shard, write_shard
+from zdckeras.cli import main
+from zdckeras.data.files import open_showers
+from zdckeras.data.particles import Scaler
+from zdckeras.data.showers import Showers
+from zdckeras.gan.networks import ResponseNetwork
+
+ROOT = Path(__file__).parents[2]
+ROWS, SHARD = 1100, 256
+
+
+@pytest.fixture(scope="module")
+def particles(tmp_path_factory):
+    """1,100 particles: five shards, the last one short."""
+    showers = zdc.load("zn", "test", 220)
+    path = tmp_path_factory.mktemp("particles") / "particles.npz"
+    np.savez(path, np.tile(np.column_stack([showers.particles, showers.pdg]), (5, 1)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(particles):
+    with np.load(particles) as archive:
+        scaler = Scaler.fit(archive["arr_0"][:, :9]).get_config()
+    return zdc.GanGenerator(ResponseNetwork("zn", scaler, 10, 8, (8,), (4, 4, 2), 2, seed=3))
+
+
+@pytest.fixture(scope="module")
+def model(generator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "gan.keras"
+    generator.save(path)
+    return path
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(model, particles, tmp_path_factory):
+    """A campaign of one worker."""
+    return run_campaign(str(model), particles, tmp_path_factory.mktemp("one"), 7, SHARD, progress=False)
+
+
+def command(model, particles, folder, *more):
+    return [sys.executable, "-m", "zdckeras.cli", "generate", str(model), str(particles), str(folder), "--seed", "7",
+            "--shards", str(SHARD), *more]
+
+
+def test_shards_hold_what_sample_gives(finished, generator, particles, tmp_path):
+    names = ["manifest.json", *(f"shard-{k:06d}.npz" for k in range(5))]
+    assert sorted(path.name for path in finished.iterdir()) == names
+    merge_shards(finished, tmp_path / "merged.root")
+    merged = open_showers(tmp_path / "merged.root")
+    with np.load(particles) as archive:
+        asked = archive["arr_0"]
+    assert np.array_equal(merged.particles, asked[:, :9]) and np.array_equal(merged.pdg, asked[:, 9])
+    expected = generator.sample(asked[:, :9], seed=7)
+    assert (merged.response != expected).mean() < 1e-4 and merged.response.sum() > 0
+    assert len(read_shard(finished / names[-1])) == ROWS - 4 * SHARD
+
+
+def test_killed_and_resumed_by_other_workers_the_bytes_are_the_same(finished, model, particles, tmp_path):
+    """Killed when the first shards are there, then done by two workers."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = subprocess.Popen(command(model, particles, tmp_path / "two"), env=environment, start_new_session=True,
+                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "two" / "shard-000001.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    done = json.loads((tmp_path / "two" / MANIFEST).read_text())["shards"]
+    assert 1 <= len(done) <= 5
+    again = subprocess.run(command(model, particles, tmp_path / "two", "--workers", "2"), env=environment,
+                           capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "the shards are in" in again.stdout and "1100/1100" in again.stderr
+    kept = {name: digest for name, digest in digests(tmp_path / "two").items() if not name.startswith(".")}
+    assert kept == digests(finished)
+
+
+def test_damaged_shards_are_made_again(finished, model, particles, tmp_path, capsys):
+    before, shard = digests(finished), finished / "shard-000002.npz"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match="received shard-000002.npz missing or changed"):
+        merge_shards(finished, tmp_path / "merged.root")
+    run_campaign(str(model), particles, finished, 7, SHARD, progress=False)
+    assert "shard-000002.npz is missing or was changed, and is made again" in capsys.readouterr().err
+    assert digests(finished) == before and not (tmp_path / "merged.root").exists()
+
+
+def test_other_settings_do_not_mix(finished, model, particles):
+    for changes, names in (({"seed": 8}, "seed"), ({"shard_rows": 512}, "shard_rows")):
+        settings = {"seed": 7, "shard_rows": SHARD, **changes}
+        with pytest.raises(ValueError, match=f"received one with another {names}: choose another folder"):
+            run_campaign(str(model), particles, finished, progress=False, **settings)
+
+
+def test_manifests_that_are_damaged_or_not_whole(finished, tmp_path):
+    text = (finished / MANIFEST).read_text()
+    for spoilt, message in ((text[:50], "manifest of a campaign, received one that cannot be read"),
+                            ("[]", "cannot be read"),
+                            (text.replace('"rows": 1100', '"rows": 1101'), "expected a finished campaign of 1101")):
+        (tmp_path / MANIFEST).write_text(spoilt)
+        with pytest.raises(ValueError, match=message):
+            merge_shards(tmp_path, tmp_path / "merged.root")
+    with pytest.raises(FileNotFoundError, match="No such file: .*manifest.json"):
+        Manifest.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--seed", "-1"], "a seed of at least 0"), (["--shards", "100"], "shards of a multiple of 256 rows"),
+    (["--workers", "-1"], "one worker or more")])
+def test_wrong_numbers(model, particles, tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", str(model), str(particles), str(tmp_path / "out"), "--shards", "256", *words])
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_wrong_models_are_told_before_anything_is_written(particles, tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    for name, error in (("none.keras", FileNotFoundError), ("none.onnx", (FileNotFoundError, ValueError))):
+        with pytest.raises(error, match=r"No such file: none|one of .* received"):
+            run_campaign(name, particles, tmp_path / "out")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match="one that ONNX Runtime refuses"):
+        open_answer(tmp_path / "text.onnx")
+    with pytest.raises(ValueError, match="expected a folder with saved_model.pb"):
+        open_answer(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="files are written by TensorFlow")
+def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path):
+    pytest.importorskip("tf2onnx")
+    with np.load(particles) as archive:
+        rows = archive["arr_0"][:200]
+    served = zdc.export_saved_model(generator, tmp_path / "served")
+    sources = [zdc.export_onnx(generator, tmp_path / "gan.onnx"), served]
+    expected = generator.sample(rows[:, :9], seed=3)
+    for source in sources:
+        answer = open_answer(source)
+        made = answer.block(rows[:, :9], rows[:, 9], 3, 0)["zn"]
+        assert answer.width == 10 and made.dtype == np.uint16 and made.shape == expected.shape
+        assert (made != expected).mean() < 1e-3
+
+
+class Echo:
+    """Photons that tell the block's noise and the particle."""
+
+    def __init__(self):
+        self.answer = Answer("echo", ("zn",), 2, self.call)
+
+    def call(self, noise, conditions, pdg):
+        made = np.zeros((len(noise), 44, 44))
+        made[:, 0, 0], made[:, 1, 1] = np.rint(conditions[:, 0]), pdg
+        made[:, 2, 2] = noise[:, 0] > 0
+        return [made]
+
+
+def test_blocks_are_those_of_seed_and_number():
+    answer, conditions = Echo().answer, np.ones((5, 9)) * np.arange(5)[:, None]
+    made = answer.block(conditions, np.arange(5), 4, 9)["zn"]
+    noise = np.random.default_rng([4, 9]).standard_normal((256, 2), "float32")
+    assert made.shape == (5, 44, 44) and made[:, 0, 0].tolist() == made[:, 1, 1].tolist() == [0, 1, 2, 3, 4]
+    assert np.array_equal(made[:, 2, 2], noise[:5, 0] > 0)
+
+
+def test_bytes_of_a_shard_do_not_depend_on_when_it_is_written(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    showers = Showers(rng.random((3, 9)), np.full(3, 22), {"zn": rng.poisson(0.1, (3, 44, 44)).astype("uint16")}, {})
+    first = write_shard(tmp_path / "a.npz", showers)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert write_shard(tmp_path / "b.npz", showers) == first == checksum(tmp_path / "a.npz")
+    again = read_shard(tmp_path / "a.npz", {"seed": 1})
+    assert np.array_equal(again.response, showers.response) and again.metadata == {"seed": 1}
+    (tmp_path / "c.npz").write_text("text")
+    with pytest.raises(ValueError, match="expected a shard of a campaign"):
+        read_shard(tmp_path / "c.npz")
+
+
+def test_full_disk_leaves_no_half_shard(model, particles, tmp_path):
+    import resource
+
+    with np.load(particles) as archive:
+        rows = archive["arr_0"][:256]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make_shard(str(model), tmp_path / "shard-000000.npz", rows[:, :9], rows[:, 9].astype("int32"), 1, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dask_cluster_gives_the_same_bytes(finished, model, particles, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        folder = run_campaign(str(model), particles, tmp_path / "dask", 7, SHARD, scheduler=cluster.scheduler_address,
+                              progress=False)
+    assert digests(folder) == digests(finished)

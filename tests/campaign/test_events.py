@@ -1,0 +1,78 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from zdckeras.campaign.events import particles_of
+from zdckeras.data.particles import CONDITIONS, conditions_of
+
+PDG = np.array([2112, 22, 2212])
+MOMENTUM = np.array([[0.1, 0.0, 2000.0], [0.0, -0.02, -300.0], [0.0, 0.0, 2680.0]])
+VERTEX = np.array([[0.01, -0.02, 3.0]] * 3)
+WHOLE = conditions_of(PDG, MOMENTUM, VERTEX)
+EVENT = """HepMC::Version 3.02.06
+HepMC::Asciiv3-START_EVENT_LISTING
+E 0 1 5
+U {units}
+P 1 0 2212 0.0 0.0 {p} {p} 0.938 4
+V -1 0 [1] @ {v} 0.0
+P 2 -1 2112 {a} 2e3 0.9396 1
+P 3 -1 22 {b} 3e2 0.0 1
+P 4 -1 2212 {c} 2.7e3 0.9383 1
+P 5 -1 12 1.0 0.0 5.0 5.1 0.0 1
+HepMC::Asciiv3-END_EVENT_LISTING
+"""
+
+
+def table(path, names, columns):
+    lines = [",".join(names), *(",".join(repr(float(value)) for value in row) for row in zip(*columns, strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_tables_of_conditions_or_of_momenta(tmp_path):
+    full = table(tmp_path / "full.csv", ["pdg", *CONDITIONS], [PDG, *WHOLE.T])
+    bare = table(tmp_path / "bare.csv", ["pz", "other", "px", "py", "pdg"],
+                 [MOMENTUM[:, 2], PDG, MOMENTUM[:, 0], MOMENTUM[:, 1], PDG])
+    placed = table(tmp_path / "placed.csv", ["pdg", "px", "py", "pz", "vx", "vy", "vz"], [PDG, *MOMENTUM.T, *VERTEX.T])
+    without = table(tmp_path / "without.csv", CONDITIONS, WHOLE.T)
+    for path, expected in ((full, WHOLE), (bare, conditions_of(PDG, MOMENTUM)), (placed, WHOLE), (without, WHOLE)):
+        conditions, pdg = particles_of(path)
+        np.testing.assert_allclose(conditions, expected, rtol=1e-12)
+        assert pdg.tolist() == PDG.tolist()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "expected columns energy"), ("pdg,px,py\n1,2,3\n", "pz missing"),
+    ("pdg,px,py,pz\n22,0,0\n", "line 2: expected 4"),
+    ("pdg,px,py,pz\n22,0,0,many\n", "expected numbers below the header"), ("pdg,px,py,pz\n", "received 0 with"),
+    ("pdg,px,py,pz\n99,0,0,3\n", "Unknown PDG id"), ("pdg,px,py,pz\n22,0,0,nan\n", "finite numbers")])
+def test_wrong_tables_are_one_line(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        particles_of(tmp_path / "a.csv")
+    assert "a.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("units", ["GEV CM", "MEV MM"])
+def test_events_in_either_units(tmp_path, units):
+    pytest.importorskip("pyhepmc")
+    energy, length = (1.0, 1.0) if units == "GEV CM" else (1000.0, 10.0)
+    words = {name: " ".join(repr(float(energy * p)) for p in row) for name, row in zip("abc", MOMENTUM, strict=True)}
+    text = EVENT.format(units=units, p=2680.0 * energy, v=" ".join(repr(float(length * x)) for x in VERTEX[0]), **words)
+    (tmp_path / "events.hepmc3").write_text(text)
+    (tmp_path / "events.hepmc3.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("events.hepmc3", "events.hepmc3.gz"):
+        conditions, pdg = particles_of(tmp_path / name)
+        np.testing.assert_allclose(conditions, WHOLE, rtol=1e-6, atol=1e-9)
+        assert pdg.tolist() == PDG.tolist()
+
+
+def test_events_without_particles_and_without_the_package(tmp_path, monkeypatch):
+    (tmp_path / "a.hepmc3").write_text("HepMC::Version 3.02.06\n")
+    if pytest.importorskip("pyhepmc"):
+        with pytest.raises(ValueError, match="a.hepmc3: cannot be read as particles: expected events"):
+            particles_of(tmp_path / "a.hepmc3")
+    monkeypatch.setattr("zdckeras.campaign.events.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="read by pyhepmc, which is not installed"):
+        particles_of(tmp_path / "a.hepmc3")

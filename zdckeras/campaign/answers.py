@@ -1,0 +1,122 @@
+"""What answers particles in a campaign: a Keras generator, an ONNX file or a SavedModel, behind one function."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.responses import measured
+
+BLOCK = 256  # rows that draw their noise from one seed, as `Sampler.sample` does it by default
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generator without its framework.
+
+    Arguments:
+        name: of the generator.
+        detectors: names.
+        width: numbers of noise a shower takes.
+        call: function of noise (B, width), conditions (B, 9) and PDG ids (B,) that gives (B, nx, ny) for each detector.
+    """
+
+    name: str
+    detectors: tuple
+    width: int
+    call: Callable
+
+    def block(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
+        """Responses to rows (n, 9), n <= 256, that are block number `block`: what `Sampler.sample` gives for them."""
+        rows = np.minimum(np.arange(BLOCK), len(conditions) - 1)  # the last fills a block up
+        noise = np.random.default_rng([seed, block]).standard_normal((BLOCK, self.width), "float32")
+        made = self.call(noise, conditions[rows].astype("float32"), pdg[rows].astype("float32"))
+        return {name: measured(np.asarray(part)[: len(conditions)], get_detector(name), f"{self.name}, block {block}")
+                for name, part in zip(self.detectors, made, strict=True)}
+
+
+def open_answer(model: str | Path) -> Answer:
+    """An `Answer` of whatever names a generator.
+
+    Arguments:
+        model: a `.keras` file or the name of a pretrained generator; a .onnx file written by `export_onnx`; or the
+            folder of a version of a SavedModel.
+
+    Raises:
+        FileNotFoundError, ValueError: if nothing is there, or something else.
+        ImportError: if what runs it is not installed.
+    """
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return _from_onnx(path)
+    if path.is_dir():
+        return _from_saved_model(path)
+    from zdckeras.packaged import open_generator
+
+    generator = open_generator(model)
+
+    def call(noise, conditions, pdg):
+        inputs = {"noise": noise, "conditions": conditions} | ({"pdg": pdg} if generator.TAKES_IDS else {})
+        made = generator.predict_on_batch(inputs)
+        return made if isinstance(made, (tuple, list)) else (made,)
+
+    names = tuple(detector.name for detector in generator.detectors)
+    return Answer(generator.name, names, generator.noise_width, call)
+
+
+def _from_onnx(path):
+    from zdckeras.export.onnx import open_session
+
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file: {path}")
+    try:
+        session = open_session(path)
+    except Exception as error:  # ONNX Runtime has a dozen kinds of its own
+        raise ValueError(f"{path}: expected an ONNX model, received one that ONNX Runtime refuses: "
+                         f"{' '.join(str(error).split())[:200]}") from None
+    about = session.get_modelmeta().custom_metadata_map
+    inputs = {entry.name: entry.shape for entry in session.get_inputs()}
+    if set(inputs) != {"noise", "condition"} or "detector" not in about:
+        raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, with inputs noise and condition, "
+                         f"received inputs {', '.join(inputs)}.")
+
+    def call(noise, conditions, pdg):
+        return session.run(None, {"noise": noise, "condition": conditions})
+
+    return Answer(about["name"], tuple(about["detector"].split(",")), inputs["noise"][1], call)
+
+
+def _from_saved_model(folder):
+    from zdckeras.backend.tensorflow_export import open_saved_model
+
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
+    function, width, outputs = open_saved_model(folder)
+    shapes = {get_detector(name).shape: name for name in ("zn", "zp", "ecal", "focalh")}
+    names = {output: output.partition("_")[2] or shapes.get(shape) for output, shape in outputs.items()}
+    if None in names.values():
+        raise ValueError(f"{folder}: expected responses of a known detector, received shapes {list(outputs.values())}.")
+    order = sorted(outputs)
+    return Answer(folder.parent.name, tuple(names[output] for output in order), width,
+                  lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order])
+
+
+def digest_of(model: str | Path) -> str:
+    """SHA-256 of a model: of its file, or of all files in its folder."""
+    path = Path(model)
+    if not path.exists():
+        from zdckeras.packaged import model_file
+
+        path = model_file(model)
+    found = sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            found.update(json.dumps([file.relative_to(path).as_posix(), file.stat().st_size]).encode())
+            with open(file, "rb") as content:
+                while chunk := content.read(1 << 20):
+                    found.update(chunk)
+    return found.hexdigest()

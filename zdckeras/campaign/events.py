@@ -1,0 +1,128 @@
+"""Particles to answer: out of files of showers, tables (CSV) and generated events (HepMC3)."""
+
+import csv
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras.data.files import open_particles
+from zdckeras.data.kinematics import check_particles
+from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
+
+FINAL = 1  # HepMC status of particles that leave the event
+MOMENTUM, VERTEX = ("px", "py", "pz"), ("vx", "vy", "vz")
+EVENT_FILES = (".hepmc", ".hepmc3", ".hepmc2")
+
+
+def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Conditions (N, 9) and PDG ids (N,) of the particles in a file.
+
+    Arguments:
+        path: whatever `zdckeras.data.files.open_particles` takes; a .csv table, see `particles_from_csv`; or a HepMC
+            file, see `particles_from_events`.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+        ImportError: if the package that reads it is not installed.
+        ValueError: if it holds no particles, or some that cannot be; in one line that begins with the name.
+    """
+    place = Path(path)
+    if place.suffix.lower() != ".csv" and not is_event_file(place):
+        return open_particles(path)
+    if not place.is_file():
+        raise FileNotFoundError(f"No such file: {place}")
+    try:
+        values = (particles_from_csv if place.suffix.lower() == ".csv" else particles_from_events)(place)
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"expected particles of finite numbers, received {len(values)} with "
+                             f"{(~np.isfinite(values)).sum()} numbers that are not")
+        conditions = values[:, :CONDITION_COUNT]
+        pdg = (values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)).astype("int32")
+        check_particles(conditions, pdg)
+    except ImportError:
+        raise
+    except Exception as error:  # damaged files raise a dozen unrelated kinds
+        raise ValueError(f"{place}: cannot be read as particles: {' '.join(str(error).split())[:200]}") from None
+    return conditions, pdg
+
+
+def particles_from_csv(path: str | Path) -> np.ndarray:
+    """Conditions and PDG ids of a table with a header, (N, 10), or (N, 9) where it has no ids.
+
+    Columns, in any order: the nine conditions with or without `pdg`; or `pdg`, `px`, `py`, `pz` [GeV] and, if it is not
+    the origin, the vertex `vx`, `vy`, `vz` [cm]. Others are left out.
+
+    Arguments:
+        path: a .csv file, commas between the columns.
+
+    Raises:
+        ValueError: for missing columns, lines of another length, or words in place of numbers.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        names = [name.strip() for name in next(lines, [])]
+        rows = []
+        for number, line in enumerate(lines, 2):
+            if len(line) != len(names):
+                raise ValueError(f"line {number}: expected {len(names)} values, received {len(line)}")
+            rows.append(line)
+    columns = {name: k for k, name in enumerate(names)}
+    missing = [name for name in ("pdg", *MOMENTUM) if name not in columns]
+    if missing and not set(CONDITIONS) <= set(columns):
+        raise ValueError(f"expected columns {', '.join(CONDITIONS)}, or pdg, px, py, pz; {', '.join(missing)} missing")
+    try:
+        values = np.array(rows, dtype="float64").reshape(-1, len(names))
+    except ValueError as error:
+        raise ValueError(f"expected numbers below the header, {error}") from None
+    if set(CONDITIONS) <= set(columns):
+        wanted = [*CONDITIONS, *(["pdg"] if "pdg" in columns else [])]
+        return values[:, [columns[name] for name in wanted]]
+    pdg = values[:, columns["pdg"]]
+    vertex = values[:, [columns[name] for name in VERTEX]] if set(VERTEX) <= set(columns) else None
+    return np.column_stack([conditions_of(pdg, values[:, [columns[name] for name in MOMENTUM]], vertex), pdg])
+
+
+def particles_from_events(path: str | Path) -> np.ndarray:
+    """Final-state particles of all events of a HepMC file, (N, 10): conditions and PDG ids, in the order of the file.
+
+    A particle's vertex is where it was produced. Neutrinos, which no calorimeter sees, are left out.
+
+    Arguments:
+        path: a HepMC2 or HepMC3 file in ASCII, which may be compressed (.gz).
+
+    Raises:
+        ImportError: if `pyhepmc` is not installed.
+        ValueError: for a file without events.
+    """
+    if find_spec("pyhepmc") is None:
+        raise ImportError("HepMC files are read by pyhepmc, which is not installed: pip install pyhepmc.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pyhepmc
+    parts = []
+    with pyhepmc.open(str(path), "r") as events:
+        for event in events:
+            energy = 1e-3 if event.momentum_unit == pyhepmc.Units.MEV else 1.0
+            length = 0.1 if event.length_unit == pyhepmc.Units.MM else 1.0
+            found = [(p.pid, p.momentum, p.production_vertex) for p in event.particles
+                     if p.status == FINAL and abs(p.pid) not in (12, 14, 16)]
+            for pid, momentum, vertex in found:
+                place = vertex.position if vertex is not None else None
+                parts.append([pid, *(energy * getattr(momentum, name) for name in MOMENTUM),
+                              *((length * getattr(place, name) for name in "xyz") if place is not None else (0,) * 3)])
+    if not parts:
+        raise ValueError("expected events with final-state particles, found none")
+    rows = np.array(parts, "float64")
+    return np.column_stack([conditions_of(rows[:, 0], rows[:, 1:4], rows[:, 4:]), rows[:, 0]])
+
+
+def is_event_file(path: Path) -> bool:
+    """Whether a name is that of a HepMC file.
+
+    Example:
+        >>> is_event_file(Path("a.hepmc3.gz")), is_event_file(Path("a.npz"))
+        (True, False)
+    """
+    return path.suffix in EVENT_FILES or (path.suffix == ".gz" and Path(path.stem).suffix in EVENT_FILES)

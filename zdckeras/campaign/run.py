@@ -1,0 +1,167 @@
+"""A campaign: many particles answered in shards by any number of workers, stopped and resumed at will, the same bytes.
+
+Nothing here imports Keras before a worker has set how many threads it may use.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from zdckeras.campaign.answers import BLOCK, digest_of, open_answer
+from zdckeras.campaign.events import particles_of
+from zdckeras.campaign.shards import Manifest, read_shard, write_shard
+from zdckeras.data.files import write_showers
+from zdckeras.data.showers import Showers
+
+ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
+                               "TF_NUM_INTEROP_THREADS"), "1"),
+              "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+AHEAD = 2  # shards for each worker that wait in memory
+
+
+def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: int = 0, shard_rows: int = 10_240,
+                 workers: int = 1, scheduler: str | None = None, progress: bool = True) -> Path:
+    """Answer all particles of a file, in numbered shards shard-000000.npz, ... and their manifest.
+
+    Block b of 256 rows draws its noise from (seed, b), so together the shards hold what `Sampler.sample` gives, and the
+    bytes are the same for any number of workers. Workers are processes of one thread each, which load the model once
+    and write their shards themselves; a shard counts as done when its checksum is in the manifest. Stopped in whatever
+    way, the same call goes on; shards whose file is gone or has changed are made again.
+
+    Arguments:
+        model: see `zdckeras.campaign.answers.open_answer`.
+        particles: see `zdckeras.campaign.events.particles_of`.
+        folder: of the shards; made if missing.
+        seed: of the noise, at least 0.
+        shard_rows: rows of a shard, a multiple of 256.
+        workers: processes on this machine.
+        scheduler: address of a Dask cluster that works in place of them; it has to see the same files.
+        progress: show a bar with rate and time left.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError, ValueError: for what is no model or holds no particles, wrong numbers, or a folder with a
+            campaign of other settings.
+        ImportError: if `distributed` is needed and not installed.
+        RuntimeError: if a worker dies; what is done stays.
+    """
+    if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
+        raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
+                         f"received {seed}, {shard_rows} and {workers}.")
+    if scheduler and find_spec("distributed") is None:
+        raise ImportError("A Dask cluster needs the package distributed, which is not installed: pip install "
+                          "distributed.")
+    digest = digest_of(model)
+    conditions, pdg = particles_of(particles)
+    settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "shard_rows": shard_rows, "rows": len(pdg),
+                "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
+    manifest = Manifest.open(folder, settings)
+    for name in manifest.wrong():
+        print(f"{manifest.folder / name} is missing or was changed, and is made again", file=sys.stderr)
+        del manifest.shards[name]
+    manifest.folder.mkdir(parents=True, exist_ok=True)
+    manifest.save()
+    jobs = (job for job in _jobs(str(model), manifest.folder, conditions, pdg, seed, shard_rows)
+            if job[1].name not in manifest.shards)
+    done = sum(entry["rows"] for entry in manifest.shards.values())
+    results = _by_dask(jobs, scheduler) if scheduler else _by_processes(jobs, workers)
+    with tqdm(total=len(pdg), initial=done, desc="generating", unit=" showers", disable=not progress) as bar:
+        for name, rows, found in results:
+            manifest.shards[name] = {"rows": rows, "sha256": found}
+            manifest.save()
+            bar.update(rows)
+    return manifest.folder
+
+
+def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False) -> Path:
+    """Join the shards of a finished campaign into one ROOT file, or a folder of npz files, block by block.
+
+    Raises:
+        FileNotFoundError, ValueError: for a folder without a campaign, or one that is not whole.
+        FileExistsError: as `zdckeras.data.files.write_showers`.
+    """
+    manifest = Manifest.open(folder)
+    total = sum(entry["rows"] for entry in manifest.shards.values())
+    if total != manifest.settings.get("rows"):
+        raise ValueError(f"{folder}: expected a finished campaign of {manifest.settings.get('rows')} showers, received "
+                         f"{total} of them: give the same command again to go on.")
+    if wrong := manifest.wrong():
+        raise ValueError(f"{folder}: expected shards as they were written, received {', '.join(wrong)} missing or "
+                         f"changed: give the same command again to make them anew.")
+    metadata = {"source": f"campaign of {manifest.settings['model_sha256'][:12]}", "seed": manifest.settings["seed"]}
+    blocks = (read_shard(manifest.folder / name, metadata) for name in sorted(manifest.shards))
+    return write_showers(blocks, total, output, overwrite)
+
+
+def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, seed: int,
+               first: int) -> tuple[str, int, str]:
+    """Answer the particles of one shard, whose first block has number `first`, and write it: name, rows, checksum."""
+    answer = _loaded(model)
+    parts = [answer.block(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed, first + start // BLOCK)
+             for start in range(0, len(pdg), BLOCK)]
+    responses = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return path.name, len(pdg), write_shard(path, Showers(conditions, pdg, responses, {}))
+
+
+@cache
+def _loaded(model):
+    """The model of this process, loaded once."""
+    if "keras" not in sys.modules:
+        os.environ.update(ONE_THREAD)
+    return open_answer(model)
+
+
+def _jobs(model, folder, conditions, pdg, seed, rows) -> Iterator[tuple]:
+    for number, start in enumerate(range(0, len(pdg), rows)):
+        part = slice(start, start + rows)
+        yield model, folder / f"shard-{number:06d}.npz", conditions[part], pdg[part], seed, start // BLOCK
+
+
+def _by_processes(jobs, workers):
+    """Results of jobs, as they are done, by processes on this machine."""
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(workers, context) as pool:
+        try:
+            yield from _as_done(jobs, pool.submit, AHEAD * workers, lambda some: wait(some, None, FIRST_COMPLETED))
+        except BrokenProcessPool:
+            raise RuntimeError("A worker died, as it does when memory runs out or it is killed; the shards that are "
+                               "done stay: give the same command again to go on.") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by_dask(jobs, address):
+    """Results of jobs, as they are done, by the workers of a Dask cluster, which write their shards themselves."""
+    from distributed import Client
+    from distributed import wait as wait_for
+
+    with Client(address) as client:
+        workers = max(len(client.scheduler_info()["workers"]), 1)
+        yield from _as_done(jobs, lambda *job: client.submit(*job, pure=False), AHEAD * workers,
+                            lambda some: wait_for(some, return_when="FIRST_COMPLETED"))
+
+
+def _as_done(jobs, submit, ahead, wait_for):
+    """Hand out jobs, never more than `ahead` at a time, and give results as they come."""
+    jobs, open_ones = iter(jobs), set()
+    while True:
+        while len(open_ones) < ahead and (job := next(jobs, None)) is not None:
+            open_ones.add(submit(make_shard, *job))
+        if not open_ones:
+            return
+        finished = wait_for(list(open_ones)).done
+        open_ones -= finished
+        for future in finished:
+            yield future.result()

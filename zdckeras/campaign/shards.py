@@ -1,0 +1,110 @@
+"""Numbered shards of a campaign, each a file with the same bytes whoever writes it, and the manifest of those done."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from zdckeras.data.atomic import atomic_path
+from zdckeras.data.showers import Showers
+
+MANIFEST = "manifest.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # time stamp of every member, so that equal content is equal bytes
+PARTICLES, RESPONSE = "particles", "response_"
+
+
+def write_shard(path: str | Path, showers: Showers) -> str:
+    """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
+
+    Arrays: "particles" (N, 10), conditions and PDG ids, and "response_<detector>" (N, nx, ny). Compressed as fast as
+    zlib can: most cells are empty.
+    """
+    arrays = {PARTICLES: np.column_stack([showers.particles, showers.pdg])}
+    arrays |= {RESPONSE + name: counts for name, counts in showers.responses.items()}
+    with atomic_path(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, values in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(member, "w", force_zip64=True) as content:
+                    np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
+        return checksum(temporary)
+
+
+def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
+    """Showers of one shard.
+
+    Raises:
+        ValueError: for a file that is no shard.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            particles = archive[PARTICLES]
+            responses = {name.removeprefix(RESPONSE): archive[name] for name in archive.files if name != PARTICLES}
+    except Exception as error:  # damaged archives raise half a dozen unrelated kinds
+        raise ValueError(f"{path}: expected a shard of a campaign: {' '.join(str(error).split())[:200]}") from None
+    return Showers(particles[:, :-1], particles[:, -1].astype("int32"), responses, metadata or {})
+
+
+def checksum(path: str | Path) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    found = sha256()
+    with open(path, "rb") as content:
+        while chunk := content.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+@dataclass
+class Manifest:
+    """What a campaign makes, and the shards that are done.
+
+    Arguments:
+        folder: of the campaign.
+        settings: what its bytes depend on: model, particles, seed and sizes; plain values that JSON can hold.
+        shards: name of a shard's file -> {"rows", "sha256"}.
+    """
+
+    folder: Path
+    settings: dict
+    shards: dict
+
+    @classmethod
+    def open(cls, folder: str | Path, settings: dict | None = None) -> "Manifest":
+        """The manifest of a folder, or a new one for the settings.
+
+        Raises:
+            FileNotFoundError: if there is none, and no settings.
+            ValueError: for a damaged manifest, or one of other settings.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.exists():
+            if settings is None:
+                raise FileNotFoundError(f"No such file: {path}")
+            return cls(folder, settings, {})
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            known = cls(folder, dict(found["settings"]), dict(found["shards"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: expected the manifest of a campaign, received one that cannot be read: "
+                             f"{type(error).__name__} {error}") from None
+        if settings is not None and known.settings != settings:
+            other = [name for name in settings if known.settings.get(name) != settings[name]]
+            raise ValueError(f"{path}: expected a campaign with the same settings, received one with another "
+                             f"{' and '.join(other) or 'set of them'}: choose another folder.")
+        return known
+
+    def save(self) -> None:
+        """Write it, whole or not at all: the same bytes for the same shards, in whatever order they were made."""
+        text = json.dumps({"settings": self.settings, "shards": dict(sorted(self.shards.items()))}, indent=1)
+        with atomic_path(self.folder / MANIFEST) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def wrong(self) -> list[str]:
+        """Names of listed shards whose file is missing or has other bytes."""
+        return [name for name, entry in self.shards.items()
+                if not (self.folder / name).is_file() or checksum(self.folder / name) != entry["sha256"]]
