@@ -31,9 +31,9 @@ def find_geant4():
     return geant4_pybind
 
 
-def add_arguments(parser):
-    """Add the arguments that both kinds of showers have."""
-    parser.add_argument("output", type=Path, help="npz file to write or to continue")
+def add_arguments(parser, file="npz file to write or to continue"):
+    """Add the arguments that all tools which shoot have; `file` says what the one they name is."""
+    parser.add_argument("output", type=Path, metavar="file", help=file)
     parser.add_argument("--seed", type=whole(0), default=1)
     parser.add_argument("--showers", type=whole(1), default=sys.maxsize, help="stop when the file has so many")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
