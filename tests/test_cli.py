@@ -208,11 +208,11 @@ def test_export_asks_for_a_generator(tmp_path, capsys):
         assert message in capsys.readouterr().err and not (tmp_path / "served").exists()
 
 
-def test_help_is_fast_and_knows_all_four():
+def test_help_is_fast_and_knows_all_six():
     """Without NumPy and Keras, that is; every command explains its arguments."""
     code = "import sys\nfrom zdckeras.cli import main\ntry: main(sys.argv[1:])\n" \
            "except SystemExit: sys.exit(bool({'numpy', 'keras'} & set(sys.modules)))"
-    for words in ([], ["simulate"], ["generate"], ["compare"], ["export"]):
+    for words in ([], ["simulate"], ["generate"], ["merge"], ["compare"], ["check-o2"], ["export"]):
         done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and f"usage: {' '.join(['zdckeras', *words])} " in done.stdout
     assert "SavedModel that TensorFlow" in done.stdout

@@ -32,6 +32,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "load_model": "loading",
     "compare": "comparison",
     "export_saved_model": "export.saved_model",
+    "export_onnx": "export.onnx",
+    "export_o2": "export.o2",
     # flows and flow distillation
     "Flow": "flows.flow",
     "PhotonSums": "flow_distill.sums",
@@ -63,6 +65,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "PhotonVQGAN": "vq.vq_gan",
     "TokenPrior": "vq.prior",
     "TokenGenerator": "vq.generator",
+    # which particles leave light
+    "HitClassifier": "hits.classifier",
     # what all generators share
     "Sampler": "generators",
 }
@@ -77,6 +81,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.data.detectors import get_detector as detector
     from zdckeras.data.files import open_particles, open_showers, write_npz, write_root
     from zdckeras.data.showers import Showers
+    from zdckeras.export.o2 import export_o2
+    from zdckeras.export.onnx import export_onnx
     from zdckeras.export.saved_model import export_saved_model
     from zdckeras.flow_distill.distiller import Distiller
     from zdckeras.flow_distill.generator import ShowerGenerator
@@ -86,6 +92,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.gan.generator import GanGenerator
     from zdckeras.gan.model import ResponseGAN
     from zdckeras.generators import Sampler
+    from zdckeras.hits.classifier import HitClassifier
     from zdckeras.loading import load_model
     from zdckeras.modular.generator import ModularGenerator
     from zdckeras.modular.model import ArrivalVAE, LatentPrior

@@ -1,14 +1,19 @@
-"""The command `zdckeras`: simulate showers, generate them, compare generators, export one.
+"""The command `zdckeras`: simulate showers, generate them, compare generators, export them.
 
 zdckeras simulate showers.root --detector zn --size 100000
 zdckeras generate zn showers.root generated.root --seed 1
+zdckeras generate zn showers.root shards/ --workers 2 && zdckeras merge shards/ generated.root
 zdckeras compare zn runs/flow_distill/student.keras --out report/
 zdckeras export runs/flow_distill/student.keras served/
+zdckeras export zn zn.onnx --to onnx
+zdckeras export zn zp o2/ --to o2
+zdckeras check-o2 o2/
 
 What it calls is imported when it is needed, so that a question about arguments is answered at once.
 """
 
 import argparse
+import json
 import os
 import sys
 
@@ -28,15 +33,32 @@ def simulate(options):
 
 
 def generate(options):
-    """Write a generator's showers of given particles to a file."""
-    from zdckeras.data.files import files_in_the_way, open_particles, write_showers
+    """Write a generator's showers of given particles to a file, or to shards that any number of workers make."""
+    from zdckeras.campaign.events import particles_of
+
+    if options.shards or options.scheduler or options.workers:
+        from zdckeras.campaign.run import run_campaign
+
+        rows, workers = options.shards or 10_240, options.workers or 1
+        folder = run_campaign(options.model, options.particles, options.output, options.seed, rows, workers,
+                              options.scheduler)
+        print(f"the shards are in {folder}; `zdckeras merge {folder} showers.root` joins them")
+        return
+    from zdckeras.data.files import files_in_the_way, write_showers
     from zdckeras.packaged import model_file, open_generator
 
     files_in_the_way(options.output, options.overwrite)
     model_file(options.model)
-    particles, pdg = open_particles(options.particles)
+    particles, pdg = particles_of(options.particles)
     blocks = open_generator(options.model).showers(particles, pdg, options.seed, progress=True)
     write_showers(blocks, len(pdg), options.output, options.overwrite)
+
+
+def merge(options):
+    """Join the shards of a campaign into one file."""
+    from zdckeras.campaign.run import merge_shards
+
+    merge_shards(options.folder, options.output, options.overwrite)
 
 
 def compare(options):
@@ -54,25 +76,58 @@ def compare(options):
 
 
 def export(options):
-    """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load."""
-    from zdckeras.packaged import model_file, open_generator
+    """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
+    generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
+    from zdckeras.metrics.provenance import provenance_of
+    from zdckeras.packaged import card_of, model_file, open_generator
 
-    model_file(options.model)
-    from zdckeras.export.saved_model import export_saved_model
+    models = options.models or (["zn", "zp"] if options.to == "o2" else [])
+    if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
+        raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "
+                         f"received {' '.join([*models, options.output])}.")
+    files = [model_file(model) for model in models]
+    about = {"source": ", ".join(models)}
+    for name, file in zip(models, files, strict=True):
+        about |= {f"card of {name}": card_of(file), f"provenance of {name}": json.dumps(provenance_of(file))}
+    if options.to == "o2":
+        from zdckeras.export.o2 import export_o2
+        from zdckeras.packaged import open_hits
 
-    written = export_saved_model(open_generator(options.model), options.output, options.version, options.overwrite)
-    size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
-    print(f"{written}: {size / 1e6:.1f} MB, signatures serving_default, sample, sample_rows")
+        slots = {detector.name: one for one in map(open_generator, models) for detector in one.detectors}
+        if missing := {"zn", "zp"} - set(slots):
+            raise ValueError(f"Expected generators of zn and zp, received none of {', '.join(sorted(missing))}.")
+        hits = open_hits(options.classifier)
+        written = export_o2(options.output, slots["zn"], slots["zp"], hits, options.overwrite, about)
+    elif options.to == "onnx":
+        from zdckeras.export.onnx import export_onnx
+
+        written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about)
+    else:
+        from zdckeras.export.saved_model import export_saved_model
+
+        written = export_saved_model(open_generator(models[0]), options.output, options.version, options.overwrite)
+    size = sum(file.stat().st_size for file in [written, *written.rglob("*")] if file.is_file())
+    said = {"saved-model": "signatures serving_default, sample, sample_rows", "onnx": "inputs noise, condition",
+            "o2": "the line for O2 is in configKeyValues.txt"}
+    print(f"{written}: {size / 1e6:.1f} MB, {said[options.to]}")
+
+
+def check_o2(options):
+    """Hand particles to the files of an O2 folder as O2 does, and say what it makes of them."""
+    from zdckeras.export.o2_check import check_o2, report
+
+    print(report(check_o2(options.folder, options.size, options.seed)[0]))
 
 
 def parser():
-    """The arguments of all four."""
+    """The arguments of all of them."""
     command = argparse.ArgumentParser("zdckeras", description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = command.add_subparsers(required=True, metavar="simulate | generate | compare | export")
+    kinds = command.add_subparsers(required=True, metavar="simulate | generate | merge | compare | export | check-o2")
 
     def add(function):
-        added = kinds.add_parser(function.__name__, help=function.__doc__, description=function.__doc__,
+        added = kinds.add_parser(function.__name__.replace("_", "-"), help=function.__doc__,
+                                 description=function.__doc__,
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         added.set_defaults(run=function, prog=added.prog)
         return added
@@ -88,11 +143,20 @@ def parser():
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(generate)
-    one.add_argument("model", help=MODEL)
-    one.add_argument("particles", help="showers (.root or a folder), or an npz file with one array: (N, 9) conditions, "
-                                       "or (N, 10) with the PDG id last")
-    one.add_argument("output", help=OUTPUT)
+    one.add_argument("model", help=MODEL + "; in shards also a .onnx file or the version of a SavedModel")
+    one.add_argument("particles", help="showers (.root or a folder), an npz file with one array: (N, 9) conditions, or "
+                                       "(N, 10) with the PDG id last; a .csv table with these names; a .hepmc3 file")
+    one.add_argument("output", help=OUTPUT + "; a folder for shards")
     one.add_argument("--seed", type=whole(0), default=0, help="of the noise")
+    one.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    one.add_argument("--shards", type=whole(256), metavar="ROWS", help="write shards of so many rows, a multiple of "
+                                                                       "256; the same command goes on with the rest")
+    one.add_argument("--workers", type=whole(1), help="processes that make shards; the bytes do not depend on it")
+    one.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that makes the shards")
+
+    one = add(merge)
+    one.add_argument("folder", help="with the shards and their manifest")
+    one.add_argument("output", help=OUTPUT)
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(compare)
@@ -106,10 +170,19 @@ def parser():
     one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for report.md and report.json")
 
     one = add(export)
-    one.add_argument("model", help=MODEL)
-    one.add_argument("output", metavar="folder", help="the version is a folder in this folder")
-    one.add_argument("--version", type=whole(1), default=1, help="whole number above 0; servers take the highest")
-    one.add_argument("--overwrite", action="store_true", help="replace the version if it exists")
+    one.add_argument("models", nargs="*", metavar="model", help=MODEL + "; for O2 one of zn and one of zp, or one of "
+                                                                "both, by default the pretrained ones")
+    one.add_argument("output", help="a folder, in which the version is a folder; for ONNX a name that ends in .onnx")
+    one.add_argument("--to", choices=("saved-model", "onnx", "o2"), default="saved-model", help="what to write")
+    one.add_argument("--version", type=whole(1), default=1, help="of a SavedModel, above 0; servers take the highest")
+    one.add_argument("--classifier", help="for O2, of particles that leave light: a .keras file in place of the one in "
+                                          "the package")
+    one.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+    one = add(check_o2)
+    one.add_argument("folder", help="as written by export --to o2")
+    one.add_argument("--size", type=whole(1), default=1000, help="number of particles")
+    one.add_argument("--seed", type=whole(0), default=0, help="of particles and noise")
     return command
 
 
@@ -123,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         status, message = 1, "the showers do not fit into memory: write a .root file"
     except OSError as error:
-        status, message = 1, f"cannot write {options.output}: {error.strerror or error}; nothing new was left there"
+        place = getattr(options, "output", getattr(options, "folder", ""))
+        status, message = 1, f"cannot write {place}: {error.strerror or error}; nothing new was left there"
     except KeyboardInterrupt:
         status, message = 1, "interrupted; nothing new was left there"
     except Exception as error:  # TensorFlow has many kinds of its own, on a full disk for instance

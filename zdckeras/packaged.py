@@ -14,8 +14,10 @@ from zdckeras.loading import load_model, read_config
 
 if TYPE_CHECKING:
     from zdckeras.generators import Sampler
+    from zdckeras.hits.classifier import HitClassifier
 
 PLACE = Path(__file__).parent / "pretrained_models"  # <name>.keras, and <name>.md that says what it is
+HITS = Path(__file__).parent / "hits" / "pretrained.keras"  # the classifier of ZN and ZP, and its .md
 WEIGHTS = "model.weights.h5"  # member of a .keras archive
 TOLERANCE = 1e-3  # rounding errors of an array, in its standard deviations, up to which it is kept in half precision
 
@@ -57,6 +59,12 @@ def model_file(model: str | Path) -> Path:
     return path
 
 
+def card_of(file: Path) -> str:
+    """What the card beside a `.keras` file says, or nothing."""
+    card = file.with_suffix(".md")
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
 def open_generator(model: "Sampler | str | Path") -> "Sampler":
     """A generator from whatever names it: itself, the name of a pretrained one, or the path of a `.keras` file.
 
@@ -69,6 +77,21 @@ def open_generator(model: "Sampler | str | Path") -> "Sampler":
     if not isinstance(found, Sampler):
         raise ValueError(f"{model}: expected a generator (Sampler), received {type(found).__name__}.")
     return found
+
+
+def open_hits(path: str | Path | None = None) -> "HitClassifier":
+    """A trained classifier of particles that leave light, from its `.keras` file, or that which comes with the package.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`, and for another kind of model.
+    """
+    from zdckeras.hits.classifier import HitClassifier
+
+    path = HITS if path is None else Path(path)
+    model = load_model(path)
+    if not isinstance(model, HitClassifier):
+        raise ValueError(f"{path}: expected a HitClassifier, received {type(model).__name__}.")
+    return model
 
 
 def pack(generator: "Sampler", path: str | Path) -> Path:
