@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.command import positive, whole
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path, is_npz
 
 
 def find_geant4():
@@ -157,6 +157,8 @@ class RawShowers:
         self.path, self.settings, self.pack = path, json.dumps(settings), pack
         self.responses, self.primaries, self.seconds = [], [], []
         if path.exists():
+            if not is_npz(path):
+                raise SystemExit(f"Expected a new file or one of this tool, received {path}, no npz archive.")
             with np.load(path, allow_pickle=False) as archive:
                 found = archive["settings"].item() if "settings" in archive.files else "unknown ones"
                 if found != self.settings:

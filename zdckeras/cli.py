@@ -71,6 +71,10 @@ def compare(options):
 
     table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector)
     print(table.text())
+    used, rows = (table.provenance[key] for key in ("judged", "showers"))
+    if used < rows:
+        print(f"\njudged on {used} of {rows} showers, one half of the rows of particles that occur more than once; the "
+              "other half is the floor")
     if options.output:
         print(f"\nreport.md and report.json are in {table.write(options.output)}")
 

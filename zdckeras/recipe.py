@@ -24,6 +24,7 @@ from zdckeras.training.options import add_arguments, apply_arguments
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
+ROWS = "rows of the whole test part"  # in the metadata of the test
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
 
 
@@ -102,7 +103,8 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
         training, validation, test = showers.split()
         if not repeated(test).any():
             return training, validation, test, []
-        test, again = repeated_pairs(test, seed)
+        rows, (test, again) = len(test), repeated_pairs(test, seed)
+        test.metadata[ROWS] = rows
         return training, validation, test, [again]
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
@@ -176,7 +178,9 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
     if args.data is not None:
         provenance["floor"] = ("test particles that occur more than once, one half of their rows against the other"
                                if resimulated else NO_FLOOR)
-        print(f"{len(training)} training, {len(validation)} validation and {len(test)} test showers; floor: "
+        if resimulated:
+            provenance["test"] = f"{len(test)} of {test.metadata[ROWS]}"
+        print(f"{len(training)} training, {len(validation)} validation and {provenance['test']} test showers; floor: "
               f"{provenance['floor']}", flush=True)
     return RecipeData(training, validation, test, resimulated, found, provenance | {"versions": versions()}, content)
 
