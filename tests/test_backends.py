@@ -20,6 +20,10 @@ from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.data.detectors import DETECTORS, channel_sums
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
+from zdckeras.diffusion.images import ImageDiffusion
+from zdckeras.diffusion.latent import DiffusionPrior
+from zdckeras.diffusion.one_step import MeanFlowTrainer, fresh_student
+from zdckeras.diffusion.unet import UNet
 from zdckeras.flow_distill.distiller import Distiller
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
@@ -134,6 +138,25 @@ def quantised():
     return {"vq-vae": fit(model, data, data)}, keras.ops.convert_to_numpy(tokens).tolist()
 
 
+def diffusing():
+    """Losses of flow matching over codes and of average velocities, which take a Jacobian-vector product, and samples
+    of ten steps: of codes, and of images by a U-Net."""
+    rng, sizes = np.random.default_rng(6), dict(hidden=8, depth=2, context=4, steps=10)
+    prior = set_weights(DiffusionPrior(5, 3, **sizes), 20)
+    student = set_weights(MeanFlowTrainer(fresh_student(prior), same=0.3), 21)
+    data = {"code_mean": rng.normal(size=(ROWS, 3)), "code_deviation": rng.random((ROWS, 3)),
+            "features": rng.normal(size=(ROWS, 5))}
+    noise = {"normal": {"z": (3,), "noise": (3,)}, "uniform": dict.fromkeys(("t", "s", "same"), ())}
+    unet = set_weights(UNet(9, channels=2, multipliers=(1, 2), blocks=1, heads=1), 22)
+    images = ImageDiffusion("ecal", unet, {"mean": [0.0] * 9, "scale": [500.0] * 9}, features=False, sampler="euler",
+                            steps=10)
+    given = rng.normal(size=(2, 30, 30)).astype("float32"), rng.normal(size=(2, 9)).astype("float32")
+    found = {"flow matching": fit(prior, data, data, **noise), "mean flow": fit(student, data, data, **noise)}
+    samples = [prior.generate(*(rng.normal(size=(4, n)).astype("float32") for n in (3, 5))),
+               images.draw(given[0][None], images.context(given[1]))]
+    return found, [keras.ops.convert_to_numpy(x).tolist() for x in samples]
+
+
 class Terms(keras.Model):
     """All terms of an adversarial model on a batch, one after the other, as its prediction."""
 
@@ -182,14 +205,14 @@ def losses():
     data = {"conditions": particles, "responses": counts, "sums": sums, "weight": np.linspace(0.5, 1.5, ROWS),
             "channels": np.full(ROWS, 0.5)}
     cells = {"uniform": {"u_cells": (900,)}}
-    vq_losses, tokens = quantised()
+    (vq_losses, tokens), (flow_losses, samples) = quantised(), diffusing()
     return {"backend": backend.name(), "losses": {
         "sums": fit(number, data, ("conditions", "sums"), uniform={"u_sums": (5,)}),
         "teacher": fit(shape, data, ("conditions", "responses"), **cells),
         "student": fit(Distiller(shape, student), data, ("conditions", "responses", "weight", "channels"),
                        normal={"z": (900,)}, **cells),
-        "gan": gan_losses(), **staged_losses(), **energy_losses(), **vq_losses},
-        "tokens": tokens, "untrained": untrained(),
+        "gan": gan_losses(), **staged_losses(), **energy_losses(), **vq_losses,
+        **flow_losses}, "tokens": tokens, "samples": samples, "untrained": untrained(),
         "noise": keras.ops.convert_to_numpy(CellNoise(50, 4)(rng.normal(size=(8, 4)).astype("float32"))).tolist()}
 
 
@@ -217,7 +240,8 @@ def test_each_run_used_its_backend(runs):
     assert backend.name() in BACKENDS
 
 
-@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums score", "shape score", "vae", "vq-vae"])
+@pytest.mark.parametrize("model", ["sums", "teacher", "student", "sums score", "shape score", "vae", "vq-vae",
+                                   "flow matching", "mean flow"])
 def test_losses_agree(runs, model):
     reference = np.array(runs[backend.name(),]["losses"][model])
     assert len(reference) == EPOCHS and reference[-1] < reference[0]
@@ -245,6 +269,14 @@ def test_losses_of_every_sample_agree(runs, model):
     assert len(np.unique(reference)) > 4
     for name in BACKENDS:
         np.testing.assert_allclose(runs[name,]["untrained"][model], reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_samples_of_ten_steps_agree(runs, which):
+    reference = np.array(runs[backend.name(),]["samples"][which])
+    assert np.isfinite(reference).all() and reference.std() > 0.1
+    for name in BACKENDS:
+        np.testing.assert_allclose(runs[name,]["samples"][which], reference, rtol=1e-3, atol=1e-3)
 
 
 def test_cell_noise_is_the_same_bit_by_bit(runs):

@@ -45,6 +45,11 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "ArrivalVAE": "modular.model",
     "LatentPrior": "modular.model",
     "ModularGenerator": "modular.generator",
+    # diffusion and flow matching
+    "DiffusionPrior": "diffusion.latent",
+    "MeanFlowPrior": "diffusion.one_step",
+    "ImageDiffusion": "diffusion.images",
+    "ImageGenerator": "diffusion.images",
     # GAN, SDI-GAN, joint GAN
     "ResponseGAN": "gan.model",
     "GanGenerator": "gan.generator",
@@ -81,6 +86,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.data.detectors import get_detector as detector
     from zdckeras.data.files import open_particles, open_showers, write_npz, write_root
     from zdckeras.data.showers import Showers
+    from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator
+    from zdckeras.diffusion.latent import DiffusionPrior
+    from zdckeras.diffusion.one_step import MeanFlowPrior
     from zdckeras.export.o2 import export_o2
     from zdckeras.export.onnx import export_onnx
     from zdckeras.export.saved_model import export_saved_model

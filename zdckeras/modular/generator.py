@@ -45,7 +45,7 @@ class ModularGenerator(WithParts, RangedSampler):
         does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent), "uniform" (B, 3 D)}) of single arrivals.
 
     Raises:
-        ValueError: for parts of different detectors or codes.
+        ValueError: for no decoder, or parts of different detectors or codes.
     """
 
     PARTS = ("transport", "prior", "decoder")
@@ -54,6 +54,8 @@ class ModularGenerator(WithParts, RangedSampler):
     def __init__(self, transport: Transport, prior: LatentPrior, decoder: LightDecoder, low: ArrayLike, high: ArrayLike,
                  noise: int = 10, **kwargs: Any):
         super().__init__(low, high, **kwargs)
+        if not isinstance(decoder, LightDecoder):
+            raise ValueError(f"Expected a LightDecoder, which makes light of codes; received {decoder!r}.")
         if transport.detector != decoder.detector or prior.settings["latent"] != decoder.latent:
             raise ValueError(f"Expected parts of one detector and one latent code, received {transport.detector.name} "
                              f"and {decoder.detector.name}, {prior.settings['latent']} and {decoder.latent} numbers.")
@@ -149,8 +151,7 @@ class ModularGenerator(WithParts, RangedSampler):
 
     def operations(self) -> int:
         """Multiplications with a weight for one particle that arrives as it started."""
-        prior = sum(int(np.prod(w.shape)) for w in self.prior.trainable_weights if len(w.shape) > 1)
-        return self.decoder.operations() + prior
+        return self.decoder.operations() + self.prior.operations()
 
     def get_config(self):
         return {**super().get_config(), **self.parts_config(), **self.settings}

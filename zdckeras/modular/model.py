@@ -58,6 +58,10 @@ class LatentPrior(keras.Model):
         """Codes (B, latent) from standard normal noise (B, latent) and features (B, width)."""
         return self.flow.generate(noise, self.embed(features))
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one code."""
+        return sum(int(np.prod(w.shape)) for w in self.weights if len(w.shape) > 1)
+
     def get_config(self):
         return {**self.settings, "name": self.name}
 

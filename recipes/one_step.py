@@ -1,0 +1,110 @@
+"""One step: where the paths of flow matching end, in one evaluation of a network.
+
+A teacher moves the latent codes of single arrivals from noise to data (`recipes/flow_matching.py`), in eight steps of
+Heun's method, 16 evaluations. Students of its size need one: average velocities (MeanFlow, arXiv:2505.13447), learnt
+from data or from the teacher's velocities, and students that are shown where the teacher's paths end, without and with
+the physics loss on channel sums (arXiv:2512.20346) of the light that the decoder makes.
+
+    python recipes/one_step.py                          # embedded data, neutron calorimeter
+    python recipes/one_step.py --data showers.root      # your own showers, or a folder with the npz pair
+
+Interrupted, the same command goes on where it stopped. Autoencoder and teacher are those of `flow_matching.py`: with a
+copy of `runs/flow_matching/states` in `runs/one_step/` they are not trained again.
+"""
+
+from functools import partial
+
+from zdckeras.command import run
+from zdckeras.diffusion.judging import answer, judge_generators, judge_single_arrivals, quality_against_time
+from zdckeras.diffusion.latent import code_posteriors, fit_prior
+from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
+from zdckeras.modular.arrivals import single_arrivals
+from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.training import fit_vae
+from zdckeras.modular.transport import Transport
+from zdckeras.plots import save_figure
+from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models, write_results
+
+SHIPPED = "pairs, 1 step"
+ROWS = ("teacher, heun 8", SHIPPED, "teacher, 1 step", "MeanFlow, 1 step", "MeanFlow from the teacher, 1 step",
+        "MeanFlow from the teacher, 2 steps", "pairs + ch, 1 step")
+PRESETS = {
+    "laptop": dict(
+        train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), rows=ROWS,
+        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
+        codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3),
+        mean_flow=dict(epochs=10, batch=512, rate=1e-3), paths=dict(epochs=15, batch=512, rate=2e-3),
+        physics=dict(rows=50_000, epochs=2, batch=256, rate=3e-4, channels=1.0)),
+    "paper": dict(
+        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, batches=(1, 256), rows=ROWS,
+        vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
+                 decoder=dict(hidden=(512, 768), known=384, rim=96)),
+        codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384),
+        mean_flow=dict(epochs=60, batch=1024, rate=1e-3), paths=dict(epochs=40, batch=1024, rate=2e-3),
+        physics=dict(rows=1_000_000, epochs=4, batch=512, rate=3e-4, channels=1.0)),
+    "smoke": dict(
+        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(256,), rows=ROWS[:2],
+        vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
+                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
+        codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8),
+        mean_flow=dict(epochs=1, batch=64, rate=1e-3), paths=dict(epochs=1, batch=64, rate=1e-3),
+        physics=dict(rows=64, epochs=1, batch=64, rate=3e-4, channels=1.0)),
+}
+
+
+def train_models(args, p, data):
+    """The autoencoder, priors by row, and histories."""
+    seed, histories, own = args.seed, {}, single_arrivals(data.training) if args.data else None
+
+    def state(name, *settings):
+        return recipe_states(args, p["vae"], *settings, data=data) / f"{name}.npz"
+
+    stages = p["codes"], p["prior"]
+    vae, histories["autoencoder"] = fit_vae(args.detector, state("autoencoder"), seed=seed, own=own, **p["vae"])
+    codes = code_posteriors(vae, p["codes"], seed, own)
+    teacher, histories["teacher"] = fit_prior(vae, codes, state("latent", *stages), seed=seed, **p["prior"])
+    teacher, priors = teacher.sampled_by("heun", 8), {}
+    for row, distilled in (("MeanFlow", False), ("MeanFlow from the teacher", True)):
+        path = state(row.replace(" ", "_"), *stages, p["mean_flow"])
+        priors[row], histories[row] = fit_mean_flow(teacher, codes, path, seed=seed, distilled=distilled,
+                                                    **p["mean_flow"])
+    path = state("pairs", *stages, p["paths"])
+    priors["pairs"], histories["pairs"] = fit_pairs(teacher, vae, codes, path, seed=seed, **p["paths"])
+    settings = {name: value for name, value in p["physics"].items() if name != "rows"}
+    some = {name: values[: p["physics"]["rows"]] for name, values in codes.items()}
+    path = state("pairs_ch", *stages, p["paths"], p["physics"])
+    priors["pairs + ch"], histories["pairs + ch"] = fit_pairs(teacher, vae, some, path, seed=seed,
+                                                              start=priors["pairs"], **settings)
+    rows = {"teacher, heun 8": teacher, "teacher, 1 step": teacher.sampled_by("euler", 1)}
+    rows |= {f"{row}, 1 step": prior for row, prior in priors.items()}
+    rows |= {f"{row}, 2 steps": priors[row].sampled_by("euler", 2) for row in priors if row.startswith("Mean")}
+    return vae, {label: rows[label] for label in p["rows"]}, histories
+
+
+def main():
+    args = command_line(__doc__, PRESETS, "runs/one_step", ("zn", "zp")).parse_args()
+    p = PRESETS[args.preset]
+    data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
+    known = data.training if args.data else data.test
+    vae, priors, histories = train_models(args, p, data)
+    generators = {label: ModularGenerator(Transport(args.detector), prior, vae.decoder,
+                                          known.particles.min(axis=0), known.particles.max(axis=0))
+                  for label, prior in priors.items()}
+    save_models(args, data, {"generator.keras": generators[SHIPPED], "teacher.keras": generators["teacher, heun 8"]})
+    table, times, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                                           p["batches"])
+    score = {label: table.scores[label]["metrics"]["all"]["WS"] for label in table.scores}
+    ratio = score[SHIPPED][0] / score["teacher, heun 8"][0]
+    faster = priors["teacher, heun 8"].operations() / priors[SHIPPED].operations()
+    lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
+             judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
+             f"{SHIPPED}: WS {ratio:.2f} times that of its teacher, codes in {1 / faster:.2f} of its operations"]
+    points = {label: [(times[label][0], *score[label])] for label in generators}
+    save_figure(quality_against_time(points, score.get("floor", [None])[0]), args.out / "one_step.png")
+    shown = {label: partial(answer, generators[label], data.test) for label in ("teacher, heun 8", SHIPPED)}
+    table.provenance = data.provenance
+    write_results(args, "one_step.txt", "\n".join(lines), table, data.test, shown, histories)
+
+
+if __name__ == "__main__":
+    run(main)
