@@ -17,6 +17,7 @@ def small(monkeypatch):
     """Arrays are large from 1000 bytes on, and copied 7 rows at a time."""
     monkeypatch.setattr(mapped, "LARGE", 1000)
     monkeypatch.setattr(mapped, "ROWS", 7)
+    monkeypatch.setattr(mapped, "SCATTERED", 3)
     monkeypatch.setattr(mapped, "COPIED", 333)
 
 

@@ -4,13 +4,14 @@ import mmap
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 LARGE = 2**28  # bytes from which on an array is kept on disk
 ROWS = 4096  # copied at once
+SCATTERED = 256  # the same where each may bring a large piece of the file along
 COPIED = 2**22  # bytes copied at once out of an archive
 
 
@@ -71,8 +72,8 @@ def selected(values: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     rows = np.arange(len(values))[rows]
 
     def blocks():
-        for start in range(0, len(rows), ROWS):
-            yield values[rows[start : start + ROWS]]
+        for start in range(0, len(rows), SCATTERED):
+            yield values[rows[start : start + SCATTERED]]
             release(values)
 
     return kept(blocks(), (len(rows), *values.shape[1:]), values.dtype)
@@ -82,8 +83,16 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays of one type one after the other; on disk if they are large together."""
     if len(parts) == 1:
         return parts[0]
-    blocks = (part[start : start + ROWS] for part in parts for start in range(0, len(part), ROWS))
+    blocks = (block for part in parts for _, block in in_blocks(part))
     return kept(blocks, (sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+
+
+def in_blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of an array block by block, as (slice, rows); what was read from disk is let go again."""
+    for start in range(0, len(values), ROWS):
+        rows = slice(start, start + ROWS)
+        yield rows, values[rows]
+        release(values)
 
 
 def release(values: np.ndarray) -> None:

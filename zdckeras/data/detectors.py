@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.mapped import ROWS
+from zdckeras.mapped import in_blocks
 
 CONVENTIONS = ("papers", "proton-paper", "o2")
 CHANNEL_COUNT = 5  # sums of a response that are read out
@@ -153,6 +153,6 @@ def channel_sums(responses: np.ndarray, convention: str = "papers") -> np.ndarra
         raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
     masks = channel_masks(responses.shape[1:], convention).reshape(CHANNEL_COUNT, -1).T.astype("float64")
     flat, sums = responses.reshape(len(responses), -1), np.empty((len(responses), CHANNEL_COUNT))
-    for start in range(0, len(flat), ROWS):  # of which a copy in float64 is made
-        sums[start : start + ROWS] = flat[start : start + ROWS] @ masks
+    for rows, block in in_blocks(flat):  # of which a copy in float64 is made
+        sums[rows] = block @ masks
     return sums

@@ -12,7 +12,7 @@ from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.kinematics import check_particles
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
-from zdckeras.mapped import joined, selected
+from zdckeras.mapped import in_blocks, joined, selected
 
 # The papers keep showers with at least this many photons.
 PAPER_PHOTONS = {"zn": 10, "zp": 1}
@@ -142,7 +142,10 @@ class Showers:
     def photon_sums(self, detector: str | None = None) -> np.ndarray:
         """Sum S = sum_ij R[i, j] of each response, (N,): photons as int64, energies [MeV] as float64."""
         response = self.response_of(detector)
-        return response.sum(axis=(1, 2), dtype="float64" if response.dtype.kind == "f" else "int64")
+        sums = np.empty(len(response), "float64" if response.dtype.kind == "f" else "int64")
+        for rows, block in in_blocks(response):
+            sums[rows] = block.sum(axis=(1, 2), dtype=sums.dtype)
+        return sums
 
     def species(self, pdg: int) -> np.ndarray:
         """Mask (N,) of the rows whose particle has this PDG id."""

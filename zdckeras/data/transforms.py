@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from scipy import stats
+
+from zdckeras.mapped import selected
 
 MARGIN = 0.02
 LARGEST_LN_ENERGY = 16.0  # ln of the largest energy that Box-Cox gives back, in units of its shift
@@ -121,8 +122,8 @@ class ShapeCode:
         """Mean and deviation of every cell's code over (at most `sample`) training responses (N, nx, ny)."""
         rng = np.random.default_rng(seed)
         chosen = rng.permutation(len(responses))[:sample]
-        counts = np.asarray(responses)[np.sort(chosen)].reshape(len(chosen), -1)
-        y = keras.ops.convert_to_numpy(cls(noise, bell, alpha).encode(counts, rng.random(counts.shape, "float32")))
+        counts = selected(np.asarray(responses), np.sort(chosen)).reshape(len(chosen), -1)
+        y = cls(noise, bell, alpha).encode_blocks(counts, rng.random(counts.shape, "float32"))
         return cls(noise, bell, alpha, y.mean(axis=0), y.std(axis=0) + 1e-3)
 
     def get_config(self) -> dict[str, float]:
@@ -135,6 +136,11 @@ class ShapeCode:
         v = self.dequantise.forward(counts, uniform)
         y, _ = self.logit.forward(v / ops.sum(v, axis=-1, keepdims=True))
         return ops.divide(ops.subtract(y, self.mean), self.scale)
+
+    def encode_blocks(self, counts: np.ndarray, uniform: np.ndarray, rows: int = 1000) -> np.ndarray:
+        """As `encode`, of many rows, so many at once: (N, D) float32."""
+        parts = (slice(start, start + rows) for start in range(0, len(counts), rows))
+        return np.concatenate([ops.convert_to_numpy(self.encode(counts[part], uniform[part])) for part in parts])
 
     def fractions(self, y: Any) -> Any:
         """Code (B, D) to fractions (B, D) that sum to one."""

@@ -17,6 +17,7 @@ from zdckeras.flows.flow import Flow
 from zdckeras.layers.dense import silu_layers
 from zdckeras.layers.impact_frame import ImpactFrame
 from zdckeras.layers.particle_features import ParticleFeatures
+from zdckeras.mapped import selected
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -72,9 +73,9 @@ class ShapeFlow(keras.Model):
         model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
         some = np.random.default_rng(0).permutation(len(responses))[:10_000]
         particles = np.asarray(conditions, "float64")[some]
-        counts = np.asarray(responses)[some].reshape(len(some), -1)
-        code = model.code.encode(counts, np.random.default_rng(1).random(counts.shape, "float32"))
-        model.frame.adapt(particles, counts.sum(axis=1, keepdims=True), ops.convert_to_numpy(code))
+        counts = selected(np.asarray(responses), some).reshape(len(some), -1)
+        code = model.code.encode_blocks(counts, np.random.default_rng(1).random(counts.shape, "float32"))
+        model.frame.adapt(particles, counts.sum(axis=1, keepdims=True), code)
         return model
 
     def student(self, **settings) -> "ShapeFlow":

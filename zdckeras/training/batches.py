@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from zdckeras.arguments import whole_number
+from zdckeras.mapped import selected
 
 
 class Batches(keras.utils.PyDataset):
@@ -15,7 +16,7 @@ class Batches(keras.utils.PyDataset):
     shuffle=False Keras puts the batches in an order of its own, which no seed fixes).
 
     Arguments:
-        arrays: name -> (N, ...) array; rows are gathered batch by batch and cast to float32.
+        arrays: name -> (N, ...) array, in memory or on disk; rows are gathered batch by batch and cast to float32.
         batch_size: rows per batch; the last, smaller batch is dropped if `whole`.
         seed: of the order and the noise.
         uniform, normal: name -> shape of one row's uniform [0, 1) or standard-normal noise.
@@ -70,7 +71,7 @@ class Batches(keras.utils.PyDataset):
         self.given += self.running  # batches taken for a look do not count
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, index, 1])
-        batch = {name: np.asarray(values[rows], "float32") for name, values in self.arrays.items()}
+        batch = {name: np.asarray(selected(values, rows), "float32") for name, values in self.arrays.items()}
         for name, shape in self.uniform.items():
             batch[name] = rng.random((len(rows), *shape), "float32")
         for name, shape in self.normal.items():
