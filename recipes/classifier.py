@@ -16,7 +16,7 @@ Interrupted, the same command goes on where it stopped.
 
 import numpy as np
 
-from zdckeras.command import run
+from zdckeras.command import check_folder, run
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
@@ -87,6 +87,7 @@ def tables(test, probabilities, threshold):
 def main():
     args = command_line(__doc__, PRESETS, "runs/classifier").parse_args()
     p = PRESETS[args.preset]
+    check_folder(args.out)
     detectors, (training, validation, test) = three_parts(args, p)
     content = digest(dict(zip(("particles", "pdg", "photons"), training, strict=True))) if args.data else None
     states = recipe_states(args, p, content)

@@ -33,6 +33,10 @@ TOOLS = {
               "--preset huge"],
 }
 COMMANDS = [
+    "merge", "merge NO OUT", "merge NOTES OUT", "check-o2", "check-o2 NO", "check-o2 NOTES", "check-o2 OUT --size 0",
+    "generate OLD GOOD OUT --workers 0", "generate OLD GOOD OUT --shards 3", "generate OLD NO OUT --workers 1",
+    "export OLD OUT --to onnx", "export NO.keras OUT.onnx --to onnx", "export OLD OLD OUT --to o2",
+    "export OLD OUT --to x",
     "", "nonsense", "simulate", "simulate OUT --size 0", "simulate OUT --size 1e3", "simulate OUT --seed -1",
     "simulate OUT --detector zdc", "simulate OUT --detector zn+zn", "simulate OUT --part all",
     "simulate NOTES --size 2", "simulate OUT --detector zn+ecal", "simulate NOTES/a.root --size 2",

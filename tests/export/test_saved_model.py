@@ -9,7 +9,7 @@ import pytest
 
 from zdckeras.cli import main
 from zdckeras.data.detectors import get_detector
-from zdckeras.export import saved_model
+from zdckeras.export.process import in_tensorflow_process
 from zdckeras.export.saved_model import export_saved_model
 from zdckeras.generators import Sampler
 
@@ -239,13 +239,13 @@ def test_stopped_between_renames_an_old_version_is_still_served(generator, tmp_p
             raise KeyboardInterrupt
         return rename(self, target)
 
-    def write(generator, path, *rest):
-        Path(path).mkdir()
-        (Path(path) / "new").write_text("new")
+    def write(*arguments):
+        arguments[-1].mkdir()
+        (arguments[-1] / "new").write_text("new")
 
     monkeypatch.setattr("zdckeras.data.atomic._exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", failing)
-    for name in ("write_saved_model", "_write_in_tensorflow_process"):
+    for name in ("write_saved_model", "in_tensorflow_process"):
         monkeypatch.setattr(f"zdckeras.export.saved_model.{name}", write)
     with pytest.raises(KeyboardInterrupt):
         export_saved_model(generator, tmp_path, overwrite=True)
@@ -261,7 +261,7 @@ def test_second_process_imports_nothing_from_the_current_folder(generator, tmp_p
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", str(tmp_path / "named")]))
     monkeypatch.setattr(type(generator), "save", lambda self, path: None)
     with pytest.raises(RuntimeError, match="the one that was named"):
-        saved_model._write_in_tensorflow_process(generator, tmp_path / "1")
+        in_tensorflow_process("zdckeras.export.saved_model", {"generator": generator}, tmp_path / "1")
     assert not (tmp_path / "ran").exists()
 
 
