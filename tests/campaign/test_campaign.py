@@ -17,7 +17,7 @@ from zdckeras.campaign.run import make_shard, merge_shards, run_campaign
 from zdckeras.campaign.shards import MANIFEST, Manifest, checksum, read_shard, write_shard
 from zdckeras.cli import main
 from zdckeras.data.files import open_showers
-from zdckeras.data.particles import Scaler
+from zdckeras.data.particles import Scaler, conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.gan.networks import ResponseNetwork
 
@@ -127,8 +127,8 @@ def test_manifests_that_are_damaged_or_not_whole(finished, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--seed", "-1"], "a seed of at least 0"), (["--shards", "100"], "shards of a multiple of 256 rows"),
-    (["--workers", "-1"], "one worker or more")])
+    (["--seed", "-1"], "at least 0, received -1"), (["--shards", "300"], "shards of a multiple of 256 rows"),
+    (["--workers", "0"], "at least 1, received 0")])
 def test_wrong_numbers(model, particles, tmp_path, capsys, words, message):
     with pytest.raises(SystemExit, match="2"):
         main(["generate", str(model), str(particles), str(tmp_path / "out"), "--shards", "256", *words])
@@ -186,7 +186,8 @@ def test_blocks_are_those_of_seed_and_number():
 
 def test_bytes_of_a_shard_do_not_depend_on_when_it_is_written(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    showers = Showers(rng.random((3, 9)), np.full(3, 22), {"zn": rng.poisson(0.1, (3, 44, 44)).astype("uint16")}, {})
+    photons = conditions_of(np.full(3, 22), rng.random((3, 3)))
+    showers = Showers(photons, np.full(3, 22), {"zn": rng.poisson(0.1, (3, 44, 44)).astype("uint16")}, {})
     first = write_shard(tmp_path / "a.npz", showers)
     monkeypatch.setattr(time, "time", lambda: 2e9)
     assert write_shard(tmp_path / "b.npz", showers) == first == checksum(tmp_path / "a.npz")
