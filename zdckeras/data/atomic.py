@@ -137,8 +137,11 @@ def remove_leftovers(path: str | Path) -> None:
     """Remove what killed runs left of `path`: of processes that are gone, or untouched for a day."""
     path = Path(path)
     pattern = re.compile(rf"\.{re.escape(path.stem)}-(?:([0-9a-f]{{6}})-(\d+)-)?[0-9a-f]{{12}}{re.escape(path.suffix)}")
-    for other in path.parent.glob(".*"):
-        found = pattern.fullmatch(other.name)
+    start = f".{path.stem}-"
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start)]
+    for name in names:
+        found, other = pattern.fullmatch(name), path.parent / name
         if not found:
             continue
         try:
