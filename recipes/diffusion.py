@@ -40,7 +40,7 @@ BRIEF = (("ddim", 50, 0.6),)  # the dial of the first of `LATENT`
 PRESETS = {
     "laptop": dict(
         train=40_000, test=5_000, generations=2, few=500, arrivals=4_000, pairs=2_000, dial=DIAL, brief=BRIEF,
-        batches=(1, 256),
+        batches=(1, 256), levels=3,
         images=dict(sampler="ddim", steps=50, eta=0.6),
         published=dict(rows=2_000, network="unet", sizes=STUDY, fit=dict(epochs=1, batch=32, rate=1e-4)),
         patches=dict(rows=40_000, network="patches", fit=dict(epochs=2, batch=128, rate=1e-3)),
@@ -48,7 +48,7 @@ PRESETS = {
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL, brief=BRIEF,
-        batches=(1, 256), images=dict(sampler="ddim", steps=50, eta=0.6),
+        batches=(1, 256), levels=3, images=dict(sampler="ddim", steps=50, eta=0.6),
         published=dict(rows=300_000, network="unet", sizes=STUDY, fit=dict(epochs=100, batch=256, rate=2.8e-5)),
         patches=dict(rows=300_000, network="patches", sizes=dict(hidden=192, depth=6),
                      fit=dict(epochs=100, batch=256, rate=1e-3)),
@@ -57,7 +57,7 @@ PRESETS = {
         codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384)),
     "smoke": dict(
         train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("dpm_solver", 10, 0.0),),
-        brief=(("ddim", 2, 0.6),), batches=(256,), images=dict(sampler="ddim", steps=2, eta=0.6),
+        brief=(("ddim", 2, 0.6),), batches=(256,), levels=1, images=dict(sampler="ddim", steps=2, eta=0.6),
         published=dict(rows=64, network="unet", sizes=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
                        fit=dict(epochs=1, batch=32, rate=1e-3)),
         patches=dict(rows=64, network="patches", sizes=dict(patch=11, hidden=8, depth=1, across=4),
@@ -101,8 +101,8 @@ def train_latent(args, p, data, reach):
         path = states / f"{row.replace(' ', '_')}.npz"
         prior, histories[row] = fit_prior(vae, codes, path, seed=args.seed, **LATENT[row], **p["prior"])
         for sampling in dial:
-            generators[named(row, *sampling)] = ModularGenerator(Transport(name), prior.sampled_by(*sampling),
-                                                                 vae.decoder, *reach)
+            parts = Transport(name, p["levels"]), prior.sampled_by(*sampling), vae.decoder
+            generators[named(row, *sampling)] = ModularGenerator(*parts, *reach)
     return generators, histories
 
 

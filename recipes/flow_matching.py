@@ -31,14 +31,15 @@ IMAGES = {"published": "U-Net as published", "patches": "patches"}
 DIAL = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 2), ("heun", 4))
 PRESETS = {
     "laptop": dict(
-        train=40_000, test=5_000, generations=2, few=1_000, arrivals=4_000, pairs=2_000, dial=DIAL, batches=(1, 256),
+        train=40_000, test=5_000, generations=2, few=1_000, arrivals=4_000, pairs=2_000, dial=DIAL,
+        batches=(1, 256), levels=3,
         published=dict(rows=8_000, network="unet", fit=dict(epochs=2, batch=64, rate=4.4e-4, betas=(0.7, 0.88))),
         patches=dict(rows=40_000, network="patches", fit=dict(epochs=2, batch=128, rate=1e-3)),
         vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL,
-        batches=(1, 256),
+        batches=(1, 256), levels=3,
         published=dict(rows=300_000, network="unet", fit=dict(epochs=100, batch=256, rate=4.4e-4, betas=(0.7, 0.88))),
         patches=dict(rows=300_000, network="patches", sizes=dict(hidden=192, depth=6),
                      fit=dict(epochs=100, batch=256, rate=1e-3)),
@@ -46,7 +47,7 @@ PRESETS = {
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384)),
     "smoke": dict(
-        train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("heun", 4),), batches=(256,),
+        train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("heun", 4),), batches=(256,), levels=1,
         published=dict(rows=64, network="unet", sizes=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
                        fit=dict(epochs=1, batch=32, rate=1e-3, betas=(0.7, 0.88))),
         patches=dict(rows=64, network="patches", sizes=dict(patch=11, hidden=8, depth=1, across=4),
@@ -80,7 +81,7 @@ def train_latent(args, p, data, reach):
     path = recipe_states(args, p["vae"], p["codes"], p["prior"], data=data) / "latent.npz"
     prior, histories["latent"] = fit_prior(vae, codes, path, seed=args.seed, **p["prior"])
     priors = {f"latent, {sampler} {steps}": prior.sampled_by(sampler, steps) for sampler, steps in p["dial"]}
-    return {label: ModularGenerator(Transport(name), prior, vae.decoder, *reach)
+    return {label: ModularGenerator(Transport(name, p["levels"]), prior, vae.decoder, *reach)
             for label, prior in {**priors, "latent, MAF": vae.prior}.items()}, histories
 
 

@@ -30,20 +30,20 @@ ROWS = ("teacher, heun 8", SHIPPED, "teacher, 1 step", "MeanFlow, 1 step", "Mean
         "MeanFlow from the teacher, 2 steps", "pairs + ch, 1 step")
 PRESETS = {
     "laptop": dict(
-        train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), rows=ROWS,
+        train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), levels=3, rows=ROWS,
         vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3),
         mean_flow=dict(epochs=10, batch=512, rate=1e-3), paths=dict(epochs=15, batch=512, rate=2e-3),
         physics=dict(rows=50_000, epochs=2, batch=256, rate=3e-4, channels=1.0)),
     "paper": dict(
-        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, batches=(1, 256), rows=ROWS,
+        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, batches=(1, 256), levels=3, rows=ROWS,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384),
         mean_flow=dict(epochs=60, batch=1024, rate=1e-3), paths=dict(epochs=40, batch=1024, rate=2e-3),
         physics=dict(rows=1_000_000, epochs=4, batch=512, rate=3e-4, channels=1.0)),
     "smoke": dict(
-        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(256,), rows=ROWS[:2],
+        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(256,), levels=1, rows=ROWS[:2],
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
         codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8),
@@ -87,7 +87,7 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     known = data.training if args.data else data.test
     vae, priors, histories = train_models(args, p, data)
-    generators = {label: ModularGenerator(Transport(args.detector), prior, vae.decoder,
+    generators = {label: ModularGenerator(Transport(args.detector, p["levels"]), prior, vae.decoder,
                                           known.particles.min(axis=0), known.particles.max(axis=0))
                   for label, prior in priors.items()}
     save_models(args, data, {"generator.keras": generators[SHIPPED], "teacher.keras": generators["teacher, heun 8"]})
