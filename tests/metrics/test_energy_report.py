@@ -42,6 +42,11 @@ def test_resolution_beside_the_real_one(report, electrons):
     assert lines["brighter"] == lines["real"]  # relative to the mean
 
 
+def test_few_showers_have_no_resolution(electrons):
+    few = EnergyReport(electrons[:40], {"half": 0.5 * electrons.response[:40]})
+    assert few.resolution_rows()[1:] == [["real", "-", "-"], ["half", "-", "-"]] and "half" in few.tables
+
+
 def test_text(report, tmp_path):
     text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence")
     assert (tmp_path / "new" / "report.txt").read_text(encoding="utf-8") == text + "\n"

@@ -26,6 +26,8 @@ FLIGHT_OBSERVABLES = {
     "brightest": "share of the brightest cell",
 }
 CELL_THRESHOLD = 1.0  # MeV
+RESOLUTION_BINS, SHOWERS_A_BIN = 8, 10  # of energy, and what each takes at least
+LEAST_SHOWERS = RESOLUTION_BINS * SHOWERS_A_BIN
 
 
 def directional_shapes(responses: np.ndarray, conditions: np.ndarray, detector: Detector | str,
@@ -158,7 +160,8 @@ def directional_table(real: np.ndarray, generated: np.ndarray) -> dict[str, dict
             for k, name in enumerate(FLIGHT_OBSERVABLES)}
 
 
-def energy_resolution(total: np.ndarray, energy: np.ndarray, bins: int = 8) -> dict[str, np.ndarray | float]:
+def energy_resolution(total: np.ndarray, energy: np.ndarray,
+                      bins: int = RESOLUTION_BINS) -> dict[str, np.ndarray | float]:
     """How well the sum measures the energy: mean and spread of S / E in bins of E, and (s / E)^2 = a^2 / E + b^2.
 
     The spread is half the width of the central 68.3 % of S / E over their median; a and b are a non-negative
@@ -184,9 +187,9 @@ def energy_resolution(total: np.ndarray, energy: np.ndarray, bins: int = 8) -> d
         (0.1, 0.0)
     """
     total, energy = np.asarray(total, "float64"), np.asarray(energy, "float64")
-    if len(total) != len(energy) or len(total) < 10 * bins:
-        raise ValueError(f"Expected sums and energies of at least {10 * bins} showers, received {len(total)} and "
-                         f"{len(energy)}.")
+    if len(total) != len(energy) or len(total) < SHOWERS_A_BIN * bins:
+        raise ValueError(f"Expected sums and energies of at least {SHOWERS_A_BIN * bins} showers, received "
+                         f"{len(total)} and {len(energy)}.")
     parts = np.array_split(np.argsort(energy), bins)
     quantiles = np.array([np.quantile(total[rows] / (1000 * energy[rows]), (0.1585, 0.5, 0.8415)) for rows in parts])
     mean = np.array([1.0 / (1.0 / energy[rows]).mean() for rows in parts])

@@ -7,7 +7,13 @@ import numpy as np
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
+from zdckeras.metrics.directional import (
+    FLIGHT_OBSERVABLES,
+    LEAST_SHOWERS,
+    directional_shapes,
+    directional_table,
+    energy_resolution,
+)
 from zdckeras.metrics.report import text_table
 
 
@@ -45,8 +51,10 @@ class EnergyReport:
                         for name, table in self.tables.items()]
 
     def resolution_rows(self) -> list[list[str]]:
-        """Lines of words: energy resolution, (s / E)^2 = a^2 / E + b^2."""
+        """Lines of words: energy resolution, (s / E)^2 = a^2 / E + b^2; dashes for fewer showers than it takes."""
         lines = [["energy resolution", "a [sqrt GeV]", "b"]]
+        if len(self.test) < LEAST_SHOWERS:
+            return [*lines, *([name, "-", "-"] for name in ("real", *self.shapes))]
         for name, values in {"real": self.real, **self.shapes}.items():
             found = energy_resolution(values[:, 0], self.test.particles[:, 0])
             lines.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
