@@ -175,11 +175,18 @@ def test_resumed_training_equals_an_uninterrupted_one(gan, repeated, tmp_path, e
     assert again == {name: pytest.approx(values, rel=1e-6) for name, values in history.items()}
 
 
+class Spoiled(Batches):
+    """Responses are NaN from the second epoch on."""
+
+    def __getitem__(self, index):
+        (batch,) = super().__getitem__(index)
+        return ({**batch, "responses_ecal": batch["responses_ecal"] * (np.nan if self.epoch else 1.0)},)
+
+
 def test_diverged_training_stops(gan, repeated, tmp_path):
-    data = batches(repeated)
+    data = batches(repeated, Spoiled)
     train(gan, data, 1, tmp_path / "state.npz", verbose=0)
     good = gan.generator.get_weights()
-    data.arrays["responses_ecal"] = np.full(data.arrays["responses_ecal"].shape, np.nan)
     with pytest.raises(DivergedError, match="loss is nan after epoch 2; epoch 1 is saved in .*state.npz"):
         train(gan, data, 2, tmp_path / "state.npz", verbose=0)
     assert np.isnan(gan.critic.get_weights()[0]).any()

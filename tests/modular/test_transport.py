@@ -73,18 +73,17 @@ def test_decays_keep_energy_and_momentum():
     codes = [*SPECIES, *NEUTRAL_ANTI]
     species = np.array([codes.index(code) for code in (3122, 310, 111, 3222)])[rng.integers(0, 4, rows)]
     momentum = np.stack([*rng.normal(0, 0.3, (2, rows)), rng.uniform(5.0, 400.0, rows)]).astype("float32")
-    zero = np.zeros((rows, 1), "float32")
-    flight = _Flight(species[:, None].astype("int32"), zero, zero, zero, *(p[:, None] for p in momentum))
+    flight = _Flight(species[:, None].astype("int32"), np.zeros((rows, 3, 1), "float32"), momentum.T[:, :, None])
     uniform = rng.random((rows, 4, 1), "float32")
     uniform[:, 0] = 1e-4  # decays at once
     after = _Flight(*numpy(layer._decay(flight, uniform)))
     mass, charge = tables().basic[:, 0], tables().basic[:, 1]
-    energy = np.sqrt(after.px**2 + after.py**2 + after.pz**2 + mass[after.species] ** 2)
+    energy = np.sqrt((after.momentum**2).sum(axis=1) + mass[after.species] ** 2)
     assert (after.species != species[:, None]).all()
     assert np.array_equal(charge[after.species].sum(axis=1), charge[species])
-    for found, true in ((after.px, momentum[0]), (after.py, momentum[1]), (after.pz, momentum[2]),
-                        (energy, np.sqrt((momentum**2).sum(axis=0) + mass[species] ** 2))):
-        np.testing.assert_allclose(found.sum(axis=1), true, rtol=2e-5, atol=2e-4)
+    before = np.sqrt((momentum**2).sum(axis=0) + mass[species] ** 2)
+    np.testing.assert_allclose(energy.sum(axis=1), before, rtol=2e-5, atol=2e-4)
+    np.testing.assert_allclose(after.momentum.sum(axis=2), momentum.T, rtol=2e-5, atol=2e-4)
 
 
 def test_species_are_told_by_mass_and_charge_and_kaons_by_chance_or_id():

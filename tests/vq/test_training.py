@@ -105,7 +105,7 @@ def test_finished_stages_are_taken_up(stages, showers, capsys):
 
 def test_another_model_does_not_take_a_state_up(stages, showers):
     model, _, _, states, _ = stages
-    with pytest.raises(ValueError, match="holds the state of another model"):
+    with pytest.raises(ValueError, match="is the state of another training: expected data"):
         fit_prior(model, tokens_of(model, showers), states / "knows.npz", **PRIOR)
 
 
