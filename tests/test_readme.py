@@ -27,6 +27,8 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.simulation.reference import load
 
+pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # these models saw few
+
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "recipes/README.md", "tools/README.md")
 SETUP = ConfigParser()
