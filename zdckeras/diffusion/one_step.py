@@ -160,8 +160,8 @@ def fresh_student(teacher: DiffusionPrior, seed: int = 0) -> MeanFlowPrior:
     sizes = {name: teacher.settings[name] for name in ("width", "latent", "hidden", "depth", "context")}
     student = MeanFlowPrior(**sizes, seed=seed)
     student.embed.set_weights(teacher.embed.get_weights())
-    student.mean.assign(teacher.mean)
-    student.scale.assign(teacher.scale)
+    student.mean.assign(ops.convert_to_numpy(teacher.mean))  # a copy: two variables must not share a buffer
+    student.scale.assign(ops.convert_to_numpy(teacher.scale))
     return student
 
 
