@@ -81,7 +81,7 @@ def test_killed_and_resumed_by_other_workers_the_bytes_are_the_same(finished, mo
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = subprocess.Popen(command(model, particles, tmp_path / "two"), env=environment, start_new_session=True,
                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (tmp_path / "two" / "shard-000001.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(started.pid, signal.SIGKILL)
