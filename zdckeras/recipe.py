@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 from zdckeras.command import check_folder, refuse, whole
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import find_sources, open_showers
+from zdckeras.data.fingerprints import sketch_of
 from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text, save_model, versions
@@ -136,6 +138,11 @@ class RecipeData:
         """Conditions (N, 9) and responses (N, nx, ny) of the training part, for `Batches`."""
         return {"conditions": self.training.particles, "responses": self.training.response}
 
+    @cached_property
+    def sketch(self) -> dict[str, np.ndarray]:
+        """What tells whether other showers are among those of training and validation, for model files."""
+        return sketch_of([self.more, self.validation])
+
     @property
     def floor(self) -> list[np.ndarray]:
         """The further responses, (N, nx, ny) each."""
@@ -250,7 +257,7 @@ def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, ke
         models: file name -> Keras model.
     """
     for name, model in models.items():
-        save_model(model, args.out / name, data.provenance)
+        save_model(model, args.out / name, data.provenance, data.sketch)
     with atomic_path(args.out / PROVENANCE_FILE) as temporary:
         temporary.write_text(json.dumps(data.provenance, indent=1, default=str), encoding="utf-8")
 

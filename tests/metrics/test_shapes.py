@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, separation_power, shape_table, shapes
 
 
 def named(responses):
@@ -113,6 +113,7 @@ def test_table():
         distance = wasserstein_distance(a[:, k], b[:, k]) / (spread if spread else 1)
         expected = {"real": a[:, k].mean(), "real_std": spread, "generated": b[:, k].mean()}
         expected |= {"generated_std": b[:, k].std(), "distance": distance}
+        expected["separation"] = separation_power(a[:, k : k + 1], b[:, k : k + 1])[0]
         assert table[name] == pytest.approx(expected)
     assert table["brightest"]["distance"] == 3  # no spread: photons
 
