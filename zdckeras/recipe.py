@@ -14,9 +14,9 @@ import numpy as np
 from zdckeras.command import check_folder, refuse, whole
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import find_sources, open_showers
-from zdckeras.data.fingerprints import sketch_of
 from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
+from zdckeras.metrics.fingerprints import sketch_of
 from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text, save_model, versions
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures

@@ -61,7 +61,7 @@ def save_model(model: "keras.Model", path: str | Path, provenance: dict[str, Any
         model: Keras model.
         path: a name that ends in .keras.
         provenance: plain values that JSON can hold.
-        sketch: of the showers it was trained on, from `zdckeras.data.fingerprints.sketch_of`.
+        sketch: of the showers it was trained on, from `zdckeras.metrics.fingerprints.sketch_of`.
 
     Returns:
         The file, a `pathlib.Path`; `provenance_of` and `training_sketch_of` read it back.
@@ -89,7 +89,7 @@ def provenance_of(path: str | Path) -> dict[str, Any]:
 
 
 def training_sketch_of(path: str | Path) -> dict[str, np.ndarray] | None:
-    """The sketch of the showers a model was trained on, by detector, as `zdckeras.data.fingerprints.overlap` takes it;
+    """The sketch of the showers a model was trained on, by detector, as `zdckeras.metrics.fingerprints.overlap` takes it;
     None if its file has none.
 
     Raises:
