@@ -89,8 +89,8 @@ def provenance_of(path: str | Path) -> dict[str, Any]:
 
 
 def training_sketch_of(path: str | Path) -> dict[str, np.ndarray] | None:
-    """The sketch of the showers a model was trained on, by detector, as `zdckeras.metrics.fingerprints.overlap` takes it;
-    None if its file has none.
+    """The sketch of the showers a model was trained on, as `overlap` of `zdckeras.metrics.fingerprints` takes it; None
+    if its file has none.
 
     Raises:
         FileNotFoundError, ValueError: if nothing is there, or no archive.
