@@ -53,6 +53,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     # GAN, SDI-GAN, joint GAN
     "ResponseGAN": "gan.model",
     "GanGenerator": "gan.generator",
+    "ImageGAN": "gan.images",
+    "ImageGanGenerator": "gan.images",
     # WGAN-GP
     "ResponseWGAN": "wgan_gp.model",
     "EnergyGenerator": "wgan_gp.model",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.flow_distill.sums import PhotonSums
     from zdckeras.flows.flow import Flow
     from zdckeras.gan.generator import GanGenerator
+    from zdckeras.gan.images import ImageGAN, ImageGanGenerator
     from zdckeras.gan.model import ResponseGAN
     from zdckeras.generators import Sampler
     from zdckeras.hits.classifier import HitClassifier

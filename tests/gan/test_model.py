@@ -10,6 +10,7 @@ from zdckeras.training.loop import DivergedError, train
 WEIGHTS = {"diversity": 0.01, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 0.1, "energy": 0.1}
 SIZES = {"generator": {"latent": 4, "hidden": 8, "widths": (8,), "channels": (4, 4, 2), "spots": 2},
          "critic": {"hidden": (8,), "channels": (2, 2, 4), "code": 4}}
+WATCHED = "critic_accuracy"
 TERMS = {"critic_adversarial", "critic_penalty", "regressor_auxiliary", "generator_adversarial",
          *(f"generator_{name}" for name in WEIGHTS)}
 PHASES = ("critic", "regressor", "generator")
@@ -131,7 +132,7 @@ def test_evaluate_gives_the_losses_and_changes_nothing(gan, repeated):
     changed = [v.path for v, old in zip([*gan.variables, *gan.optimizer.variables], before, strict=True)
                if not np.array_equal(old, keras.ops.convert_to_numpy(v.value))]
     assert set(changed) <= set(counters)
-    assert set(logs) == {"loss", *TERMS}
+    assert set(logs) == {"loss", WATCHED, *TERMS} and 0.0 <= logs[WATCHED] <= 1.0
     trained = gan.fit(data, epochs=1, verbose=0, shuffle=False).history
     assert {k: float(v) for k, v in logs.items()} == pytest.approx({k: v[0] for k, v in trained.items()}, rel=1e-4)
     assert float(logs["loss"]) == pytest.approx(sum(float(logs[term]) for term in TERMS), rel=1e-5)
@@ -221,7 +222,7 @@ def test_terms_without_weight_are_left_out(showers, settings, phases):
         gan.compile(adams(gan), run_eagerly=True)
         (batch,) = Batches(training_arrays(showers, diversity=False), 4, normal={"z": (4,)})[0]
         if backend.name() != "jax":
-            assert set(gan.train_on_batch(batch, return_dict=True)) == {"loss", "critic_adversarial",
+            assert set(gan.train_on_batch(batch, return_dict=True)) == {"loss", "critic_adversarial", WATCHED,
                                                                         "generator_adversarial"}
 
 

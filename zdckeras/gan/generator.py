@@ -47,11 +47,7 @@ class GanGenerator(WithParts, Sampler):
 
     @factors.setter
     def factors(self, values):
-        values = np.atleast_1d(np.asarray(values, "float32"))
-        if values.shape != (len(self.detectors),) or not (np.isfinite(values) & (values > 0)).all():
-            raise ValueError(f"Expected one positive factor for each of {len(self.detectors)} detectors, "
-                             f"received {values.tolist()}.")
-        self.network.sums.factors.assign(values)
+        self.network.sums.factors.assign(checked_factors(values, len(self.detectors)))
 
     def generate(self, noise: Tensor, conditions: Tensor) -> Tensor | tuple[Tensor, ...]:
         responses = self.network(noise, conditions)
@@ -59,6 +55,14 @@ class GanGenerator(WithParts, Sampler):
 
     def get_config(self):
         return {**self.parts_config(), **self.range_config(), "name": self.name}
+
+
+def checked_factors(values: ArrayLike, number: int) -> np.ndarray:
+    """Light yields as an array; ValueError unless there is a positive one for each of so many detectors."""
+    values = np.atleast_1d(np.asarray(values, "float32"))
+    if values.shape != (number,) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"Expected one positive factor for each of {number} detectors, received {values.tolist()}.")
+    return values
 
 
 def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers") -> float:

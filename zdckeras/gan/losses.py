@@ -49,6 +49,21 @@ def generator_loss(generated: Tensor) -> Tensor:
     return ops.mean(ops.softplus(-generated))
 
 
+def accuracy(real: Tensor, generated: Tensor) -> Tensor:
+    """Share of logits on the right side, above 0 for real and below for generated responses; 1/2 is to guess.
+
+    Arguments:
+        real, generated: (B, K) logits.
+
+    Example:
+        >>> one = ops.ones((4, 1))
+        >>> float(accuracy(one, one))
+        0.5
+    """
+    right = ops.mean(ops.cast(real > 0.0, "float32")) + ops.mean(ops.cast(generated < 0.0, "float32"))
+    return ops.stop_gradient(0.5 * right)
+
+
 def auxiliary_loss(predicted: Tensor, peak: Tensor) -> Tensor:
     """Eq. 2, E (k' - k)^2 + (l' - l)^2: squared distance of predicted and true brightest cell [cells^2].
 
@@ -63,15 +78,17 @@ def auxiliary_loss(predicted: Tensor, peak: Tensor) -> Tensor:
     return ops.mean(ops.sum(ops.square(predicted - peak), axis=-1))
 
 
-def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, diversity: Tensor) -> Tensor:
+def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, diversity: Tensor,
+                   added: float = SMALLEST) -> Tensor:
     """Eq. 3, E d(c) / (d_I(G(c, z_1), G(c, z_2)) / d_z(z_1, z_2)): two codes must differ as the data do.
 
-    d_I and d_z are mean absolute differences; 0.01 is added to their ratio.
+    d_I and d_z are mean absolute differences.
 
     Arguments:
         first, second: (B, nx, ny) responses in network space, ln(1 + n), to the same particles.
         z1, z2: (B, d) their latent codes.
         diversity: (B,) diversity of each particle's responses in [0, 1].
+        added: to the ratio of distances; 1e-5 in the code of the proton study.
 
     Example:
         >>> a, z = ops.zeros((1, 2, 2)), ops.zeros((1, 3))
@@ -80,7 +97,7 @@ def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, divers
     """
     images = ops.mean(absolute(first - second), axis=(1, 2))
     codes = ops.mean(ops.abs(z1 - z2), axis=-1)
-    return ops.mean(diversity / (images / ops.maximum(codes, 1e-6) + SMALLEST))
+    return ops.mean(diversity / (images / ops.maximum(codes, 1e-6) + added))
 
 
 def intensity_loss(real: Tensor, generated: Tensor) -> Tensor:

@@ -62,12 +62,13 @@ def critic_terms(critic: Critic, real: list[Tensor], generated: Sequence[Tensor]
         penalty: weight of the gradient penalty; 0 leaves it out.
 
     Returns:
-        {"adversarial": scalar, "penalty": scalar if there is one}.
+        {"adversarial": scalar, "accuracy": scalar, only to be watched, "penalty": scalar if there is one}.
     """
     both = ops.concatenate([conditions, conditions])
     pairs = [ops.concatenate([r, ops.stop_gradient(g)]) for r, g in zip(real, generated, strict=True)]
     embedding = critic.embed(pairs, both)
-    terms = {"adversarial": losses.critic_loss(*ops.split(critic.logits(embedding, both), 2))}
+    logits = ops.split(critic.logits(embedding, both), 2)
+    terms = {"adversarial": losses.critic_loss(*logits), "accuracy": losses.accuracy(*logits)}
     if penalty:
         norm = losses.gradient_norm(lambda e: critic.logits(e, both), embedding)
         terms["penalty"] = penalty * ops.mean(ops.square(norm))
@@ -142,7 +143,7 @@ class ResponseGAN(AdversarialModel):
         weights = self.weights_of
         terms = ("adversarial", *(name for name in GAN_TERMS if weights[name]))
         seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
-        found = {"critic": Phase(self._critic_loss, (self.critic,), seen)}
+        found = {"critic": Phase(self._critic_loss, (self.critic,), seen, watched=("accuracy",))}
         if self.regressors:
             found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}

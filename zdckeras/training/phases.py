@@ -20,17 +20,23 @@ class Phase:
         terms: names that `loss` returns, in any order.
         repeats: how often the phase runs in a step. A batch is cut into as many equal parts as the most frequent
             phase has repeats; the k-th repetition sees the k-th part.
+        watched: further names that `loss` returns, recorded but not minimised, such as a critic's accuracy.
     """
 
     loss: object
     layers: tuple
     terms: tuple
     repeats: int = 1
+    watched: tuple = ()
 
     @property
     def variables(self):
         """The variables that this phase moves."""
         return [variable for layer in self.layers for variable in layer.trainable_variables]
+
+    def total(self, terms):
+        """What is minimised: the sum of the terms that are not only watched."""
+        return sum(value for term, value in terms.items() if term not in self.watched)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -158,7 +164,7 @@ class PhasedModel(_steps.Steps, keras.Model):
                 optimizer.by_phase[name].build(phase.variables)
         optimizer.build(self.trainable_variables)
         self._terms = {f"{name}_{term}": keras.metrics.Mean(name=f"{name}_{term}")
-                       for name, phase in self._phases.items() for term in phase.terms}
+                       for name, phase in self._phases.items() for term in (*phase.terms, *phase.watched)}
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -187,7 +193,7 @@ class PhasedModel(_steps.Steps, keras.Model):
         """Sum of a phase's terms, each recorded."""
         terms = phase.loss(batch, training)
         self._record(name, terms)
-        return sum(terms.values())
+        return phase.total(terms)
 
     def _minimise(self, name, phase, batch):
         """One gradient step of one phase; returns the loss before it."""
@@ -195,12 +201,12 @@ class PhasedModel(_steps.Steps, keras.Model):
 
         def loss():
             terms = {term: ops.cast(value, "float32") for term, value in phase.loss(batch, True).items()}
-            return optimizer.scale_loss(backend.per_replica(sum(terms.values()))), terms
+            return optimizer.scale_loss(backend.per_replica(phase.total(terms))), terms
 
         _, terms, gradients = _steps.value_and_grad(loss, variables)
         _steps.apply(optimizer, gradients, variables)
         self._record(name, terms)
-        return sum(terms.values())
+        return phase.total(terms)
 
     def _record(self, name, terms):
         for term, value in terms.items():

@@ -90,7 +90,7 @@ class PhotonVQGAN(WithParts, PhasedModel):
     def phases(self) -> dict[str, Phase]:
         seen = ("adversarial", "penalty") if self.penalty else ("adversarial",)
         terms = ("deviance", "codebook", "adversarial", "perceptual")
-        return {"critic": Phase(self._critic_loss, (self.critic,), seen),
+        return {"critic": Phase(self._critic_loss, (self.critic,), seen, watched=("accuracy",)),
                 "generator": Phase(self._generator_loss, (self.model,), terms)}
 
     def _critic_loss(self, batch, training):

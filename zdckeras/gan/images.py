@@ -1,0 +1,282 @@
+"""Conditional GANs over images ln(1 + n), any generator against any critic, with the losses of the papers alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from zdckeras import backend
+from zdckeras.backend import Tensor
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import CONDITION_COUNT, Scaler
+from zdckeras.data.showers import Showers
+from zdckeras.gan import losses
+from zdckeras.gan.generator import checked_factors
+from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
+from zdckeras.generators import Sampler, WithParts
+from zdckeras.training.adversarial import AdversarialModel, term_weights
+from zdckeras.training.phases import Phase
+
+IMAGE_TERMS = ("diversity", "intensity", "auxiliary", "l2")
+ADDED = 1e-5  # to the ratio of distances in eq. 3, as in the code of the proton study
+LARGEST_PHOTONS = 60_000.0  # of a cell
+
+
+def as_list(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """One image or several as a list."""
+    return list(images) if isinstance(images, (list, tuple)) else [images]
+
+
+def photons_of(image: Tensor) -> Tensor:
+    """n = exp(x) - 1 of images x, at least 0 and at most 60,000, not whole."""
+    return ops.expm1(ops.clip(ops.cast(image, "float32"), 0.0, math.log1p(LARGEST_PHOTONS)))
+
+
+def check_networks(names: Sequence[str], latent: int, generator: keras.Model,
+                   critic: keras.Model | None = None) -> None:
+    """ValueError, in one line, unless a generator gives the detectors' images and a critic a logit for each.
+
+    Arguments:
+        names: of the detectors.
+        latent: numbers of noise.
+        generator, critic: `keras.Model`; built if they are not.
+    """
+    shapes = [(None, *get_detector(name).shape) for name in names]
+    conditions = keras.KerasTensor((None, CONDITION_COUNT))
+    calls = {"generator": (generator, [keras.KerasTensor((None, latent)), conditions], shapes),
+             "critic": (critic, [*map(keras.KerasTensor, shapes), conditions], [(None, len(names))])}
+    for kind, (network, inputs, expected) in calls.items():
+        if network is None:
+            continue
+        if not isinstance(network, keras.Layer):
+            raise ValueError(f"{kind}: expected a Keras model, received {type(network).__name__}.")
+        try:
+            found = [tuple(output.shape) for output in as_list(network(inputs))]
+        except Exception as error:  # Keras raises many kinds
+            raise ValueError(f"{kind}: expected a model of {[tuple(x.shape) for x in inputs]}, received one that "
+                             f"fails: {' '.join(str(error).split())[:200]}") from None
+        if found != expected:
+            raise ValueError(f"{kind}: expected outputs of shapes {expected} for {', '.join(names)}, received {found}.")
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageGAN(WithParts, AdversarialModel):
+    """Generator against critic over images x = ln(1 + n), conditions concatenated: the GANs as published.
+
+    L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
+
+    with L_adv of eq. 1 (the generator's half in the form that does not saturate), L_div of eq. 3 (d_I between the
+    images), L_in of eq. 4 (photons of a response), L_aux of eq. 2 (cells), L_l2 the mean squared difference of images.
+    Every term compares a generated response with the real one to the same particle; with several detectors terms are
+    averaged. Phases of a step: critic, regressor (where lambda_aux > 0; it learns from real responses), generator.
+    Nothing is averaged over steps, nothing imposed.
+
+    Arguments:
+        generator: `keras.Model` of [(B, latent) noise, (B, 9) scaled conditions] that gives (B, nx, ny), of several
+            detectors a list: `zdckeras.gan.published.published_generator`, or your own.
+        critic: `keras.Model` of [images..., scaled conditions] that gives (B, detectors) logits.
+        detector: name, or several.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions.
+        weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell) and "l2".
+        regressors: `keras.Model` of (B, nx, ny) that gives (B, 2), one for each detector, for the auxiliary term.
+        latent: numbers of noise.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, latent)}) gives the images, as the generator does.
+
+    Raises:
+        ValueError: for an unknown or negative weight, networks of other shapes, or no regressors for the term.
+
+    Source:
+        proton ZDC study, eq. 1 to 5; L2: neutron ZDC study; joint model: ZDC poster.
+
+    Example:
+        >>> from keras import layers
+        >>> z, c = keras.Input((4,)), keras.Input((9,))
+        >>> light = layers.Dense(900, "relu")(layers.Concatenate()([z, c]))
+        >>> mine = keras.Model([z, c], layers.Reshape((30, 30))(light))
+        >>> x = keras.Input((30, 30))
+        >>> critic = keras.Model([x, c], layers.Dense(1)(layers.Concatenate()([layers.Flatten()(x), c])))
+        >>> gan = ImageGAN(mine, critic, "ecal", {"mean": [0.0] * 9, "scale": [1.0] * 9}, latent=4)
+        >>> list(gan.phases())
+        ['critic', 'generator']
+    """
+
+    PARTS = ("generator", "critic", "regressors")
+
+    def __init__(self, generator: keras.Model, critic: keras.Model, detector: str | Sequence[str],
+                 scaler: dict[str, Any], weights: Mapping[str, float] | None = None,
+                 regressors: Sequence[keras.Model] = (), latent: int = 10, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        names = (detector,) if isinstance(detector, str) else tuple(detector)
+        self.detectors = [get_detector(name) for name in names]
+        self.weights_of = term_weights(weights, dict.fromkeys(IMAGE_TERMS, 0.0))
+        check_networks(names, latent, generator, critic)
+        regressors = list(regressors) if self.weights_of["auxiliary"] else []
+        if self.weights_of["auxiliary"] and len(regressors) != len(names):
+            raise ValueError(f"auxiliary: expected a regressor for each of {', '.join(names)}, received "
+                             f"{len(regressors)}.")
+        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, latent=latent)
+        self.names, self.latent = names, latent
+        self.mean, self.scale = (np.asarray(scaler[key], "float32") for key in ("mean", "scale"))
+        self.generator, self.critic, self.regressors = generator, critic, regressors
+        self.built = True
+
+    @classmethod
+    def published(cls, showers: Showers, divide: int = 1, dropout: float = 0.2, seed: int = 0,
+                  **settings: Any) -> "ImageGAN":
+        """The networks as published, for the detectors of training `Showers`, conditions scaled by them.
+
+        Arguments:
+            showers: training `Showers` of zn, zp, or both.
+            divide: channels and hidden units are divided by this; 1 as published.
+            dropout, seed: as in `published_generator`.
+            settings: `weights`.
+        """
+        names = tuple(name for name in ("zn", "zp") if name in showers.responses) or tuple(showers.responses)
+        sizes = dict(divide=divide, dropout=dropout, seed=seed)
+        wanted = names if (settings.get("weights") or {}).get("auxiliary") else ()
+        return cls(published_generator(names, **sizes), published_critic(names, **sizes), names,
+                   Scaler.fit(showers.particles).get_config(), latent=plan_of(names).noise,
+                   regressors=[published_regressor(name, **sizes) for name in wanted], **settings)
+
+    def averages(self) -> tuple:
+        return ()
+
+    def scaled(self, conditions: Tensor) -> Tensor:
+        """Conditions (B, 9) as the networks take them."""
+        return ops.divide(ops.subtract(ops.cast(conditions, "float32"), self.mean), self.scale)
+
+    def call(self, inputs):
+        return self.generator([inputs["z"], self.scaled(inputs["conditions"])], training=False)
+
+    def phases(self) -> dict[str, Phase]:
+        found = {"critic": Phase(self._critic_loss, (self.critic,), ("adversarial",), watched=("accuracy",))}
+        if self.regressors:
+            found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
+        terms = ("adversarial", *(name for name in IMAGE_TERMS if self.weights_of[name]))
+        return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
+
+    def _columns(self, batch, kind):
+        """One array of the batch for each detector."""
+        wanted = [f"{kind}_{name}" for name in self.names]
+        if not set(wanted) <= set(batch):
+            raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
+                             f"received {', '.join(batch)}.")
+        return [batch[name] for name in wanted]
+
+    def _real(self, batch):
+        """The real responses in network space."""
+        responses = self._columns(batch, "responses")
+        for detector, photons in zip(self.detectors, responses, strict=True):
+            if tuple(photons.shape[1:]) != detector.shape:
+                raise ValueError(f"responses_{detector.name}: expected shape (B, {detector.shape[0]}, "
+                                 f"{detector.shape[1]}), received {tuple(photons.shape)}.")
+        return [ops.log1p(ops.cast(photons, "float32")) for photons in responses]
+
+    def _critic_loss(self, batch, training):
+        known, real = self.scaled(batch["conditions"]), self._real(batch)
+        made = as_list(self.generator([batch["z"], known], training=training))
+        logits = (self.critic([*real, known], training=training),
+                  self.critic([*map(ops.stop_gradient, made), known], training=training))
+        return {"adversarial": losses.critic_loss(*logits), "accuracy": losses.accuracy(*logits)}
+
+    def _regressor_loss(self, batch, training):
+        return {"auxiliary": self._auxiliary(self._real(batch), batch, training)}
+
+    def _auxiliary(self, images, batch, training):
+        """Eq. 2 of images of all detectors."""
+        return _mean(losses.auxiliary_loss(regressor(image, training=training), peak) for regressor, image, peak in
+                     zip(self.regressors, images, self._columns(batch, "peak"), strict=True))
+
+    def _generator_loss(self, batch, training):
+        weights, known, real = self.weights_of, self.scaled(batch["conditions"]), self._real(batch)
+        made = as_list(self.generator([batch["z"], known], training=training))
+        found = {"adversarial": losses.generator_loss(self.critic([*made, known], training=training))}
+        if weights["diversity"]:
+            other = as_list(self.generator([batch["z2"], known], training=training))
+            found["diversity"] = _mean(losses.diversity_loss(x, y, batch["z"], batch["z2"], d, ADDED) for x, y, d in
+                                       zip(made, other, self._columns(batch, "diversity"), strict=True))
+        if weights["intensity"]:
+            found["intensity"] = _mean(losses.intensity_loss(n, photons_of(x)) for n, x in
+                                       zip(self._columns(batch, "responses"), made, strict=True))
+        if weights["auxiliary"]:
+            found["auxiliary"] = self._auxiliary(made, batch, training)
+        if weights["l2"]:
+            found["l2"] = _mean(losses.l2_loss(x, y) for x, y in zip(real, made, strict=True))
+        return {name: weights.get(name, 1.0) * value for name, value in found.items()}
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageGanGenerator(WithParts, Sampler):
+    """The shipped generator of an `ImageGAN`: noise and a particle to whole photon counts.
+
+    n = floor(f (e^x - 1) + 1/2), x the network's image, f the light yield of the detector (the neutron study's
+    postprocessing, fitted by `zdckeras.gan.generator.fit_factor`).
+
+    Arguments:
+        network: trained generator of an `ImageGAN`.
+        detector: name, or several.
+        scaler: {"mean", "scale"} of the conditions and, where it is known, {"low", "high"}, the range of the training.
+        latent: numbers of noise.
+        factors: f of each detector, 1 by default.
+
+    Raises:
+        ValueError: for a network of other shapes, or unless there is one positive factor for each detector.
+
+    Source:
+        neutron ZDC study, "GAN + postprocessing".
+    """
+
+    PARTS = ("network",)
+
+    def __init__(self, network: keras.Model, detector: str | Sequence[str], scaler: dict[str, Any], latent: int = 10,
+                 factors: ArrayLike | None = None, **kwargs):
+        super().__init__(scaler.get("low"), scaler.get("high"), **kwargs)
+        names = (detector,) if isinstance(detector, str) else tuple(detector)
+        check_networks(names, latent, network)
+        self.settings = dict(detector=names, scaler=scaler, latent=latent)
+        self.network, self.detectors = network, [get_detector(name) for name in names]
+        self.noise_width, self.scaler = latent, {key: np.asarray(scaler[key], "float32") for key in ("mean", "scale")}
+        self.light = self.add_weight(shape=(len(names),), initializer="ones", trainable=False, name="factors")
+        self.jit_compile = backend.jit_compile()
+        self.built = True
+        if factors is not None:
+            self.factors = factors
+
+    @classmethod
+    def of(cls, gan: ImageGAN) -> "ImageGanGenerator":
+        """The generator of a trained `ImageGAN`, which shares its weights."""
+        return cls(gan.generator, gan.names, gan.settings["scaler"], gan.latent)
+
+    @property
+    def factors(self) -> list[float]:
+        """Light yield of each detector; setting it needs no new compilation."""
+        return ops.convert_to_numpy(self.light).tolist()
+
+    @factors.setter
+    def factors(self, values):
+        self.light.assign(checked_factors(values, len(self.detectors)))
+
+    def generate(self, noise: Tensor, conditions: Tensor) -> Tensor | tuple[Tensor, ...]:
+        known = ops.divide(ops.subtract(ops.cast(conditions, "float32"), self.scaler["mean"]), self.scaler["scale"])
+        images = as_list(self.network([ops.cast(noise, "float32"), known], training=False))
+        photons = tuple(ops.floor(ops.minimum(self.light[k] * photons_of(image), LARGEST_PHOTONS) + 0.5)
+                        for k, image in enumerate(images))
+        return photons if len(photons) > 1 else photons[0]
+
+    def get_config(self):
+        return {**self.settings, **self.parts_config(), "name": self.name}
+
+
+def _mean(values):
+    """Mean of some scalars, one for each detector."""
+    values = list(values)
+    return sum(values) / len(values)
