@@ -58,6 +58,9 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     # WGAN-GP
     "ResponseWGAN": "wgan_gp.model",
     "EnergyGenerator": "wgan_gp.model",
+    "ImageWGAN": "wgan_gp.images",
+    "ImageNetwork": "wgan_gp.images",
+    "ImageRegressor": "wgan_gp.images",
     # autoencoders
     "PhotonVAE": "vae.autoencoders",
     "SupervisedAutoencoder": "vae.autoencoders",
@@ -116,6 +119,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.vq.prior import TokenPrior
     from zdckeras.vq.vq_gan import PhotonVQGAN
     from zdckeras.vq.vq_vae import PhotonVQVAE
+    from zdckeras.wgan_gp.images import ImageNetwork, ImageRegressor, ImageWGAN
     from zdckeras.wgan_gp.model import EnergyGenerator, ResponseWGAN
 
 

@@ -149,11 +149,11 @@ def test_whole_photons_of_the_images_times_the_factor(model, batch):
 def test_networks_that_do_not_fit_are_refused_in_one_line():
     generator, critic, regressor = networks()
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
-    with pytest.raises(ValueError, match=r"generator: expected outputs of shapes .*44, 44.* for zn, received .*30, 30"):
+    with pytest.raises(ValueError, match=r"generator: expected outputs of shapes .*44, 44.*, received .*30, 30"):
         ImageGAN(generator, critic, "zn", scaler, latent=LATENT)
     with pytest.raises(ValueError, match="critic: expected a Keras model, received str"):
         ImageGAN(generator, "critic", "ecal", scaler, latent=LATENT)
-    with pytest.raises(ValueError, match="generator: expected a model of .*10.* received one that fails"):
+    with pytest.raises(ValueError, match="generator: expected a model of arrays .*10.* received one that fails"):
         check_networks(["ecal"], 10, generator)
     with pytest.raises(ValueError, match="auxiliary: expected a regressor for each of ecal, received 0"):
         ImageGAN(generator, critic, "ecal", scaler, {"auxiliary": 1.0}, latent=LATENT)

@@ -17,6 +17,7 @@ LATENT, ROWS = 16, 12
 SIZES = {"generator": {"latent": LATENT, "hidden": 8, "channels": (3, 2), "spots": 2},
          "critic": {"channels": (3, 2), "hidden": 6}}
 WEIGHTS = {"adversarial": 0.5, "energy": 1.0, "centre": 0.1}
+WATCHED = "critic_accuracy"
 TERMS = {"critic_distance", "critic_penalty", "generator_adversarial", "generator_energy", "generator_centre"}
 NOISE = {"normal": {"z": (LATENT,), "z2": (LATENT,)}, "uniform": {"share": (1, 1)}}
 
@@ -163,7 +164,7 @@ def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
 def test_terms_by_hand(gan, batch, evaluate):
     """Weights, the distance as a difference of scores, and the distance of centres of gravity [cells^2]."""
     found = losses(gan, batch)
-    assert set(found) == {"loss", *TERMS}
+    assert set(found) == {"loss", WATCHED, *TERMS} and 0.0 <= found[WATCHED] <= 1.0
     assert found["loss"] == pytest.approx(sum(found[term] for term in TERMS), rel=1e-5)
     made = gan.predict_on_batch({"conditions": batch["conditions"], "z": batch["z"]})
     forward = lambda x: gan.critic_scores(gan.boxcox.forward(x), ops.concatenate([both, both]))  # noqa: E731

@@ -18,7 +18,7 @@ from zdckeras.gan import losses
 from zdckeras.gan.generator import checked_factors
 from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
 from zdckeras.generators import Sampler, WithParts
-from zdckeras.training.adversarial import AdversarialModel, term_weights
+from zdckeras.training.adversarial import AdversarialModel, check_network, term_weights
 from zdckeras.training.phases import Phase
 
 IMAGE_TERMS = ("diversity", "intensity", "auxiliary", "l2")
@@ -45,22 +45,10 @@ def check_networks(names: Sequence[str], latent: int, generator: keras.Model,
         latent: numbers of noise.
         generator, critic: `keras.Model`; built if they are not.
     """
-    shapes = [(None, *get_detector(name).shape) for name in names]
-    conditions = keras.KerasTensor((None, CONDITION_COUNT))
-    calls = {"generator": (generator, [keras.KerasTensor((None, latent)), conditions], shapes),
-             "critic": (critic, [*map(keras.KerasTensor, shapes), conditions], [(None, len(names))])}
-    for kind, (network, inputs, expected) in calls.items():
-        if network is None:
-            continue
-        if not isinstance(network, keras.Layer):
-            raise ValueError(f"{kind}: expected a Keras model, received {type(network).__name__}.")
-        try:
-            found = [tuple(output.shape) for output in as_list(network(inputs))]
-        except Exception as error:  # Keras raises many kinds
-            raise ValueError(f"{kind}: expected a model of {[tuple(x.shape) for x in inputs]}, received one that "
-                             f"fails: {' '.join(str(error).split())[:200]}") from None
-        if found != expected:
-            raise ValueError(f"{kind}: expected outputs of shapes {expected} for {', '.join(names)}, received {found}.")
+    shapes, conditions = [(None, *get_detector(name).shape) for name in names], (None, CONDITION_COUNT)
+    check_network("generator", generator, [(None, latent), conditions], shapes)
+    if critic is not None:
+        check_network("critic", critic, [*shapes, conditions], [(None, len(names))])
 
 
 @keras.saving.register_keras_serializable("zdckeras")

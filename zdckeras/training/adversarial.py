@@ -62,6 +62,33 @@ def term_weights(weights: dict[str, float] | None, defaults: dict[str, float]) -
     return weights
 
 
+def check_network(kind: str, network: keras.Layer, inputs: Sequence[tuple], outputs: Sequence[tuple]) -> None:
+    """ValueError, in one line, unless a user's Keras model takes and gives arrays of these shapes; it is built.
+
+    Arguments:
+        kind: what it is to be, for the message.
+        network: `keras.Model` of one array, or of a list where there are several inputs.
+        inputs, outputs: shapes, None for the batch.
+
+    Example:
+        >>> dense = keras.layers.Dense(2)
+        >>> check_network("critic", dense, [(None, 5)], [(None, 1)])
+        Traceback (most recent call last):
+        ValueError: critic: expected outputs of shapes [(None, 1)], received [(None, 2)].
+    """
+    if not isinstance(network, keras.Layer):
+        raise ValueError(f"{kind}: expected a Keras model, received {type(network).__name__}.")
+    tensors = [keras.KerasTensor(shape) for shape in inputs]
+    try:
+        made = network(tensors if len(tensors) > 1 else tensors[0])
+    except Exception as error:  # Keras raises many kinds
+        raise ValueError(f"{kind}: expected a model of arrays {list(inputs)}, received one that fails: "
+                         f"{' '.join(str(error).split())[:200]}") from None
+    found = [tuple(output.shape) for output in (made if isinstance(made, (list, tuple)) else [made])]
+    if found != list(outputs):
+        raise ValueError(f"{kind}: expected outputs of shapes {list(outputs)}, received {found}.")
+
+
 def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: str | Path,
                       seed: int = 0, callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, dict]:
     """Trains a generator on proper scores alone, stage by stage, before it meets the critic; its average follows.
@@ -94,9 +121,9 @@ def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: s
 
 def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
                         generator: float, critic: float, seed: int = 0, uniform: dict | None = None,
-                        callbacks: Sequence[keras.callbacks.Callback] = (),
-                        device_noise: bool | None = None) -> dict[str, list]:
-    """Generator against critic (and regressor), each with Adam on a cosine schedule.
+                        callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None,
+                        adam: dict[str, float] | None = None) -> dict[str, list]:
+    """Generator against critic (and regressor), each with Adam on a cosine schedule, or as published.
 
     Arguments:
         gan: `PhasedModel` with a phase "generator" and `latent` numbers of noise, warmed up.
@@ -107,6 +134,7 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         seed: of order and noise.
         uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
         callbacks, device_noise: as in `fit_arrays`.
+        adam: settings of Adam at constant rates, as studies have it; by default betas of 0.5 and 0.99 and a schedule.
 
     Returns:
         History, name -> list over epochs.
@@ -120,6 +148,9 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
     batches = Batches(arrays, batch, seed, uniform, normal)
     rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
-    gan.compile({phase: keras.optimizers.Adam(annealed(rate, batches, epochs, warmup=0.1), beta_1=0.5, beta_2=0.99)
-                 for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
+    if adam is None:
+        adam = {"beta_1": 0.5, "beta_2": 0.99}
+        rates = {phase: annealed(rate, batches, epochs, warmup=0.1) for phase, rate in rates.items()}
+    gan.compile({phase: keras.optimizers.Adam(rate, **adam) for phase, rate in rates.items()},
+                jit_compile=backend.jit_compile())
     return train(gan, batches, epochs, path, callbacks=callbacks)

@@ -25,6 +25,19 @@ def wasserstein_loss(real: Tensor, generated: Tensor) -> Tensor:
     return ops.mean(generated) - ops.mean(real)
 
 
+def ranking(real: Tensor, generated: Tensor) -> Tensor:
+    """Share of pairs in which the real response scores higher than the generated one to the same particle.
+
+    Arguments:
+        real, generated: (B, 1) scores, row by row.
+
+    Example:
+        >>> float(ranking(ops.convert_to_tensor([[1.0], [0.0]]), ops.convert_to_tensor([[0.5], [3.0]])))
+        0.5
+    """
+    return ops.stop_gradient(ops.mean(ops.cast(real > generated, "float32")))
+
+
 def gradient_penalty(function: Callable[[Tensor], Tensor], real: Tensor, generated: Tensor, share: Tensor) -> Tensor:
     """E (|grad_y D(y)| - 1)^2 at y = u x + (1 - u) x', each between the two responses to one particle (eq. 5).
 

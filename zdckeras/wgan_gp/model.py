@@ -102,7 +102,8 @@ class ResponseWGAN(AdversarialModel):
 
     def phases(self) -> dict[str, Phase]:
         terms = tuple(name for name in WGAN_TERMS if self.weights_of[name])
-        critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps)
+        critic = Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps,
+                       ("accuracy",))
         first = {"critic": critic} if self.weights_of["adversarial"] else {}
         return {**first, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
@@ -137,7 +138,8 @@ class ResponseWGAN(AdversarialModel):
         both = ops.concatenate([conditions, conditions])
         scores = ops.split(self.critic_scores(ops.concatenate([real, made]), both), 2)
         penalty = losses.gradient_penalty(lambda y: self.critic_scores(y, conditions), real, made, batch["share"])
-        return {"distance": losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty}
+        return {"distance": losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty,
+                "accuracy": losses.ranking(*scores)}
 
     def _generator_loss(self, batch, training):
         weights, conditions, terms = self.weights_of, batch["conditions"], {}
