@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.responses import measured
 
 BLOCK = 256  # rows that draw their noise from one seed, as `Sampler.sample` does it by default
@@ -96,7 +96,7 @@ def _from_saved_model(folder):
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
     function, width, outputs = open_saved_model(folder)
-    shapes = {get_detector(name).shape: name for name in ("zn", "zp", "ecal", "focalh")}
+    shapes = {detector.shape: name for name, detector in DETECTORS.items()}
     names = {output: output.partition("_")[2] or shapes.get(shape) for output, shape in outputs.items()}
     if None in names.values():
         raise ValueError(f"{folder}: expected responses of a known detector, received shapes {list(outputs.values())}.")

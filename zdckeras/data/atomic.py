@@ -41,9 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
-    temporary = _beside(path)
+    temporary = _begun(path)
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -69,10 +67,7 @@ def atomic_set(paths: Sequence[str | Path], removed: Sequence[str | Path] = ()) 
         Context manager that gives a dictionary from paths to temporary ones.
     """
     paths = [Path(path) for path in paths]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-    temporary, moved, placed = {path: _beside(path) for path in paths}, {}, []
+    temporary, moved, placed = {path: _begun(path) for path in paths}, {}, []
     try:
         yield temporary
         for name in temporary.values():
@@ -113,9 +108,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         Context manager that gives the temporary `pathlib.Path`, at which nothing is yet.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
-    temporary = _beside(path)
+    temporary = _begun(path)
     try:
         yield temporary
         if not path.exists():
@@ -156,6 +149,13 @@ def is_npz(path: str | Path) -> bool:
     """Whether a file begins and ends like an npz archive; NumPy takes anything else for a pickle."""
     with open(path, "rb") as file:
         return file.read(2) == b"PK" and zipfile.is_zipfile(path)
+
+
+def _begun(path):
+    """A temporary name for what is to be at a path, in a folder that exists and has nothing of killed runs for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    return _beside(path)
 
 
 def _beside(path):

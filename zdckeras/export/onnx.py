@@ -19,7 +19,7 @@ from zdckeras import backend
 from zdckeras.backend.tensorflow_onnx import to_onnx, valid_rows
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
-from zdckeras.export.process import in_tensorflow_process
+from zdckeras.export.process import check_generator, in_tensorflow_process
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 from zdckeras.simulation.gun import GUNS, draw_gun
@@ -86,8 +86,7 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
         Traceback (most recent call last):
         TypeError: Expected a generator (Sampler) to export, received str 'model.keras'.
     """
-    if not isinstance(generator, Sampler):
-        raise TypeError(f"Expected a generator (Sampler) to export, received {type(generator).__name__} {generator!r}.")
+    check_generator(generator)
     path = onnx_target(path, overwrite)
     generator.check_weights()
     if backend.name() == "tensorflow":

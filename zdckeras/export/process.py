@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import keras
 
 import zdckeras
+from zdckeras.generators import Sampler
 
 
 def in_tensorflow_process(module: str, models: dict[str, keras.Model], *arguments: str | Path) -> None:
@@ -37,3 +38,9 @@ def in_tensorflow_process(module: str, models: dict[str, keras.Model], *argument
                               capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError("The TensorFlow process that writes the model failed: " + done.stderr.strip()[-1000:])
+
+
+def check_generator(generator: Sampler) -> None:
+    """TypeError unless this is a `Sampler`, which is what can be exported."""
+    if not isinstance(generator, Sampler):
+        raise TypeError(f"Expected a generator (Sampler) to export, received {type(generator).__name__} {generator!r}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import write_saved_model
 from zdckeras.data.atomic import atomic_folder
-from zdckeras.export.process import in_tensorflow_process
+from zdckeras.export.process import check_generator, in_tensorflow_process
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
@@ -51,8 +51,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         Traceback (most recent call last):
         TypeError: Expected a generator (Sampler) to export, received str 'model.keras'.
     """
-    if not isinstance(generator, Sampler):
-        raise TypeError(f"Expected a generator (Sampler) to export, received {type(generator).__name__} {generator!r}.")
+    check_generator(generator)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"Expected a whole number above 0 as version, received {version!r}.")
     target = Path(folder) / str(version)

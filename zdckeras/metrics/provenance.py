@@ -27,10 +27,10 @@ def versions() -> dict[str, str]:
         >>> "zdckeras" in versions()
         True
     """
-    import keras
+    from zdckeras import backend
 
     found = {"zdckeras": zdckeras.__version__}
-    for name in ("keras", keras.config.backend(), "numpy"):
+    for name in ("keras", backend.name(), "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
