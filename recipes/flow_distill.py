@@ -10,9 +10,11 @@ detector, between a transport that is computed and a decoder of single showers (
     python recipes/flow_distill.py --preset paper       # the study's size, for a GPU
     python recipes/flow_distill.py --data showers.root  # your own showers, or a folder with the npz pair
 
-Interrupted, the same command goes on where it stopped. 15 minutes on two cores; WS of teacher and students is 0.93 with
-channel sums imposed (floor 0.77), 2.9 to 6.2 without.
+Interrupted, the same command goes on where it stopped. The part over cells takes 15 minutes on two cores; WS of its
+teacher and students is 0.93 with channel sums imposed (floor 0.77), 2.9 to 6.2 without.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import judge
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.judging import answer
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_pictures
@@ -114,16 +117,6 @@ def train_codes(p, data, own, states, seed):
     return generators, histories
 
 
-def samplers_for(generators, showers):
-    """Functions of (conditions, seed) by name, for the first of these showers, with their PDG ids and photon cut."""
-    def sampler(generator):
-        return lambda conditions, seed: generator.sample(conditions, seed, at_least=cut,
-                                                         beside=generator.beside(showers.pdg[: len(conditions)]))
-
-    cut = int(showers.photon_sums().min())
-    return {name: sampler(generator) for name, generator in generators.items()}
-
-
 def samplers(sums, teacher, student, weights, impose):
     """Functions of (conditions, seed) by name: the teacher, and the student with each of its weights."""
     def sampler(name):
@@ -149,7 +142,8 @@ def main():
 
     # the student to ship is chosen on the validation set, from its own channel sums
     imposed, free = (samplers(sums, teacher, student, weights, impose) for impose in ("channels", "total"))
-    able = {name: free[name] for name in weights} | samplers_for(codes, data.validation)
+    able = {name: free[name] for name in weights}
+    able |= {name: partial(answer, generator, data.validation) for name, generator in codes.items()}
     del able["teacher, codes"]
     choice = judge(data.validation, [data.validation.response], able, 1, seed)
     best = min(able, key=lambda name: choice.scores[name]["metrics"]["all"]["WS"][0])
@@ -161,7 +155,7 @@ def main():
     export_saved_model(shipped, out / "saved_model", overwrite=True)
 
     # judge on the test set, then pictures
-    ours = samplers_for(codes, data.test)
+    ours = {name: partial(answer, generator, data.test) for name, generator in codes.items()}
     table = judged(args, data, imposed | ours, p["generations"])
     total = judged(args, data, free | ours, 1, out / "free_sums")
     print(f"\nfive channel sums imposed on the flow over cells, nothing on codes\n{table.text()}\n\n"

@@ -17,10 +17,11 @@ from functools import partial
 
 from zdckeras.command import run
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator, fit_images
-from zdckeras.diffusion.judging import answer, judge_generators, judge_single_arrivals, quality_against_time
+from zdckeras.diffusion.judging import judge_dial, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.judging import answer
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
@@ -91,30 +92,21 @@ def main():
     args = parser.parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
-    known = data.training if args.data else data.test
-    reach = known.particles.min(axis=0), known.particles.max(axis=0)
-    images, histories = train_images(args, p, data, reach)
-    latent, more = train_latent(args, p, data, reach)
+    images, histories = train_images(args, p, data, data.reach)
+    latent, more = train_latent(args, p, data, data.reach)
     models = {"generator.keras": latent[SHIPPED]} | {f"{row}.keras": images[f"{IMAGES[row]}, euler 11"]
                                                      for row in args.rows}
     save_models(args, data, models)
-    few, lines = data.test[: p["few"]], []
-    if images:
-        floor = [again[: p["few"]] for again in data.floor]
-        *_, text = judge_generators(images, few, floor, 1, args.seed, p["pairs"], p["batches"])
-        lines += [f"whole responses, the first {len(few)} test showers", text, ""]
-    table, times, text = judge_generators(latent, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                           p["batches"])
-    lines += [f"latent codes, {len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
-              judge_single_arrivals(latent, p["arrivals"], args.seed, p["pairs"])]
-    score = {label: table.scores[label]["metrics"]["all"]["WS"] for label in table.scores}
-    dial = {name: [(times[label][0], *score[label]) for label in latent if name in label]
+    sizes = {name: p[name] for name in ("few", "generations", "arrivals", "pairs", "batches")}
+    table, times, text = judge_dial(images, latent, data.test, data.floor, args.seed, **sizes)
+    dial = {name: [label for label in latent if name in label]
             for name in ("euler", "heun", "MAF")}
-    save_figure(quality_against_time(dial, score.get("floor", [None])[0]), args.out / "dial.png")
+    save_figure(quality_against_time(table, times, dial), args.out / "dial.png")
+    few = data.test[: p["few"]]
     shown = {label: partial(answer, generator, few) for label, generator in
              {SHIPPED: latent[SHIPPED], **images}.items()}
     table.provenance = data.provenance
-    write_results(args, "flow_matching.txt", "\n".join(lines), table, few, shown, histories | more)
+    write_results(args, "flow_matching.txt", text, table, few, shown, histories | more)
 
 
 if __name__ == "__main__":

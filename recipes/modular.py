@@ -17,7 +17,7 @@ Interrupted, the same command goes on where it stopped. The autoencoder takes 23
 generator, packed and judged by `tools/make_pretrained.py`, has WS 1.21 (floor 1.07) and AUC 0.526 (0.499) on ZN.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from zdckeras.metrics.report import over_seeds, text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.judging import answer, judge_single_arrivals
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results, write_text
@@ -59,10 +60,9 @@ PRESETS = {
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}
 
 
-def train_models(args, p, data, own, reach):
+def train_models(args, p, states, own, reach):
     """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
     name, histories, generators = args.detector, {}, {}
-    states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     for seed in range(args.seeds):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
                                                              own=own, **p["vae"])
@@ -81,27 +81,15 @@ def train_models(args, p, data, own, reach):
     return generators, histories
 
 
-def judge_arrivals(args, p, generators):
-    """Scores of single arrivals, without the transport, as text."""
-    rng = np.random.default_rng([args.seed, 9])
-    arrivals = draw_arrivals(args.detector, p["arrivals"], rng)
-    real, again = (respond(args.detector, arrivals, rng) for _ in range(2))
-    made = {"floor": again} | {label: generator.respond(arrivals, args.seed) for label, generator in generators.items()
-                               if label.split(",")[0] not in WRONG}
-    scores = {label: single_scores(arrivals, real, counts, args.seed, p["pairs"]) for label, counts in made.items()}
-    return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
-
-
-def judge_other_library(args, p, data, reach):
+def judge_other_library(args, p, data, states):
     """A model of one half of the Geant4 showers, judged on what the other half makes, and that half's own simulation.
 
     Training, test and floor have one library of showers elsewhere: a model that learnt them by heart would not be seen.
     """
     name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), int(data.test.photon_sums().min())
     first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
-    states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
-    model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *reach)
+    model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *data.reach)
     arrivals = draw_arrivals(name, p["arrivals"], rng)
     real, again, other = (respond(name, arrivals, rng, showers) for showers in (second, second, first))
     singles = {"floor": again, "first half, simulated": other, "first half, model": model.respond(arrivals, args.seed)}
@@ -121,12 +109,14 @@ def judge_particles(args, p, data, generators):
     """`Table` of the test set and its text; ids tell neutral kaons and antibaryons, which have one mass and charge."""
     test, floor, cut = data.test, data.floor, int(data.test.photon_sums().min())
 
-    def draws_of(generator, told=True):
-        beside = generator.beside(test.pdg if told else np.zeros_like(test.pdg))  # no particle has the id 0
-        return cache(lambda *seed: generator.sample(test.particles, seed, beside=beside, at_least=cut))
+    def alone(conditions, seed):  # no particle has the id 0
+        return shipped.sample(conditions, seed, beside=shipped.beside(np.zeros_like(test.pdg)), at_least=cut)
 
-    draws = {label: draws_of(generator) for label, generator in generators.items()}
-    draws[f"{SHIPPED} from conditions alone, seed 0"] = draws_of(generators[f"{SHIPPED}, seed 0"], told=False)
+    shipped = generators[f"{SHIPPED}, seed 0"]
+    answers = {label: partial(answer, generator, test) for label, generator in generators.items()}
+    answers[f"{SHIPPED} from conditions alone, seed 0"] = alone
+    draws = {label: cache(lambda *seed, sample=sample: sample(test.particles, seed)) for label, sample in
+             answers.items()}
     table = judged(args, data, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
                    p["generations"])
     for label, score in table.scores.items():
@@ -152,28 +142,23 @@ def main():
     args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp"), trainings=1).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
-    known = data.training if args.data else data.test
-    reach = known.particles.min(axis=0), known.particles.max(axis=0)
-    generators, histories = train_models(args, p, data, single_arrivals(data.training) if args.data else None, reach)
+    states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
+    own = single_arrivals(data.training) if args.data else None
+    generators, histories = train_models(args, p, states, own, data.reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
     save_models(args, data, {"generator.keras": shipped})
-    single = judge_arrivals(args, p, generators)
+    right = {label: generator for label, generator in generators.items() if label.split(",")[0] not in WRONG}
+    single = judge_single_arrivals(right, p["arrivals"], args.seed, p["pairs"])
     table, particles = judge_particles(args, p, data, generators)
     one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
     lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
              f"{len(data.test)} test showers, nothing imposed", particles, "",
              f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
-    cut = int(data.test.photon_sums().min())
-
-    def pictured(generator):
-        return lambda conditions, seed: generator.sample(conditions, seed, at_least=cut,
-                                                         beside=generator.beside(data.test.pdg[: len(conditions)]))
-
-    shown = {row: pictured(generators[f"{row}, seed 0"]) for row in (SHIPPED, p["students"][-1])}
+    shown = {row: partial(answer, generators[f"{row}, seed 0"], data.test) for row in (SHIPPED, p["students"][-1])}
     write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories)
     if not args.data:
-        write_text(args.out / "other_library.txt", judge_other_library(args, p, data, reach), data.provenance)
+        write_text(args.out / "other_library.txt", judge_other_library(args, p, data, states), data.provenance)
 
 
 if __name__ == "__main__":

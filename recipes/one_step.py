@@ -15,11 +15,12 @@ copy of `runs/flow_matching/states` in `runs/one_step/` they are not trained aga
 from functools import partial
 
 from zdckeras.command import run
-from zdckeras.diffusion.judging import answer, judge_generators, judge_single_arrivals, quality_against_time
+from zdckeras.diffusion.judging import judge_generators, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.judging import answer, judge_single_arrivals
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
@@ -85,22 +86,19 @@ def main():
     args = command_line(__doc__, PRESETS, "runs/one_step", ("zn", "zp")).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
-    known = data.training if args.data else data.test
     vae, priors, histories = train_models(args, p, data)
-    generators = {label: ModularGenerator(Transport(args.detector, p["levels"]), prior, vae.decoder,
-                                          known.particles.min(axis=0), known.particles.max(axis=0))
+    generators = {label: ModularGenerator(Transport(args.detector, p["levels"]), prior, vae.decoder, *data.reach)
                   for label, prior in priors.items()}
     save_models(args, data, {"generator.keras": generators[SHIPPED], "teacher.keras": generators["teacher, heun 8"]})
     table, times, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
                                            p["batches"])
-    score = {label: table.scores[label]["metrics"]["all"]["WS"] for label in table.scores}
-    ratio = score[SHIPPED][0] / score["teacher, heun 8"][0]
+    one, many = (table.scores[label]["metrics"]["all"]["WS"][0] for label in (SHIPPED, "teacher, heun 8"))
     faster = priors["teacher, heun 8"].operations() / priors[SHIPPED].operations()
     lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
              judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
-             f"{SHIPPED}: WS {ratio:.2f} times that of its teacher, codes in {1 / faster:.2f} of its operations"]
-    points = {label: [(times[label][0], *score[label])] for label in generators}
-    save_figure(quality_against_time(points, score.get("floor", [None])[0]), args.out / "one_step.png")
+             f"{SHIPPED}: WS {one / many:.2f} times that of its teacher, codes in {1 / faster:.2f} of its operations"]
+    figure = quality_against_time(table, times, {label: [label] for label in generators})
+    save_figure(figure, args.out / "one_step.png")
     shown = {label: partial(answer, generators[label], data.test) for label in ("teacher, heun 8", SHIPPED)}
     table.provenance = data.provenance
     write_results(args, "one_step.txt", "\n".join(lines), table, data.test, shown, histories)

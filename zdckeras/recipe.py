@@ -149,6 +149,13 @@ class RecipeData:
         return [again.response for again in self.resimulated]
 
     @property
+    def reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest conditions (9,) of the particles that a generator is for: own training ones, or those of
+        the embedded test set, where arrivals are drawn beside it."""
+        known = (self.training if self.digest else self.test).particles
+        return known.min(axis=0), known.max(axis=0)
+
+    @property
     def repeats(self) -> bool:
         """Whether a training particle occurs twice, so that the diversity of its responses is known."""
         return bool(repeated(self.training).any())

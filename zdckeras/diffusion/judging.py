@@ -9,25 +9,10 @@ from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler, milliseconds
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.report import SUMMARY, Table, judge, over_seeds, text_table
-from zdckeras.modular.arrivals import draw_arrivals, respond, single_scores
 from zdckeras.modular.generator import ModularGenerator
+from zdckeras.modular.judging import answer, judge_single_arrivals
 
 BATCHES = (1, 256)  # responses at once that are timed
-
-
-def answer(generator: Sampler, showers: Showers, conditions: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
-    """Responses to the first of some showers; those of a `ModularGenerator` pass the cut that the showers have.
-
-    Arguments:
-        generator: `Sampler` of one detector.
-        showers: `Showers`, whose ids and least photons are told.
-        conditions: (N, 9), of the first N showers.
-        seed: as in `Sampler.sample`.
-    """
-    if not generator.TAKES_IDS:  # trained on cut responses
-        return generator.sample(conditions, seed)
-    cut = int(showers.photon_sums().min())
-    return generator.sample(conditions, seed, beside=generator.beside(showers.pdg[: len(conditions)]), at_least=cut)
 
 
 def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Sequence[np.ndarray], runs: int,
@@ -74,39 +59,50 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
     return table, times, text_table(lines)
 
 
-def judge_single_arrivals(generators: Mapping[str, ModularGenerator], size: int, seed: int = 0,
-                          pairs: int = 4_000) -> str:
-    """Scores of single arrivals, without the transport, as text.
+def judge_dial(images: Mapping[str, Sampler], latent: Mapping[str, ModularGenerator], test: Showers,
+               floor: Sequence[np.ndarray], seed: int, few: int, generations: int, arrivals: int, pairs: int,
+               batches: Sequence[int]) -> tuple[Table, dict, str]:
+    """`judge_generators` of slow generators on a few showers and of fast ones on all, and these on single arrivals.
 
     Arguments:
-        generators: name -> `ModularGenerator` of one detector.
-        size: arrivals.
-        seed: of arrivals, generations and classifiers.
-        pairs: see `zdckeras.metrics.classifier.pixel_auc`.
+        images: name -> generator of whole responses, which are slow; perhaps none.
+        latent: name -> generator over codes.
+        test, floor, seed, pairs, batches: as in `judge_generators`.
+        few: test showers for whole responses, which are generated once.
+        generations: of each generator over codes.
+        arrivals: single ones.
+
+    Returns:
+        `Table` of the generators over codes; name -> milliseconds a response for each of `batches`; and all as one
+        text.
     """
-    name = next(iter(generators.values())).detectors[0].name
-    arrivals = draw_arrivals(name, size, [seed, 9])
-    real, again = (respond(name, arrivals, [seed, 9, k]) for k in (1, 2))
-    made = {"floor": again} | {label: generator.respond(arrivals, seed) for label, generator in generators.items()}
-    scores = {label: single_scores(arrivals, real, counts, seed, pairs) for label, counts in made.items()}
-    return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
+    lines = []
+    if images:
+        *_, text = judge_generators(images, test[:few], [again[:few] for again in floor], 1, seed, pairs, batches)
+        lines += [f"whole responses, the first {len(test[:few])} test showers", text, ""]
+    table, times, text = judge_generators(latent, test, floor, generations, seed, pairs, batches)
+    lines += [f"latent codes, {len(test)} test showers", text, "", f"{arrivals} single arrivals",
+              judge_single_arrivals(latent, arrivals, seed, pairs)]
+    return table, times, "\n".join(lines)
 
 
-def quality_against_time(points: dict[str, Sequence[tuple[float, float, float]]],
-                         floor: float | None) -> Figure:
+def quality_against_time(table: Table, times: Mapping[str, Sequence[float]],
+                         groups: Mapping[str, Sequence[str]]) -> Figure:
     """Wasserstein distance of the channel sums against the time of a response: what a dial of steps is worth.
 
     Arguments:
-        points: name -> (milliseconds a response, distance, its deviation over generations), one for each position.
-        floor: distance of a second simulation, or None.
+        table, times: from `judge_generators`; the first of the times is shown.
+        groups: name -> rows of the table, the positions of one dial, which are joined by a line.
     """
+    score = {label: scores["metrics"]["all"]["WS"] for label, scores in table.scores.items()}
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.add_subplot()
-    for name, rows in points.items():
-        if rows:
-            axis.errorbar(*zip(*rows, strict=True), fmt="o-", ms=4, label=name)
-    if floor:
-        axis.axhline(floor, color="black", ls=":", label="floor")
+    for name, labels in groups.items():
+        if labels:
+            points = [(times[label][0], *score[label]) for label in labels]
+            axis.errorbar(*zip(*points, strict=True), fmt="o-", ms=4, label=name)
+    if "floor" in score:
+        axis.axhline(score["floor"][0], color="black", ls=":", label="floor")
     axis.set(xscale="log", yscale="log", xlabel="ms a response, batch 1", ylabel="Wasserstein distance [photons]")
     axis.legend()
     return figure

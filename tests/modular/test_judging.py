@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from zdckeras.modular.judging import answer, judge_single_arrivals
+from zdckeras.simulation.reference import load
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* stay below")
+
+
+class Echo:
+    """Says what it is asked."""
+
+    def __init__(self, told):
+        self.TAKES_IDS = told
+
+    def beside(self, pdg):
+        return {"pdg": pdg}
+
+    def sample(self, conditions, seed, **rest):
+        return len(conditions), seed, rest
+
+
+def test_generators_that_take_ids_are_told_ids_and_cut_of_the_showers():
+    showers = load("zn", "test", 20)
+    assert answer(Echo(False), showers, showers.particles[:3], [4, 1]) == (3, [4, 1], {})
+    rows, _, rest = answer(Echo(True), showers, showers.particles[:3], 4)
+    assert rows == 3 and rest["at_least"] == showers.photon_sums().min() >= 10
+    assert np.array_equal(rest["beside"]["pdg"], showers.pdg[:3])
+
+
+def test_single_arrivals_are_judged_beside_a_floor(modular):
+    header, floor, row = judge_single_arrivals({"untrained, seed 0": modular}, 120, seed=2, pairs=32).splitlines()
+    assert header.split()[:3] == ["runs", "WS", "AUC"]
+    assert floor.startswith("floor ") and row.startswith("untrained ")
+    assert float(row.split()[2]) > 5 * float(floor.split()[2])

@@ -1,0 +1,44 @@
+"""How generators of what arrives are judged: on showers whose ids and cut they are told, and on single arrivals."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from zdckeras.data.showers import Showers
+from zdckeras.generators import Sampler
+from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.modular.arrivals import draw_arrivals, respond, single_scores
+from zdckeras.modular.generator import ModularGenerator
+
+
+def answer(generator: Sampler, showers: Showers, conditions: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+    """Responses to the first of some showers; those of a `ModularGenerator` pass the cut that the showers have.
+
+    Arguments:
+        generator: `Sampler` of one detector.
+        showers: `Showers`, whose ids and least photons are told.
+        conditions: (N, 9), of the first N showers.
+        seed: as in `Sampler.sample`.
+    """
+    if not generator.TAKES_IDS:  # trained on cut responses
+        return generator.sample(conditions, seed)
+    cut = int(showers.photon_sums().min())
+    return generator.sample(conditions, seed, beside=generator.beside(showers.pdg[: len(conditions)]), at_least=cut)
+
+
+def judge_single_arrivals(generators: Mapping[str, ModularGenerator], size: int, seed: int = 0,
+                          pairs: int = 4_000) -> str:
+    """Scores of single arrivals, without the transport, as text.
+
+    Arguments:
+        generators: name -> `ModularGenerator` of one detector.
+        size: arrivals.
+        seed: of arrivals, generations and classifiers.
+        pairs: see `zdckeras.metrics.classifier.pixel_auc`.
+    """
+    name = next(iter(generators.values())).detectors[0].name
+    arrivals = draw_arrivals(name, size, [seed, 9])
+    real, again = (respond(name, arrivals, [seed, 9, k]) for k in (1, 2))
+    made = {"floor": again} | {label: generator.respond(arrivals, seed) for label, generator in generators.items()}
+    scores = {label: single_scores(arrivals, real, counts, seed, pairs) for label, counts in made.items()}
+    return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
