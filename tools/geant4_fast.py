@@ -64,9 +64,9 @@ class FaceHook:
                 after = step.GetPostStepPoint()
                 if not hook.on or after.GetStepStatus() != g4.fGeomBoundary:
                     return
-                if step.GetPreStepPoint().GetPhysicalVolume().GetName() != "world":
-                    return
                 track = step.GetTrack()
+                if track.GetVolume().GetName() != "world":  # where the step began
+                    return
                 place, momentum = after.GetPosition(), after.GetMomentum()
                 if momentum.z > 0 and abs(place.z + hook.block.length / 2) < 1e-3:
                     definition = track.GetParticleDefinition()
