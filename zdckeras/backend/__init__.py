@@ -3,12 +3,16 @@
 The backend is chosen by the environment variable KERAS_BACKEND before the first import.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
 import keras
 
 Tensor = Any  # in hints: a tensor of the running backend, or a NumPy array in its place
+_compact = ContextVar("compact", default=False)
 
 
 def name():
@@ -87,6 +91,25 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
     return steps().matmul(a, b)
 
 
+def rows_at(table: Tensor, index: Tensor) -> Tensor:
+    """`keras.ops.take` along the first axis for an index without negative numbers, which TensorFlow would look out for.
+
+    Arguments:
+        table: (N, ...).
+        index: (...) whole numbers from 0 to N - 1.
+
+    Example:
+        >>> table, index = (keras.ops.convert_to_tensor(values) for values in ([5.0, 6.0, 7.0], [2, 0]))
+        >>> keras.ops.convert_to_numpy(rows_at(table, index)).tolist()
+        [7.0, 5.0]
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(table, index)
+    return keras.ops.take(table, index, axis=0)
+
+
 def per_replica(loss: Tensor) -> Tensor:
     """A mean loss as TensorFlow's strategies want it: divided by the replicas, over which gradients are summed.
 
@@ -102,3 +125,22 @@ def per_replica(loss: Tensor) -> Tensor:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if replicas > 1 else loss
     return loss
+
+
+@contextmanager
+def compact_graphs() -> Iterator[None]:
+    """Graphs made inside are for programs that hand over one particle at a time, where every operation has its price.
+
+    They leave out what there is nothing of (decays, arrivals, light), by operations whose results differ in size from
+    call to call, and iterate small flows. TensorFlow alone has such operations.
+    """
+    token = _compact.set(True)
+    try:
+        yield
+    finally:
+        _compact.reset(token)
+
+
+def is_compact() -> bool:
+    """Whether graphs are made inside `compact_graphs`."""
+    return _compact.get()

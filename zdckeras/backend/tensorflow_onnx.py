@@ -9,6 +9,7 @@ import numpy as np
 from zdckeras.backend import Tensor
 
 UNSAFE = "TF2ONNX_CATCH_ERRORS"
+LAST = 10**9  # end, at least, of a slice that goes to the end
 
 
 def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
@@ -41,6 +42,7 @@ def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
         finally:
             if before == "FALSE":
                 os.environ.pop(UNSAFE)
+    without_idle_slices(model.graph)
     return model, graph
 
 
@@ -59,6 +61,61 @@ def valid_rows(valid: Tensor, name: str) -> Tensor:
     import tensorflow as tf
 
     return tf.gather(tf.ones((1,)), tf.where(valid, 0, 1), name=name)
+
+
+def positions(flags: Tensor) -> Tensor:
+    """Where flags (N,) are true, (M,) int32: of a size that only the running graph knows."""
+    import tensorflow as tf
+
+    return tf.cast(tf.where(flags)[:, 0], tf.int32)
+
+
+def added_rows(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Zeros of (rows, ...) with values (M, ...) added at an index (M,)."""
+    import tensorflow as tf
+
+    empty = tf.zeros(tf.concat([tf.reshape(rows, (1,)), tf.shape(values)[1:]], axis=0), values.dtype)
+    return tf.tensor_scatter_nd_add(tf.ensure_shape(empty, (None, *values.shape[1:])), index[:, None], values)
+
+
+def without_idle_slices(graph, known: Mapping[str, np.ndarray] | None = None) -> None:
+    """Take out of an ONNX graph, and of those within it, slices that keep everything: each new axis brings one along.
+
+    Arguments:
+        graph: `onnx.GraphProto`, changed in place.
+        known: name -> constant of the graphs around it.
+    """
+    from onnx.numpy_helper import to_array
+
+    constants = {entry.name: to_array(entry) for entry in graph.initializer}
+    constants |= {node.output[0]: to_array(node.attribute[0].t) for node in graph.node if node.op_type == "Constant"}
+    constants, kept, outputs = {**(known or {}), **constants}, {}, {entry.name for entry in graph.output}
+    for node in list(graph.node):
+        for entry in node.attribute:
+            for inner in [entry.g] if entry.HasField("g") else entry.graphs:
+                without_idle_slices(inner, constants)
+        start, end, _, step = ([constants.get(name, np.zeros(1)) for name in (*node.input[1:], "", "", "", "")])[:4]
+        if (node.op_type == "Slice" and len(node.input) == 5 and node.output[0] not in outputs and not start.any()
+                and (end >= LAST).all() and (step == 1).all()):
+            kept[node.output[0]] = node.input[0]
+            graph.node.remove(node)
+    _rename(graph, {old: _source(kept, old) for old in kept})
+
+
+def _source(kept, name):
+    while name in kept:
+        name = kept[name]
+    return name
+
+
+def _rename(graph, names):
+    """Read other values in a graph, and in those within it."""
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = names.get(name, name)
+        for entry in node.attribute:
+            for inner in [entry.g] if entry.HasField("g") else entry.graphs:
+                _rename(inner, names)
 
 
 def spelled_out(ctx, node, name, args):

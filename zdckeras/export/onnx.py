@@ -140,7 +140,8 @@ def write_checked(answer: Callable, examples: Mapping[str, np.ndarray], path: Pa
     """
     import onnx
 
-    model, graph = to_onnx(answer, {name: values.shape[1] for name, values in examples.items()}, OPSET)
+    with backend.compact_graphs():
+        model, graph = to_onnx(answer, {name: values.shape[1] for name, values in examples.items()}, OPSET)
     refuse_foreign_operators(model)
     with atomic_path(path) as temporary:
         add_metadata(model, about)

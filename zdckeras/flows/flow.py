@@ -8,6 +8,9 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.flows.autoregressive import Autoregressive, InverseAutoregressive, MaskedAutoregressive
 from zdckeras.flows.bijections import Bijection, Chain, Permutation
+from zdckeras.flows.iteration import can_iterate, generate_at_once
+
+ITERATED = 32  # variables up to which compact graphs sample a MAF by iteration
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -91,6 +94,9 @@ class Flow(keras.Model):
 
     def generate(self, noise, context=None):
         """Data (B, D) from standard normal noise (B, D) and context (B, C)."""
+        parts = self._chained()
+        if backend.is_compact() and self.variables_count <= ITERATED and can_iterate(parts):
+            return generate_at_once(parts, *self.bijection.checked(noise, context))
         return self.bijection.transform_and_log_det(noise, context)[0]
 
     def encode(self, x, context=None):
@@ -149,9 +155,13 @@ class Flow(keras.Model):
                 x, _ = part.inverse_and_log_det(x, context)
         return [x, *states[::-1]], parameters[::-1]
 
+    def _chained(self):
+        """The bijections, the first next to the latent space."""
+        return self.bijection.bijections if isinstance(self.bijection, Chain) else [self.bijection]
+
     def _parts(self, kind, direction):
         """The chain's bijections, if every autoregressive one among them is of the kind."""
-        parts = self.bijection.bijections if isinstance(self.bijection, Chain) else [self.bijection]
+        parts = self._chained()
         for part in parts:
             if isinstance(part, Autoregressive) and not isinstance(part, kind):
                 raise TypeError(

@@ -84,9 +84,13 @@ class MaskedDense(keras.layers.Layer):
         self.bias = self.add_weight(shape=shape[1:], initializer="zeros", name="bias")
         self.built = True
 
-    def call(self, inputs):
+    def masked_kernel(self):
+        """W with zeros where there is no connection, (I, J)."""
         mask = ops.greater_equal(self.out_degrees[None, :], self.in_degrees[:, None])
-        return ops.matmul(inputs, self.kernel * ops.cast(mask, self.compute_dtype)) + self.bias
+        return self.kernel * ops.cast(mask, self.compute_dtype)
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.masked_kernel()) + self.bias
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], len(self.out_degrees))

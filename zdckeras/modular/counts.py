@@ -2,12 +2,17 @@
 
 import math
 
+import numpy as np
 from keras import ops
+from scipy.stats import norm, poisson
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
+from zdckeras.backend.tensorflow_onnx import added_rows, positions
 
 SMALL = 8.0  # mean from which on Poisson counts are drawn by their expansion in normal quantiles
 TERMS = 28  # of the cumulative sum below; P(n > 28 | 8) = 1e-8
+CERTAIN = 1e-7  # uniform numbers stay this far from 0 and 1, see `uniform_of_normal`
 
 
 def _log_gamma(x):
@@ -64,7 +69,7 @@ def normal_quantile(uniform: Tensor) -> Tensor:
 
 def uniform_of_normal(noise: Tensor) -> Tensor:
     """Phi(z) of standard normal numbers, kept within (1e-7, 1 - 1e-7)."""
-    return ops.clip(0.5 * (1.0 + ops.erf(noise * math.sqrt(0.5))), 1e-7, 1.0 - 1e-7)
+    return ops.clip(0.5 * (1.0 + ops.erf(noise * math.sqrt(0.5))), CERTAIN, 1.0 - CERTAIN)
 
 
 def poisson_quantile(uniform: Tensor, mean: Tensor) -> Tensor:
@@ -88,18 +93,27 @@ def poisson_quantile(uniform: Tensor, mean: Tensor) -> Tensor:
         >>> [ops.convert_to_numpy(poisson_quantile(u, ops.full_like(u, m))).tolist() for m in (2.0, 100.0)]
         [[0.0, 2.0, 4.0], [87.0, 100.0, 113.0]]
     """
-    small = ops.minimum(mean, SMALL)
-    term = ops.exp(-small)
+    return ops.where(mean < SMALL, _summed(uniform, ops.minimum(mean, SMALL)), _expanded(uniform, mean))
+
+
+def _summed(uniform, mean):
+    """Poisson quantiles by the cumulative sum, of means up to 8."""
+    term = ops.exp(-mean)
     below, count = term, ops.zeros_like(term)
     for k in range(1, TERMS + 1):
         count = count + ops.cast(uniform > below, "float32")
-        term = term * small * (1.0 / k)
+        term = term * mean * (1.0 / k)
         below = below + term
+    return count
+
+
+def _expanded(uniform, mean):
+    """Poisson quantiles by the expansion in normal ones, of means from 8 on."""
     z, large = normal_quantile(uniform), ops.maximum(mean, SMALL)
     root, square = ops.sqrt(large), z * z
     far = ops.floor(large + z * root + 1.0 / 3.0 + square / 6.0 - z * (2.0 + square) / (72.0 * root)
                     + (square * (7.0 + 3.0 * square) / 810.0 - 8.0 / 405.0) / large)
-    return ops.where(mean < SMALL, count, ops.maximum(far, 0.0))
+    return ops.maximum(far, 0.0)
 
 
 def gamma_quantile(first: Tensor, second: Tensor, shape: Tensor) -> Tensor:
@@ -126,19 +140,55 @@ def gamma_quantile(first: Tensor, second: Tensor, shape: Tensor) -> Tensor:
         (1.0, 0.5)
     """
     more = shape + 1.0
-    cube = 1.0 - 1.0 / (9.0 * more) + normal_quantile(first) / (3.0 * ops.sqrt(more))
-    return more / shape * cube * cube * cube * ops.exp(ops.log(second) / shape)
+    return more / shape * _cube(first, more) * ops.exp(ops.log(second) / shape)
 
 
-def draw_counts(mean: Tensor, shape: Tensor, uniform: Tensor) -> Tensor:
+def _cube(uniform, shape):
+    """Wilson and Hilferty's Gamma variables of mean 1."""
+    root = 1.0 - 1.0 / (9.0 * shape) + normal_quantile(uniform) / (3.0 * ops.sqrt(shape))
+    return root * root * root
+
+
+def draw_counts(mean: Tensor, shape: Tensor, uniform: Tensor, edge: float = CERTAIN) -> Tensor:
     """Photons in every cell: Poisson around m G, G a Gamma variable of mean 1 and shape r.
 
     Arguments:
         mean, shape: (B, D) m and r.
         uniform: (B, 3 D) numbers in (0, 1).
+        edge: least distance of these from 0 and 1.
 
     Returns:
         (B, D) whole numbers, float32.
     """
     first, second, third = ops.split(uniform, 3, axis=-1)
+    if backend.is_compact():
+        return _draw_possible(mean, shape, first, second, third, edge)
     return poisson_quantile(third, mean * ops.maximum(gamma_quantile(first, second, shape), 0.0))
+
+
+def _draw_possible(mean, shape, first, second, third, edge):
+    """`draw_counts` of the cells that may get a photon, some tenth of them: elsewhere u < exp(-m G) for any u_1.
+
+    As -ln u > 1 - u and Wilson and Hilferty's cube is below (1 + z / 3)^3, z the normal quantile of 1 - `edge`, cells
+    with 1 - u above m (r + 1) / r u_2^(1 / r) times that stay empty.
+    """
+    more = shape + 1.0
+    scale = mean * (more / shape * ops.exp(ops.log(second) / shape))
+    flags = 1.0 - third < scale * (1.01 + norm.isf(edge) / 3.0) ** 3
+    index = positions(ops.reshape(flags, (-1,)))
+    more, scale, first, third = (backend.rows_at(ops.reshape(values, (-1,)), index)
+                                 for values in (more, scale, first, third))
+    mean = scale * ops.maximum(_cube(first, more), 0.0)
+    count = ops.where(mean < SMALL, _compared(third, ops.minimum(mean, SMALL), edge), _expanded(third, mean))
+    return ops.reshape(added_rows(ops.size(flags), index, count), ops.shape(flags))
+
+
+def _compared(uniform, mean, edge):
+    """`_summed` of (M,) numbers with all terms side by side, those that numbers up to 1 - `edge` can reach."""
+    factors = 1.0 / np.arange(1, poisson.isf(edge, SMALL), dtype="float32")
+    term = ops.exp(-mean)[None]
+    below = [term]
+    for factor in ops.split(factors[:, None] * mean[None], len(factors), axis=0):
+        term = term * factor
+        below.append(below[-1] + term)
+    return ops.sum(ops.cast(uniform > ops.concatenate(below, axis=0), "float32"), axis=0)

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
+from zdckeras.backend.tensorflow_onnx import added_rows, positions
 from zdckeras.generators import RangedSampler, WithParts
-from zdckeras.layers.photon_drawing import CellNoise
+from zdckeras.layers.photon_drawing import EDGE, CellNoise
 from zdckeras.modular.arrivals import ARRIVAL
-from zdckeras.modular.counts import draw_counts, normal_quantile, uniform_of_normal
+from zdckeras.modular.counts import CERTAIN, draw_counts, normal_quantile, uniform_of_normal
 from zdckeras.modular.model import LatentPrior
 from zdckeras.modular.networks import LightDecoder
 from zdckeras.modular.transport import Arrivals, Transport
@@ -65,6 +66,7 @@ class ModularGenerator(WithParts, RangedSampler):
         self.numbers = transport.numbers + self.codes + DRAWS * decoder.detector.cells
         self.noise_width = noise or self.numbers
         self.cell_noise = CellNoise(self.numbers, noise, 17) if noise else None
+        self.edge = EDGE if noise else CERTAIN
         self.jit_compile = backend.jit_sampling()
         self.built = True
 
@@ -80,7 +82,7 @@ class ModularGenerator(WithParts, RangedSampler):
         conditions = ops.cast(conditions, "float32")
         flight, codes, cells = self._uniform(ops.cast(noise, "float32"))
         mean, shape = self.light(self.transport(conditions, flight, pdg), codes)
-        return ops.reshape(draw_counts(mean, shape, cells), (-1, *self.decoder.detector.shape))
+        return ops.reshape(draw_counts(mean, shape, cells, self.edge), (-1, *self.decoder.detector.shape))
 
     def light(self, arrivals, codes):
         """Expected light m and shape r of the cells, (B, D) each, of `Arrivals` (B, A) with code noise (B, A latent).
@@ -90,6 +92,19 @@ class ModularGenerator(WithParts, RangedSampler):
         rows, slots = ops.shape(arrivals.kind)[0], arrivals.kind.shape[1]
         kind, energy, x, y = (ops.reshape(value, (-1,)) for value in arrivals)
         codes = ops.reshape(codes, (-1, self.decoder.latent))
+
+        def maps(one):
+            """Light of one arrival each, and its square over the shape, (M, 2 D)."""
+            features, cell = self.decoder.features(*(backend.rows_at(v, one) for v in (kind, energy, x, y)))
+            code = self.prior.generate(backend.rows_at(codes, one), features)
+            log_mean, log_shape = self.decoder(code, features, cell)
+            light = ops.exp(log_mean)
+            return ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1)
+
+        if backend.is_compact():
+            one = positions(kind >= 0)
+            mean, extra = ops.split(added_rows(rows, one // slots, maps(one)), 2, axis=-1)
+            return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
         there = ops.cast(kind >= 0, "int32")
         order = ops.argsort(1 - there)  # those that are there first
         total = ops.sum(there)
@@ -97,14 +112,11 @@ class ModularGenerator(WithParts, RangedSampler):
         def add(chunk, mean, extra):
             place = chunk * rows + ops.arange(rows, dtype="int32")
             real = ops.cast(place < total, "float32")[:, None]
-            one = ops.take(order, ops.minimum(place, rows * slots - 1), axis=0)
-            features, cell = self.decoder.features(*(ops.take(v, one, axis=0) for v in (kind, energy, x, y)))
-            code = self.prior.generate(ops.take(codes, one, axis=0), features)
-            log_mean, log_shape = self.decoder(code, features, cell)
-            light = real * ops.exp(log_mean)
+            one = backend.rows_at(order, ops.minimum(place, rows * slots - 1))
             back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
-            both = backend.exact_matmul(back, ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1))
-            return chunk + 1, mean + both[:, : light.shape[1]], extra + both[:, light.shape[1] :]
+            both = backend.exact_matmul(back, real * maps(one))
+            cells = mean.shape[1]
+            return chunk + 1, mean + both[:, :cells], extra + both[:, cells:]
 
         dark = ops.zeros((rows, self.decoder.detector.cells), "float32")
         _, mean, extra = ops.while_loop(lambda chunk, mean, extra: chunk * rows < total, add,

@@ -110,13 +110,13 @@ class StruckFrame:
     def stored_index(self, cell):
         """Where in stored maps (B, 4 D) the cells of the detector are, (B, D) int32, for struck cells (B, 2)."""
         first = cell[:, :1] * self.shape[1] + cell[:, 1:]
-        return ops.take(self.stored, self._cells[None, :] - first, axis=0)
+        return backend.rows_at(self.stored, self._cells[None, :] - first)
 
     @staticmethod
     def crop(maps, index):
         """Maps (B, S) read at an index (B, D) of each row: (B, D)."""
         start = ops.arange(ops.shape(maps)[0], dtype="int32")[:, None] * maps.shape[1]
-        return ops.take(ops.reshape(maps, (-1,)), index + start, axis=0)
+        return backend.rows_at(ops.reshape(maps, (-1,)), index + start)
 
     def spread(self, responses, cell):
         """Responses (B, nx, ny) in the frame, (B, 2 nx, 2 ny), 0 beyond the detector, for struck cells (B, 2)."""

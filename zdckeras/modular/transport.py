@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN, species
@@ -31,7 +32,8 @@ class _Tables(NamedTuple):
     """Properties of species, a row each; the last row is of particles that are not seen."""
 
     basic: np.ndarray  # mass [GeV], charge [e], c tau / M [cm/GeV]
-    modes: np.ndarray  # MODES cumulative fractions, first and second daughters, momenta in the rest frame [GeV]
+    fractions: np.ndarray  # of MODES decay modes, cumulative
+    daughters: np.ndarray  # a row for each mode: first, second daughter, their momentum in the rest frame [GeV]
     known: np.ndarray  # mass [MeV] and charge of SPECIES
     shower: np.ndarray  # index of the kind in FITTED_KINDS, -1 for none; energy that the mass takes away or adds [GeV]
 
@@ -44,7 +46,8 @@ def tables() -> _Tables:
     mass, charge, length = (np.append(column, last) for column, last in zip(properties(codes), (0, 0, np.inf),
                                                                              strict=True))
     reach = np.where(np.isfinite(length), length / np.maximum(mass, 1e-9), STABLE)
-    modes = np.zeros((unseen + 1, 4 * MODES))
+    modes = np.zeros((unseen + 1, MODES, 4))
+    modes[unseen, :, 0] = 2.0
     for row, code in enumerate(codes):
         total = 0.0
         for k, (fraction, pair) in enumerate(branchings(code)):
@@ -52,14 +55,15 @@ def tables() -> _Tables:
             first, second = (unseen if abs(d) in INVISIBLE else codes.index(d) for d in pair)
             m1, m2, m = mass[first], mass[second], mass[row]
             momentum = np.sqrt(max((m**2 - (m1 + m2) ** 2) * (m**2 - (m1 - m2) ** 2), 0.0)) / (2 * m)
-            modes[row, k::MODES] = total, first, second, momentum
-        modes[row, len(branchings(code)) - 1 : MODES] = 2.0  # the last mode takes the rest
+            modes[row, k] = total, first, second, momentum
+        modes[row, len(branchings(code)) - 1 :, 0] = 2.0  # the last mode takes the rest
     kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
     index = [-1 if k == SILENT else FITTED_KINDS.index(k) for k in kind]
     shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
     known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in SPECIES])
     return _Tables(*(np.asarray(table, "float32") for table in
-                     (np.stack([mass, charge, reach], axis=1), modes, known, shower)))
+                     (np.stack([mass, charge, reach], axis=1), modes[:, :, 0], modes[:, :, 1:].reshape(-1, 3), known,
+                      shower)))
 
 
 class Arrivals(NamedTuple):
@@ -154,18 +158,18 @@ class Transport(layers.Layer):
     def _decay(self, flight, uniform):
         """One generation on: (B, n) particles and (B, 4, n) numbers give (B, 2 n), second daughters behind the first.
 
-        What does not decay before the detector is carried there, with nothing as its second daughter.
+        What does not decay before the detector is carried there, with nothing as its second daughter. Also which ones
+        decay, (B, n).
         """
         n, unseen = flight.species.shape[1], len(tables().basic) - 1
-        mass, charge, reach = ops.unstack(ops.take(tables().basic, flight.species, axis=0), axis=-1)
+        mass, charge, reach = ops.unstack(backend.rows_at(tables().basic, flight.species), axis=2)
         length, mode, polar, azimuth = ops.unstack(uniform, axis=1)
         stop = flight.place[:, 2] - ops.log1p(-length) * reach * flight.momentum[:, 2]
         decays = stop < self.detector.distance
         there = self._propagate(flight, charge, ops.minimum(stop, self.detector.distance))
-        rows = ops.reshape(ops.take(tables().modes, flight.species, axis=0), (-1, n, 4, MODES))
-        below = ops.cast(mode[:, :, None] >= rows[:, :, 0], "int32")  # cumulative, so modes before the drawn one
-        chosen = ops.one_hot(ops.sum(below, axis=-1), MODES, dtype="float32")
-        drawn = ops.sum(chosen[:, :, None] * rows[:, :, 1:], axis=-1)  # first and second daughter, momentum
+        fractions = backend.rows_at(tables().fractions, flight.species)
+        below = ops.cast(mode[:, :, None] >= fractions, "int32")  # cumulative, so modes before the drawn one
+        drawn = backend.rows_at(tables().daughters, flight.species * MODES + ops.sum(below, axis=2))
         daughters = ops.cast(ops.transpose(drawn[:, :, :2], (0, 2, 1)), "int32")
         q, cosine, azimuth = drawn[:, :, 2], 2.0 * polar - 1.0, 2.0 * np.pi * azimuth
         sine = ops.sqrt(ops.maximum(1.0 - cosine * cosine, 0.0))
@@ -173,15 +177,15 @@ class Transport(layers.Layer):
         away = direction * q[:, None]
         energy = ops.sqrt(ops.sum(ops.square(there.momentum), axis=1) + ops.square(mass))
         along = (ops.sum(there.momentum * away, axis=1) / (energy + mass))[:, None] * SIGNS
-        rest = ops.sqrt(ops.square(q)[:, None] + ops.square(ops.take(tables().basic[:, 0], daughters, axis=0)))
+        rest = ops.sqrt(ops.square(q)[:, None] + ops.square(backend.rows_at(tables().basic[:, 0], daughters)))
         boost = (along + rest) / ops.maximum(mass, 1e-6)[:, None]
         moved = away[:, :, None] * SIGNS + there.momentum[:, :, None] * boost[:, None]  # (B, 3, 2, n)
-        ahead, decays = moved[:, 2:] > 0.0, decays[:, None]
+        ahead, passed, decays = moved[:, 2:] > 0.0, decays, decays[:, None]
         kept = ops.stack([there.species, ops.full_like(there.species, unseen)], axis=1)
         species = ops.where(decays, ops.where(ahead[:, 0], daughters, unseen), kept)
         momentum = ops.where(decays[:, None], ops.where(ahead, moved, 1.0), there.momentum[:, :, None])
-        place = ops.concatenate([there.place, there.place], axis=-1)
-        return _Flight(ops.reshape(species, (-1, 2 * n)), place, ops.reshape(momentum, (-1, 3, 2 * n)))
+        place = ops.concatenate([there.place, there.place], axis=2)
+        return _Flight(ops.reshape(species, (-1, 2 * n)), place, ops.reshape(momentum, (-1, 3, 2 * n))), passed
 
     def call(self, conditions, uniform, pdg=None):
         conditions = ops.cast(conditions, "float32")
@@ -189,18 +193,35 @@ class Transport(layers.Layer):
         mirror = ops.concatenate([ops.ones_like(side), ops.ones_like(side), side], axis=1)
         place, momentum = conditions[:, 1:4] * mirror, conditions[:, 4:7] * mirror
         momentum = ops.concatenate([momentum[:, :2], ops.maximum(momentum[:, 2:], 1e-6)], axis=1)
-        first, start = self.identify(conditions, uniform[:, 0], pdg), 1
-        flight = _Flight(first[:, None], place[:, :, None], momentum[:, :, None])
-        for level in range(self.levels):
-            n = 2**level
-            flight = self._decay(flight, ops.reshape(uniform[:, start : start + NUMBERS * n], (-1, NUMBERS, n)))
-            start += NUMBERS * n
+        flight = self.identify(conditions, uniform[:, 0], pdg)[:, None], place[:, :, None], momentum[:, :, None]
+        flight, decays = self._generation(_Flight(*flight), uniform, 0)
+
+        def daughters():
+            later = flight
+            for level in range(1, self.levels):
+                later, _ = self._generation(later, uniform, level)
+            return later
+
+        def none():
+            times = self.slots // 2
+            unseen = ops.full_like(ops.tile(flight.species, (1, times - 1)), len(tables().basic) - 1)
+            return _Flight(ops.concatenate([flight.species, unseen], axis=1),
+                           *(ops.tile(vector, (1, 1, times)) for vector in flight[1:]))
+
+        if self.levels > 1:
+            flight = ops.cond(ops.any(decays), daughters, none) if backend.is_compact() else daughters()
         return self._arrive(flight)
+
+    def _generation(self, flight, uniform, level):
+        """`_decay` of the 2^level particles of a level, with their share of the numbers."""
+        n = 2**level
+        start = 1 + NUMBERS * (n - 1)
+        return self._decay(flight, ops.reshape(uniform[:, start : start + NUMBERS * n], (-1, NUMBERS, n)))
 
     def _arrive(self, flight):
         """`Arrivals` of what hits the face."""
-        mass, charge, _ = ops.unstack(ops.take(tables().basic, flight.species, axis=0), axis=-1)
-        kind, shift = ops.unstack(ops.take(tables().shower, flight.species, axis=0), axis=-1)
+        mass, charge, _ = ops.unstack(backend.rows_at(tables().basic, flight.species), axis=2)
+        kind, shift = ops.unstack(backend.rows_at(tables().shower, flight.species), axis=2)
         there = self._propagate(flight, charge, ops.full_like(mass, self.detector.distance))
         x, y = there.place[:, 0] - (self.detector.centre_x + self.shift[0]), there.place[:, 1] - self.shift[1]
         half_x, half_y = self.detector.half_size
