@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+import zdckeras.comparison.contenders  # before `round_zn` replaces what it imports
 from zdckeras.cli import main
 from zdckeras.data.files import open_showers
+from zdckeras.metrics.report import text_table
 from zdckeras.simulation import reference
 
 OLD = str(Path(__file__).parent / "data" / "old" / "gan.keras")
@@ -183,17 +185,20 @@ def test_wrong_input_of_generate_is_one_line(particles, tmp_path, capsys, words,
 
 
 def test_comparison_is_printed_and_written(round_zn, tmp_path, capsys):
-    main(["compare", "zn", "--size", "80", "--runs", "2", "--seed", "4", "--out", str(tmp_path / "report")])
+    main(["compare", "zn", "--size", "80", "--runs", "2", "--seed", "4", "--out", str(tmp_path / "report"),
+          "--pixels", "0", "--no-costs"])
     table = zdc.compare({"zn": round_zn}, size=80, runs=2, seed=4)
     said = capsys.readouterr().out
-    assert said.startswith(table.text()) and "report.md and report.json are in" in said
+    assert said.startswith(text_table(table.quality_rows()))
+    assert "page.html, report.md, report.csv and report.json are in" in said
     written = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert list(written) == ["floor", "zn"] and written["zn"]["auc"] == table.scores["zn"]["auc"]
+    assert list(written) == ["floor", "other library", "zn"] and written["zn"]["auc"] == table.scores["zn"]["auc"]
 
 
 def test_comparison_on_a_file(round_zn, particles, capsys):
-    main(["compare", "zn", "--data", str(particles), "--runs", "1"])
-    assert capsys.readouterr().out.splitlines()[3].startswith("zn WS")
+    main(["compare", "zn", "--data", str(particles), "--runs", "1", "--pixels", "0", "--no-costs"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert [row[0] for row in rows if row[0] in ("floor", "other", "zn")].count("zn") == 5  # one a table, WS and MAE_w
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "zn", "--data", "zp", "--size", "20"])
     said = capsys.readouterr().err

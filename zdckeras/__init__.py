@@ -30,7 +30,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     # models
     "pretrained": "packaged",
     "load_model": "loading",
-    "compare": "comparison",
+    "compare": "comparison.compare",
     "export_saved_model": "export.saved_model",
     "export_onnx": "export.onnx",
     "export_o2": "export.o2",
@@ -84,7 +84,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
 __all__ = ["__version__", *_ATTRIBUTES]
 
 if TYPE_CHECKING:  # the same names for editors and type checkers
-    from zdckeras.comparison import compare
+    from zdckeras.comparison.compare import compare
     from zdckeras.corr_vae.generator import CorrGenerator
     from zdckeras.corr_vae.model import CorrVAE
     from zdckeras.data.detectors import Detector

@@ -62,21 +62,28 @@ def merge(options):
 
 
 def compare(options):
-    """Judge generators on one test set beside the floor, and print the table."""
-    from zdckeras.packaged import model_file
+    """Judge generators on one test set beside the floor: print the table, and write it with a page of pictures."""
+    from zdckeras.campaign.answers import look_at
 
+    wrong = []
     for model in options.models:
-        model_file(model)
-    from zdckeras.comparison import compare
+        try:
+            look_at(model)
+        except (ValueError, FileNotFoundError) as error:
+            wrong.append(error)
+    if len(wrong) == len(options.models):
+        raise wrong[0]
+    from zdckeras.comparison.compare import compare
 
-    table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector)
+    table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector,
+                    options.pixels, options.costs, options.sort, options.force)
     print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
     if used < rows:
         print(f"\njudged on {used} of {rows} showers, one half of the rows of particles that occur more than once; the "
               "other half is the floor")
     if options.output:
-        print(f"\nreport.md and report.json are in {table.write(options.output)}")
+        print(f"\npage.html, report.md, report.csv and report.json are in {table.write(options.output)}")
 
 
 def export(options):
@@ -164,14 +171,20 @@ def parser():
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(compare)
-    one.add_argument("models", nargs="+", metavar="model", help=MODEL)
+    one.add_argument("models", nargs="+", metavar="model", help=MODEL + "; a .onnx file or the version of a SavedModel")
     one.add_argument("--data", help="test set: showers (.root or a folder), or an embedded one (zn, zp, zn+zp, ecal, "
                                     "focalh); by default that of the models' detector")
     one.add_argument("--size", type=whole(1), default=20_000, help="showers of an embedded test set")
     one.add_argument("--runs", type=whole(1), default=5, help="generations of every model")
     one.add_argument("--seed", type=whole(0), default=0, help="of generations and classifier")
     one.add_argument("--detector", help="the one to judge by, where there are several")
-    one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for report.md and report.json")
+    one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for page.html, report.md, .csv and .json")
+    one.add_argument("--pixels", type=whole(0), default=4_000, metavar="PAIRS", help="for the classifier that sees the "
+                     "photons of every cell; 0 leaves it out")
+    one.add_argument("--no-costs", dest="costs", action="store_false", help="leave out time and memory, each "
+                     "measured in a process of its own")
+    one.add_argument("--sort", default="AUC", help="column to sort by: WS, MAE, AUC, FPD, ...")
+    one.add_argument("--force", action="store_true", help="judge also by showers that a model was trained on")
 
     one = add(export)
     one.add_argument("models", nargs="*", metavar="model", help=MODEL + "; for O2 one of zn and one of zp, or one of "

@@ -297,16 +297,16 @@ def _histograms(what, real, generated, titles, bins, across):
 def _histogram(axis, below, values, bins):
     """One quantity: real shaded, models as lines with bars, all scaled to the number of real showers."""
     real = values["real"]
-    edges = _edges(real, bins)
+    edges = histogram_edges(real, bins)
     centres = (edges[:-1] + edges[1:]) / 2
-    reference = _counts(real, edges)
+    reference = histogram_counts(real, edges)
     shown = np.where(reference > 0, reference, np.nan)
     axis.stairs(reference, edges, fill=True, color="0.8", label="real")
     below.stairs(1 + 1 / np.sqrt(shown), edges, baseline=1 - 1 / np.sqrt(shown), fill=True, color="0.8")
     below.axhline(1, color="0.4", linewidth=0.8)
     models = {name: column for name, column in values.items() if name != "real"}
     for colour, (name, column) in zip(_colours(models), models.items(), strict=True):
-        found, weight = _counts(column, edges), len(real) / len(column)
+        found, weight = histogram_counts(column, edges), len(real) / len(column)
         counts, error = weight * found, weight * np.sqrt(found)
         axis.stairs(counts, edges, color=colour, linewidth=1.2, label=name)
         axis.errorbar(centres, counts, error, fmt="none", color=colour, linewidth=0.7)
@@ -315,8 +315,8 @@ def _histogram(axis, below, values, bins):
         axis.set(yscale="log", ylim=(0.5, None))
 
 
-def _edges(real, bins):
-    """Equal bins between two percentiles of the real values, whole-numbered where all values are whole."""
+def histogram_edges(real: np.ndarray, bins: int) -> np.ndarray:
+    """Equal bins between two percentiles of the real values (N,), whole-numbered where all values are whole."""
     low, high = np.percentile(real, RANGE)
     if _whole(real):
         width = max(1.0, np.ceil((high - low + 1) / bins))
@@ -328,8 +328,8 @@ def _whole(values):
     return bool(np.all(values == np.rint(values)))
 
 
-def _counts(values, edges):
-    """Counts in bins, the first and last one holding what lies beyond."""
+def histogram_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Counts of values (N,) in bins, the first and last one holding what lies beyond."""
     inside = np.clip(values, (edges[0] + edges[1]) / 2, (edges[-2] + edges[-1]) / 2)
     return np.histogram(inside, edges)[0].astype("float64")
 

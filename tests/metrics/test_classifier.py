@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
+from zdckeras.simulation.reference import load, resimulate
 
 ROWS = 500
 
@@ -93,3 +94,23 @@ def test_species_are_told_apart_one_by_one():
     made[pdg == 2112] *= 2
     areas = species_auc(real, made, np.zeros((300, 9)), pdg, {"gamma": 22, "n": 2112, "K0L": 130})
     assert abs(areas["gamma"] - 0.5) < 0.15 and areas["n"] > 0.85 and np.isnan(areas["K0L"])
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """Two simulations of the same particles, and the particles."""
+    real = load("zn", "test", size=500)
+    return real.response, resimulate(real, 1).response, real.particles
+
+
+def test_two_halves_of_real_showers_are_a_coin_toss(halves):
+    real, again, conditions = halves
+    assert abs(classifier_auc(real, again, conditions) - 0.5) < 0.07
+    assert abs(pixel_auc(real, again, epochs=3) - 0.5) < 0.1
+
+
+def test_shuffled_cells_are_always_seen(halves):
+    """Every shower keeps its photons, in other cells."""
+    real, again, conditions = halves
+    mixed = np.random.default_rng(0).permuted(again.reshape(len(again), -1), axis=1).reshape(again.shape)
+    assert classifier_auc(real, mixed, conditions) > 0.98 and pixel_auc(real, mixed, epochs=3) > 0.95

@@ -105,6 +105,22 @@ def _from_saved_model(folder):
                   lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order])
 
 
+def is_exported(model: object) -> bool:
+    """Whether a model is named by what an exporter wrote: a .onnx file, or the folder of a SavedModel."""
+    return isinstance(model, (str, Path)) and (Path(model).suffix == ".onnx" or Path(model).is_dir())
+
+
+def look_at(model: object) -> None:
+    """Raise FileNotFoundError or ValueError, at once and without Keras, if a path or a name can be no generator."""
+    if is_exported(model):
+        if not (Path(model) / "saved_model.pb" if Path(model).is_dir() else Path(model)).is_file():
+            raise FileNotFoundError(f"{model}: expected a .onnx file or a folder with saved_model.pb, found none.")
+    elif isinstance(model, (str, Path)):
+        from zdckeras.packaged import model_file
+
+        model_file(model)
+
+
 def digest_of(model: str | Path) -> str:
     """SHA-256 of a model: of its file, or of all files in its folder."""
     path = Path(model)

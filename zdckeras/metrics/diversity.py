@@ -41,13 +41,13 @@ def draw_diversity(draws: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def diversity_ratios(real: Sequence[np.ndarray], generated: Sequence[np.ndarray], pdg: np.ndarray,
-                     codes: dict[str, int] = DIVERSITY_SPECIES) -> dict[str, float]:
+                     codes: dict[str, int | None] = DIVERSITY_SPECIES) -> dict[str, float]:
     """Generated over real diversity, each averaged over the particles of a species; 1 is right, 0 a mean image.
 
     Arguments:
         real, generated: lists of equally many draws (N, nx, ny) for the same particles.
         pdg: (N,) PDG ids.
-        codes: name -> PDG id of the species wanted.
+        codes: name -> PDG id of the species wanted; None for all particles together.
 
     Returns:
         Name -> ratio; NaN for a species that does not occur, or whose real draws are all alike.
@@ -61,6 +61,6 @@ def diversity_ratios(real: Sequence[np.ndarray], generated: Sequence[np.ndarray]
     true, made, pdg = draw_diversity(real), draw_diversity(generated), np.asarray(pdg)
     result = {}
     for name, code in codes.items():
-        rows = pdg == code
+        rows = slice(None) if code is None else pdg == code
         result[name] = float(made[rows].sum() / true[rows].sum()) if true[rows].any() else float("nan")
     return result

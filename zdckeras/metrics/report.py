@@ -93,7 +93,7 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
     Raises:
         ValueError: as `score`.
     """
-    diversity = _diversity(real, resimulated, detector)
+    diversity = row_diversity(real, resimulated, detector)
     table = Table()
     if len(resimulated):
         table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
@@ -104,8 +104,9 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
     return table
 
 
-def _diversity(real, resimulated, detector):
-    """Diversity of each row's condition, from the rows that share it or from further responses; 1 if there are none."""
+def row_diversity(real: Showers, resimulated: Sequence[np.ndarray], detector: str | None = None) -> np.ndarray:
+    """Diversity (N,) in [0, 1] of each row's condition, from the rows that share it or from further responses; 1 if
+    there are none."""
     if repeated(real).any():
         return condition_statistics(real, detector).diversity
     if not len(resimulated):
@@ -194,7 +195,7 @@ class Table:
                 files.enter_context(atomic_path(folder / name)).write_text(text, encoding="utf-8")
 
             write("report.md", self.markdown())
-            write("report.json", json.dumps(_without_nan(self.scores), indent=1))
+            write("report.json", json.dumps(without_nan(self.scores), indent=1))
             if self.provenance:
                 write(PROVENANCE_FILE, json.dumps(self.provenance, indent=1, default=str))
         return folder
@@ -256,10 +257,10 @@ def _value(mean, deviation, runs, digits=2):
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if runs > 1 else f"{mean:.{digits}f}"
 
 
-def _without_nan(value):
-    """JSON has no NaN: a species without showers becomes null."""
+def without_nan(value: object) -> object:
+    """Nested values with None for NaN, which JSON does not have: a species without showers becomes null."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -5,10 +7,13 @@ import zdckeras as zdc
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.repeats import condition_statistics, repeated_pairs
 from zdckeras.data.showers import concatenate
+from zdckeras.metrics.fingerprints import sketch_of
+from zdckeras.metrics.provenance import save_model
 from zdckeras.metrics.report import score
 from zdckeras.simulation import reference
 
 SIZE = 60
+OLD = Path(__file__).parents[1] / "data" / "old" / "gan.keras"
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +51,9 @@ def real():
 def test_embedded_test_set_of_the_detector():
     test = zdc.load("zn", "test", size=SIZE)
     table = zdc.compare(Mixed(test), size=SIZE, runs=2, seed=3)
-    assert list(table.scores) == ["floor", "mixed"]
+    assert list(table.scores) == ["floor", "other library", "mixed"]
     diversity = condition_statistics(test).diversity if len(np.unique(test.particles, axis=0)) < SIZE else np.ones(SIZE)
-    again = [zdc.resimulate(test, k).response for k in (1, 2)]
+    again = [zdc.resimulate(test, k).response for k in (2, 3, 1)]
     assert table.scores["floor"]["metrics"]["all"]["WS"] == score(test, again, diversity)["metrics"]["all"]["WS"]
     made = [Mixed(test).sample(test.particles, seed=[3, run]) for run in range(2)]
     assert table.scores["mixed"]["auc"] == score(test, made, diversity, seed=3)["auc"]
@@ -91,6 +96,29 @@ def test_one_of_several_detectors():
     assert table.scores["mixed"]["detector"] == "zp" and table.scores["mixed"]["shapes"] == expected["shapes"]
     with pytest.raises(ValueError, match="These showers have several detectors, zn, zp: name one"):
         zdc.compare(Mixed(both), size=SIZE, runs=1)
+
+
+def test_a_model_that_fails_does_not_stop_the_others(real):
+    class Broken(Mixed):
+        def predict_on_batch(self, x):
+            return super().predict_on_batch(x) - 1.0
+
+    table = zdc.compare({"a": Mixed(real), "b": Broken(real), "c": "gone.keras"}, real, runs=1)
+    assert list(table.scores) == ["floor", "a"] and list(table.looks) == ["real", "floor", "a"]
+    assert table.failures["c"] == "No such file: gone.keras" and "whole photons from 0" in table.failures["b"]
+    with pytest.raises(ValueError, match="whole photons from 0"):
+        zdc.compare(Broken(real), real, runs=1)
+
+
+def test_showers_of_the_training_are_refused(real, tmp_path):
+    generator, name = zdc.load_model(OLD), tmp_path / "gan.keras"
+    light = zdc.load("zn", "test", size=40)
+    save_model(generator, name, {}, sketch_of([light[:30]]))
+    with pytest.raises(ValueError, match="not trained on, received 40 of which at least 30 are training rows"):
+        zdc.compare(name, light, runs=1)
+    forced = zdc.compare({"gan": name}, light, runs=1, force=True)
+    assert forced.costs["gan"]["overlap"] == "30 of 40" and forced.costs["gan"]["kind"] == "GanGenerator"
+    assert zdc.compare({"gan": name}, light[30:], runs=1).costs["gan"]["overlap"] == "0 of 10"
 
 
 def test_what_does_not_belong_together(real):

@@ -1,0 +1,80 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from zdckeras.comparison.leaderboard import QUALITY, Comparison
+from zdckeras.metrics.channels import Residuals, channel_metrics, over_runs
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
+
+
+def score_of(auc, runs=2):
+    """A score in which all else is the same."""
+    real = np.ones((6, 4, 4))
+    metrics = over_runs([channel_metrics(Residuals.between(real, real * k), np.full(6, 2112), np.zeros(6))
+                         for k in range(runs)])
+    shapes = {name: {"distance": 0.25, "separation": 0.5} for name in SHAPE_OBSERVABLES}
+    return {"metrics": metrics, "shapes": shapes, "auc": auc, "runs": runs, "density": [1.0, 0.1], "detector": "zn",
+            "diversity": {"all": 0.9}}
+
+
+@pytest.fixture
+def table():
+    made = Comparison()
+    for name, auc in (("floor", 0.5), ("slow", 0.55), ("fast", 0.9), ("low", 0.3), ("worst", 0.95), ("unknown", 0.6)):
+        made.add(name, score_of(auc))
+    made.costs = {"slow": {"ms_256": 9.0, "weights": 12_345}, "fast": {"ms_256": 1.0, "kind": "GanGenerator"},
+                  "low": {"ms_256": 2.0}, "worst": {"ms_256": 1.5}, "floor": {"ms_256": 3.0},
+                  "Geant4": {"ms_1": 9400.0, "note": "given"}}
+    made.failures = {"broken": "no archive"}
+    return made
+
+
+def test_sorted_by_the_distance_from_the_ideal(table):
+    """An area of 0.3 is as far from 0.5 as one of 0.7."""
+    assert table.models() == ["slow", "unknown", "low", "fast", "worst"]
+    assert table.order() == ["floor", "slow", "unknown", "low", "fast", "worst", "Geant4"]
+    assert table.loss("low", "AUC") == pytest.approx(0.2) and table.loss("low", "AUC pixels") == float("inf")
+
+
+def test_front_is_what_no_other_model_beats_in_both(table):
+    """The floor is no model, and one without a time is not on it."""
+    assert sorted(table.front()) == ["fast", "low", "slow"]
+    table.costs["slow"]["ms_256"] = float("nan")
+    assert sorted(table.front()) == ["fast", "low"]
+
+
+def test_rows_of_words(table):
+    header, floor, *rows = table.quality_rows()
+    assert floor[0] == "floor" and rows[0][0] == "slow *" and rows[1][0] == "unknown"
+    line = dict(zip(header, rows[0], strict=True))
+    assert line["AUC"] == "0.550" and line["density"] == "1.000 ± 0.100" and line["shapes"] == "0.250"
+    assert line["WS"] == "1.60 ± 2.26" and "AUC pixels" not in header  # 3.2 photons away, and 0
+    costs = table.cost_rows()
+    assert costs[0] == ["", "kind", "weights", "ms, batch 1", "ms, batch 256"]
+    assert costs[2] == ["slow", "-", "12,345", "-", "9"] and costs[-1] == ["Geant4", "-", "-", "9,400", "-"]
+    assert "broken failed: no archive" in table.text() and "Geant4: given." in table.text()
+
+
+def test_csv_has_everything(table):
+    rows = {row["row"]: row for row in csv.DictReader(io.StringIO(table.csv()))}
+    assert list(rows) == table.order() and rows["slow"]["front"] == "1" and rows["worst"]["front"] == "0"
+    assert float(rows["slow"]["AUC"]) == 0.55 and float(rows["slow"]["WS5 all"]) == 4.0
+    assert float(rows["slow"]["D all"]) == 0.9 and rows["slow"]["WS K0S"] == "" and rows["Geant4"]["AUC"] == ""
+    assert float(rows["Geant4"]["ms, batch 1"]) == 9400.0 and float(rows["slow"]["separation width"]) == 0.5
+
+
+def test_written_files_say_the_same(table, tmp_path):
+    folder = table.write(tmp_path / "report")
+    costs, scores = (json.loads((folder / name).read_text()) for name in ("costs.json", "report.json"))
+    assert costs["costs"]["Geant4"]["ms_1"] == 9400.0 and costs["failures"] == table.failures
+    assert list(scores) == list(table.scores) and scores["slow"]["auc"] == 0.55
+    assert (folder / "report.csv").read_text() == table.csv()
+    assert "both better in AUC and faster" in (folder / "report.md").read_text()
+
+
+def test_only_columns_that_are_there():
+    with pytest.raises(ValueError, match=f"one of {', '.join(QUALITY)}; received 'speed'"):
+        Comparison("speed")

@@ -1,0 +1,208 @@
+"""Several generators on one test set, beside the floor."""
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from zdckeras.comparison.closer import CloserLook
+from zdckeras.comparison.contenders import Model, named, opened
+from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
+from zdckeras.comparison.leaderboard import Comparison
+from zdckeras.data.detectors import DETECTORS, get_detector
+from zdckeras.data.files import open_showers
+from zdckeras.data.repeats import repeated_pairs
+from zdckeras.data.showers import PAPER_PHOTONS, Showers
+from zdckeras.metrics.fingerprints import overlap
+from zdckeras.metrics.provenance import versions
+from zdckeras.metrics.report import row_diversity, score
+from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.library import packaged_library
+from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, load, resimulate
+
+FLOOR_SEEDS = (1, 2, 3)
+LIBRARY_SEEDS = (91, 92)
+
+
+def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Showers | str | Path | None = None,
+            size: int = 20_000, runs: int = 5, seed: int = 0, detector: str | None = None, pixels: int = 0,
+            costs: bool = False, sort: str = "AUC", force: bool = False) -> Comparison:
+    """One table of generators on one test set, below the Monte-Carlo floor.
+
+    The floor of embedded data are three further simulations of the same particles, and the row "other library" sets
+    two against each other that have one half each of the Geant4 showers. Of other data with repeated conditions the
+    floor is one half of each one's rows against the other, and the first half is what is judged; data without repeats
+    are judged whole, without a floor. The table's `provenance` says how many rows there were.
+
+    Where all showers pass the papers' photon cut, generators answer until they pass it as well. Generators that take
+    the PDG id, which tells K0S from K0L, are given it. A model that cannot be opened or fails is left out and named in
+    `failures`, as long as another one is left.
+
+    Arguments:
+        models: generators, paths of `.keras` files, of .onnx files or of SavedModels' folders, or names of pretrained
+            generators; one, several, or name -> one of these.
+        showers: `Showers`, what `open_showers` reads, or the name of an embedded test set ("zn", "zn+zp", ...); by
+            default the embedded one of the generators' detectors.
+        size: showers of an embedded test set.
+        runs: generations of every model.
+        seed: of generations, pairs and classifier.
+        detector: name of the one to judge by, where showers or generators have several.
+        pixels: pairs for `pixel_auc`; 0 leaves it out.
+        costs: also measure time and memory of models that are files, and of the simulation, in processes of their own.
+        sort: column to sort by.
+        force: also judge models by showers they were trained on.
+
+    Returns:
+        `zdckeras.comparison.leaderboard.Comparison`; `print(table.text())`, `table.write(folder)`.
+
+    Raises:
+        ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, or share
+            a name; and for showers that a model was trained on.
+    """
+    table, models = Comparison(sort), named(models)
+    contenders, table.failures = opened(models)
+    trained_on = {"+".join(contender.detectors) for contender in contenders.values()}
+    if showers is None and len(trained_on) > 1:
+        raise ValueError(f"Expected generators of the same detectors, or showers to judge them by; received generators "
+                         f"of {', '.join(sorted(trained_on))}.")
+    if detector is None and len(trained_on) == 1 and "+" not in (only := next(iter(trained_on))):
+        detector = only
+    chosen = next(iter(trained_on)) if showers is None else showers
+    showers = _showers(chosen, size, detector)
+    told = showers.metadata.get("source", "given") if chosen is showers else chosen
+    name = showers.detector(detector).name
+    for label, contender in contenders.items():
+        if name not in contender.detectors:
+            raise ValueError(f"{label}: expected a generator of {name}, received one of "
+                             f"{', '.join(contender.detectors)}.")
+        table.costs[label] = _known(contender)
+        table.costs[label] |= {"overlap": _seen(label, contender, showers, name, force)}
+    real, floor = _with_floor(showers, seed)
+    floor = [second.response_of(name) for second in floor]
+    diversity = row_diversity(real, floor, name)
+    look = partial(CloserLook, real, name, floor[0] if floor else None, seed, pixels)
+    table.looks["real"] = look()
+
+    def judge(label, generations):
+        table.looks[label] = closer = look()
+        found = score(real, closer.watch(generations), diversity, name, seed=seed)
+        table.add(label, found | closer.result())
+
+    if floor:
+        judge("floor", [*floor[1:], floor[0]])  # the first two are independent of what diversity is compared with
+    if showers.metadata.get("source") == FROZEN_SOURCE and [*showers.responses] == [name] and len(floor) > 1:
+        table.add("other library", _other_library(real, name, diversity, seed, pixels))
+    cut = _photon_cut(showers)
+    for label, contender in contenders.items():
+        numbers = tqdm(range(runs), desc=f"judging {label}", unit="generation")
+        sample = partial(_response, contender.generator, name, contender.generator.beside(real.pdg), cut)
+        try:
+            judge(label, (sample(real.particles, seed=[seed, run]) for run in numbers))
+        except Exception as error:  # whatever a model's framework raises
+            if len(contenders) == 1:
+                raise
+            table.failures[label] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            del table.looks[label], table.costs[label]
+    if not any(label in table.scores for label in contenders):
+        raise ValueError(f"None of the models could be judged: {table.failures}.")
+    if costs:
+        _measure(table, {label: contender for label, contender in contenders.items() if label in table.scores}, real,
+                 name)
+    table.provenance = {"models": list(contenders), "data": told, "detector": name, "showers": len(showers),
+                        "judged": len(real), "runs": runs, "seed": seed,
+                        "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
+                        "versions": versions()}
+    table.made = {label: contender.provenance for label, contender in contenders.items()}
+    return table
+
+
+def _known(contender):
+    """What a file says about a model's cost."""
+    found = {"kind": contender.kind, "MB": contender.megabytes}
+    if weights := contender.generator.count_params():
+        found["weights"] = weights
+    if seconds := contender.provenance.get("trained_s"):
+        found["trained_s"] = float(seconds)
+    return found
+
+
+def _seen(label, contender, showers, name, force):
+    """How many of the showers are known to be training rows of a model, in words; ValueError if any are."""
+    found = overlap(contender.sketch, showers, name) if contender.sketch else None
+    if found and not force:
+        raise ValueError(f"{label}: expected showers that it was not trained on, received {len(showers)} of which at "
+                         f"least {found} are training rows of it; to judge it all the same, force it.")
+    return "does not say" if found is None else f"{found} of {len(showers)}"
+
+
+def _measure(table, contenders, real, name):
+    """Times and memory of the models that are files, and of the simulation, into the table."""
+    table.host = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        table.host = next((line.partition(":")[2].strip() for line in information.read_text().splitlines()
+                           if line.startswith("model name")), table.host)
+    some = real[:1024]
+    jobs = {label: partial(costs_of, contender.file, some) for label, contender in contenders.items() if contender.file}
+    if real.metadata.get("source") in (FROZEN_SOURCE, GUN_SOURCE):
+        jobs = {"floor": partial(simulation_costs, name, some)} | jobs
+    for label, job in tqdm(jobs.items(), desc="measuring", unit="model"):
+        try:
+            table.costs.setdefault(label, {}).update(job())
+        except RuntimeError as error:
+            table.costs[label]["note"] = f"not measured, {error}"
+    if "floor" in jobs:
+        table.costs["floor"]["kind"] = "reference simulation"
+    if name == "zn":
+        table.costs["Geant4"] = GEANT4
+
+
+def _other_library(real, name, diversity, seed, pixels):
+    """Score of a simulation with one half of the Geant4 showers, judged by one with the other half."""
+    halves = [FrozenShowers(name, half) for half in packaged_library(name).halves()]
+    first, second = (resimulate(real, k, {name: half}) for k, half in
+                     zip(LIBRARY_SEEDS, halves, strict=True))
+    closer = CloserLook(first, name, None, seed, pixels)
+    found = score(first, closer.watch([second.response]), diversity, name, seed=seed)
+    return found | closer.result()
+
+
+def _showers(showers, size, detector):
+    """`Showers` from what names them; an embedded set without the detector is not even begun."""
+    if isinstance(showers, Showers):
+        return showers
+    names = str(showers).split("+")
+    if isinstance(showers, (str, Path)) and set(names) <= set(DETECTORS):
+        if detector is not None and get_detector(detector).name not in names:
+            raise ValueError(f"Expected showers of {detector} to judge by, received those of {showers}.")
+        return load(str(showers), "test", size, progress=True)
+    return open_showers(showers)
+
+
+def _with_floor(showers, seed):
+    """(showers to judge by, list of further responses to the same particles)."""
+    source, uncut = showers.metadata.get("source"), showers.metadata.get("photons") == "any"
+    if source == GUN_SOURCE or source == FROZEN_SOURCE and not uncut:  # `resimulate` cuts
+        return showers, [resimulate(showers, k) for k in FLOOR_SEEDS]
+    try:
+        real, second = repeated_pairs(showers, seed)
+    except ValueError:  # no condition occurs twice
+        return showers, []
+    return real, [second]
+
+
+def _response(generator, detector, beside, cut, conditions, seed):
+    """Responses of one detector, whether the generator has several or not."""
+    made = generator.sample(conditions, seed, beside=beside, at_least=cut)
+    return made[detector] if isinstance(made, dict) else made
+
+
+def _photon_cut(showers):
+    """Name -> photons of the papers' cut, which every shower reaches in one of its detectors; nothing otherwise."""
+    cut = {name: PAPER_PHOTONS[name] for name in showers.responses if name in PAPER_PHOTONS}
+    reached = [showers.photon_sums(name) >= photons for name, photons in cut.items()]
+    return cut if cut and np.any(reached, axis=0).all() else {}
