@@ -125,9 +125,15 @@ def export(options):
 
 def check_o2(options):
     """Hand particles to the files of an O2 folder as O2 does, and say what it makes of them."""
-    from zdckeras.export.o2_check import check_o2, report
+    from zdckeras.export.o2_check import beside_models, check_o2, report
+    from zdckeras.packaged import open_generator
 
-    print(report(check_o2(options.folder, options.size, options.seed)[0]))
+    models = [open_generator(model) for model in options.models or ()]
+    known = {detector.name for model in models for detector in model.detectors}
+    if models and not {"zn", "zp"} <= known:
+        raise ValueError(f"Expected models of zn and zp, received those of {', '.join(sorted(known))}.")
+    found, *inputs = check_o2(options.folder, options.size, options.seed)
+    print(report(found, beside_models(found, *inputs, models) if models else None))
 
 
 def parser():
@@ -198,6 +204,7 @@ def parser():
 
     one = add(check_o2)
     one.add_argument("folder", help="as written by export --to o2")
+    one.add_argument("--models", nargs="+", metavar="model", help="set its photons beside theirs")
     one.add_argument("--size", type=whole(1), default=1000, help="number of particles")
     one.add_argument("--seed", type=whole(0), default=0, help="of particles and noise")
     return command

@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import keras
@@ -243,9 +244,14 @@ def test_commands(models, tmp_path, capsys):
     names = [str(tmp_path / f"{slot}.keras") for slot in ("proton", "neutron")]
     main(["export", *names, str(tmp_path / "o2"), "--to", "o2", "--classifier", str(tmp_path / "classifier.keras")])
     assert "configKeyValues.txt" in capsys.readouterr().out
-    assert main(["check-o2", str(tmp_path / "o2"), "--size", "60", "--seed", "2"]) == 0
+    assert main(["check-o2", str(tmp_path / "o2"), "--size", "60", "--seed", "2", "--models", *names]) == 0
     said = capsys.readouterr().out
     assert "of 60 particles pass the classifier" in said and "proton, side A" in said and "ms a call" in said
+    equal, rows = map(int, re.search(r"neutron: (\d+) of (\d+) responses are the generator's own", said).groups())
+    assert 0.9 * rows <= equal and rows > 10
+    with pytest.raises(SystemExit, match="2"):
+        main(["check-o2", str(tmp_path / "o2"), "--models", names[0]])
+    assert "Expected models of zn and zp, received those of zp" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["export", names[0], str(tmp_path / "other"), "--to", "o2"])
     assert "Expected generators of zn and zp, received none of zn" in capsys.readouterr().err

@@ -233,8 +233,33 @@ def check_o2(folder: str | Path, size: int = 1000, seed: int = 0) -> tuple[O2Ans
     return found, conditions, noise
 
 
-def report(found: O2Answer) -> str:
-    """What was found, as text: particles, photons by channel and side, and times."""
+def beside_models(found: O2Answer, conditions: np.ndarray, noise: dict, models: list) -> dict[str, np.ndarray]:
+    """How many photons of each response are in other cells than the generators themselves put them.
+
+    Arguments:
+        found, conditions, noise: from `check_o2`.
+        models: generators (`Sampler`) that the files were made of.
+
+    Returns:
+        slot -> (n,) for the particles that passed.
+    """
+    from zdckeras.export.o2 import DETECTOR_OF, widened
+
+    rows, moved = np.flatnonzero(found.passed), {}
+    for slot, photons in found.photons.items():
+        model, index = next((model, k) for model in models for k, detector in enumerate(model.detectors)
+                            if detector.name == DETECTOR_OF[slot])
+        widen, own = widened(model.noise_width), []
+        for some in np.array_split(rows, -(-len(rows) // 256)):
+            made = model.predict_on_batch({"noise": np.asarray(widen(noise[slot][some])),
+                                           "conditions": conditions[some].astype("float32")})
+            own.append(np.asarray(made[index] if isinstance(made, (tuple, list)) else made))
+        moved[slot] = np.abs(np.concatenate(own) - photons[rows]).sum(axis=(1, 2)) / 2
+    return moved
+
+
+def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None) -> str:
+    """What was found, as text: particles, photons by channel and side, times, and what `beside_models` gives."""
     lines = [f"{found.passed.sum()} of {len(found.passed)} particles pass the classifier"]
     for slot, hits in found.hits.items():
         lit = hits.sum(axis=1) > 0
@@ -245,4 +270,7 @@ def report(found: O2Answer) -> str:
     for slot, times in found.milliseconds.items():
         lines.append(f"{slot}: {np.median(times):.3f} ms a call, 99 % below {np.percentile(times, 99):.3f} ms "
                      f"({len(times)} calls)")
+    for slot, photons in (moved or {}).items():
+        lines.append(f"{slot}: {(photons == 0).sum()} of {len(photons)} responses are the generator's own in every "
+                     f"cell, {photons.sum():g} of {found.hits[slot].sum()} photons are elsewhere")
     return "\n".join(lines)
