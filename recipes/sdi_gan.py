@@ -1,130 +1,178 @@
-"""The ablation of the proton ZDC study: GAN -> SDI-GAN -> with intensity -> with auxiliary regressor.
+"""GAN, SDI-GAN, + intensity, + auxiliary regressor, + L2 as published, and our own GAN beside them, at one budget.
 
-What the study did (Bedkowski et al., "Deep generative models for proton Zero Degree Calorimeter simulations in ALICE,
-CERN"): a conditional GAN, then one more term at a time, judged by the Wasserstein distance of the five channels over
-five trainings. Here all rows start from the same generator, warmed up without a critic (see
-`zdckeras.gan.model`), and keep its energy score as a term beside the adversarial one.
+What the proton study did (Bedkowski et al., "Deep generative models for proton Zero Degree Calorimeter simulations in
+ALICE, CERN"): a conditional DCGAN on ln(1 + n), then one more term at a time, judged by the Wasserstein distance of the
+five channels over five trainings; the neutron study (Majerz, Wojnar et al.): GAN, SDI-GAN, GAN with an L2 term, each
+with a factor on its light. The first rows are these (`zdckeras.gan.published`, `zdckeras.gan.images`: the papers'
+networks and terms, nothing of ours; laptop: a sixteenth of the channels, ten times the rates for a few hundred times
+fewer steps). Ours (`zdckeras.gan.model`) decides channel sums first, starts from proper scores without a critic, and
+keeps them beside it.
 
-    python recipes/sdi_gan.py                          # embedded data, proton calorimeter, two seeds
-    python recipes/sdi_gan.py --detector zn --seeds 5
+    python recipes/sdi_gan.py                          # embedded data, proton calorimeter, three trainings of each row
+    python recipes/sdi_gan.py --detector zn --rows published
     python recipes/sdi_gan.py --data showers.root      # your own showers, or a folder with the npz pair
+    python recipes/sdi_gan.py --preset paper --dry-run # what the published sizes and schedule would cost
 
-Interrupted, the same command goes on where it stopped. 26 minutes of processor time; the last row's WS is 1.76 where
-the floor's is 0.94.
+All rows meet a critic on the same showers, as often; the table of trainings has the steps and the processor time that
+each row took, with what precedes the critic of ours in a row of its own. Of lambda_in the appendix has 1e-10, for the
+squared difference of sums over a whole batch of images; for eq. 4 as it is printed, in photons of a response, that is
+no term at all, and 1e-3 is taken, as in the authors' later code (`--lambdas 0.1 1e-10 1e-3` is the appendix).
+Interrupted, the same command goes on where it stopped.
 """
 
-from itertools import pairwise
+from functools import partial
 
 from zdckeras.command import run
-from zdckeras.gan.generator import GanGenerator, fit_factor
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import Scaler
+from zdckeras.gan.generator import GanGenerator, Training, fit_factor, training_rows
+from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import ordering, over_seeds, text_table
 from zdckeras.recipe import command_line, in_floors, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
+from zdckeras.training.cost import printed_cost, timed
 
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=5_000, test=10_000, generations=3, generator={}, critic={},
+        divide=16, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-4),
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5,
+        train=275_000, validation=34_000, test=69_000, generations=5,
+        divide=1, published=dict(epochs=300, batch=128, generator=1e-4, critic=1e-5),
         generator=dict(hidden=512, widths=(512, 512), channels=(256, 128, 64), spots=12),
         critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128),
-        sums=dict(rows=300_000, epochs=40, batch=512, rate=1e-3),
-        shape=dict(rows=300_000, epochs=20, batch=256, rate=1e-3),
+        sums=dict(rows=275_000, epochs=40, batch=512, rate=1e-3),
+        shape=dict(rows=275_000, epochs=20, batch=256, rate=1e-3),
         adversarial=dict(epochs=100, batch=256, generator=1e-4, critic=3e-4)),
     "smoke": dict(
-        train=128, validation=64, test=128, generations=2, rows=("GAN", "SDI-GAN + intensity + aux. regressor"),
+        train=64, validation=48, test=128, generations=2, rows=("published + aux. regressor",),
+        divide=64, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-4),
         generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
-        sums=dict(rows=128, epochs=1, batch=64, rate=1e-3), shape=dict(rows=128, epochs=1, batch=64, rate=1e-3),
-        adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
+        sums=dict(rows=64, epochs=1, batch=32, rate=1e-3), shape=dict(rows=64, epochs=1, batch=32, rate=1e-3),
+        adversarial=dict(epochs=1, batch=32, generator=1e-4, critic=3e-4)),
 }
-BASE = {"energy": 1.0}
-MODEL_WEIGHTS = {"GAN": {}, "SDI-GAN": {"diversity": 1e-2}}
-MODEL_WEIGHTS["SDI-GAN + intensity"] = MODEL_WEIGHTS["SDI-GAN"] | {"intensity": 1e-3}
-MODEL_WEIGHTS["SDI-GAN + intensity + aux. regressor"] = MODEL_WEIGHTS["SDI-GAN + intensity"] | {"auxiliary": 1e-3}
+ADAM = {"zp": {}, "zn": {"beta_1": 0.5, "beta_2": 0.9}}  # of the proton study (Keras's own) and of the neutron study
+LAMBDAS = (0.1, 1e-3, 1e-3)  # diversity, intensity per photon, auxiliary per squared cell
+L2 = 1e-3  # per cell, the sum over which is what the neutron study weighs so
+OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
+START = "ours, before the critic"
+
+
+def WS(score):  # noqa: N802
+    """WS over all species of a score."""
+    return score["metrics"]["all"]["WS"][0]
+
+
+def published_rows(detector, lambdas=LAMBDAS):
+    """Row -> weights of its terms, in the order of the papers."""
+    rows = {"published GAN": {}, "published SDI-GAN": {"diversity": lambdas[0]}}
+    rows["published + intensity"] = rows["published SDI-GAN"] | {"intensity": lambdas[1]}
+    rows["published + aux. regressor"] = rows["published + intensity"] | {"auxiliary": lambdas[2]}
+    return rows | {"published GAN + L2": {"l2": L2 * get_detector(detector).cells}}
 
 
 def train_models(args, p, data, rows):
-    """Every row with every seed, from the warm start of the seed: a generator, weights for it, and histories.
+    """Every row with every seed: "<row>, seed <k>" -> `Training`.
 
     Where no particle occurs twice, its diversity is not known, and the term that needs it is left out.
     """
-    states = recipe_states(args, p, BASE, MODEL_WEIGHTS, PENALTY, MOMENTUM, data=data)
-    arrays, weights, histories = training_arrays(data.training, data.repeats), {}, {}
+    states = recipe_states(args, p, args.lambdas, OURS, PENALTY, MOMENTUM, data=data)
+    detector, scaler = data.test.detector().name, Scaler.fit(data.training.particles).get_config()
+    arrays, kinds, trained = training_arrays(data.training, data.repeats), {}, {}
+
+    def known(weights):
+        return {name: weight for name, weight in weights.items() if data.repeats or name != "diversity"}
+
+    def adversarial(gan, path, seed, settings, **adam):
+        steps = settings["epochs"] * (len(data.training) // settings["batch"])
+        return *timed(path, partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam)), steps
+
     for seed in range(args.seeds):
-        for row in rows:
-            terms = {name: weight for name, weight in MODEL_WEIGHTS[row].items() if data.repeats or name != "diversity"}
-            gan = ResponseGAN.fit_scales(data.training, weights=BASE | terms, penalty=PENALTY, momentum=MOMENTUM,
-                                         seed=seed, generator=p["generator"], critic=p["critic"])
-            if not weights:
-                generator = GanGenerator(gan.average)
-                print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} "
-                      f"MFLOP a response; critic: {gan.critic.count_params():,} weights")
-            stages = score_stages(gan, data.more, p["sums"], p["shape"])
-            warm_start_scores(gan, stages, states / f"seed{seed}", seed)
-            weights.setdefault(f"start, seed {seed}", gan.average.get_weights())
-            name, path = f"{row}, seed {seed}", states / f"seed{seed}" / f"{row}.npz"
-            histories[name] = train_adversarially(gan, arrays, path, seed=seed, **p["adversarial"])
-            weights[name] = gan.average.get_weights()
-    return generator, weights, histories
+        folder = states / f"seed{seed}"
+        for row, weights in rows.items():
+            gan = ImageGAN.published(detector, scaler, p["divide"], seed=seed, weights=known(weights))
+            taken = adversarial(gan, folder / f"{row}.npz", seed, p["published"], adam=ADAM[detector])
+            generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
+            trained[f"{row}, seed {seed}"] = Training(generator, gan.generator.get_weights(), *taken)
+        if args.rows == "published":
+            continue
+        gan = ResponseGAN.fit_scales(data.training, weights=known(OURS), penalty=PENALTY, momentum=MOMENTUM, seed=seed,
+                                     generator=p["generator"], critic=p["critic"])
+        generator, stages = kinds.setdefault("ours", GanGenerator(gan.average)), score_stages(
+            gan, data.more, p["sums"], p["shape"])
+        _, begun = timed(folder / "shape.npz", partial(warm_start_scores, gan, stages, folder, seed))
+        trained[f"{START}, seed {seed}"] = Training(generator, gan.average.get_weights(), {}, begun, 0)
+        history, seconds, steps = adversarial(gan, folder / "ours.npz", seed, p["adversarial"])
+        trained[f"ours, seed {seed}"] = Training(generator, gan.average.get_weights(), history, begun + seconds, steps)
+    return trained
 
 
-def sampler(generator, weights, factor=1.0):
-    """A function of (conditions, seed): the generator with these weights and this factor on its light."""
-    def sample(conditions, seed):
-        generator.network.set_weights(weights)
-        generator.factors = factor
-        return generator.sample(conditions, seed)
-    return sample
-
-
-def judge_models(args, p, data, generator, weights, rows):
-    """The table on the test set, and its summary; factors on the light are fitted on the validation set."""
-    samplers = {name: sampler(generator, values) for name, values in weights.items()}
-    table = judged(args, data, samplers, p["generations"])
+def judge_models(args, p, data, trained):
+    """The tables on the test set; factors on the light are fitted on the validation set."""
+    table = judged(args, data, {name: one.sample for name, one in trained.items()}, p["generations"])
     real = [data.test.response, *data.floor]
     for name, score in table.scores.items():
-        if name == "floor":
-            draws, factor, scaled = real, 1.0, data.floor[0]
-        else:
-            draws = [samplers[name](data.test.particles, [args.seed, k]) for k in range(len(real))]
-            factor = fit_factor(data.validation.response, samplers[name](data.validation.particles, args.seed))
-            scaled = sampler(generator, weights[name], factor)(data.test.particles, args.seed)
-        score["factor"] = factor
+        draws, score["factor"], scaled = real, 1.0, real[-1]
+        if name in trained:
+            one = trained[name]
+            draws = [one.sample(data.test.particles, [args.seed, k]) for k in range(len(real))]
+            light = one.sample(data.validation.particles, args.seed)
+            score["factor"] = fit_factor(data.validation.response, light) if light.any() else 1.0
+            one.generator.factors = [score["factor"]]
+            scaled = one.sample(data.test.particles, args.seed)
+            one.generator.factors = [1.0]
         score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if len(real) > 1 else {}
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
-    columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "WS with factor": lambda s: s["WS with factor"],
+        score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
+    columns = {"WS": WS, "with factor": lambda s: s["WS with factor"], "proton channels": lambda s: s["WS proton"],
                "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
     columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
                 if len(real) > 1 and (data.test.pdg == code).any()}
-    summary = over_seeds(table.scores, columns)
-    mean = {line[0]: float(line[2].split()[0]) for line in summary[1:]}
-    ordered = all(mean[a] > mean[b] for a, b in pairwise(rows))
-    verdict = (f"the ordering of the study, WS falling from row to row, is {'' if ordered else 'not '}seen here; "
-               f"the last row's WS is {in_floors(mean[rows[-1]], mean.get('floor'))}")
-    return table, "\n".join([text_table(summary), "", verdict])
+    parts = [text_table(over_seeds(table.scores, columns)), text_table(training_rows(trained, data.test.particles))]
+    return table, "\n\n".join([*parts, "\n".join(verdicts(table.scores))])
+
+
+def verdicts(scores):
+    """What the table says of the ordering that the proton study claims, of the best of it against ours, and of ours."""
+    found = {}
+    for name, score in scores.items():
+        found.setdefault(name.split(", seed ")[0], []).append(WS(score))
+    order, last = [row for row in found if row.startswith("published") and "L2" not in row], list(found)[-1]
+    yield f"published rows: {ordering({row: found[row] for row in order})}"
+    if "ours" in found:
+        yield f"best and ours: {ordering({order[-1]: found[order[-1]], 'ours': found['ours']})}"
+    yield f"{last}: WS {in_floors(sum(found[last]) / len(found[last]), found.get('floor', [None])[0])}"
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=2, half=True).parse_args()
-    p = PRESETS[args.preset]
+    parser = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=3, half=True, dry=True)
+    parser.add_argument("--rows", choices=("all", "published"), default="all", help="with ours, or the papers' alone")
+    parser.add_argument("--lambdas", type=float, nargs=3, default=LAMBDAS, metavar=("DIV", "IN", "AUX"),
+                        help="weights of the published terms")
+    args = parser.parse_args()
+    p, rows = PRESETS[args.preset], published_rows(args.detector, args.lambdas)
+    if args.dry_run:
+        weights = rows["published + aux. regressor"]
+        gan = ImageGAN.published(args.detector, {"mean": [0.0] * 9, "scale": [1.0] * 9}, p["divide"], weights=weights)
+        return printed_cost(gan.passes(), p["train"], p["published"])
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
-    rows = [row for row in p.get("rows", MODEL_WEIGHTS) if data.repeats or row != "SDI-GAN"]  # GAN + diversity
-    generator, weights, histories = train_models(args, p, data, rows)
-    generator.network.set_weights(weights[f"{rows[-1]}, seed 0"])
-    save_models(args, data, {"generator.keras": generator})
-    table, text = judge_models(args, p, data, generator, weights, rows)
-    shown = {name: sampler(generator, weights[f"{name}, seed 0"]) for name in rows}
-    write_results(args, "ablation.txt", text, table, data.test, shown,
-                  {name: histories[f"{name}, seed 0"] for name in rows})
+    rows = {row: rows[row] for row in p.get("rows", rows) if data.repeats or row != "published SDI-GAN"}
+    trained = train_models(args, p, data, rows)
+    kept = {"published": f"{list(rows)[-1]}, seed 0"} | ({"ours": "ours, seed 0"} if args.rows == "all" else {})
+    save_models(args, data, {f"{kind}.keras": trained[name].ready() for kind, name in kept.items()})
+    table, text = judge_models(args, p, data, trained)
+    first = {name.split(", seed ")[0]: one for name, one in trained.items() if name.endswith("seed 0")}
+    write_results(args, "ablation.txt", text, table, data.test, {row: one.sample for row, one in first.items()},
+                  {row: one.history for row, one in first.items() if one.history})
 
 
 if __name__ == "__main__":

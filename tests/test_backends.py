@@ -18,7 +18,7 @@ import pytest
 from zdckeras import backend
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.data.detectors import DETECTORS, channel_sums
-from zdckeras.data.particles import conditions_of
+from zdckeras.data.particles import Scaler, conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.diffusion.images import ImageDiffusion
 from zdckeras.diffusion.latent import DiffusionPrior
@@ -176,7 +176,8 @@ class Terms(keras.Model):
 def plain_gan():
     """A small GAN as published, with all terms and batch normalisation, and without dropout, which backends draw."""
     weights = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 2.0}
-    return ImageGAN.published(spots(["zn"]), divide=32, dropout=0.0, weights=weights)
+    scaler = Scaler.fit(spots(["zn"]).particles).get_config()
+    return ImageGAN.published("zn", scaler, divide=32, dropout=0.0, weights=weights)
 
 
 def plain_wgan():

@@ -76,7 +76,7 @@ def compare(options):
     from zdckeras.comparison.compare import compare
 
     table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector,
-                    options.pixels, options.costs, options.sort, options.force)
+                    options.pixels, options.costs, options.sort, options.force, options.channels)
     print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
     if used < rows:
@@ -184,6 +184,8 @@ def parser():
     one.add_argument("--runs", type=whole(1), default=5, help="generations of every model")
     one.add_argument("--seed", type=whole(0), default=0, help="of generations and classifier")
     one.add_argument("--detector", help="the one to judge by, where there are several")
+    one.add_argument("--channels", choices=("papers", "proton-paper", "o2"), default="papers", help="convention of the "
+                     "five channels")
     one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for page.html, report.md, .csv and .json")
     one.add_argument("--pixels", type=whole(0), default=4_000, metavar="PAIRS", help="for the classifier that sees the "
                      "photons of every cell; 0 leaves it out")

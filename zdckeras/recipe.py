@@ -45,7 +45,7 @@ class RecipeParser(argparse.ArgumentParser):
 
 
 def command_line(about: str, presets: Iterable[str], out: str | Path, detectors: Sequence[str] = (),
-                 trainings: int | None = None, half: bool = False) -> argparse.ArgumentParser:
+                 trainings: int | None = None, half: bool = False, dry: bool = False) -> argparse.ArgumentParser:
     """The arguments that all recipes share.
 
     Arguments:
@@ -55,6 +55,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
         detectors: names to choose from with --detector, the first being the default; none leaves the argument out.
         trainings: default of --seeds, trainings of every row; None leaves the argument out.
         half: whether --mixed-precision is sound for its models; else it is refused.
+        dry: whether it knows --dry-run, which tells what its trainings would cost.
 
     Returns:
         `argparse.ArgumentParser`, to which a recipe may add its own.
@@ -74,6 +75,9 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     parser.add_argument("--out", type=Path, default=Path(out))
     if trainings:
         parser.add_argument("--seeds", type=whole(1), default=trainings, help="trainings of every row")
+    if dry:
+        parser.add_argument("--dry-run", action="store_true", help="only print weights, memory and an estimate of the "
+                            "time on a GPU")
     parser.add_argument("--seed", type=whole(0), default=0, help="of data and judgement")
     add_arguments(parser, half)
     return parser

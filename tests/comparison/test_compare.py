@@ -71,6 +71,16 @@ def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):
         assert table.scores["floor"]["metrics"]["all"]["MAE_w"] == floor["metrics"]["all"]["MAE_w"]
 
 
+def test_channels_of_the_proton_paper(real):
+    table = zdc.compare(Mixed(real), real, runs=1, channels="proton-paper")
+    assert {one["channels"] for one in table.scores.values()} == {"proton-paper"} == {table.provenance["channels"]}
+    first = zdc.compare(Mixed(real), real, runs=1).scores["mixed"]
+    assert table.scores["mixed"]["metrics"]["all"]["WS"] != first["metrics"]["all"]["WS"]
+    assert table.scores["mixed"]["metrics"]["all"]["RMSE"] == first["metrics"]["all"]["RMSE"]
+    with pytest.raises(ValueError, match="Unknown channel convention 'mine'; expected one of papers, proton-paper, o2"):
+        zdc.compare("no such model", channels="mine")
+
+
 def test_without_repeated_conditions_there_is_no_floor(real):
     table = zdc.compare(Mixed(real), real[::2], runs=1)
     assert list(table.scores) == ["mixed"] and table.scores["mixed"]["showers"] == 40

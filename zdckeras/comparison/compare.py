@@ -13,7 +13,7 @@ from zdckeras.comparison.closer import CloserLook
 from zdckeras.comparison.contenders import Model, named, opened
 from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
 from zdckeras.comparison.leaderboard import Comparison
-from zdckeras.data.detectors import DETECTORS, get_detector
+from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
@@ -30,7 +30,7 @@ LIBRARY_SEEDS = (91, 92)
 
 def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Showers | str | Path | None = None,
             size: int = 20_000, runs: int = 5, seed: int = 0, detector: str | None = None, pixels: int = 0,
-            costs: bool = False, sort: str = "AUC", force: bool = False) -> Comparison:
+            costs: bool = False, sort: str = "AUC", force: bool = False, channels: str = "papers") -> Comparison:
     """One table of generators on one test set, below the Monte-Carlo floor.
 
     The floor of embedded data are three further simulations of the same particles, and the row "other library" sets
@@ -55,6 +55,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         costs: also measure time and memory of models that are files, and of the simulation, in processes of their own.
         sort: column to sort by.
         force: also judge models by showers they were trained on.
+        channels: convention of the five channels, "papers", "proton-paper" or "o2".
 
     Returns:
         `zdckeras.comparison.leaderboard.Comparison`; `print(table.text())`, `table.write(folder)`.
@@ -63,6 +64,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, or share
             a name; and for showers that a model was trained on.
     """
+    channel_masks((2, 2), channels)  # an unknown convention is told at once
     table, models = Comparison(sort), named(models)
     contenders, table.failures = opened(models)
     trained_on = {"+".join(contender.detectors) for contender in contenders.values()}
@@ -89,13 +91,13 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
 
     def judge(label, generations):
         table.looks[label] = closer = look()
-        found = score(real, closer.watch(generations), diversity, name, seed=seed)
+        found = score(real, closer.watch(generations), diversity, name, channels, seed=seed)
         table.add(label, found | closer.result())
 
     if floor:
         judge("floor", [*floor[1:], floor[0]])  # the first two are independent of what diversity is compared with
     if showers.metadata.get("source") == FROZEN_SOURCE and [*showers.responses] == [name] and len(floor) > 1:
-        table.add("other library", _other_library(real, name, diversity, seed, pixels))
+        table.add("other library", _other_library(real, name, diversity, seed, pixels, channels))
     cut = _photon_cut(showers)
     for label, contender in contenders.items():
         numbers = tqdm(range(runs), desc=f"judging {label}", unit="generation")
@@ -113,7 +115,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         _measure(table, {label: contender for label, contender in contenders.items() if label in table.scores}, real,
                  name)
     table.provenance = {"models": list(contenders), "data": told, "detector": name, "showers": len(showers),
-                        "judged": len(real), "runs": runs, "seed": seed,
+                        "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
                         "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
                         "versions": versions()}
     table.made = {label: contender.provenance for label, contender in contenders.items()}
@@ -161,13 +163,13 @@ def _measure(table, contenders, real, name):
         table.costs["Geant4"] = GEANT4
 
 
-def _other_library(real, name, diversity, seed, pixels):
+def _other_library(real, name, diversity, seed, pixels, channels):
     """Score of a simulation with one half of the Geant4 showers, judged by one with the other half."""
     halves = [FrozenShowers(name, half) for half in packaged_library(name).halves()]
     first, second = (resimulate(real, k, {name: half}) for k, half in
                      zip(LIBRARY_SEEDS, halves, strict=True))
     closer = CloserLook(first, name, None, seed, pixels)
-    found = score(first, closer.watch([second.response]), diversity, name, seed=seed)
+    found = score(first, closer.watch([second.response]), diversity, name, channels, seed=seed)
     return found | closer.result()
 
 

@@ -1,4 +1,8 @@
-"""The shipped generator of a GAN, and the factor on its light."""
+"""The shipped generator of a GAN, the factor on its light, and what its trainings took."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,8 +14,9 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.generators import Sampler, WithParts, trained_range
+from zdckeras.generators import Sampler, WithParts, milliseconds, trained_range
 from zdckeras.metrics.channels import wasserstein
+from zdckeras.metrics.report import over_seeds
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -97,3 +102,51 @@ def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers"
     found = minimize_scalar(lambda f: wasserstein(real, np.exp(f) * generated).mean(), bounds=(-np.log(3), np.log(3)),
                             method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
+
+
+@dataclass(frozen=True)
+class Training:
+    """One finished training of an adversarial model.
+
+    Arguments:
+        generator: `Sampler`, shared by all trainings of its kind.
+        weights: of its network after this training.
+        history: name -> list over epochs; empty without a critic.
+        seconds: of processor time, all stages together.
+        steps: in which the critic took part.
+    """
+
+    generator: Sampler
+    weights: list
+    history: dict
+    seconds: float
+    steps: int
+
+    def ready(self) -> Sampler:
+        """The generator with the weights of this training."""
+        self.generator.network.set_weights(self.weights)
+        return self.generator
+
+    def sample(self, conditions: np.ndarray, seed: int | Sequence[int]) -> Any:
+        """As the generator's."""
+        return self.ready().sample(conditions, seed)
+
+
+def training_rows(trainings: Mapping[str, Training], particles: np.ndarray) -> list[list[str]]:
+    """Lines of words: what trainings took, where their critics stood at the end, and the time of a response.
+
+    Arguments:
+        trainings: "<row>, seed <k>" -> `Training`.
+        particles: (N, 9), for the times.
+    """
+    times = {id(one.generator): [milliseconds({"": [one.generator]}, particles, size)[""] / size for size in (1, 256)]
+             for one in {id(t.generator): t for t in trainings.values()}.values()}
+
+    def last(one, name):
+        return one.history[name][-1] if name in one.history else np.nan
+
+    return over_seeds(trainings, {
+        "weights": lambda t: t.generator.network.count_params(), "steps": lambda t: t.steps,
+        "processor s": lambda t: t.seconds, "critic's loss": lambda t: last(t, "critic_adversarial"),
+        "accuracy": lambda t: last(t, "critic_accuracy"), "ms, batch 1": lambda t: times[id(t.generator)][0],
+        "ms, batch 256": lambda t: times[id(t.generator)][1]})

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import CONDITION_COUNT, Scaler
-from zdckeras.data.showers import Showers
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.gan import losses
 from zdckeras.gan.generator import checked_factors
 from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
 from zdckeras.generators import Sampler, WithParts
 from zdckeras.training.adversarial import AdversarialModel, check_network, term_weights
+from zdckeras.training.cost import Passes
 from zdckeras.training.phases import Phase
 
 IMAGE_TERMS = ("diversity", "intensity", "auxiliary", "l2")
@@ -115,22 +115,29 @@ class ImageGAN(WithParts, AdversarialModel):
         self.built = True
 
     @classmethod
-    def published(cls, showers: Showers, divide: int = 1, dropout: float = 0.2, seed: int = 0,
-                  **settings: Any) -> "ImageGAN":
-        """The networks as published, for the detectors of training `Showers`, conditions scaled by them.
+    def published(cls, detector: str | Sequence[str], scaler: dict[str, Any], divide: int = 1, dropout: float = 0.2,
+                  seed: int = 0, **settings: Any) -> "ImageGAN":
+        """The networks as published, of zn, of zp, or of both.
 
         Arguments:
-            showers: training `Showers` of zn, zp, or both.
+            detector, scaler: as above.
             divide: channels and hidden units are divided by this; 1 as published.
             dropout, seed: as in `published_generator`.
             settings: `weights`.
         """
-        names = tuple(name for name in ("zn", "zp") if name in showers.responses) or tuple(showers.responses)
+        names = (detector,) if isinstance(detector, str) else tuple(detector)
         sizes = dict(divide=divide, dropout=dropout, seed=seed)
         wanted = names if (settings.get("weights") or {}).get("auxiliary") else ()
-        return cls(published_generator(names, **sizes), published_critic(names, **sizes), names,
-                   Scaler.fit(showers.particles).get_config(), latent=plan_of(names).noise,
-                   regressors=[published_regressor(name, **sizes) for name in wanted], **settings)
+        return cls(published_generator(names, **sizes), published_critic(names, **sizes), names, scaler,
+                   latent=plan_of(names).noise, regressors=[published_regressor(name, **sizes) for name in wanted],
+                   **settings)
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs each network, for `zdckeras.training.cost`."""
+        codes = 2.0 if self.weights_of["diversity"] else 1.0
+        found = {"generator": Passes(self.generator, 1.0, codes), "critic": Passes(self.critic, 0.0, 3.0)}
+        return found | {f"regressor {name}": Passes(regressor, 0.0, 2.0)
+                        for name, regressor in zip(self.names, self.regressors, strict=False)}
 
     def averages(self) -> tuple:
         return ()

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
 
 COLUMNS = (*SPECIES, ALL)
+LEAST_TRAININGS = 3  # of a row, before anything is concluded
 SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`
 SUMMARY |= {"AUC": lambda s: s["auc"]}
 SUMMARY |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
@@ -75,7 +77,7 @@ def score(real: Showers, generated: Iterable[np.ndarray], diversity: np.ndarray,
 
 
 def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Callable], runs: int = 5, seed: int = 0,
-          detector: str | None = None) -> "Table":
+          detector: str | None = None, channels: str = "papers") -> "Table":
     """One table of several models on one test set, below the Monte-Carlo floor.
 
     Arguments:
@@ -86,6 +88,7 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
         runs: generations of every model, with the seeds [seed, 0], [seed, 1], ...
         seed: of generations and classifier.
         detector: name; may be left out where there is only one.
+        channels: convention of the five channels.
 
     Returns:
         `Table` with the rows floor and one per model; MAE_w is a dash where no condition has a second response.
@@ -96,11 +99,11 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
     diversity = row_diversity(real, resimulated, detector)
     table = Table()
     if len(resimulated):
-        table.add("floor", score(real, resimulated, diversity, detector, seed=seed))
+        table.add("floor", score(real, resimulated, diversity, detector, channels, seed=seed))
     for name, sample in models.items():
         numbers = tqdm(range(runs), desc=f"judging {name}", unit="generation")
         made = (sample(real.particles, seed=[seed, run]) for run in numbers)
-        table.add(name, score(real, made, diversity, detector, seed=seed))
+        table.add(name, score(real, made, diversity, detector, channels, seed=seed))
     return table
 
 
@@ -227,6 +230,37 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
         words = [_value(*pair, len(values), digits=3) for pair in zip(values.mean(axis=0), deviation, strict=True)]
         lines.append([row, str(len(values)), *words])
     return lines
+
+
+def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
+    """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
+
+    A step from a to b is one where |mean a - mean b| > 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), s the sample deviation over
+    trainings; "seen" is an ordering all of whose steps fall so far.
+
+    Arguments:
+        values: row -> values of its trainings, in the order that is claimed.
+        what: name of the number.
+
+    Example:
+        >>> print(ordering({"a": [9.0, 9.2, 8.8], "b": [8.0, 8.1, 7.9], "c": [8.0, 8.2, 7.8]}))
+        WS falling from row to row is not seen: a to b falls by 1.00 ± 0.13; b to c falls by 0.00 ± 0.13 (within the
+        error)
+        >>> ordering({"GAN": [9.0], "SDI-GAN": [8.0]})
+        'nothing is concluded: 1 training of a row, at least 3 are needed'
+    """
+    fewest = min(map(len, values.values()))
+    if fewest < LEAST_TRAININGS:
+        return (f"nothing is concluded: {fewest} training{'s' * (fewest != 1)} of a row, at least {LEAST_TRAININGS} "
+                f"are needed")
+    words, all_fall = [], True
+    for (a, first), (b, second) in pairwise(values.items()):
+        step = float(np.mean(first) - np.mean(second))
+        error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
+        clear, all_fall = abs(step) > 2.0 * error, all_fall and step > 2.0 * error
+        words.append(f"{a} to {b} {'falls' if step >= 0 else 'rises'} by {abs(step):.2f} ± {error:.2f}"
+                     f"{'' if clear else ' (within the error)'}")
+    return f"{what} falling from row to row is {'' if all_fall else 'not '}seen: {'; '.join(words)}"
 
 
 def text_table(lines: Sequence[Sequence[str]], style: str = "plain") -> str:

@@ -13,6 +13,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import WithParts
 from zdckeras.training.adversarial import AdversarialModel, check_network
+from zdckeras.training.cost import Passes
 from zdckeras.training.phases import Phase
 from zdckeras.wgan_gp import losses
 from zdckeras.wgan_gp.published import LATENT, PARAMETERS, published_critic, published_generator
@@ -164,6 +165,14 @@ class ImageWGAN(WithParts, AdversarialModel):
         return {"critic": Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps,
                                 ("accuracy",)),
                 "generator": Phase(self._generator_loss, (self.generator,), ("adversarial",))}
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs each network over its batch, of which the generator has one part, for
+        `zdckeras.training.cost`."""
+        share = 1.0 / self.critic_steps
+        return {"generator": Passes(self.generator.network, 1.0, share),
+                "critic": Passes(self.critic, 0.0, 4.0 + share),  # two responses, the penalty and its gradient
+                "regressor": Passes(self.regressor.network, 2.0, 2.0 + share, trained=False)}
 
     def scores(self, image: Tensor, conditions: Tensor, training: bool = False) -> Tensor:
         """D of images in network space, (B, 1)."""

@@ -1,0 +1,83 @@
+"""Costs counted before a training, and processor time kept after it."""
+
+import json
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from zdckeras.gan.images import ImageGAN
+from zdckeras.gan.published import PLANS, published_critic, published_generator
+from zdckeras.training.cost import GPU_RATE, Passes, activations_of, printed_cost, products_of, timed, training_cost
+from zdckeras.wgan_gp.images import ImageRegressor, ImageWGAN
+from zdckeras.wgan_gp.published import published_reader
+
+SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
+
+
+def test_products_and_activations_by_hand():
+    x = keras.Input((6, 5, 2))
+    y = layers.Conv2D(3, (2, 4))(x)  # 5 x 2 cells, 2 x 4 x 2 x 3 weights
+    network = keras.Model(x, layers.Dense(7)(layers.Flatten()(layers.BatchNormalization()(y))))
+    assert products_of(network) == 10 * 48 + 30 * 7
+    assert activations_of(network) == 30 + 30 + 30 + 7
+
+
+def test_cost_of_a_training_by_hand():
+    x = keras.Input((10,))
+    networks = [keras.Model(x, layers.Dense(n, use_bias=False)(x)) for n in (5, 2)]
+    found = training_cost({"a": Passes(networks[0], 1.0, 2.0), "b": Passes(networks[1], 0.0, 1.0, False)}, 4, 1000)
+    assert found.step == 2 * 4 * (50 * 7 + 20 * 3) and found.steps == 1000
+    assert found.memory == 4 * (4 * 50 + 4 * 5 * 2 * 2) + 4 * (20 + 4 * 2 * 2)
+    assert found.seconds() == pytest.approx(found.step * 1000 / GPU_RATE)
+
+
+@pytest.mark.parametrize(("detector", "generator", "critic"), [
+    ("zn", 2 * (19 * 256 + 256 * 21632 + 24 * 24 * 9 * 128 * 128 + 46 * 46 * 9 * 128 * 64 + 44 * 44 * 9 * 64),
+     2 * (42 * 42 * 9 * 32 + 19 * 19 * 9 * 32 * 16 + (9 * 9 * 16 + 9) * 128 + 128 * 64 + 64)),
+    ("zp", 2 * (19 * 256 + 256 * 25600 + 59 * 19 * 4 * 128 * 256 + 58 * 37 * 4 * 256 * 128 + 57 * 36 * 4 * 128 * 64
+                + 56 * 30 * 14 * 64),
+     2 * (54 * 28 * 9 * 32 + 25 * 12 * 9 * 32 * 16 + (12 * 12 * 16 + 9) * 128 + 128 * 64 + 64))])
+def test_dry_run_of_the_published_size(detector, generator, critic, capsys):
+    gan = ImageGAN.published(detector, SCALER, weights={"diversity": 0.1})
+    printed_cost(gan.passes(), 1280, {"epochs": 3, "batch": 128})
+    said = capsys.readouterr().out
+    assert f"generator: {gan.generator.count_params():,} weights, {generator / 1e6:,.1f} MFLOP a response" in said
+    assert f"critic: {gan.critic.count_params():,} weights, {critic / 1e6:,.1f} MFLOP" in said
+    step = 128 * (generator * (1 + 3 * 2) + critic * 3 * 3)
+    assert f"30 steps of {step / 1e9:,.1f} GFLOP" in said and "memory of a step: " in said
+
+
+def test_five_critic_steps_share_one_batch():
+    regressor = ImageRegressor(published_reader(divide=32), "ecal", [0.0] * 5, [1.0] * 5)
+    passes = ImageWGAN.published(regressor, {"power": 0.1, "shift": 0.1}, divide=32, latent=4).passes()
+    assert passes["generator"].gradient == pytest.approx(0.2) and not passes["regressor"].trained
+
+
+@pytest.mark.parametrize("detectors", PLANS)
+def test_networks_end_at_the_detectors(detectors):
+    """Unpadded kernels bring every head to its detector, at any number of channels."""
+    for divide in (16, 64):
+        images = published_generator(detectors, divide).outputs
+        assert [tuple(image.shape[1:]) for image in images] == [{"zn": (44, 44), "zp": (56, 30)}[d] for d in detectors]
+        assert published_critic(detectors, divide).output.shape == (None, len(detectors))
+
+
+def test_processor_time_is_kept_and_not_added_to_when_nothing_is_left(tmp_path):
+    state, calls = tmp_path / "a.npz", []
+
+    def train():
+        calls.append(time.process_time())
+        while time.process_time() - calls[-1] < 0.02:
+            np.linalg.norm(np.ones(100))
+        state.write_text("done")
+        return {"loss": [1.0]}
+
+    history, first = timed(state, train)
+    assert history == {"loss": [1.0]} and first >= 0.02
+    assert timed(state, lambda: "finished") == ("finished", first)
+    state.unlink()
+    assert timed(state, train)[1] >= first + 0.02
+    assert json.loads((tmp_path / "a.json").read_text()) > first
