@@ -39,6 +39,13 @@ def test_sorted_by_the_distance_from_the_ideal(table):
     assert table.loss("low", "AUC") == pytest.approx(0.2) and table.loss("low", "AUC pixels") == float("inf")
 
 
+def test_errors_below_the_floor_are_no_merit(table):
+    """A mean image has a small MAE."""
+    assert table.ideal("MAE") == table.quality("floor", "MAE") == pytest.approx(1.6) and table.ideal("WS") == 0.0
+    table.scores["fast"] = score_of(0.9, runs=1)
+    assert table.loss("slow", "MAE") == 0.0 and table.loss("fast", "MAE") == pytest.approx(3.2 - 1.6)
+
+
 def test_front_is_what_no_other_model_beats_in_both(table):
     """The floor is no model, and one without a time is not on it."""
     assert sorted(table.front()) == ["fast", "low", "slow"]

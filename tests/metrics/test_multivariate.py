@@ -84,6 +84,19 @@ def test_separation_power_of_histograms():
     assert apart == 1.0
 
 
+def test_pairs_are_no_nearer_than_they_should_be():
+    """Two responses to each particle, which share most of their variance: both distances are 0 on average."""
+    frechet, kernel = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        particle = 2.0 * rng.normal(size=(600, 4))
+        real, made = (particle + rng.normal(size=(600, 4)) for _ in range(2))
+        frechet.append(frechet_distance(real, made, seed))
+        kernel.append(kernel_distance(real, made, seed))
+    for values in (frechet, kernel):
+        assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(12) + 1e-4
+
+
 @pytest.mark.parametrize(("real", "made", "message"), [
     (np.zeros((20, 2)), np.zeros((20, 3)), "received \\(20, 2\\) and \\(20, 3\\)"),
     (np.zeros((5, 2)), np.zeros((20, 2)), "at least 10 rows"),

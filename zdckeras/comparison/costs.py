@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,9 +31,10 @@ def costs_of(model: str | Path, showers: Showers) -> dict[str, float | str]:
         showers: `Showers` whose particles are asked for.
 
     Returns:
-        "ms_1" and "ms_256", the median milliseconds a shower in calls of 1 and of 256, noise and particles in memory,
-        the device waited for; "cpu_1", "cpu_256", the same in processor time; "first_s", seconds of the first call;
-        "MiB", the process's largest memory; "device".
+        "wall_1" and "wall_256", the median milliseconds a shower in calls of 1 and of 256, noise and particles in
+        memory, the device waited for; "cpu_1", "cpu_256", the same in processor time, which other programs on the
+        machine hardly change; "ms_1", "ms_256": processor time, or with an accelerator time on the clock; "first_s",
+        seconds of the first call; "MiB", the process's largest memory; "device".
 
     Raises:
         RuntimeError: with the last line of what the process said, if it failed.
@@ -45,12 +47,13 @@ def simulation_costs(detector: str, showers: Showers) -> dict[str, float | str]:
     return _in_a_process("simulation", detector, showers)
 
 
-def timed(call: Callable[[np.ndarray], object], particles: np.ndarray) -> dict[str, float]:
+def timed(call: Callable[[np.ndarray], object], particles: np.ndarray, accelerator: bool = False) -> dict[str, float]:
     """Median times of a function of rows of particles that waits for its result.
 
     Arguments:
         call: takes the numbers of the rows of a batch.
         particles: (N, 9); batches go through them in turns.
+        accelerator: whether another device than the processor does the work.
 
     Returns:
         As `costs_of`, the times.
@@ -67,7 +70,8 @@ def timed(call: Callable[[np.ndarray], object], particles: np.ndarray) -> dict[s
                 break
         found.setdefault("first_s", times[0][0])
         wall, cpu = 1e3 * np.median(times[2:], axis=0) / batch
-        found |= {f"ms_{batch}": float(wall), f"cpu_{batch}": float(cpu)}
+        found |= {f"wall_{batch}": float(wall), f"cpu_{batch}": float(cpu)}
+        found[f"ms_{batch}"] = found[f"wall_{batch}" if accelerator else f"cpu_{batch}"]
     return found
 
 
@@ -92,12 +96,16 @@ def _in_a_process(what, name, showers):
                               env={**os.environ, **ONE_THREAD, "XLA_FLAGS": flags}, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        raise RuntimeError(f"{name}: {(done.stderr.strip().splitlines() or ['no answer'])[-1][:200]}")
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no answer"]
+        errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        raise RuntimeError(f"{name}: {(errors or said)[-1][:200]}")
     return json.loads(lines[-1])
 
 
 def _model(name, particles, pdg):
     """A function of rows that gives a model's responses to them, and the device it runs on."""
+    import keras
+
     from zdckeras import backend
     from zdckeras.comparison.contenders import open_contender
 
@@ -111,8 +119,10 @@ def _model(name, particles, pdg):
         made = generator.predict_on_batch(inputs | {key: values[rows] for key, values in beside.items()})
         return [np.asarray(part) for part in (made if isinstance(made, (tuple, list)) else (made,))]
 
-    exported = {"ONNX": "ONNX Runtime", "SavedModel": "tensorflow"}
-    return call, exported.get(contender.kind, backend.name())
+    if contender.kind == "ONNX":
+        return call, "ONNX Runtime, cpu"
+    devices = sorted({device.partition(":")[0].lower() for device in keras.distribution.list_devices()})
+    return call, f"{'tensorflow' if contender.kind == 'SavedModel' else backend.name()}, {devices[-1]}"
 
 
 def _simulation(name, particles, pdg):
@@ -120,7 +130,7 @@ def _simulation(name, particles, pdg):
     from zdckeras.simulation.reference import respond
 
     rng, particles = np.random.default_rng(0), particles.astype("float64")
-    return lambda rows: respond(particles[rows], pdg[rows], [name], rng), "NumPy"
+    return lambda rows: respond(particles[rows], pdg[rows], [name], rng), "NumPy, cpu"
 
 
 def _pin():
@@ -137,7 +147,7 @@ def main() -> None:
     with np.load(path) as arrays:
         particles, pdg = arrays["particles"].astype("float32"), arrays["pdg"]
     call, device = {"model": _model, "simulation": _simulation}[what](name, particles, pdg)
-    print(json.dumps({**timed(call, particles), "MiB": peak_memory(), "device": device}))
+    print(json.dumps({**timed(call, particles, not device.endswith("cpu")), "MiB": peak_memory(), "device": device}))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ const short = value => {
 };
 
 // tables: the best number of a column in bold, models on the front shaded
-const ideals = { "AUC": 0.5, "AUC pixels": 0.5, "density": 1, "coverage": 1, "D": 1, "weights": null, "kind": null,
-  "rows seen in training": null };
+const ideals = { ...data.ideals, "weights": null, "kind": null, "rows seen in training": null };
 function table(id, lines, marked) {
   const [head, ...body] = lines;
   const isModel = line => !["floor", "other library", "Geant4"].includes(line[0]);
@@ -208,13 +207,13 @@ function trade() {
   const metric = $("y-metric").value, batch = $("x-batch").value, ideal = ideals[metric] || 0;
   const points = data.points.map(p => ({ ...p, x: p.ms[batch], y: p.values[metric] })).filter(p => p.x > 0 && p.y !== null && p.y !== undefined);
   if (!points.length) { $("trade").replaceChildren(make("p", {}, "No times were measured.")); return; }
-  const [left, right, top, bottom] = [56, 836, 14, 380];
+  const wide = window.innerWidth > 600, [left, right, top, bottom] = [56, wide ? 836 : 400, 14, wide ? 380 : 330];
   const xs = points.map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
   const ys = [...points.map(p => p.y), ideal], span = (Math.max(...ys) - Math.min(...ys)) || 1;
   const from = Math.min(...ys) - 0.08 * span, to = Math.max(...ys) + 0.1 * span;
   const x = value => left + (Math.log10(value) - low) / (far - low) * (right - left);
   const y = value => bottom - (value - from) / (to - from) * (bottom - top);
-  const figure = make("svg", { viewBox: "0 0 850 430", role: "img", "aria-label": `${metric} against time` });
+  const figure = make("svg", { viewBox: `0 0 ${right + 14} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
   for (let power = low; power <= far; power++) figure.append(
     make("line", { x1: x(10 ** power), x2: x(10 ** power), y1: top, y2: bottom, stroke: "#e4e7ec" }),
     make("text", { x: x(10 ** power), y: bottom + 18, "text-anchor": "middle" }, short(10 ** power)));
@@ -224,18 +223,18 @@ function trade() {
   }
   figure.append(make("line", { x1: left, x2: right, y1: y(ideal), y2: y(ideal), stroke: "#8a93a0", "stroke-dasharray": "5 4" }),
     make("rect", { x: left, y: top, width: right - left, height: bottom - top, fill: "none", stroke: "#8a93a0" }),
-    make("text", { x: (left + right) / 2, y: bottom + 40, "text-anchor": "middle" }, `ms a shower, batch ${batch}, one thread`),
-    make("text", { x: left + 8, y: top + 16 }, `${metric}${ideal ? `, ${ideal} is ideal` : ""}`));
+    make("text", { x: (left + right) / 2, y: bottom + 40, "text-anchor": "middle" }, `ms a shower, batch ${batch}`),
+    make("text", { x: left + 8, y: top + 16 }, `${metric}${ideal ? `, ${short(ideal)} is ideal` : ""}`));
   const away = p => Math.abs(p.y - ideal), own = points.filter(p => models.includes(p.name) && p.name !== "floor");
   const front = own.filter(p => !own.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
   const placed = [];
   for (const p of [...points].sort((a, b) => y(a.y) - y(b.y))) {
-    const end = x(p.x) > right - 200, at = { x: x(p.x) + (end ? -9 : 9), y: y(p.y) + 4 };
+    const end = x(p.x) > right - (wide ? 200 : 110), at = { x: x(p.x) + (end ? -9 : 9), y: y(p.y) + 4 };
     while (placed.some(q => Math.abs(q.x - at.x) < 150 && Math.abs(q.y - at.y) < 15)) at.y += 4;
     placed.push(at);
     figure.append(make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" }),
-      make("text", { ...at, "text-anchor": end ? "end" : "start" }, p.name.length > 26 ? `${p.name.slice(0, 25)}…` : p.name));
+      make("text", { ...at, "text-anchor": end ? "end" : "start" }, p.name.length > 26 ? `…${p.name.slice(-25)}` : p.name));
   }
   $("trade").replaceChildren(figure);
 }
@@ -255,7 +254,7 @@ function options(id, names) { $(id).replaceChildren(...names.map(name => make("o
 
 $("about").textContent = `${data["made with"].judged} showers of ${data.detector} (${data.shape.join(" x ")} cells, ${data.unit}), ${data["made with"].runs} generations of each model; sorted by ${data.sort}.`;
 $("failures").textContent = Object.entries(data.failures).map(([name, why]) => `${name} could not be judged: ${why}`).join("\n");
-$("host").textContent = data.host ? `Milliseconds a shower on one thread of: ${data.host}; every model alone in a process. Memory: the largest of that process, its framework included.` : "Times were not measured.";
+$("host").textContent = data.host ? `Milliseconds a shower: processor time of one thread, with an accelerator time on the clock; ${data.host}; every model alone in a process. Memory: the largest of that process, its framework included.` : "Times were not measured.";
 $("notes").textContent = data.notes.join(" ");
 table("t-quality", data.tables.quality, true);
 table("t-cost", data.tables.cost, true);
@@ -265,6 +264,7 @@ options("y-metric", Object.keys(data.points[0]?.values ?? {}).filter(name => dat
 if ([...$("y-metric").options].some(option => option.value === data.sort)) $("y-metric").value = data.sort;
 options("corner-model", models);
 $("corner-model").value = models.find(name => name !== "floor") ?? models[0];
+window.addEventListener("resize", trade);
 $("y-metric").addEventListener("change", trade);
 $("x-batch").addEventListener("change", trade);
 $("corner-model").addEventListener("change", corner);

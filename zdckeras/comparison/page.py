@@ -76,6 +76,7 @@ def page_data(table: Comparison) -> dict:
                    "shapes": table.shape_rows()},
         "notes": [f"{row}: {cost['note']}." for row, cost in table.costs.items() if "note" in cost],
         "failures": table.failures, "sort": table.sort, "made with": table.provenance, "provenance": table.made,
+        "ideals": {heading: table.ideal(heading) for heading in QUALITY},
         "tabs": {tab: int(rows.sum()) for tab, rows in parts.items()},
         "gallery": _gallery(table, real, names),
         "histograms": {tab: _histograms({label: v[rows] for label, v in values.items()}, get_detector(name).unit)

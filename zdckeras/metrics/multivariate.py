@@ -1,7 +1,8 @@
 """Real against generated showers in all their shape observables at once: neighbours, Frechet and kernel distances.
 
 Columns are standardised by the real mean and deviation first, so that units do not matter. A floor is the same function
-of a second simulation.
+of a second simulation. Tables of equal length are taken to be pairs, responses to the same particles row by row: they
+are nearer to each other than independent samples would be, and the corrections for finite samples have to know.
 """
 
 import numpy as np
@@ -110,8 +111,8 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> 
     """Frechet distance of standardised observables as for samples without end (FPD of the CaloChallenge).
 
     The distance of finite samples is too large, by a term a / n: it is computed for ten sizes n from N/4 to N, spaced
-    evenly in 1/n, the mean of 8 draws each, and the straight line in 1/n is followed to 0. Equal distributions give 0
-    within the statistics, so a value may be negative.
+    evenly in 1/n, the mean of 8 draws each (of pairs, where there are pairs), and the straight line in 1/n is followed
+    to 0. Equal distributions give 0 within the statistics, so a value may be negative.
 
     Arguments:
         real: (N, K) observables, for instance from `zdckeras.metrics.shapes.shapes`.
@@ -126,16 +127,17 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> 
     x, y = standardised(real, generated)
     rng, rows = np.random.default_rng(seed), min(len(x), len(y))
     inverse = np.linspace(1.0 / rows, 4.0 / rows, SIZES)
-    distances = [np.mean([gaussian_distance(x[rng.permutation(len(x))[:n]], y[rng.permutation(len(y))[:n]])
-                          for _ in range(DRAWS)]) for n in np.rint(1.0 / inverse).astype(int)]
+    distances = [np.mean([gaussian_distance(*_drawn(x, y, n, rng)) for _ in range(DRAWS)])
+                 for n in np.rint(1.0 / inverse).astype(int)]
     return float(np.polyfit(inverse, distances, 1)[1])
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> float:
     """Kernel distance of standardised observables (KPD of the CaloChallenge), the median over ten batches.
 
-    MMD^2 = <k(x, x')> + <k(y, y')> - 2 <k(x, y)>, k(x, y) = (x . y / K + 1)^4, without the pairs of a shower with
-    itself, so that its expectation is 0 for equal distributions. A batch has at most 1000 rows of each side.
+    MMD^2 = <k(x, x')> + <k(y, y')> - 2 <k(x, y)>, k(x, y) = (x . y / K + 1)^4, without a shower and itself, or the
+    other response to its particle, so that its expectation is 0 for equal distributions. A batch has at most 1000 rows
+    of each side.
 
     Arguments:
         real: (N, K) observables, for instance from `zdckeras.metrics.shapes.shapes`.
@@ -159,9 +161,16 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> f
         square = np.square(a @ b.T / a.shape[1] + 1.0)
         return np.square(square, out=square)
 
+    def mean(k, without):
+        return (k.sum() - np.trace(k)) / (k.size - len(k)) if without else k.mean()
+
     for _ in range(BATCHES):
-        a, b = (part[rng.permutation(len(part))[:BATCH]] for part in (x, y))
-        within = [(k.sum() - np.trace(k)) / (len(part) * (len(part) - 1))
-                  for part, k in ((a, kernel(a, a)), (b, kernel(b, b)))]
-        distances.append(sum(within) - 2 * kernel(a, b).mean())
+        a, b = _drawn(x, y, BATCH, rng)
+        distances.append(mean(kernel(a, a), True) + mean(kernel(b, b), True) - 2 * mean(kernel(a, b), len(x) == len(y)))
     return float(np.median(distances))
+
+
+def _drawn(x, y, number, rng):
+    """At most so many rows of each, drawn at random: the same ones of pairs."""
+    rows = rng.permutation(len(x))[:number]
+    return x[rows], y[rows if len(x) == len(y) else rng.permutation(len(y))[:number]]
