@@ -116,7 +116,8 @@ def export(options):
     else:
         from zdckeras.export.saved_model import export_saved_model
 
-        written = export_saved_model(open_generator(models[0]), options.output, options.version, options.overwrite)
+        written = export_saved_model(open_generator(models[0]), options.output, options.version, options.overwrite,
+                                     options.compiled)
     size = sum(file.stat().st_size for file in [written, *written.rglob("*")] if file.is_file())
     said = {"saved-model": "signatures serving_default, sample, sample_rows", "onnx": "inputs noise, condition",
             "o2": "the line for O2 is in configKeyValues.txt"}
@@ -200,6 +201,8 @@ def parser():
     one.add_argument("output", help="a folder, in which the version is a folder; for ONNX a name that ends in .onnx")
     one.add_argument("--to", choices=("saved-model", "onnx", "o2"), default="saved-model", help="what to write")
     one.add_argument("--version", type=whole(1), default=1, help="of a SavedModel, above 0; servers take the highest")
+    one.add_argument("--compiled", type=whole(1), nargs="+", default=(), metavar="ROWS",
+                     help="batch sizes for which a SavedModel gets a signature compiled_<rows>, compiled by XLA")
     one.add_argument("--classifier", help="for O2, of particles that leave light: a .keras file in place of the one in "
                                           "the package")
     one.add_argument("--overwrite", action="store_true", help="replace what is there")

@@ -11,6 +11,7 @@ from zdckeras.cli import main
 from zdckeras.data.detectors import get_detector
 from zdckeras.export.process import in_tensorflow_process
 from zdckeras.export.saved_model import export_saved_model
+from zdckeras.export.serving import read_fields, read_tensor
 from zdckeras.generators import Sampler
 
 pytest.importorskip("tensorflow")
@@ -240,12 +241,13 @@ def test_stopped_between_renames_an_old_version_is_still_served(generator, tmp_p
         return rename(self, target)
 
     def write(*arguments):
-        arguments[-1].mkdir()
-        (arguments[-1] / "new").write_text("new")
+        place = next(one for one in arguments if isinstance(one, Path))
+        place.mkdir()
+        (place / "new").write_text("new")
 
     monkeypatch.setattr("zdckeras.data.atomic._exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", failing)
-    for name in ("write_saved_model", "in_tensorflow_process"):
+    for name in ("write_served", "in_tensorflow_process"):
         monkeypatch.setattr(f"zdckeras.export.saved_model.{name}", write)
     with pytest.raises(KeyboardInterrupt):
         export_saved_model(generator, tmp_path, overwrite=True)
@@ -303,3 +305,28 @@ def test_command_names_what_is_wrong(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main(["export", str(tmp_path / name), str(tmp_path / "served")])
         assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written in this process by TensorFlow only")
+def test_compiled_signatures_and_requests_to_warm_up_with(generator, inputs, tmp_path):
+    """A signature for two rows answers like the default one; every signature has its request, which it takes."""
+    import tensorflow as tf
+
+    folder = export_saved_model(generator, tmp_path, compiled=(2,))
+    served = tf.saved_model.load(str(folder))
+    two = {name: tf.constant(values[:2]) for name, values in inputs.items()}
+    default, compiled = (served.signatures[name](**two)["energy"] for name in ("serving_default", "compiled_2"))
+    assert nearly_equal(np.rint(default), np.rint(compiled))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="energies above 0 GeV"):
+        served.signatures["compiled_2"](**{**two, "condition": -two["condition"]})
+    file, asked = folder / "assets.extra" / "tf_serving_warmup_requests", set()
+    for record in tf.data.TFRecordDataset(str(file)):
+        request = list(read_fields(dict(read_fields(dict(read_fields(record.numpy()))[6]))[1]))
+        name = dict(read_fields(dict(request)[1]))[3].decode()
+        entries = [dict(read_fields(content)) for number, content in request if number == 2]
+        made = served.signatures[name](**{e[1].decode(): tf.constant(read_tensor(e[2])) for e in entries})
+        asked.add((name, *made["energy"].shape))
+    rows = {"serving_default": 1, "sample": 1, "sample_rows": 1, "compiled_2": 2}
+    assert asked == {(name, number, 30, 30) for name, number in rows.items()}
+    with pytest.raises(ValueError, match="whole number above 0 as batch size, received 0"):
+        export_saved_model(generator, tmp_path, 2, compiled=(4, 0))

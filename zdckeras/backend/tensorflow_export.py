@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from zdckeras import backend
 from zdckeras.data.particles import CONDITION_COUNT
 
 MOST = 2.0**31  # photons that an int32 cannot hold
+COMPILED = "compiled_"  # and the batch size: name of a signature
 
 
-def write_saved_model(generator, path):
-    """Write the three signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
+def write_saved_model(generator, path, compiled=()):
+    """Write the signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
 
     Runs under the TensorFlow backend only. The graphs hold the generator's operations for any batch size, and its
     weights as variables. Inputs and answers are checked by operations of the graph.
@@ -16,6 +18,7 @@ def write_saved_model(generator, path):
     Arguments:
         generator: `Sampler`.
         path: folder to write.
+        compiled: batch sizes that get a signature of their own, compiled by XLA.
     """
     import tensorflow as tf
 
@@ -30,14 +33,16 @@ def write_saved_model(generator, path):
         tf.debugging.assert_equal(tf.shape(other)[0], tf.shape(condition)[0],
                                   f"{name}: expected one row for each row of condition")
 
-    def answer(condition, noise):
+    def answer(condition, noise, generate=generator.generate):
         energy = tf.where(condition[:, :1] > 0.0, condition[:, :1], np.nan)
         condition = finite(tf.concat([energy, condition[:, 1:]], axis=1),
                            "condition: expected finite numbers, energies above 0 GeV")
         noise, rows = finite(noise, "noise: expected finite numbers"), tf.shape(condition)[0]
-        empty = tf.cast(rows == 0, tf.int32)  # loops over the rows of flows want at least one
-        noise = tf.concat([noise, tf.zeros((empty, width))], axis=0)
-        made = generator.generate(noise, tf.concat([condition, tf.ones((empty, CONDITION_COUNT))], axis=0))
+        if condition.shape[0] is None:
+            empty = tf.cast(rows == 0, tf.int32)  # loops over the rows of flows want at least one
+            noise = tf.concat([noise, tf.zeros((empty, width))], axis=0)
+            condition = tf.concat([condition, tf.ones((empty, CONDITION_COUNT))], axis=0)
+        made = generate(noise, condition)
         several = len(generator.detectors) > 1
         responses = {}
         for detector, response in zip(generator.detectors, made if several else (made,), strict=True):
@@ -66,12 +71,33 @@ def write_saved_model(generator, path):
         rows_agree(condition, seed, "seed")
         return answer(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
 
+    def for_batch(size):
+        """The signature of one batch size: XLA compiles the generator when it is first called."""
+        generate = tf.function(generator.generate, autograph=False, jit_compile=True)
+        sizes = [tf.TensorSpec((size, columns), tf.float32, name=name)
+                 for name, columns in (("condition", CONDITION_COUNT), ("noise", width))]
+        return tf.function(lambda condition, noise: answer(condition, noise, generate), autograph=False,
+                           input_signature=sizes)
+
     module = tf.Module()
     module.weights = [variable.value for variable in generator.variables]
-    signatures = {"serving_default": serving_default, "sample": sample, "sample_rows": sample_rows}
+    signatures = {f"{COMPILED}{size}": for_batch(size) for size in compiled}
+    for function in signatures.values():
+        function.get_concrete_function()
+    signatures |= {"serving_default": serving_default, "sample": sample, "sample_rows": sample_rows}
     for name, function in signatures.items():
         setattr(module, name, function)
-    tf.saved_model.save(module, str(path), signatures=signatures)
+    with backend.compact_graphs():
+        tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def write_records(path, records):
+    """Write bytes as a TFRecord file."""
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for record in records:
+            file.write(record)
 
 
 def open_saved_model(folder):

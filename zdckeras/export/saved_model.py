@@ -1,21 +1,29 @@
 """A trained generator as a TensorFlow SavedModel, for servers and programs that know neither Keras nor this package."""
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from zdckeras import backend
-from zdckeras.backend.tensorflow_export import write_saved_model
+from zdckeras.backend.tensorflow_export import COMPILED, write_records, write_saved_model
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.export.process import check_generator, in_tensorflow_process
+from zdckeras.export.serving import predict_request, warm_up
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
+PHOTON = 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 100.0, 0.0, 0.0  # of 100 GeV, along the beam
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
-def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False) -> Path:
+
+def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False,
+                       compiled: Sequence[int] = ()) -> Path:
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
-    Three signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
+    Signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
     photon counts as int32 ("photons_zn" and "photons_zp" for a generator of both detectors), or {"energy": ...} in MeV
     as float32:
 
@@ -27,21 +35,25 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
 
     A particle that is none (a number that is not finite, an energy that is not above 0), noise that is not finite, or
     as many seeds or rows of noise as there are not particles, stop the call with a message. No particles give (0, nx,
-    ny). The graphs contain plain TensorFlow operations only. Under another backend than TensorFlow the generator is
-    saved as `.keras` and written by a second process under TensorFlow, which must be installed.
+    ny). The graphs contain plain TensorFlow operations only. A signature compiled_<B>, with the arguments of
+    serving_default, is added for every batch size that is asked for: XLA compiles it when it is first called, which
+    takes seconds, and then it is fast, on this one size. A server calls every signature once as it loads the model, by
+    the requests in assets.extra. Under another backend than TensorFlow the generator is saved as `.keras` and written
+    by a second process under TensorFlow, which must be installed.
 
     Arguments:
         generator: `Sampler`: `ShowerGenerator`, `GanGenerator`, ...
         folder: where to; made if missing.
         version: whole number above 0; servers take the highest.
         overwrite: replace this version if it exists.
+        compiled: batch sizes above 0.
 
     Returns:
         The folder of the version, a `pathlib.Path`. It appears whole or not at all.
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
-        ValueError: for a version that is no whole number above 0, or weights that are not finite.
+        ValueError: for a version or batch sizes that are no whole numbers above 0, or weights that are not finite.
         FileExistsError: if the version exists and `overwrite` is False.
         ImportError: if TensorFlow is not installed.
         RuntimeError: if the second process fails, with its last words.
@@ -52,8 +64,9 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         TypeError: Expected a generator (Sampler) to export, received str 'model.keras'.
     """
     check_generator(generator)
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"Expected a whole number above 0 as version, received {version!r}.")
+    for name, number in [("version", version), *(("batch size", size) for size in compiled)]:
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"Expected a whole number above 0 as {name}, received {number!r}.")
     target = Path(folder) / str(version)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
@@ -62,11 +75,29 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         raise ImportError("A SavedModel is written by TensorFlow, which is not installed: pip install tensorflow.")
     with atomic_folder(target) as temporary:
         if backend.name() == "tensorflow":
-            write_saved_model(generator, temporary)
+            write_served(generator, temporary, compiled)
         else:
-            in_tensorflow_process(__name__, {"generator": generator}, temporary)
+            in_tensorflow_process(__name__, {"generator": generator}, temporary, *map(str, compiled))
     return target
 
 
+def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = ()) -> None:
+    """The SavedModel and the requests to warm up with, under the TensorFlow backend."""
+    write_saved_model(generator, folder, compiled)
+
+    def inputs(rows):
+        return {"condition": np.tile(np.array(PHOTON, "float32"), (rows, 1)),
+                "noise": np.zeros((rows, generator.noise_width), "float32")}
+
+    one, seeds = inputs(1), {"sample": [1, 2], "sample_rows": [1]}
+    requests = [predict_request(one)]
+    requests += [predict_request({"condition": one["condition"], "seed": np.array(seed, "int32")}, name)
+                 for name, seed in seeds.items()]
+    requests += [predict_request(inputs(size), f"{COMPILED}{size}") for size in compiled]
+    file = Path(folder) / WARM_UP
+    file.parent.mkdir()
+    write_records(file, warm_up(requests))
+
+
 if __name__ == "__main__":
-    write_saved_model(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2])
+    write_served(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2], [int(size) for size in sys.argv[3:]])
