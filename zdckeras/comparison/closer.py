@@ -41,6 +41,7 @@ class CloserLook:
         second: (N, nx, ny) another real response to each particle, for the diversity; None if there is none.
         seed: of subsamples and classifier.
         pixels: pairs for the classifier that sees the photons of every cell; 0 leaves it out.
+        channels: convention of the five channels.
 
     Attributes:
         sums, shapes, gallery: channel sums (N, 5), shape observables (N, 11) and some responses of the first
@@ -48,15 +49,16 @@ class CloserLook:
     """
 
     def __init__(self, real: Showers, detector: str, second: np.ndarray | None = None, seed: int = 0,
-                 pixels: int = 0) -> None:
+                 pixels: int = 0, channels: str = "papers") -> None:
         self.real, self.response, self.second = real, real.response_of(detector), second
-        self.seed, self.pixels, self.rows = seed, pixels, pictured(real.pdg)
+        self.seed, self.pixels, self.channels, self.rows = seed, pixels, channels, pictured(real.pdg)
         self.values, self.draws, self.auc = [], [], None
         self._keep(self.response)
         self._real_shapes = self.shapes
 
     def _keep(self, images):
-        self.sums, self.shapes, self.gallery = channel_sums(images), shapes(images), np.array(images[self.rows])
+        self.sums, self.shapes = channel_sums(images, self.channels), shapes(images)
+        self.gallery = np.array(images[self.rows])
 
     def watch(self, generations: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The generations, (N, nx, ny) each, looked at one by one as they pass."""

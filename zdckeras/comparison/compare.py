@@ -86,7 +86,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     real, floor = _with_floor(showers, seed)
     floor = [second.response_of(name) for second in floor]
     diversity = row_diversity(real, floor, name)
-    look = partial(CloserLook, real, name, floor[0] if floor else None, seed, pixels)
+    look = partial(CloserLook, real, name, floor[0] if floor else None, seed, pixels, channels)
     table.looks["real"] = look()
 
     def judge(label, generations):
@@ -168,7 +168,7 @@ def _other_library(real, name, diversity, seed, pixels, channels):
     halves = [FrozenShowers(name, half) for half in packaged_library(name).halves()]
     first, second = (resimulate(real, k, {name: half}) for k, half in
                      zip(LIBRARY_SEEDS, halves, strict=True))
-    closer = CloserLook(first, name, None, seed, pixels)
+    closer = CloserLook(first, name, None, seed, pixels, channels)
     found = score(first, closer.watch([second.response]), diversity, name, channels, seed=seed)
     return found | closer.result()
 

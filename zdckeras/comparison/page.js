@@ -194,7 +194,7 @@ function corner() {
     figure.append(cell);
   }
   names.forEach((name, k) => {
-    const word = name.replace(/ \[.*| of gravity|share of the 5 brightest cells/g, m => m.startsWith("share") ? "core share" : "");
+    const word = name.replace(/ \[.*| of gravity| asymmetry|share of the 5 brightest cells/g, m => m.startsWith("share") ? "core share" : "");
     figure.append(make("text", { x: left - 6, y: top + k * (side + gap) + side / 2, "text-anchor": "end" }, word));
     figure.append(make("text", { x: left + k * (side + gap) + side / 2, y: top + K * (side + gap) + 10, "text-anchor": "middle" }, word));
     figure.append(make("text", { x: left + k * (side + gap) + side / 2, y: top + K * (side + gap) + 22, "text-anchor": "middle" }, tab.limits[k].map(short).join(" to ")));
@@ -230,11 +230,14 @@ function trade() {
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
   const placed = [];
   for (const p of [...points].sort((a, b) => y(a.y) - y(b.y))) {
-    const end = x(p.x) > right - (wide ? 200 : 110), at = { x: x(p.x) + (end ? -9 : 9), y: y(p.y) + 4 };
-    while (placed.some(q => Math.abs(q.x - at.x) < 150 && Math.abs(q.y - at.y) < 15)) at.y += 4;
+    const name = p.name.length > 26 ? `…${p.name.slice(-25)}` : p.name, size = 7.5 * name.length + 12;
+    const end = x(p.x) + size > right, from = end ? x(p.x) - size : x(p.x);
+    const free = at => at.y > top + 12 && at.y < bottom - 3 && !placed.some(q => at.from < q.from + q.size && q.from < at.from + size && Math.abs(q.y - at.y) < 15);
+    const tries = [0, -16, 16, -32, 32, -48, 48, -64, 64].map(down => ({ from, size, y: y(p.y) + 4 + down }));
+    const at = tries.find(free) ?? tries[0];
     placed.push(at);
     figure.append(make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" }),
-      make("text", { ...at, "text-anchor": end ? "end" : "start" }, p.name.length > 26 ? `…${p.name.slice(-25)}` : p.name));
+      make("text", { x: x(p.x) + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start" }, name));
   }
   $("trade").replaceChildren(figure);
 }

@@ -1,0 +1,108 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests" / "data" / "old" / "gan.keras"
+
+
+@pytest.fixture(scope="module")
+def train_all(load_tool):
+    return load_tool("train_all")
+
+
+def test_every_recipe_is_trained_and_compared_on_its_detectors(train_all):
+    recipes = {path.stem for path in (ROOT / "recipes").glob("*.py")}
+    assert {recipe for recipe, _, _ in train_all.TRAININGS.values()} == recipes
+    for name, (recipe, _, detectors) in train_all.TRAININGS.items():
+        assert set(detectors) <= {"zn", "zp", "ecal", "focalh"} and name.startswith(recipe)
+        assert detectors or name == "classifier"
+
+
+def test_trained_compared_and_not_again(train_all, tmp_path, monkeypatch):
+    """A program that leaves a small generator in the place of a recipe; the second start does nothing."""
+    out, recipe = tmp_path / "all", tmp_path / "copy.py"
+    recipe.write_text(f"import shutil, sys\nshutil.copy({str(OLD)!r}, sys.argv[sys.argv.index('--out') + 1])\n")
+    monkeypatch.setitem(train_all.TRAININGS, "copy", (str(recipe.with_suffix("")), ["--more"], ("zn",)))
+    words = ["--only", "copy", "--out", str(out), "--size", "40", "--runs", "1", "--pixels", "0", "--no-costs"]
+    assert train_all.main(words) == 0
+    made = json.loads((out / "copy" / "made.json").read_text())
+    assert made["command"].endswith("copy --more") and made["commit"] == train_all.commit()
+    report = json.loads((out / "compare_zn" / "report.json").read_text())
+    assert list(report) == ["floor", "other library", "zn", str(out / "copy" / "gan.keras")]
+    assert (out / "compare_zn" / "page.html").stat().st_size > 1e5
+    logs = [out / name / "log.txt" for name in ("copy", "compare_zn")]
+    before = [log.stat().st_mtime_ns for log in logs]
+    assert train_all.main(words) == 0 and before == [log.stat().st_mtime_ns for log in logs]
+
+
+def test_a_failure_is_told_and_the_rest_is_done(train_all, tmp_path, monkeypatch):
+    """Two small programs in the place of recipes, one of which fails."""
+    for name, text in {"bad": "print('half done'); raise SystemExit(3)", "good": "print('done')"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setitem(train_all.TRAININGS, name, (str(tmp_path / name), [], ()))
+    assert train_all.main(["--only", "bad", "good", "--out", str(tmp_path / "all")]) != 0
+    assert (tmp_path / "all" / "bad" / "log.txt").read_text() == "half done\n"
+    assert (tmp_path / "all" / "good" / "made.json").exists() and not (tmp_path / "all" / "bad" / "made.json").exists()
+    failed = train_all.do([sys.executable, str(tmp_path / "bad.py")], tmp_path / "alone")
+    assert failed.message.endswith(f"bad.py: ended with 3; the last lines are in {tmp_path / 'alone' / 'log.txt'}")
+
+
+README = """# Recipes
+## one
+Table of commit 1111111, 1 May 2026; files of the package have other names since. Words.
+<!-- table: one/a.txt -->
+```text
+old
+```
+Table of commit 2222222, 2 May 2026. Not marked:
+```text
+kept
+```
+## two
+<!-- table: two/report.json, commit 3333333 -->
+```text
+old
+old
+```
+<!-- table: three/none.txt -->
+```text
+kept
+```
+"""
+
+
+def results(out, name, file, text):
+    folder = out / name
+    folder.mkdir(parents=True)
+    (folder / file).write_text(text)
+    (folder / "made.json").write_text(json.dumps({"commit": "abcdef0", "date": "26 November 2026"}))
+
+
+def test_tables_are_taken_with_their_commit(train_all, tmp_path):
+    results(tmp_path, "one", "a.txt", "       WS\nfloor  1.0\n\nMade with: preset laptop; seed 0.\n")
+    score = {"metrics": {s: {"WS": [1.0, None if s == "n" else 0.5], "MAE_w": [2.0, 0.0]}
+                         for s in ("n", "Lambda", "K0S", "Sigma+", "all")}, "shapes": {}, "auc": 0.5, "runs": 1}
+    results(tmp_path, "two", "report.json", json.dumps({"floor": score}))
+    text, taken = train_all.fill(README, tmp_path)
+    assert sorted(taken) == ["one/a.txt", "two/report.json"]
+    assert "Table of commit abcdef0, 26 November 2026. Words.\n<!-- table: one/a.txt, commit abcdef0 -->\n" in text
+    assert "```text\n       WS\nfloor  1.0\n```\n" in text
+    assert "commit 2222222" in text and text.count("kept") == 2 and "old" not in text
+    assert "floor WS     1.00" in text and "commit abcdef0 -->\n```text\n" in text
+    assert train_all.fill(text, tmp_path)[0] == text
+
+
+def test_marked_tables_of_the_readme_are_those_that_recipes_write(train_all):
+    """The mark names a training and a file that its recipe writes."""
+    text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    marks = [match[1] for match in train_all.MARK.finditer(text)]
+    assert len(marks) >= 8
+    for mark in marks:
+        name, *_, file = mark.split("/")
+        source = (ROOT / "recipes" / f"{train_all.TRAININGS[name][0]}.py").read_text(encoding="utf-8")
+        assert f'"{file}"' in source or file in ("report.json", "report.txt")
+
+

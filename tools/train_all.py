@@ -1,0 +1,183 @@
+"""Train every recipe, compare all models on the same showers, and write the tables that the README files show.
+
+    python tools/train_all.py                                 # laptop presets, two at a time: a night on two cores
+    python tools/train_all.py --only modular sdi_gan          # and what follows from them
+    python tools/train_all.py --preset smoke --out runs/smoke --size 200 --pixels 0
+    python tools/train_all.py --tables                        # also into recipes/README.md
+
+doit (pydoit.org) keeps what is done in the folder of the results: stopped, the same command goes on, each recipe from
+its own last saved state; a recipe whose file changed is done again, and so is what follows from it. Every training
+leaves made.json: command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
+from doit.exceptions import TaskFailed
+
+from zdckeras.command import run, whole
+from zdckeras.data.atomic import atomic_path
+
+ROOT = Path(__file__).parents[1]
+# name of a training -> recipe, its arguments, the detectors its models are compared on
+TRAININGS = {
+    "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp"], ("zp",)),
+    "flow_matching": ("flow_matching", [], ("zn",)), "diffusion": ("diffusion", [], ("zn",)),
+    "one_step": ("one_step", [], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
+    "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn", "--seeds", "1"], ("zn",)),
+    "joint_gan": ("joint_gan", [], ("zn", "zp")), "autoencoders": ("autoencoders", [], ("zn",)),
+    "vq_vae": ("vq_vae", [], ("zn",)), "vq_gan": ("vq_gan", [], ("zn",)), "corr_vae": ("corr_vae", [], ("zn",)),
+    "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", [], ("focalh",)),
+    "classifier": ("classifier", [], ())}
+PRETRAINED = ("zn", "zp")
+MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n(```text\n)(.*?)(\n```)", re.DOTALL)
+SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?")
+
+
+def commit():
+    """The commit that is checked out, with a + if files differ from it; "unknown" outside a repository."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def do(command, folder):
+    """Run a command on one thread, its output into log.txt, and leave made.json; doit's `TaskFailed` if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    begin, made = time.time(), commit()
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        return TaskFailed(f"{' '.join(command)}: ended with {code}; the last lines are in {folder / 'log.txt'}")
+    words = ["python" if word == sys.executable else word for word in command]
+    record = {"command": " ".join(words), "commit": made, "date": time.strftime("%-d %B %Y"),
+              "seconds, of the last start": round(time.time() - begin, 1)}
+    with atomic_path(folder / "made.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return None
+
+
+def models_of(options, detector):
+    """Saved generators of the trainings that are compared on a detector, sorted, and the pretrained one."""
+    found = [path for name in options.only if detector in TRAININGS[name][2]
+             for path in sorted((options.out / name).glob("*.keras"))]
+    return [*([detector] if detector in PRETRAINED else []), *map(str, found)]
+
+
+def trainings(options):
+    """doit's tasks, one a training."""
+    for name in options.only:
+        recipe, arguments, _ = TRAININGS[name]
+        file, folder = ROOT / "recipes" / f"{recipe}.py", options.out / name
+        command = [sys.executable, str(file), "--preset", options.preset, "--out", str(folder), *arguments]
+        yield {"name": name, "actions": [(do, [command, folder])], "file_dep": [str(file)],
+               "targets": [str(folder / "made.json")]}
+
+
+def comparisons(options):
+    """doit's tasks, one a detector, after the trainings whose models are compared on it."""
+    for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2]):
+        folder, before = options.out / f"compare_{detector}", [
+            name for name in options.only if detector in TRAININGS[name][2]]
+
+        def compare(detector=detector, folder=folder):
+            words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs",
+                     str(options.runs), "--pixels", str(options.pixels), "--out", str(folder)]
+            words += ["--no-costs"] * options.no_costs
+            command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
+            return do(command, folder)
+
+        yield {"name": detector, "actions": [compare], "targets": [str(folder / "page.html")],
+               "file_dep": [str(options.out / name / "made.json") for name in before]}
+
+
+def fill(text, out):
+    """A README's text with the tables that are marked in it, of the trainings that are done, and their commits.
+
+    A mark is a comment `<!-- table: sdi_gan/ablation.txt -->` in the line before a block of text; what the named file
+    under `out` says (of a report.json the table of its scores) becomes the block, and a sentence "Table of commit ..."
+    of the same section its commit and date.
+
+    Arguments:
+        text: of the README.
+        out: folder with the results.
+
+    Returns:
+        The new text, and the names of the files that were taken.
+    """
+    taken, sections = [], re.split(r"(?m)^(?=## )", text)
+    for k, section in enumerate(sections):
+        for match in reversed(list(MARK.finditer(section))):
+            source, record = out / match[1], out / match[1].partition("/")[0] / "made.json"
+            if not (source.is_file() and record.is_file()):
+                continue
+            made = json.loads(record.read_text(encoding="utf-8"))
+            mark = f"<!-- table: {match[1]}, commit {made['commit']} -->\n```text\n{table_of(source)}\n```"
+            before = section[: match.start()]
+            said = list(SAID.finditer(before))
+            if said:
+                a, b = said[-1].span()
+                before = f"{before[:a]}able of commit {made['commit']}, {made['date']}{before[b:]}"
+            section = before + mark + section[match.end() :]
+            taken.append(match[1])
+        sections[k] = section
+    return "".join(sections), taken
+
+
+def table_of(source):
+    """The table in a recipe's text, without the line on its making; or that of the scores in a report.json."""
+    text = source.read_text(encoding="utf-8")
+    if source.suffix != ".json":
+        return text.partition("\nMade with: ")[0].strip("\n")
+    from zdckeras.metrics.report import Table
+
+    table, none = Table(), float("nan")
+    for name, score in json.loads(text).items():
+        metrics = {species: {key: [none if v is None else v for v in pair] for key, pair in values.items()}
+                   for species, values in score["metrics"].items()}
+        table.add(name, score | {"metrics": metrics})
+    return table.text()
+
+
+def main(arguments=None):
+    """Do all that is not done yet; 0 if all went well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="laptop", help="of the recipes")
+    parser.add_argument("--out", type=Path, default=Path("runs/all"))
+    parser.add_argument("--only", nargs="+", choices=TRAININGS, default=list(TRAININGS), metavar="NAME")
+    parser.add_argument("--jobs", type=whole(1), default=2, help="trainings at a time, one thread each")
+    parser.add_argument("--size", type=whole(1), default=20_000, help="showers of the comparison")
+    parser.add_argument("--runs", type=whole(1), default=5, help="generations of each model")
+    parser.add_argument("--pixels", type=whole(0), default=4_000, help="pairs of the pixel classifier; 0 leaves it out")
+    parser.add_argument("--no-costs", action="store_true", help="do not measure times")
+    parser.add_argument("--tables", action="store_true", help="write the results into the README files as well")
+    options = parser.parse_args(arguments)
+    options.out = options.out.resolve()
+    options.out.mkdir(parents=True, exist_ok=True)
+    tasks = {"task_train": lambda: trainings(options), "task_compare": lambda: comparisons(options)}
+    tasks["DOIT_CONFIG"] = {"dep_file": str(options.out / "done"), "verbosity": 1}
+    status = DoitMain(ModuleTaskLoader(tasks)).run(["run", "--continue", "-n", str(options.jobs), "-P", "thread"])
+    if options.tables and not status:
+        for file in ("recipes/README.md", "README.md"):
+            text, taken = fill((ROOT / file).read_text(encoding="utf-8"), options.out)
+            with atomic_path(ROOT / file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            print(f"{file}: {', '.join(taken) or 'no table was taken'}")
+    return status
+
+
+if __name__ == "__main__":
+    run(main)
