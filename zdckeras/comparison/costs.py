@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zdckeras.data.showers import Showers
+
+if TYPE_CHECKING:
+    from zdckeras.generators import Sampler
 
 BATCHES = (1, 256)
 GEANT4 = {"kind": "Geant4 11.4", "ms_1": 9400.0, "note": "one neutron of 1 TeV in ZN, processor time; given, not "
@@ -75,6 +79,24 @@ def timed(call: Callable[[np.ndarray], object], particles: np.ndarray, accelerat
     return found
 
 
+def responder(generator: "Sampler", particles: np.ndarray, pdg: np.ndarray) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function of rows that gives a generator's responses in this process's memory, so that the device is waited for.
+
+    Arguments:
+        generator: `Sampler`.
+        particles: (N, 9) float32.
+        pdg: (N,) PDG ids, for generators that take them.
+    """
+    noise = np.random.default_rng(0).standard_normal((len(particles), generator.noise_width), "float32")
+    inputs = {"noise": noise, "conditions": particles, **generator.beside(pdg)}
+
+    def call(rows):
+        made = generator.predict_on_batch({name: values[rows] for name, values in inputs.items()})
+        return [np.array(part) for part in (made if isinstance(made, (tuple, list)) else (made,))]
+
+    return call
+
+
 def peak_memory() -> float:
     """Largest memory this process has had [MiB]; that of its parent, which `getrusage` would inherit, is not in it."""
     status = Path("/proc/self/status")
@@ -110,15 +132,7 @@ def _model(name, particles, pdg):
     from zdckeras.comparison.contenders import open_contender
 
     contender = open_contender(name)
-    generator, rng = contender.generator, np.random.default_rng(0)
-    noise = rng.standard_normal((len(particles), generator.noise_width), "float32")
-    beside = generator.beside(pdg)
-
-    def call(rows):
-        inputs = {"noise": noise[rows], "conditions": particles[rows]}
-        made = generator.predict_on_batch(inputs | {key: values[rows] for key, values in beside.items()})
-        return [np.asarray(part) for part in (made if isinstance(made, (tuple, list)) else (made,))]
-
+    call = responder(contender.generator, particles, pdg)
     if contender.kind == "ONNX":
         return call, "ONNX Runtime, cpu"
     devices = sorted({device.partition(":")[0].lower() for device in keras.distribution.list_devices()})
