@@ -12,7 +12,6 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # time stamp of every member, so that equal content is equal bytes
 PARTICLES, RESPONSE = "particles", "response_"
 
 
@@ -27,9 +26,8 @@ def write_shard(path: str | Path, showers: Showers) -> str:
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
-                member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
-                member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as content:
+                # by name, for members with a header of one's own are compressed slowly; they are stamped 1980
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as content:
                     np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
         return checksum(temporary)
 
