@@ -48,13 +48,13 @@ PRESETS = {
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384)),
     "smoke": dict(
-        train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("heun", 4),), batches=(256,), levels=1,
+        train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("heun", 4),), batches=(4,), levels=1,
         published=dict(rows=64, network="unet", sizes=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
                        fit=dict(epochs=1, batch=32, rate=1e-3, betas=(0.7, 0.88))),
         patches=dict(rows=64, network="patches", sizes=dict(patch=11, hidden=8, depth=1, across=4),
                      fit=dict(epochs=1, batch=32, rate=1e-3)),
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
-                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
+                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8)),
 }
 

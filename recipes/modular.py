@@ -54,7 +54,7 @@ PRESETS = {
     "smoke": dict(
         train=1, test=128, generations=2, arrivals=64, pairs=32, students=("bs+ch+div",), wrong=(), levels=1,
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
-                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
+                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         coded=128, student=dict(epochs=1, batch=64, rate=1e-3)),
 }
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}

@@ -44,9 +44,9 @@ PRESETS = {
         mean_flow=dict(epochs=60, batch=1024, rate=1e-3), paths=dict(epochs=40, batch=1024, rate=2e-3),
         physics=dict(rows=1_000_000, epochs=4, batch=512, rate=3e-4, channels=1.0)),
     "smoke": dict(
-        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(256,), levels=1, rows=ROWS[:2],
+        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(4,), levels=1, rows=ROWS[:2],
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
-                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=2, hidden=(8,), context=8)),
+                 decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8),
         mean_flow=dict(epochs=1, batch=64, rate=1e-3), paths=dict(epochs=1, batch=64, rate=1e-3),
         physics=dict(rows=64, epochs=1, batch=64, rate=3e-4, channels=1.0)),

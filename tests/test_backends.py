@@ -50,7 +50,7 @@ BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
 TERMS = {"vq-gan": 7, "plain gan": 8, "plain wgan": 4}  # of adversarial models that are not trained here
 CODES = {"normal": {"z": (4,), "z2": (4,)}}
-OTHER_WAY = {"tensorflow": True, "jax": False}  # compiled where `backend.jit_compile` does not, and the reverse
+OTHER_WAY = {"tensorflow": True}  # compiled where `backend.jit_compile` does not
 
 
 def set_weights(model, seed):

@@ -18,9 +18,9 @@ WIDE = np.full(9, -1e5), np.full(9, 1e5)
 
 
 def flow(showers, inverse):
-    sums = zdc.PhotonSums.fit_scales("ecal", showers.particles, channel_sums(showers.response), steps=2, hidden=(8,),
+    sums = zdc.PhotonSums.fit_scales("ecal", showers.particles, channel_sums(showers.response), steps=1, hidden=(8,),
                                      bins=4, embedding=(8,), seed=1)
-    shape = zdc.ShapeFlow.fit_scales("ecal", showers.particles, showers.response, steps=2, hidden=(8,), maps=2,
+    shape = zdc.ShapeFlow.fit_scales("ecal", showers.particles, showers.response, steps=1, hidden=(8,), maps=2,
                                      embedding=(8,), seed=2, inverse=inverse)
     return zdc.ShowerGenerator(sums, shape)
 
@@ -45,10 +45,10 @@ def tokens(showers, sums):
 
 def modular(detector, kind):
     model = zdc.ArrivalVAE(detector, 4, dict(hidden=(16, 8)), dict(hidden=(8, 8), known=8, rim=4),
-                           dict(steps=2, hidden=(8,), context=8))
+                           dict(steps=1, hidden=(8,), context=8))
     prior = model.prior if kind == "maf" else model.prior.student()
     model.decoder.mean.assign(np.log(0.5 + np.zeros(model.decoder.mean.shape)))
-    return zdc.ModularGenerator(zdc.Transport(detector), prior, model.decoder, *WIDE)
+    return zdc.ModularGenerator(zdc.Transport(detector, levels=1), prior, model.decoder, *WIDE)
 
 
 FAMILIES = {
