@@ -92,6 +92,18 @@ def test_student_is_a_twin_with_the_same_context_and_frame(teacher, showers):
         teacher.flow.transform_path(np.zeros((1, 900), "float32"), context[:1])
 
 
+def test_steps_see_neighbours_in_random_orders(showers):
+    """The same ones in teacher, student and file; files of earlier versions, without them, keep their reversals."""
+    small = dict(steps=3, hidden=(4,), embedding=(4,), maps=1)
+    teacher = ShapeFlow.fit_scales("ecal", showers.particles, showers.response, **small)
+    copies = [teacher, teacher.student(), ShapeFlow.from_config(teacher.get_config())]
+    orders = [[part.order for part in model.flow.bijection.bijections[1::2]] for model in copies]
+    assert np.array_equal(orders[0], orders[1]) and np.array_equal(orders[0], orders[2])
+    assert (orders[0][0] != orders[0][1]).any() and np.abs(np.diff(orders[0][0])).mean() > 100
+    old = {key: value for key, value in teacher.get_config().items() if key != "permutation_seed"}
+    assert ShapeFlow.from_config(old).flow.bijection.bijections[1].order.tolist() == list(range(900))[::-1]
+
+
 def test_paths_of_teacher_and_student_compare_entry_by_entry(teacher, showers):
     student = teacher.student()
     context = np.random.default_rng(2).normal(size=(3, 8)).astype("float32")

@@ -35,6 +35,8 @@ class ShapeFlow(keras.Model):
         steps, hidden: autoregressive steps and hidden widths of each.
         embedding: widths of the context network.
         maps: number of maps of the impact frame.
+        permutation_seed: of random orders of the cells between the steps, which let neighbours see each other; None
+            for reversals, as in files of earlier versions.
         convention: of the five channels.
         seed: of the initial weights.
 
@@ -51,10 +53,11 @@ class ShapeFlow(keras.Model):
 
     def __init__(self, features: dict[str, Any], code: dict[str, Any], inverse: bool = False, steps: int = 3,
                  hidden: Sequence[int] = (192, 192), embedding: Sequence[int] = (192, 96), maps: int = 8,
-                 convention: str = "papers", seed: int = 0, **kwargs):
+                 permutation_seed: int | None = None, convention: str = "papers", seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(features=features, code=code, inverse=inverse, steps=steps, hidden=hidden,
-                             embedding=embedding, maps=maps, convention=convention, seed=seed)
+                             embedding=embedding, maps=maps, permutation_seed=permutation_seed, convention=convention,
+                             seed=seed)
         self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
         self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
         self.features = ParticleFeatures(**features)
@@ -62,13 +65,18 @@ class ShapeFlow(keras.Model):
                                  keras.initializers.GlorotUniform)
         self.frame = ImpactFrame(features["detector"], embedding[-1], maps, seed=seed)
         make = Flow.iaf if inverse else Flow.maf
-        self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed)
+        self.flow = make(self.detector.cells, context=embedding[-1], steps=steps, hidden=hidden, seed=seed,
+                         permutation_seed=permutation_seed)
         self.built = True
 
     @classmethod
     def fit_scales(cls, detector: str, conditions: np.ndarray, responses: np.ndarray, noise: float = 1.0,
                    bell: float = 0.13, **settings) -> "ShapeFlow":
-        """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny)."""
+        """A fresh model, its scalers and impact frame fitted on training conditions (N, 9), responses (N, nx, ny).
+
+        Its steps see the cells in random orders, unless `permutation_seed` is None.
+        """
+        settings = {"permutation_seed": 0, **settings}
         features = dict(detector=detector, **Scaler.fit(conditions).get_config())
         model = cls(features, ShapeCode.fit(responses, noise, bell).get_config(), **settings)
         some = np.random.default_rng(0).permutation(len(responses))[:10_000]
