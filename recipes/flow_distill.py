@@ -16,14 +16,11 @@ teacher and students is 0.93 with channel sums imposed (floor 0.77), 2.9 to 6.2 
 
 from functools import partial
 
-import numpy as np
-
 from zdckeras.command import run
-from zdckeras.data.repeats import condition_statistics
 from zdckeras.export.saved_model import export_saved_model
-from zdckeras.flow_distill.distiller import Distiller, variability_weight
 from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import judge
 from zdckeras.modular.arrivals import single_arrivals
@@ -60,7 +57,6 @@ PRESETS = {
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)), levels=1,
         codes=dict(rows=128, epochs=1, batch=64, rate=1e-3)),
 }
-STUDENTS = {"bs": (0.0, False), "bs+div": (0.0, True), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
 CODES = ("bs", "bs+ch+div")  # students over the codes of arrivals
 
 
@@ -75,29 +71,6 @@ def train_teacher(p, data, states, seed):
     history = fit_adam(teacher, Batches(data.arrays, p["batch"], seed, noise), states / "teacher.npz", **p["teacher"],
                        validation=Batches(held, p["batch"], uniform=noise, shuffle=False))
     return sums, teacher, {"teacher": history}
-
-
-def train_students(p, data, states, seed, teacher, histories):
-    """First all on the baseline loss, then each with its own from there: a student, and weights for it by name.
-
-    Where no particle occurs twice, the variability of responses is not known: no student is scaled by it.
-    """
-    def fit(path, channels, scaled, until=None):
-        rows = data.arrays | {"weight": variable if scaled else np.ones_like(variable),
-                              "channels": np.full_like(variable, channels)}
-        batches = Batches(rows, p["batch"], seed, {"u_cells": (cells,)}, {"z": (cells,)})
-        return fit_adam(distiller, batches, path, **p["student"], until=until, start=None if until else common)
-
-    cells, student = data.training.detector().cells, teacher.student(seed=seed + 1)
-    variable = (variability_weight(condition_statistics(data.training).diversity) if data.repeats
-                else np.ones(len(data.training), "float32"))
-    distiller, common, weights = Distiller(teacher, student), states / "common.npz", {}
-    histories["common"] = fit(common, 0.0, False, p["common"])
-    for name, (channels, scaled) in STUDENTS.items():
-        if data.repeats or not scaled:
-            histories[name] = fit(states / f"{name.replace('+', '_')}.npz", channels, scaled)
-            weights[name] = student.get_weights()
-    return student, weights
 
 
 def train_codes(p, data, own, states, seed):
@@ -136,9 +109,10 @@ def main():
     states = recipe_states(args, p, data=data)
     own = single_arrivals(data.training) if args.data else None
     sums, teacher, histories = train_teacher(p, data, states, seed)
-    student, weights = train_students(p, data, states, seed, teacher, histories)
+    student, weights, taught = distil_students(teacher, data.training, states, **p["student"], common=p["common"],
+                                               batch=p["batch"], seed=seed)
     codes, learnt = train_codes(p, data, own, states, seed)
-    histories |= learnt
+    histories |= taught | learnt
 
     # the student to ship is chosen on the validation set, from its own channel sums
     imposed, free = (samplers(sums, teacher, student, weights, impose) for impose in ("channels", "total"))

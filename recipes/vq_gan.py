@@ -1,8 +1,11 @@
 """VQ-GAN: a VQ-VAE, then the same against a critic, each with a transformer prior over its tokens.
 
 What the study did (Wojnar, "Generative networks for the ZDC"): a VQ-GAN with a codebook of moving averages, adversarial
-and perceptual terms after a warm-up and a transformer prior; Wasserstein distance 4.58, where the VQ-VAE had 9.61. Here
-both rows start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GAN has a critic.
+and perceptual terms after a warm-up and a transformer prior; Wasserstein distance 4.58, where the VQ-VAE had 9.61. The
+rows named "published" are these: images ln(1 + n), squared errors, tokens that are told nothing of the particle, a
+critic of patches (laptop: of the smallest size; the perceptual term needs weights of another network and has weight 0
+in the authors' code). Each VQ-VAE and VQ-GAN start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GAN
+has a critic.
 
     python recipes/vq_gan.py                          # embedded data, neutron calorimeter
     python recipes/vq_gan.py --data showers.root      # your own showers, or a folder with the npz pair
@@ -19,26 +22,28 @@ from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
 from zdckeras.vq.generator import reconstruction, token_generators
+from zdckeras.vq.published import ImageVQGAN
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=2_000, test=10_000, generations=2, size="0.25M", critic={},
+        published=dict(hidden=60, depth=2), width=32,
         warm_start=dict(epochs=3, batch=64, rate=3e-3),
         adversarial=dict(epochs=1, batch=64, generator=3e-4, critic=3e-4),
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, size="4M",
-        critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128),
+        critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128), published={}, width=256,
         warm_start=dict(epochs=40, batch=256, rate=1e-3),
         adversarial=dict(epochs=60, batch=256, generator=1e-4, critic=1e-4),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3)),
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, size="0.25M",
-        critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
+        critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), published=dict(hidden=8, heads=2, depth=1), width=8,
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4),
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
@@ -46,20 +51,33 @@ PRESETS = {
 }
 
 
-def train_models(args, p, data, states):
+def train_pair(args, p, data, folder, fresh, against):
     """From one warm start one model goes on as it is, and the other meets a critic: models and histories by name."""
-    warm, plain, adversarial = (PhotonVQVAE.of_size(data.training, p["size"], seed=args.seed) for _ in range(3))
-    histories = {"warm start": fit_arrays(warm, data.arrays, states / "warm start.npz", seed=args.seed,
+    warm, plain, adversarial = (fresh() for _ in range(3))
+    histories = {"warm start": fit_arrays(warm, data.arrays, folder / "warm start.npz", seed=args.seed,
                                           **p["warm_start"])}
     for model in (plain, adversarial):
         model.set_weights(warm.get_weights())
     epochs, batch, rate = (p["adversarial"][key] for key in ("epochs", "batch", "generator"))
-    histories["VQ-VAE"] = fit_arrays(plain, data.arrays, states / "VQ-VAE.npz", epochs, batch, rate, args.seed)
+    histories["VQ-VAE"] = fit_arrays(plain, data.arrays, folder / "VQ-VAE.npz", epochs, batch, rate, args.seed)
     adversarial.scatter.fit(encode(adversarial, data.validation)[1], data.validation.response)
-    gan = PhotonVQGAN.fit_scales(adversarial, data.training, critic=p["critic"], seed=args.seed)
-    histories["VQ-GAN"] = train_adversarially(gan, data.arrays, states / "VQ-GAN.npz", seed=args.seed,
+    histories["VQ-GAN"] = train_adversarially(against(adversarial), data.arrays, folder / "VQ-GAN.npz", seed=args.seed,
                                               **p["adversarial"])
     return {"VQ-VAE": plain, "VQ-GAN": adversarial}, histories
+
+
+def train_models(args, p, data, states):
+    """The published pair, then ours, trained alike."""
+    training, seed = data.training, args.seed
+    theirs, learnt = train_pair(
+        args, p, data, states / "published",
+        lambda: PhotonVQVAE.published(training, width=p["width"], averaged=True, seed=seed, **p["published"]),
+        lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]))
+    ours, histories = train_pair(
+        args, p, data, states, lambda: PhotonVQVAE.of_size(training, p["size"], seed=seed),
+        lambda model: PhotonVQGAN.fit_scales(model, training, critic=p["critic"], seed=seed))
+    return ({f"published {name}": model for name, model in theirs.items()} | ours,
+            {f"published {name}": history for name, history in learnt.items()} | histories)
 
 
 def train_priors(args, p, data, states, models, histories):
@@ -67,7 +85,8 @@ def train_priors(args, p, data, states, models, histories):
     sums, generators = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"]), {}
     for name, model in models.items():
         made, losses = token_generators(model, data.training, data.validation, states / name, p["prior"],
-                                        {"prior": None, "sums and prior": sums}, seed=args.seed)
+                                        {"prior": None} | ({} if name.startswith("published") else
+                                                           {"sums and prior": sums}), seed=args.seed)
         generators |= {f"{name}, {kind}": by_heat[1.0] for kind, by_heat in made.items()}
         histories |= {f"{name}, {kind}": history for kind, history in losses.items()}
     return generators

@@ -25,7 +25,7 @@ def test_dependencies_point_one_way_and_one_door_leads_to_backends():
 
 def test_files_are_few_short_and_not_deep():
     package = {path: lines for path, lines in sources("zdckeras").items() if lines}  # not the empty __init__.py
-    assert 50 < len(package) <= 140
+    assert 50 < len(package) <= 170
     folders = [path.parent for path in package]
     assert max(folders.count(folder) for folder in folders) <= 12
     assert max(len(path.parts) for path in package) <= 3

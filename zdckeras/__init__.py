@@ -38,6 +38,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "Flow": "flows.flow",
     "PhotonSums": "flow_distill.sums",
     "ShapeFlow": "flow_distill.shape",
+    "PublishedFlow": "flow_distill.published",
+    "PublishedFlowGenerator": "flow_distill.published",
     "Distiller": "flow_distill.distiller",
     "ShowerGenerator": "flow_distill.generator",
     # transport times response
@@ -63,6 +65,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "ImageRegressor": "wgan_gp.images",
     # autoencoders
     "PhotonVAE": "vae.autoencoders",
+    "DrivenAutoencoder": "vae.autoencoders",
     "SupervisedAutoencoder": "vae.autoencoders",
     "NoiseGeneratorAutoencoder": "vae.autoencoders",
     "CodeGenerator": "vae.autoencoders",
@@ -73,6 +76,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     # vector quantisation
     "PhotonVQVAE": "vq.vq_vae",
     "PhotonVQGAN": "vq.vq_gan",
+    "ImageVQGAN": "vq.published",
     "TokenPrior": "vq.prior",
     "TokenGenerator": "vq.generator",
     # which particles leave light
@@ -99,6 +103,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.export.saved_model import export_saved_model
     from zdckeras.flow_distill.distiller import Distiller
     from zdckeras.flow_distill.generator import ShowerGenerator
+    from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
     from zdckeras.flow_distill.shape import ShapeFlow
     from zdckeras.flow_distill.sums import PhotonSums
     from zdckeras.flows.flow import Flow
@@ -113,10 +118,17 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.modular.transport import Transport
     from zdckeras.packaged import pretrained
     from zdckeras.simulation.reference import load, resimulate
-    from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
+    from zdckeras.vae.autoencoders import (
+        CodeGenerator,
+        DrivenAutoencoder,
+        NoiseGeneratorAutoencoder,
+        PhotonVAE,
+        SupervisedAutoencoder,
+    )
     from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
     from zdckeras.vq.generator import TokenGenerator
     from zdckeras.vq.prior import TokenPrior
+    from zdckeras.vq.published import ImageVQGAN
     from zdckeras.vq.vq_gan import PhotonVQGAN
     from zdckeras.vq.vq_vae import PhotonVQVAE
     from zdckeras.wgan_gp.images import ImageNetwork, ImageRegressor, ImageWGAN

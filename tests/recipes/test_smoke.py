@@ -28,7 +28,8 @@ ROWS = {  # what the recipes that have a row for each model compare
                                                         "ours"))],
     "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "teacher, codes", "bs, codes",
                      "bs+ch+div, codes"],
-    "autoencoders": ["floor", "VAE, ViT", "Supervised AE, ViT", "AE + Sinkhorn NG, ViT", "AE + MSE NG, ViT"],
+    "autoencoders": ["floor", "published Supervised AE, ViT", "published AE + Sinkhorn NG, ViT", "Supervised AE, ViT",
+                     "AE + Sinkhorn NG, ViT"],
     "corr_vae": ["floor", "CorrVAE"],
 }
 

@@ -1,8 +1,8 @@
-"""The flow of a response's shape given the particle and the channel sums: MAF teacher or IAF student."""
+"""Flows of a response's shape given the particle and its light: MAF teacher or IAF student."""
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -20,8 +20,55 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.mapped import selected
 
 
+class CellFlow(keras.Model):
+    """What flows over all cells of a response share: channel sums, density, loss, and samples.
+
+    A subclass has `settings`, `code`, `masks`, `detector` and `flow`, defines `context(conditions, sums)`, and may
+    define `encode` and `decode`, between responses and what the flow maps.
+    """
+
+    def student(self, **settings) -> Self:
+        """A fresh inverse autoregressive twin."""
+        return type(self)(**{**self.settings, "inverse": True, **settings})
+
+    def sums(self, responses: Tensor) -> Tensor:
+        """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
+        return backend.exact_matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
+
+    def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
+        """What the flow sees besides the cells, (B, C)."""
+        raise NotImplementedError
+
+    def encode(self, responses: Tensor, uniform: Tensor, conditions: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """What the flow maps, (B, D), of responses, and the logarithm of its slope against the code y, (B,)."""
+        y = self.code.encode(ops.reshape(responses, (-1, self.detector.cells)), uniform)
+        return y, ops.zeros_like(y[:, 0])
+
+    def decode(self, mapped: Tensor, conditions: Tensor, photons: Tensor, context: Tensor) -> Tensor:
+        """Back to the code y (B, D) of showers with `photons` (B, 1)."""
+        return mapped
+
+    def call(self, inputs):
+        context = self.context(inputs["conditions"], self.sums(inputs["responses"]))
+        mapped, log_det = self.encode(inputs["responses"], inputs["u_cells"], inputs["conditions"], context)
+        return self.flow.log_prob(mapped, context) + log_det
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean of -log p per cell [nats]."""
+        return backend.per_replica(-ops.mean(y_pred) / self.detector.cells)
+
+    def generate(self, noise: Tensor, conditions: Tensor, sums: Tensor) -> Tensor:
+        """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""
+        context = self.context(conditions, sums)
+        photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)
+        return self.decode(self.flow.generate(noise, context), conditions, photons, context)
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+
+
 @keras.saving.register_keras_serializable("zdckeras")
-class ShapeFlow(keras.Model):
+class ShapeFlow(CellFlow):
     """Conditional flow of all cells of a response, p(shape | particle, S_1, ..., S_5).
 
     counts -> code y (`ShapeCode`) -> r in the frame of the expected impact (`ImpactFrame`) -> latent z, by a masked
@@ -88,15 +135,11 @@ class ShapeFlow(keras.Model):
 
     def student(self, **settings) -> "ShapeFlow":
         """A fresh inverse autoregressive twin with the same context network and impact frame, the latter frozen."""
-        twin = ShapeFlow(**{**self.settings, "inverse": True, **settings})
+        twin = super().student(**settings)
         twin.embed.set_weights(self.embed.get_weights())
         twin.frame.set_weights(self.frame.get_weights())
         twin.frame.trainable = False
         return twin
-
-    def sums(self, responses: Tensor) -> Tensor:
-        """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
-        return backend.exact_matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
 
     def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
         """What the flow sees besides the cells, (B, C)."""
@@ -116,21 +159,3 @@ class ShapeFlow(keras.Model):
         """Residuals r (B, D) of showers with `photons` (B, 1) back to the code y (B, D)."""
         shift, log_scale = self.frame(conditions, photons, context)
         return shift + residuals * ops.exp(log_scale)
-
-    def call(self, inputs):
-        context = self.context(inputs["conditions"], self.sums(inputs["responses"]))
-        residuals, log_det = self.encode(inputs["responses"], inputs["u_cells"], inputs["conditions"], context)
-        return self.flow.log_prob(residuals, context) + log_det
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean of -log p per cell [nats]."""
-        return backend.per_replica(-ops.mean(y_pred) / self.detector.cells)
-
-    def generate(self, noise: Tensor, conditions: Tensor, sums: Tensor) -> Tensor:
-        """Code y (B, D) from standard normal noise (B, D), physical conditions (B, 9) and channel sums (B, 5)."""
-        context = self.context(conditions, sums)
-        photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)
-        return self.decode(self.flow.generate(noise, context), conditions, photons, context)
-
-    def get_config(self):
-        return {**self.settings, "name": self.name}

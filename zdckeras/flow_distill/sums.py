@@ -122,8 +122,8 @@ class PhotonSums(keras.Model):
 
 
 def fit_sums(showers: Showers, path: str | Path, epochs: int, batch: int, rate: float, seed: int = 0,
-             callbacks: Sequence[keras.callbacks.Callback] = (), **sizes: Any) -> PhotonSums:
-    """A `PhotonSums` of the five channels of one detector, trained on `Showers`.
+             callbacks: Sequence[keras.callbacks.Callback] = (), total: bool = False, **sizes: Any) -> PhotonSums:
+    """A `PhotonSums` of the five channels of one detector, or of its photon number, trained on `Showers`.
 
     Arguments:
         showers: training `Showers`.
@@ -131,9 +131,11 @@ def fit_sums(showers: Showers, path: str | Path, epochs: int, batch: int, rate: 
         epochs, batch, rate: of the training, see `fit_adam`.
         seed: of weights, order and noise.
         callbacks: as in `zdckeras.training.loop.train`.
+        total: whether the photon number alone is learnt.
         sizes: of the model.
     """
     conditions, sums = showers.particles, channel_sums(showers.response)
+    sums = sums.sum(axis=1, keepdims=True) if total else sums
     model = PhotonSums.fit_scales(showers.detector().name, conditions, sums, seed=seed, **sizes)
     fit_arrays(model, {"conditions": conditions, "sums": sums}, path, epochs, batch, rate, seed,
                uniform={"u_sums": (sums.shape[1],)}, callbacks=callbacks)

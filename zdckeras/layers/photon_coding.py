@@ -23,30 +23,40 @@ LARGEST_LN_LIGHT = 8.0  # ln of the light of a cell, at most
 LEAST_LIGHT = 1e-5  # light of every cell, at least
 
 
-class _AroundBody(WithParts, layers.Layer):
-    """A layer of photons and particles around a body of tokens."""
+class AroundBody(WithParts, layers.Layer):
+    """A layer of photons and particles around a body of tokens.
 
-    PARTS = ("body",)
+    Subclasses say what is known of a particle (PARTICLE), and whether the body may be told nothing (BLIND).
+    """
+
+    PARTS, PARTICLE, BLIND = ("body",), ParticleFeatures, False
 
     def __init__(self, detector, scaler, body, settings, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.features, self.body = ParticleFeatures(detector, **scaler, dtype="float32"), body
+        self.features, self.body = self.PARTICLE(detector, **scaler, dtype="float32"), body
         self.detector, self.settings = self.features.detector, dict(detector=detector, scaler=scaler, **settings)
-        if body.image != self.detector.shape or body.context not in self._contexts():
+        contexts = (self.features.width, 0) if self.BLIND else (self.features.width,)
+        if body.image != self.detector.shape or body.context not in contexts:
             raise ValueError(f"Expected a body for {detector}, images {self.detector.shape} and context "
-                             f"{' or '.join(map(str, self._contexts()))}, received one for {body.image} and "
+                             f"{' or '.join(map(str, contexts))}, received one for {body.image} and "
                              f"{body.context}.")
         self.tokens, self.width = body.tokens, body.width
 
-    def _contexts(self):
-        return (self.features.width,)
+    def known(self, conditions: Tensor) -> Tensor:
+        """What the body is told of particles (B, 9): (B, C)."""
+        conditions = ops.cast(conditions, "float32")
+        return self.features(conditions) if self.body.context else conditions[:, :0]
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one image."""
+        return self.body.operations()
 
     def get_config(self):
         return {**super().get_config(), **self.settings, **self.parts_config()}
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonEncoder(_AroundBody):
+class PhotonEncoder(AroundBody):
     """Photon counts and particle to tokens: body(0.3 ln(1 + n), features(c)).
 
     Arguments:
@@ -62,24 +72,18 @@ class PhotonEncoder(_AroundBody):
         ValueError: for a body made for other images or another context.
     """
 
+    BLIND = True
+
     def __init__(self, detector, scaler, body, **kwargs):
         super().__init__(detector, scaler, body, {}, **kwargs)
         self.built = True
 
-    def _contexts(self):
-        return (self.features.width, 0)
-
     def call(self, photons, conditions):
-        seen, conditions = LN_COUNT_SCALE * ops.log1p(ops.cast(photons, "float32")), ops.cast(conditions, "float32")
-        return self.body(seen, self.features(conditions) if self.body.context else conditions[:, :0])
-
-    def operations(self) -> int:
-        """Multiplications with a weight for one image."""
-        return self.body.operations()
+        return self.body(LN_COUNT_SCALE * ops.log1p(ops.cast(photons, "float32")), self.known(conditions))
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PhotonDecoder(_AroundBody):
+class PhotonDecoder(AroundBody):
     """Tokens and particle to the light expected in every cell: l = e^b spots(h, c) e^t, t = body(tokens, features(c)).
 
     h is a hidden vector, read from all tokens and the particle by dense layers; from it come `Spots` of light near the
@@ -116,6 +120,14 @@ class PhotonDecoder(_AroundBody):
         texture = 5.0 * ops.tanh(self.body(tokens, known) / 5.0)
         log = ops.log(light + 1e-6) + texture + 2.0 * brightness[:, :, None]
         return ops.exp(ops.minimum(log, LARGEST_LN_LIGHT)) + LEAST_LIGHT
+
+    def mismatch(self, photons: Tensor, made: Tensor) -> Tensor:
+        """`deviance` of photons from light, (B,)."""
+        return deviance(photons, made)
+
+    def scatter(self, latent: int = 10, seed: int = 0) -> "PhotonScatter":
+        """What makes photons of light."""
+        return PhotonScatter(self.detector.name, latent, seed)
 
     def operations(self) -> int:
         """Multiplications with a weight for one image."""

@@ -1,6 +1,5 @@
 """Autoencoders of photon responses that generate from a vector of noise: VAE, supervised, with a noise generator."""
 
-
 import keras
 from keras import layers, ops
 from numpy.typing import ArrayLike
@@ -11,7 +10,7 @@ from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
-from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
+from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 from zdckeras.vae.variational import Autoencoder, Variational, kl_of_normal, normal_of, reparametrise
@@ -20,10 +19,11 @@ from zdckeras.vae.variational import Autoencoder, Variational, kl_of_normal, nor
 class PhotonAutoencoder(WithParts, Autoencoder):
     """Base: photons n to a code of d numbers to the light l expected of the code and the particle, L = w D(n, l) + ...
 
-    D is the Poisson `deviance`. What else is in L, and from which code responses are generated, subclasses say.
+    D is the decoder's mismatch, the Poisson `deviance`. What else is in L, and from which code responses are generated,
+    subclasses say. Around `LogImageEncoder` and `LogImageDecoder`, l is the image ln(1 + n) and D its squared error.
 
     Arguments:
-        encoder, decoder: `PhotonEncoder` and `PhotonDecoder`.
+        encoder, decoder: `PhotonEncoder` and `PhotonDecoder`, or `LogImageEncoder` and `LogImageDecoder`.
         latent: d.
         hidden: width of the dense layers between tokens and code.
         weight: w.
@@ -43,7 +43,7 @@ class PhotonAutoencoder(WithParts, Autoencoder):
         self.encoder, self.decoder, self.latent, self.weight = encoder, decoder, latent, weight
         self.read = TokensToVector(encoder.tokens, encoder.width, 0, self.READ * latent + self.EXTRA, hidden, seed)
         self.spread = VectorToTokens(decoder.tokens, decoder.width, decoder.features.width, latent, hidden, seed)
-        self.scatter = PhotonScatter(decoder.detector.name, latent, seed)
+        self.scatter = decoder.scatter(latent, seed)
         self.detector = one_detector(encoder=encoder.detector, decoder=decoder.detector)
         self.built = True
 
@@ -61,7 +61,7 @@ class PhotonAutoencoder(WithParts, Autoencoder):
         return noise
 
     def mismatch(self, inputs: dict[str, Tensor], made: Tensor) -> Tensor:
-        return self.weight * deviance(inputs["responses"], made)
+        return self.weight * self.decoder.mismatch(inputs["responses"], made)
 
     def operations(self) -> int:
         """Multiplications with a weight for one response from noise."""
@@ -138,6 +138,36 @@ class SupervisedAutoencoder(PhotonAutoencoder):
         light = self.decode(reparametrise(mean, log_deviation, inputs["z"]), driven)
         wrong = ops.mean(ops.square(read - true), axis=-1)
         return light, self.kl * kl_of_normal(mean, log_deviation) + self.supervision * wrong
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class DrivenAutoencoder(PhotonAutoencoder):
+    """The supervised autoencoder as published: L = w D(n, l(z, c')) + w_c |(c' - c) / scale|^2, z noise.
+
+    c' is all that the encoder reads from the photons, and the decoder is driven from it in training, from the true
+    particle in generation. Noise is all else that the decoder gets, so it learns the mean response of what was read.
+
+    Arguments:
+        encoder: around a body with context 0.
+        decoder, latent, hidden, weight, seed: as in `PhotonAutoencoder`.
+        supervision: w_c.
+
+    Source:
+        supervised autoencoder of the neutron ZDC study; loss and noise from the authors' code, m-wojnar/zdc.
+    """
+
+    READ, EXTRA = 0, CONDITION_COUNT
+
+    def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, supervision: float = 1.0, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        self.settings |= dict(supervision=supervision)
+        self.supervision = supervision
+
+    def reconstruct(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        read, scaler = self.encode(inputs), self.decoder.features
+        true = ops.divide(ops.subtract(inputs["conditions"], scaler.mean), scaler.scale)
+        light = self.decode(inputs["z"], ops.add(ops.multiply(read, scaler.scale), scaler.mean))
+        return light, self.supervision * ops.sum(ops.square(read - true), axis=-1)
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -8,8 +8,9 @@ import numpy as np
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts, one_detector
+from zdckeras.layers.log_images import log_image_pair
 from zdckeras.layers.patches import VitDecoder, VitEncoder
-from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance, photon_pair
+from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, photon_pair
 from zdckeras.training.loop import SampleLoss
 from zdckeras.vq.codebook import Codebook
 
@@ -26,9 +27,9 @@ MODEL_SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers o
 class PhotonVQVAE(WithParts, SampleLoss):
     """Image to tokens to light: L = w D(n, l) + L_codebook, l = decoder(codes(encoder(n, c)), c).
 
-    D is the Poisson `deviance` of the photons n from the light l, and L_codebook that of `Codebook`, whose gradient
-    passes the quantisation straight through. Encoder and decoder are told of the particle, so that tokens need not
-    repeat what it decides.
+    D is the decoder's mismatch, the Poisson `deviance` of the photons n from the light l, and L_codebook that of
+    `Codebook`, whose gradient passes the quantisation straight through. Encoder and decoder are told of the particle,
+    so that tokens need not repeat what it decides; those of `published` are not.
 
     Arguments:
         encoder: `PhotonEncoder`.
@@ -58,7 +59,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         self.settings = dict(codebook=codebook or {}, weight=weight, seed=seed)
         self.encoder, self.decoder, self.weight = encoder, decoder, weight
         self.codebook = Codebook(width=encoder.width, **{"seed": seed, **(codebook or {})})
-        self.scatter = PhotonScatter(decoder.detector.name, seed=seed)
+        self.scatter = decoder.scatter(seed=seed)
         self.detector, self.tokens = one_detector(encoder=encoder.detector, decoder=decoder.detector), encoder.tokens
         self.used = keras.metrics.Mean(name="perplexity")
         self.built = True
@@ -85,6 +86,29 @@ class PhotonVQVAE(WithParts, SampleLoss):
         pair = photon_pair(showers, VitEncoder, VitDecoder, width, sizes.pop("light"), seed=seed, patch=patch, **sizes)
         return cls(*pair, seed=seed, **settings)
 
+    @classmethod
+    def published(cls, showers: Showers, hidden: int = 128, heads: int = 4, depth: int = 4, width: int = 256,
+                  codes: int = 256, patch: int = 8, averaged: bool = False, seed: int = 0,
+                  **settings) -> "PhotonVQVAE":
+        """The study's: images ln(1 + n), squared errors, transformers told nothing of the particle, 36 tokens in ZN.
+
+        Arguments:
+            showers: training `Showers`.
+            hidden, heads, depth, patch: of the vision transformers.
+            width, codes: of the codebook; its vectors are of length 1.
+            averaged: whether they are moving averages, as in the VQ-GAN, or learnt by gradient.
+            seed: of all weights.
+            settings: as of the class.
+
+        Source:
+            neutron ZDC study, VQ-VAE; losses and codebook from the authors' code, m-wojnar/zdc, which also projects
+            codes to 32 numbers before it compares them. There the codebook's loss is a sum over tokens, here a mean.
+        """
+        pair = log_image_pair(showers, VitEncoder, VitDecoder, width, (False, False), seed, hidden=hidden, heads=heads,
+                              depth=depth, patch=patch)
+        return cls(*pair, {"codes": codes, "decay": 0.99 if averaged else None, "threshold": 0.0}, seed=seed,
+                   **{"weight": 1.0 / pair[0].tokens, **settings})
+
     def light(self, tokens: Tensor, conditions: Tensor) -> Tensor:
         """Expected light (B, nx, ny) of tokens (B, T) and particles (B, 9)."""
         return self.decoder(self.codebook.lookup(tokens), conditions)
@@ -96,7 +120,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
 
     def call(self, inputs, training=False):
         light, _, loss = self.reconstruct(inputs["responses"], inputs["conditions"], training)
-        return self.weight * deviance(inputs["responses"], light) + loss
+        return self.weight * self.decoder.mismatch(inputs["responses"], light) + loss
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch; records the codebook's perplexity."""

@@ -1,0 +1,118 @@
+"""The normalizing flow as published: which range of dequantisation noise is best, and the talk's students of that flow.
+
+The neutron study's flow (CaloFlow's approach) sees every cell's photons plus noise U(0, r), divided by their sum, as
+logits; its only other inputs are the particle and the photon number. It found r = 0.5 best among 1, 0.75, 0.5, 0.1,
+0.01 and 0.001. The flow distillation (arXiv:2512.20346) then teaches students with and without a loss on channel sums
+("ch") and a scaling by variability ("div"): here, unlike in `recipes/flow_distill.py`, nothing but the photon number
+is given to the flow, and nothing is imposed, so that "ch" can show. Laptop: two steps of narrow networks with four
+bins in place of four steps of three layers of 1,452 with eight.
+
+    python recipes/flow_noise.py                        # embedded data, neutron calorimeter
+    python recipes/flow_noise.py --seeds 3              # three trainings of every row
+    python recipes/flow_noise.py --data showers.root    # your own showers, or a folder with the npz pair
+
+Interrupted, the same command goes on where it stopped.
+"""
+
+from zdckeras.command import run
+from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
+from zdckeras.flow_distill.students import STUDENTS, distil_students
+from zdckeras.flow_distill.sums import fit_sums
+from zdckeras.metrics.report import judge, ordering, over_seeds, text_table
+from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam
+
+RANGES = (1.0, 0.75, 0.5, 0.1, 0.01, 0.001)  # photons
+PRESETS = {
+    "laptop": dict(
+        train=20_000, validation=2_000, test=5_000, generations=2, ranges=RANGES, batch=128,
+        number=dict(epochs=10, batch=512, rate=2e-3),
+        shape=dict(steps=2, hidden=(64, 64), bins=4), teacher=dict(epochs=3, rate=1e-3),
+        student=dict(epochs=3, rate=1e-3), common=2),
+    "paper": dict(
+        train=300_000, validation=40_000, test=60_000, generations=5, ranges=RANGES, batch=256,
+        number=dict(epochs=60, batch=1024, rate=1e-3),
+        shape=dict(), teacher=dict(epochs=100, rate=1e-4), student=dict(epochs=100, rate=1e-4), common=50),
+    "smoke": dict(
+        train=64, validation=48, test=64, generations=2, ranges=(0.5, 0.1), batch=32,
+        number=dict(epochs=1, batch=32, rate=2e-3, steps=1, hidden=(8,), embedding=(8,)),
+        shape=dict(steps=1, hidden=(8,), bins=2), teacher=dict(epochs=1, rate=1e-3),
+        student=dict(epochs=2, rate=1e-3), common=1),
+}
+
+
+def sampler(number, shape, weights):
+    """Function of (conditions, seed): the generator around a shape flow with these weights."""
+    def sample(conditions, seed):
+        shape.set_weights(weights)
+        return generator.sample(conditions, seed)
+
+    generator = PublishedFlowGenerator(number, shape)
+    return sample
+
+
+def train_ranges(p, data, states, seed):
+    """The photon number, and the teacher with every range of noise: number, range -> teacher, histories."""
+    number = fit_sums(data.training, states / "number.npz", seed=seed, total=True, **p["number"])
+    detector, teachers, histories = data.training.detector(), {}, {}
+    for noise in p["ranges"]:
+        teacher = PublishedFlow.fit_scales(detector.name, *data.arrays.values(), noise=noise, seed=seed, **p["shape"])
+        batches = Batches(data.arrays, p["batch"], seed, {"u_cells": (detector.cells,)})
+        histories[f"r = {noise:g}"] = fit_adam(teacher, batches, states / f"teacher_{noise:g}.npz", **p["teacher"])
+        teachers[noise] = teacher
+    return number, teachers, histories
+
+
+def WS(score):  # noqa: N802
+    """WS over all species of a score."""
+    return score["metrics"]["all"]["WS"][0]
+
+
+def train_models(args, p, data):
+    """Rows of the table, "<row>, seed <k>" -> function of (conditions, seed); histories; and what is said of them."""
+    states, samplers, histories, said = recipe_states(args, p, data=data), {}, {}, []
+    for seed in range(args.seeds):
+        number, teachers, learnt = train_ranges(p, data, states / f"seed{seed}", seed)
+        rows = {f"r = {noise:g}": sampler(number, teacher, teacher.get_weights())
+                for noise, teacher in teachers.items()}
+        scores = judge(data.validation, [data.validation.response], rows, 1, args.seed).scores
+        noise = min(teachers, key=lambda noise: WS(scores[f"r = {noise:g}"]))
+        said.append(f"students of seed {seed} have the teacher with r = {noise:g}, best on the validation set")
+        student, weights, taught = distil_students(teachers[noise], data.training, states / f"seed{seed}",
+                                                   **p["student"], common=p["common"], batch=p["batch"], seed=seed)
+        rows |= {name: sampler(number, student, values) for name, values in weights.items()}
+        samplers |= {f"{name}, seed {seed}": sample for name, sample in rows.items()}
+        histories |= {f"{name}, seed {seed}": history for name, history in (learnt | taught).items()}
+        if seed == 0:
+            student.set_weights(weights["bs+ch"])
+            save_models(args, data, {"teacher.keras": PublishedFlowGenerator(number, teachers[noise]),
+                                     "student.keras": PublishedFlowGenerator(number, student)})
+    return samplers, histories, said
+
+
+def verdicts(scores):
+    """What the table says of the best range of noise, and of the losses of students."""
+    found = {}
+    for name, score in scores.items():
+        found.setdefault(name.split(", seed ")[0], []).append(WS(score))
+    ranges = sorted((name for name in found if name.startswith("r = ")), key=lambda name: -sum(found[name]))
+    yield f"least WS with {ranges[-1]}: {ordering({name: found[name] for name in ranges[-2:]})}"
+    yield f"students: {ordering({name: found[name] for name in STUDENTS if name in found})}"
+
+
+def main():
+    args = command_line(__doc__, PRESETS, "runs/flow_noise", ("zn", "zp"), trainings=1).parse_args()
+    p = PRESETS[args.preset]
+    data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
+    samplers, histories, said = train_models(args, p, data)
+    table = judged(args, data, samplers, p["generations"])
+    columns = {"WS": WS, "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
+    text = "\n\n".join([text_table(over_seeds(table.scores, columns)), "\n".join([*verdicts(table.scores), *said])])
+    first = {name.split(", seed ")[0]: sample for name, sample in samplers.items() if name.endswith("seed 0")}
+    shown = {name: first[name] for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}
+    write_results(args, "noise.txt", text, table, data.test, shown, histories)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,127 @@
+"""The VQ-GAN of the neutron study: images ln(1 + n), and a critic that judges every patch of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from zdckeras.data.particles import CONDITION_COUNT
+from zdckeras.data.showers import Showers
+from zdckeras.gan.losses import accuracy, critic_loss, generator_loss
+from zdckeras.generators import WithParts
+from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.log_images import LogImageEncoder
+from zdckeras.layers.patches import VitEncoder
+from zdckeras.layers.tokens import on_tokens
+from zdckeras.training.adversarial import term_weights
+from zdckeras.training.phases import Phase, PhasedModel
+from zdckeras.vq.vq_vae import PhotonVQVAE
+
+TERMS = {"pixels": 0.55, "codebook": 1.0, "adversarial": 0.96}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PatchCritic(WithParts, layers.Layer):
+    """A logit for every patch of an image: body(x, c), then dense layers of h and h / 2 on every token.
+
+    Arguments:
+        encoder: `LogImageEncoder`, told of the particle.
+        hidden: h.
+        seed: of the dense layers.
+
+    Returns:
+        call((B, nx, ny) images ln(1 + n), (B, 9) conditions) gives (B, T) logits.
+
+    Source:
+        neutron ZDC study, VQ-GAN; sizes from the authors' code, m-wojnar/zdc.
+    """
+
+    PARTS = ("encoder",)
+
+    def __init__(self, encoder: LogImageEncoder, hidden: int = 128, seed: int = 0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.encoder, self.settings, seeds = encoder, dict(hidden=hidden, seed=seed), seeds_of([seed, 41])
+        self.dense = dense_layers((hidden, hidden // 2), encoder.width, seeds)
+        self.read = linear(hidden // 2, 1, seeds)
+        self.built = True
+
+    def call(self, images, conditions):
+        tokens = self.encoder.body(images, self.encoder.known(conditions))
+        return on_tokens(self.read, on_tokens(self.dense, tokens))[..., 0]
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings, **self.parts_config()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageVQGAN(WithParts, PhasedModel):
+    """VQ-VAE over images x = ln(1 + n) against a critic of patches, as published.
+
+    L = w_pix sum_ij (x - x')^2 + w_code L_codebook + w_adv L_adv(x', c), all sums over pixels, tokens and patches
+
+    The codebook is one of moving averages. The study's weights w_adv are fixed, after 10,000 steps without a critic:
+    the model handed over is trained for as long as that warm-up is to be.
+
+    Arguments:
+        model: `PhotonVQVAE.published(..., averaged=True)`; it is trained in place.
+        critic: `PatchCritic`.
+        weights: of "pixels", "codebook" and "adversarial", where they differ from the study's.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny)}) gives reconstructed images (B, nx, ny).
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+
+    Source:
+        neutron ZDC study, VQ-GAN; weights from the authors' code, m-wojnar/zdc. Esser et al., arXiv:2012.09841.
+    """
+
+    PARTS = ("model", "critic")
+
+    def __init__(self, model: PhotonVQVAE, critic: PatchCritic, weights: Mapping[str, float] | None = None, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.weights_of = term_weights(weights, TERMS)
+        self.model, self.critic, self.latent, self.built = model, critic, model.scatter.latent, True
+
+    @classmethod
+    def of(cls, model: PhotonVQVAE, showers: Showers, hidden: int = 128, heads: int = 4, depth: int = 4, seed: int = 0,
+           **settings: Any) -> "ImageVQGAN":
+        """The model with a fresh critic, a vision transformer on its patches, of training `Showers`.
+
+        Arguments:
+            model: as above.
+            showers: training `Showers`.
+            hidden, heads, depth: of the transformer; the study's by default.
+            seed: of the critic.
+            settings: `weights`.
+        """
+        detector, patch = model.detector, model.encoder.body.patch
+        body = VitEncoder(detector.shape, hidden, CONDITION_COUNT, patch, hidden, heads, depth, seed + 1)
+        encoder = LogImageEncoder(detector.name, model.encoder.settings["scaler"], body)
+        return cls(model, PatchCritic(encoder, hidden, seed), **settings)
+
+    def phases(self) -> dict[str, Phase]:
+        return {"critic": Phase(self._critic_loss, (self.critic,), ("adversarial",), watched=("accuracy",)),
+                "generator": Phase(self._generator_loss, (self.model,), tuple(TERMS))}
+
+    def _critic_loss(self, batch, training):
+        real, conditions = ops.log1p(ops.cast(batch["responses"], "float32")), batch["conditions"]
+        logits = self.critic(real, conditions), self.critic(ops.stop_gradient(self(batch)), conditions)
+        return {"adversarial": critic_loss(*logits), "accuracy": accuracy(*logits)}
+
+    def _generator_loss(self, batch, training):
+        photons, conditions = batch["responses"], batch["conditions"]
+        image, _, codebook = self.model.reconstruct(photons, conditions, training)
+        patches = self.model.tokens  # the losses of codebook and critic are means over them
+        found = {"pixels": ops.mean(self.model.decoder.mismatch(photons, image)),
+                 "codebook": patches * ops.mean(codebook),
+                 "adversarial": patches * generator_loss(self.critic(image, conditions))}
+        return {name: self.weights_of[name] * value for name, value in found.items()}
+
+    def call(self, inputs):
+        return self.model.reconstruct(inputs["responses"], inputs["conditions"])[0]
+
+    def get_config(self):
+        return {"weights": self.weights_of, **self.parts_config(), "momentum": self.momentum, "name": self.name}
