@@ -32,6 +32,7 @@ TRAININGS = {
     "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp"], ("zp",)),
     "flow_matching": ("flow_matching", [], ("zn",)), "diffusion": ("diffusion", [], ("zn",)),
     "one_step": ("one_step", [], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
+    "flow_noise": ("flow_noise", [], ("zn",)),
     "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn", "--seeds", "1"], ("zn",)),
     "joint_gan": ("joint_gan", [], ("zn", "zp")), "autoencoders": ("autoencoders", [], ("zn",)),
     "vq_vae": ("vq_vae", [], ("zn",)), "vq_gan": ("vq_gan", [], ("zn",)), "corr_vae": ("corr_vae", [], ("zn",)),
@@ -56,7 +57,7 @@ def commit():
 def do(command, folder):
     """Run a command on one thread, its output into log.txt, and leave made.json; doit's `TaskFailed` if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     begin, made = time.time(), commit()
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode

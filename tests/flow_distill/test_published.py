@@ -51,8 +51,8 @@ def test_code_lies_within_the_splines_and_comes_back(published, showers):
     assert np.abs(numpy(y)).max() < BOUND and not numpy(log_det).any()
     number = batch["responses"].sum(axis=(1, 2))[:, None]
     wrong = np.abs(numpy(published.photons(y, number)) - batch["responses"].reshape(8, -1))
-    # the true sum of the noise is not known when decoding, only its mean: bright cells are off by a photon at most
-    assert wrong.max() <= 1.0 and (wrong > 0).mean() < 0.02
+    # the true sum of the noise is not known when decoding, only its mean: some bright cells are off by a photon
+    assert wrong.max() <= 1.0 and (wrong > 0).mean() < 0.01
 
 
 def test_context_is_the_particle_and_the_photon_number_alone(published, showers):

@@ -87,7 +87,10 @@ class PublishedFlow(CellFlow):
         return ops.divide(ops.subtract(known, self.mean), self.scale)
 
     def photons(self, y: Tensor, number: Tensor) -> Tensor:
-        """n = max(floor(p (N + D r / 2) - r / 2), 0) with p the code's fractions; their sum is N on average only.
+        """n = max(round(p (N + D r / 2) - r / 2), 0) with p the code's fractions; their sum is N on average only.
+
+        Rounded, for the largest whole number below (as the method is summarised) is one photon short in every second
+        lit cell.
 
         Arguments:
             y: code (B, D).
@@ -95,14 +98,14 @@ class PublishedFlow(CellFlow):
         """
         half = 0.5 * self.code.dequantise.noise
         volume = ops.cast(number, "float32") + half * self.detector.cells
-        return ops.maximum(ops.floor(self.code.fractions(y) * volume - half), 0.0)
+        return ops.maximum(ops.floor(self.code.fractions(y) * volume - half + 0.5), 0.0)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class PublishedFlowGenerator(WithParts, Sampler):
     """Photon number first, shape second, as published: noise and particle to photon counts, no sum imposed.
 
-    N ~ p(N | c),  y ~ p(y | c, N),  n = max(floor(p(y) (N + D r / 2) - r / 2), 0)
+    N ~ p(N | c),  y ~ p(y | c, N),  n = max(round(p(y) (N + D r / 2) - r / 2), 0)
 
     Arguments:
         number: trained `PhotonSums` of one sum (the study's Bayesian network is not described).
