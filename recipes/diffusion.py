@@ -45,7 +45,7 @@ PRESETS = {
         images=dict(sampler="ddim", steps=50, eta=0.6),
         published=dict(rows=2_000, network="unet", sizes=STUDY, fit=dict(epochs=1, batch=32, rate=1e-4)),
         patches=dict(rows=40_000, network="patches", fit=dict(epochs=2, batch=128, rate=1e-3)),
-        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
+        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL, brief=BRIEF,

@@ -36,7 +36,7 @@ PRESETS = {
         batches=(1, 256), levels=3,
         published=dict(rows=8_000, network="unet", fit=dict(epochs=2, batch=64, rate=4.4e-4, betas=(0.7, 0.88))),
         patches=dict(rows=40_000, network="patches", fit=dict(epochs=2, batch=128, rate=1e-3)),
-        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
+        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL,

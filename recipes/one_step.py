@@ -32,7 +32,7 @@ ROWS = ("teacher, heun 8", SHIPPED, "teacher, 1 step", "MeanFlow, 1 step", "Mean
 PRESETS = {
     "laptop": dict(
         train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), levels=3, rows=ROWS,
-        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3),
+        vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3),
         mean_flow=dict(epochs=10, batch=512, rate=1e-3), paths=dict(epochs=15, batch=512, rate=2e-3),
         physics=dict(rows=50_000, epochs=2, batch=256, rate=3e-4, channels=1.0)),
