@@ -9,7 +9,7 @@ factors of 0.67 to 1.5). Whole photons are drawn and their properties measured.
     python recipes/corr_vae.py --data showers.root      # your own, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped. 8 minutes of processor time; moves asked for and obtained are
-correlated by 0.90 (width) to 1.00 (photons); asked for nothing, WS is 3.33 (floor 1.09).
+correlated by 0.90 (width) to 1.00 (photons, whose sum is imposed); asked for nothing, WS is 3.33 (floor 1.09).
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.corr_vae.model import CorrVAE
+from zdckeras.corr_vae.model import CorrVAE, total_correlation
 from zdckeras.training.batches import Batches
 
 SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
@@ -29,6 +29,19 @@ def says(head, mean, log_deviation):
 
 
 @SKIP_JAX
+def test_total_correlation_of_normal_codes():
+    """Against -ln(1 - r^2) / 2 of two numbers that are correlated by r; 0 for independent ones."""
+    rng, rows = np.random.default_rng(0), 1500
+    x, y = rng.standard_normal((2, rows, 1)).astype("float32")
+    narrow = np.full((rows, 1), np.log(0.3), "float32")  # the encoders' own deviation, beside that of the means
+    for r in (0.0, 0.8):
+        means = x, (r * x + np.sqrt(1 - r**2) * y).astype("float32")
+        codes = [m + 0.3 * rng.standard_normal((rows, 1)).astype("float32") for m in means]
+        found = total_correlation(*((c, m, narrow) for c, m in zip(codes, means, strict=True)))
+        seen = r / (1 + 0.3**2)
+        assert abs(float(found) + 0.5 * np.log(1 - seen**2)) < 0.06
+
+
 def test_terms(showers, evaluate):
     """Divergence of both codes; independence and sparsity in closed form; weights multiply the terms."""
     vae = build(showers, weights={"divergence": 3.0, "consistency": 0.5})

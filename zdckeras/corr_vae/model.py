@@ -27,6 +27,37 @@ def _missed(found, wanted, deviation):
     return ops.sum(ops.sqrt(1.0 + ops.square((found - wanted) / deviation)) - 1.0, axis=-1)
 
 
+def total_correlation(*groups: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """How far groups of codes are from independent of each other, KL(q(w, z) | q(w) q(z)), estimated in a batch.
+
+    With q the mean over the batch of the encoders' normal distributions,
+    mean_i [ln q(w_i, z_i) - ln q(w_i) - ln q(z_i)].
+
+    Arguments:
+        groups: (code (B, d), mean (B, d), ln of the deviation (B, d)) of each.
+
+    Returns:
+        Scalar, at most ln B for two groups.
+
+    Source:
+        Chen et al., arXiv:1802.04942, eq. 5, with the batch in place of the data; groups: arXiv:2210.01796.
+
+    Example:
+        >>> far, narrow = 100.0 * ops.reshape(ops.arange(4.0), (4, 1)), ops.zeros((4, 1))
+        >>> one = (far, far, narrow)
+        >>> round(float(total_correlation(one, one)), 4), round(float(total_correlation(one, (narrow,) * 3)), 4)
+        (1.3863, 0.0)
+    """
+    def log_density(code, mean, log_deviation):  # of code i under the distribution of row j, without the constant
+        away = (code[:, None] - mean[None]) * ops.exp(-log_deviation)[None]
+        return -ops.sum(0.5 * ops.square(away) + log_deviation[None], axis=-1)
+
+    each = [log_density(*group) for group in groups]
+    size = ops.log(ops.cast(ops.shape(groups[0][0])[0], "float32"))
+    apart = sum(ops.logsumexp(one, axis=1) - size for one in each)
+    return ops.mean(ops.logsumexp(sum(each), axis=1) - size - apart)
+
+
 @keras.saving.register_keras_serializable("zdckeras")
 class CorrVAE(WithParts, SampleLoss):
     """Photon responses with their four properties under control, L = w_r D + KL_w + KL_z + sum of the terms below.
@@ -37,18 +68,18 @@ class CorrVAE(WithParts, SampleLoss):
     - likelihood: -ln p(y(n) | c) for w' = f^-1(y; c) and normal w, so that what is drawn is distributed as the data;
     - consistency: the properties of the light from those w states, for w and z of the encoders, and for w asked for
       (y(n) + `asking` * normal noise, the rest from the prior; every second row), so that what is asked is what comes;
-    - sparsity of the mask, and independence: squared covariances of the means of w and z in the batch.
+    - sparsity of the mask, and independence: squared covariances of the means of w and z in the batch;
+    - total: the paper's total correlation of the groups w and z, see `total_correlation`; of weight 0 by default.
 
-    Beyond `deviation` prediction and consistency grow with the distance, not its square. The paper's total correlation,
-    an estimate of how independent groups of latents are, is left out but for the covariances of w with z.
+    Beyond `deviation` prediction and consistency grow with the distance, not its square.
 
     Arguments:
         encoder: `PhotonEncoder`.
         decoder: `CorrDecoder`.
         low, high: (9,) range of the training conditions.
         smallest, largest: (4,) range of the training properties, physical.
-        weights: of "reconstruction", "divergence", "prediction", "likelihood", "consistency", "sparsity" and
-            "independence", where they differ from the default.
+        weights: of "reconstruction", "divergence", "prediction", "likelihood", "consistency", "sparsity",
+            "independence" and "total", where they differ from the default.
         deviation: by which properties may miss, in units of their spread (see `ResponseProperties.fit`).
         asking: deviation of what is asked for in training from each response's own properties, in the same units.
         hidden: width of the dense layers of the encoders.
@@ -67,7 +98,7 @@ class CorrVAE(WithParts, SampleLoss):
 
     PARTS = ("encoder", "decoder")
     WEIGHTS = {"reconstruction": 0.5, "divergence": 1.0, "prediction": 1.0, "likelihood": 1.0, "consistency": 4.0,
-               "sparsity": 0.3, "independence": 1.0}
+               "sparsity": 0.3, "independence": 1.0, "total": 0.0}
 
     def __init__(self, encoder: PhotonEncoder, decoder: CorrDecoder, low: ArrayLike, high: ArrayLike,
                  smallest: ArrayLike, largest: ArrayLike, weights: Mapping[str, float] | None = None,
@@ -118,7 +149,7 @@ class CorrVAE(WithParts, SampleLoss):
         return [normal_of(head(tokens, known)) for head in (self.property_head, self.object_head)]
 
     def call(self, inputs):
-        return sum(self.scale[name] * term for name, term in self.terms(inputs).items())
+        return sum(self.scale[name] * term for name, term in self.terms(inputs).items() if self.scale[name])
 
     def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the loss by name, without their weights: (B,) each, or scalars."""
@@ -148,6 +179,7 @@ class CorrVAE(WithParts, SampleLoss):
             "consistency": missed[:rows] + ops.mean(missed[rows:]),
             "sparsity": decoder.pool.sparsity(),
             "independence": ops.sum(ops.square(covariance / ops.cast(rows, "float32"))),
+            "total": total_correlation((latent, *w), (kind, *z)) if self.scale["total"] else ops.zeros_like(missed[0]),
         }
 
     @cached_property
