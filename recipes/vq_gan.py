@@ -43,7 +43,7 @@ PRESETS = {
         sums=dict(epochs=40, batch=512, rate=1e-3)),
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, size="0.25M",
-        critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), published=dict(hidden=8, heads=2, depth=1), width=8,
+        critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), rows=("",),
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4),
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
@@ -67,17 +67,18 @@ def train_pair(args, p, data, folder, fresh, against):
 
 
 def train_models(args, p, data, states):
-    """The published pair, then ours, trained alike."""
-    training, seed = data.training, args.seed
-    theirs, learnt = train_pair(
-        args, p, data, states / "published",
+    """The published pair, then ours, trained alike: models and histories by name."""
+    training, seed, found, histories = data.training, args.seed, {}, {}
+    pairs = {"published ": (
         lambda: PhotonVQVAE.published(training, width=p["width"], averaged=True, seed=seed, **p["published"]),
-        lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]))
-    ours, histories = train_pair(
-        args, p, data, states, lambda: PhotonVQVAE.of_size(training, p["size"], seed=seed),
-        lambda model: PhotonVQGAN.fit_scales(model, training, critic=p["critic"], seed=seed))
-    return ({f"published {name}": model for name, model in theirs.items()} | ours,
-            {f"published {name}": history for name, history in learnt.items()} | histories)
+        lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]))}
+    pairs |= {"": (lambda: PhotonVQVAE.of_size(training, p["size"], seed=seed),
+                   lambda model: PhotonVQGAN.fit_scales(model, training, critic=p["critic"], seed=seed))}
+    for row in p.get("rows", pairs):
+        models, learnt = train_pair(args, p, data, states / row.strip(), *pairs[row])
+        found |= {f"{row}{name}": model for name, model in models.items()}
+        histories |= {f"{row}{name}": history for name, history in learnt.items()}
+    return found, histories
 
 
 def train_priors(args, p, data, states, models, histories):

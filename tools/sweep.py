@@ -35,7 +35,8 @@ from matplotlib.figure import Figure
 from zdckeras.command import run, whole
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "recipes" / "sdi_gan.py"))
-BASE, PENALTY, MOMENTUM = (RECIPE[name] for name in ("BASE", "PENALTY", "MOMENTUM"))
+BASE = {name: weight for name, weight in RECIPE["OURS"].items() if name == "energy"}  # all that is not searched
+PENALTY, MOMENTUM = RECIPE["PENALTY"], RECIPE["MOMENTUM"]
 
 
 def preset(name, rows, **shape):
