@@ -16,7 +16,8 @@ keeps them beside it.
 All rows meet a critic on the same showers, as often; the table of trainings has the steps and the processor time that
 each row took, with what precedes the critic of ours in a row of its own. Of lambda_in the appendix has 1e-10, for the
 squared difference of sums over a whole batch of images; for eq. 4 as it is printed, in photons of a response, that is
-no term at all, and 1e-3 is taken, as in the authors' later code (`--lambdas 0.1 1e-10 1e-3` is the appendix).
+no term at all, and 1e-3 is taken, as in the authors' later code (`--lambdas 0.1 1e-10 1e-3` is the appendix' best; its
+grid is 0.01, 0.1, 1 for diversity, 1e-7 to 1e-11 for intensity, 1e-4, 1e-3, 1e-2 for the auxiliary regressor).
 Interrupted, the same command goes on where it stopped.
 """
 
@@ -29,6 +30,7 @@ from zdckeras.gan.generator import GanGenerator, Training, fit_factor, training_
 from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.channels import Residuals, ws
+from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import ordering, over_seeds, text_table
 from zdckeras.recipe import command_line, in_floors, judged, recipe_data, recipe_states, save_models, write_results
@@ -37,13 +39,13 @@ from zdckeras.training.cost import printed_cost, timed
 
 PRESETS = {
     "laptop": dict(
-        train=50_000, validation=5_000, test=10_000, generations=3, generator={}, critic={},
+        train=50_000, validation=5_000, test=10_000, generations=3, pixels=2_000, generator={}, critic={},
         divide=16, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-4),
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
-        train=275_000, validation=34_000, test=69_000, generations=5,
+        train=275_000, validation=34_000, test=69_000, generations=5, pixels=7_000,
         divide=1, published=dict(epochs=300, batch=128, generator=1e-4, critic=1e-5),
         generator=dict(hidden=512, widths=(512, 512), channels=(256, 128, 64), spots=12),
         critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128),
@@ -51,7 +53,7 @@ PRESETS = {
         shape=dict(rows=275_000, epochs=20, batch=256, rate=1e-3),
         adversarial=dict(epochs=100, batch=256, generator=1e-4, critic=3e-4)),
     "smoke": dict(
-        train=64, validation=48, test=128, generations=2, rows=("published + aux. regressor",),
+        train=64, validation=48, test=128, generations=2, pixels=0, rows=("published + aux. regressor",),
         divide=64, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-4),
         generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
@@ -131,9 +133,11 @@ def judge_models(args, p, data, trained):
             one.generator.factors = [1.0]
         score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if len(real) > 1 else {}
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
+        score["pixels"] = pixel_auc(data.test.response, draws[-1], args.seed, p["pixels"]) if p["pixels"] else None
         score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
     columns = {"WS": WS, "with factor": lambda s: s["WS with factor"], "proton channels": lambda s: s["WS proton"],
                "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
+    columns |= {"AUC pixels": lambda s: s["pixels"]} if p["pixels"] else {}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
     columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
                 if len(real) > 1 and (data.test.pdg == code).any()}

@@ -28,17 +28,16 @@ from zdckeras.recipe import command_line, recipe_data, recipe_states, save_model
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.cost import printed_cost, timed
 from zdckeras.training.loop import fit_arrays
-from zdckeras.wgan_gp.images import ImageRegressor, ImageWGAN
 from zdckeras.wgan_gp.model import EnergyGenerator, EnergyScoreFit, ResponseWGAN
 from zdckeras.wgan_gp.published import PARAMETERS as NAMES
-from zdckeras.wgan_gp.published import published_reader
+from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, parameter_errors
 from zdckeras.wgan_gp.regressor import PARAMETERS, Emulator, ParameterRegressor
 
 PRESETS = {
     "laptop": dict(
         train=50_000, test=10_000, channels=(64, 32, 16, 8), latent=512, critic_steps=5, divide=4,
-        published=dict(epochs=1, batch=320, generator=1e-3, critic=1e-3),
+        published=dict(epochs=1, batch=80, generator=1e-3, critic=1e-3),
         emulator=dict(epochs=4, batch=256, rate=2e-3), regressor=dict(epochs=4, batch=128, rate=1e-3),
         warm_start=dict(epochs=8, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),

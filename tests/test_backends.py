@@ -40,9 +40,8 @@ from zdckeras.vae.energy_vae import ResponseVAE
 from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE
-from zdckeras.wgan_gp.images import ImageRegressor, ImageWGAN
 from zdckeras.wgan_gp.model import ResponseWGAN
-from zdckeras.wgan_gp.published import published_reader
+from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 from zdckeras.wgan_gp.regressor import ParameterRegressor
 
 ROOT = Path(__file__).parents[1]

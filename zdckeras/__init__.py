@@ -60,9 +60,9 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     # WGAN-GP
     "ResponseWGAN": "wgan_gp.model",
     "EnergyGenerator": "wgan_gp.model",
-    "ImageWGAN": "wgan_gp.images",
-    "ImageNetwork": "wgan_gp.images",
-    "ImageRegressor": "wgan_gp.images",
+    "ImageWGAN": "wgan_gp.published",
+    "ImageNetwork": "wgan_gp.published",
+    "ImageRegressor": "wgan_gp.published",
     # autoencoders
     "PhotonVAE": "vae.autoencoders",
     "DrivenAutoencoder": "vae.autoencoders",
@@ -131,8 +131,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.vq.published import ImageVQGAN
     from zdckeras.vq.vq_gan import PhotonVQGAN
     from zdckeras.vq.vq_vae import PhotonVQVAE
-    from zdckeras.wgan_gp.images import ImageNetwork, ImageRegressor, ImageWGAN
     from zdckeras.wgan_gp.model import EnergyGenerator, ResponseWGAN
+    from zdckeras.wgan_gp.published import ImageNetwork, ImageRegressor, ImageWGAN
 
 
 def __getattr__(name):

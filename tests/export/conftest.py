@@ -12,6 +12,7 @@ from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.vae.energy_vae import ImageDecoder
 from zdckeras.wgan_gp.networks import EnergyNetwork
+from zdckeras.wgan_gp.published import published_generator
 
 BOXCOX = {"power": 0.1, "shift": 0.1}
 WIDE = np.full(9, -1e5), np.full(9, 1e5)
@@ -28,6 +29,14 @@ def flow(showers, inverse):
 def small_gan(showers, names, latent=10):
     scaler = Scaler.fit(showers.particles).get_config()
     return zdc.GanGenerator(ResponseNetwork(names, scaler, latent, 8, (8,), (4, 4, 2), 2))
+
+
+def published(showers):
+    """The neutron study's network, bright enough for some photons without training."""
+    scaler = Scaler.fit(showers.particles).get_config()
+    generator = zdc.ImageGanGenerator.of(zdc.ImageGAN.published("zn", scaler, divide=32, seed=1))
+    generator.factors = [20.0]
+    return generator
 
 
 def vae(showers, kind):
@@ -59,6 +68,9 @@ FAMILIES = {
     "wgan-gp": lambda showers: zdc.EnergyGenerator(EnergyNetwork(
         "ecal", Scaler.fit(showers.particles).get_config(), fraction=1e-3, latent=16, hidden=8, channels=(3, 2),
         spots=2), *WIDE),
+    "published gan": published,
+    "published wgan-gp": lambda showers: zdc.EnergyGenerator(zdc.ImageNetwork(
+        published_generator(32, 16, seed=1), "ecal", [0.0] * 5, [100.0, 100.0, 1000.0, 1.0, 1.0], BOXCOX, 16), *WIDE),
     "energy vae": lambda showers: zdc.DecoderGenerator(ImageDecoder(
         "ecal", Scaler.fit(showers.particles).get_config(), 3, (3, 2), 6), BOXCOX, *WIDE),
     "vae": lambda showers: vae(showers, zdc.PhotonVAE),

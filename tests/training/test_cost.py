@@ -11,8 +11,7 @@ from keras import layers
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.published import PLANS, published_critic, published_generator
 from zdckeras.training.cost import GPU_RATE, Passes, activations_of, printed_cost, products_of, timed, training_cost
-from zdckeras.wgan_gp.images import ImageRegressor, ImageWGAN
-from zdckeras.wgan_gp.published import published_reader
+from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
 SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
 

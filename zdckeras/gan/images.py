@@ -173,11 +173,17 @@ class ImageGAN(WithParts, AdversarialModel):
                                  f"{detector.shape[1]}), received {tuple(photons.shape)}.")
         return [ops.log1p(ops.cast(photons, "float32")) for photons in responses]
 
+    def _made(self, noise, known, training):
+        """Generated images, float32 under any policy."""
+        return [ops.cast(image, "float32") for image in as_list(self.generator([noise, known], training=training))]
+
+    def _logits(self, images, known, training):
+        return ops.cast(self.critic([*images, known], training=training), "float32")
+
     def _critic_loss(self, batch, training):
         known, real = self.scaled(batch["conditions"]), self._real(batch)
-        made = as_list(self.generator([batch["z"], known], training=training))
-        logits = (self.critic([*real, known], training=training),
-                  self.critic([*map(ops.stop_gradient, made), known], training=training))
+        made = map(ops.stop_gradient, self._made(batch["z"], known, training))
+        logits = [self._logits(images, known, training) for images in (real, made)]
         return {"adversarial": losses.critic_loss(*logits), "accuracy": losses.accuracy(*logits)}
 
     def _regressor_loss(self, batch, training):
@@ -185,15 +191,16 @@ class ImageGAN(WithParts, AdversarialModel):
 
     def _auxiliary(self, images, batch, training):
         """Eq. 2 of images of all detectors."""
-        return _mean(losses.auxiliary_loss(regressor(image, training=training), peak) for regressor, image, peak in
+        return _mean(losses.auxiliary_loss(ops.cast(regressor(image, training=training), "float32"), peak)
+                     for regressor, image, peak in
                      zip(self.regressors, images, self._columns(batch, "peak"), strict=True))
 
     def _generator_loss(self, batch, training):
         weights, known, real = self.weights_of, self.scaled(batch["conditions"]), self._real(batch)
-        made = as_list(self.generator([batch["z"], known], training=training))
-        found = {"adversarial": losses.generator_loss(self.critic([*made, known], training=training))}
+        made = self._made(batch["z"], known, training)
+        found = {"adversarial": losses.generator_loss(self._logits(made, known, training))}
         if weights["diversity"]:
-            other = as_list(self.generator([batch["z2"], known], training=training))
+            other = self._made(batch["z2"], known, training)
             found["diversity"] = _mean(losses.diversity_loss(x, y, batch["z"], batch["z2"], d, ADDED) for x, y, d in
                                        zip(made, other, self._columns(batch, "diversity"), strict=True))
         if weights["intensity"]:

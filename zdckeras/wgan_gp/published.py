@@ -1,4 +1,4 @@
-"""The networks of the LHCb study as published, for 30 x 30 cells: generator, critic, and the regressor's reader.
+"""The WGAN-GP of the LHCb study as published, for 30 x 30 cells: networks, and the model around these or yours.
 
 Grids have the published sizes, 256 x 4 x 4, 128 x 8 x 8, 64 x 15 x 16, 32 x 32 x 32 (channels first), and the image is
 the last grid, cropped; one convolution to a single channel stands between, which the paper implies. It says
@@ -7,13 +7,26 @@ repetition and padded as the size of the next one asks for, kernels are 3 x 3, a
 """
 
 from collections.abc import Iterator
+from typing import Any, Self
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
+from numpy.typing import ArrayLike
 
+from zdckeras.backend import Tensor
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.showers import Showers
+from zdckeras.data.transforms import BoxCox
+from zdckeras.generators import WithParts
 from zdckeras.layers.dense import seeds_of
+from zdckeras.training.adversarial import AdversarialModel, check_network
+from zdckeras.training.cost import Passes
+from zdckeras.training.phases import Phase
+from zdckeras.wgan_gp import losses
 
 PARAMETERS = ("px", "py", "pz", "x", "y")
+COLUMNS = (4, 5, 6, 1, 2)  # of the conditions: px, py, pz, x, y
 LATENT, CELLS, COARSE = 512, 30, 4
 CHANNELS = (256, 128, 64, 32)  # of the grids from coarse to fine
 UP = (((1, 1), (3, 3)), ((1, 1), (4, 3)), ((2, 1), (3, 3)))  # padding and kernel after each doubling
@@ -119,3 +132,181 @@ def _read(image, divide, seeds, wrong=None):
         x = layers.ZeroPadding2D(padding)(x)
         x = layers.LeakyReLU(SLOPE)(layers.Conv2D(size, kernel, 2, kernel_initializer=_he(seeds))(x))
     return layers.Flatten()(x)
+
+
+def momenta(conditions: Tensor) -> Tensor:
+    """The five parameters (px, py, pz [GeV], x, y [cm]) of conditions (B, 9), as the LHCb study has them: (B, 5)."""
+    return ops.take(ops.cast(conditions, "float32"), COLUMNS, axis=1)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageRegressor(WithParts, layers.Layer):
+    """The particle's parameters read from a Box-Cox image of its response, standardised: (t - mean) / scale.
+
+    Trained by `zdckeras.wgan_gp.regression.RegressorFit`, as the `ParameterRegressor` is.
+
+    Arguments:
+        network: `keras.Model` of (B, nx, ny) that gives (B, 5), `published_reader` or your own.
+        detector: name.
+        mean, scale: (5,) of `momenta` over the training part.
+
+    Returns:
+        call((B, nx, ny) in network space) gives (B, 5).
+    """
+
+    PARTS = ("network",)
+
+    def __init__(self, network: keras.Model, detector: str, mean: ArrayLike, scale: ArrayLike, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.network, self.detector = network, get_detector(detector)
+        self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        check_network("regressor", network, [(None, *self.detector.shape)], [(None, len(PARAMETERS))])
+        self.built = True
+
+    @classmethod
+    def fit_scales(cls, network: keras.Model, showers: Showers) -> Self:
+        """A regressor around a network, its parameters standardised over training `Showers` of one detector."""
+        table = np.asarray(showers.particles, "float64")[:, COLUMNS]
+        return cls(network, showers.detector().name, table.mean(axis=0), table.std(axis=0) + 1e-6)
+
+    def truth(self, conditions: Tensor) -> Tensor:
+        """The standardised parameters of conditions (B, 9)."""
+        return ops.divide(ops.subtract(momenta(conditions), self.mean), self.scale)
+
+    def call(self, image):
+        return self.network(image)
+
+    def get_config(self):
+        return {**super().get_config(), "detector": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist(), **self.parts_config()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageNetwork(WithParts, layers.Layer):
+    """A generator of Box-Cox images as one of energies: e = BoxCox^-1(G(z, t)), at least 0.
+
+    Arguments:
+        network: `keras.Model` of [(B, latent) noise, (B, 5) standardised parameters] that gives (B, nx, ny).
+        detector: name.
+        mean, scale: (5,) of `momenta`.
+        boxcox: {"power", "shift"} of the network space.
+        latent: numbers of noise.
+
+    Returns:
+        call((B, latent) noise, (B, 9) conditions) gives (B, nx, ny) [MeV]: what an `EnergyGenerator` ships.
+    """
+
+    PARTS = ("network",)
+
+    def __init__(self, network: keras.Model, detector: str, mean: ArrayLike, scale: ArrayLike,
+                 boxcox: dict[str, Any], latent: int = LATENT, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.network, self.detector = network, get_detector(detector)
+        self.boxcox, self.latent = BoxCox(**boxcox), latent
+        self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        check_network("generator", network, [(None, latent), (None, len(PARAMETERS))],
+                      [(None, *self.detector.shape)])
+        self.built = True
+
+    def image(self, noise: Tensor, conditions: Tensor, training: bool = False) -> Tensor:
+        """The image in network space, (B, nx, ny)."""
+        known = ops.divide(ops.subtract(momenta(conditions), self.mean), self.scale)
+        return self.network([ops.cast(noise, "float32"), known], training=training)
+
+    def call(self, noise, conditions):
+        return self.boxcox.inverse(self.image(noise, conditions))
+
+    def get_config(self):
+        return {**super().get_config(), "detector": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist(), "boxcox": self.boxcox.get_config(), "latent": self.latent,
+                **self.parts_config()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageWGAN(WithParts, AdversarialModel):
+    """L_D = E D(x') - E D(x) + 10 E (|grad D| - 1)^2, L_G = -E D(x') over Box-Cox images: the LHCb study, as published.
+
+    D(y, c) = f(y, R(y) - t(c)) with R the pretrained, frozen regressor and t the true parameters: all that tells the
+    generator which particle is asked for comes through the regressor's gradient. Five critic steps go with one of the
+    generator: a batch is cut into five parts. Nothing is averaged over steps.
+
+    Arguments:
+        generator: `ImageNetwork`.
+        critic: `keras.Model` of [(B, nx, ny), (B, 5)] that gives (B, 1): `published_critic`, or your own.
+        regressor: trained `ImageRegressor`.
+        penalty: weight of the gradient penalty.
+        critic_steps: critic steps for one of the generator.
+
+    Returns:
+        call({"conditions": (B, 9), "z": (B, latent)}) gives responses (B, nx, ny) [MeV].
+
+    Raises:
+        ValueError: for networks of other shapes.
+
+    Source:
+        LHCb study, arXiv:1812.01319, eq. 5 and section 3.3; what it leaves open as in arXiv:1704.00028.
+    """
+
+    PARTS = ("generator", "critic", "regressor")
+
+    def __init__(self, generator: ImageNetwork, critic: keras.Model, regressor: ImageRegressor, penalty: float = 10.0,
+                 critic_steps: int = 5, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.detector, self.latent = generator.detector, generator.latent
+        check_network("critic", critic, [(None, *self.detector.shape), (None, len(PARAMETERS))], [(None, 1)])
+        self.settings = dict(penalty=penalty, critic_steps=critic_steps)
+        self.generator, self.critic, self.regressor = generator, critic, regressor
+        self.penalty, self.critic_steps = penalty, critic_steps
+        regressor.trainable = False
+        self.built = True
+
+    @classmethod
+    def published(cls, regressor: ImageRegressor, boxcox: dict[str, Any], divide: int = 1, latent: int = LATENT,
+                  seed: int = 0, **settings: Any) -> "ImageWGAN":
+        """The networks as published around a trained regressor, channels divided by `divide`."""
+        network = ImageNetwork(published_generator(divide, latent, seed), regressor.detector.name, regressor.mean,
+                               regressor.scale, boxcox, latent)
+        return cls(network, published_critic(divide, seed), regressor, **settings)
+
+    def averages(self) -> tuple:
+        return ()
+
+    def call(self, inputs):
+        return self.generator(inputs["z"], inputs["conditions"])
+
+    def phases(self) -> dict[str, Phase]:
+        return {"critic": Phase(self._critic_loss, (self.critic,), ("distance", "penalty"), self.critic_steps,
+                                ("accuracy",)),
+                "generator": Phase(self._generator_loss, (self.generator,), ("adversarial",))}
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs each network over its batch, of which the generator has one part, for
+        `zdckeras.training.cost`."""
+        share = 1.0 / self.critic_steps
+        return {"generator": Passes(self.generator.network, 1.0, share),
+                "critic": Passes(self.critic, 0.0, 4.0 + share),  # two responses, the penalty and its gradient
+                "regressor": Passes(self.regressor.network, 2.0, 2.0 + share, trained=False)}
+
+    def scores(self, image: Tensor, conditions: Tensor, training: bool = False) -> Tensor:
+        """D of images in network space, (B, 1)."""
+        wrong = self.regressor(image) - self.regressor.truth(conditions)
+        return self.critic([image, wrong], training=training)
+
+    def _critic_loss(self, batch, training):
+        if tuple(batch["responses"].shape[1:]) != self.detector.shape:
+            raise ValueError(f"responses: expected shape (B, {self.detector.shape[0]}, {self.detector.shape[1]}), "
+                             f"received {tuple(batch['responses'].shape)}.")
+        conditions = batch["conditions"]
+        real = self.generator.boxcox.forward(ops.cast(batch["responses"], "float32"))
+        made = ops.stop_gradient(self.generator.image(batch["z"], conditions, training))
+        scores = [self.scores(image, conditions, training) for image in (real, made)]
+        penalty = losses.gradient_penalty(lambda y: self.scores(y, conditions, training), real, made, batch["share"])
+        return {"distance": losses.wasserstein_loss(*scores), "penalty": self.penalty * penalty,
+                "accuracy": losses.ranking(*scores)}
+
+    def _generator_loss(self, batch, training):
+        made = self.generator.image(batch["z"], batch["conditions"], training)
+        return {"adversarial": -ops.mean(self.scores(made, batch["conditions"], training))}
+
+    def get_config(self):
+        return {**super().get_config(), **self.parts_config()}

@@ -9,9 +9,16 @@ import zdckeras as zdc
 from zdckeras import backend
 from zdckeras.data.transforms import BoxCox
 from zdckeras.training.batches import Batches
-from zdckeras.wgan_gp.images import ImageNetwork, ImageRegressor, ImageWGAN, momenta
 from zdckeras.wgan_gp.model import EnergyGenerator
-from zdckeras.wgan_gp.published import published_critic, published_generator, published_reader
+from zdckeras.wgan_gp.published import (
+    ImageNetwork,
+    ImageRegressor,
+    ImageWGAN,
+    momenta,
+    published_critic,
+    published_generator,
+    published_reader,
+)
 from zdckeras.wgan_gp.regression import RegressorFit
 
 BOXCOX, LATENT, EAGER = {"power": 0.1, "shift": 0.1}, 6, backend.name() != "jax"
