@@ -175,7 +175,7 @@ def main():
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
     rows = {row: rows[row] for row in p.get("rows", STUDY[args.detector]) if data.repeats or row != "published SDI-GAN"}
     trained = train_models(args, p, data, rows)
-    kept = {"published": f"{list(rows)[-1]}, seed 0"} | ({"ours": "ours, seed 0"} if args.rows == "all" else {})
+    kept = {"published": f"{list(rows)[-1]}, seed 0"} | ({"generator": "ours, seed 0"} if args.rows == "all" else {})
     save_models(args, data, {f"{kind}.keras": trained[name].ready() for kind, name in kept.items()})
     table, text = judge_models(args, p, data, trained)
     first = {name.split(", seed ")[0]: one for name, one in trained.items() if name.endswith("seed 0")}
