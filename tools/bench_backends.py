@@ -4,8 +4,9 @@ Each engine runs in a process of its own, pinned to `--threads` cores, and is ch
 jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A training step is the time of `fit` over
 `--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the model
 generates, the device waited for. Reported are medians over `--repeats` and, in brackets, the first call with
-compilation. ONNX Runtime runs what tf2onnx makes of the same function, in one session; the JSON file also has its mean
-difference to TensorFlow, relative to the mean.
+compilation; where a model counts its operations, also the share that sampling reaches of the rate at which NumPy
+multiplies matrices in the same process. ONNX Runtime runs what tf2onnx makes of the same function, in one session; the
+JSON file also has its mean difference to TensorFlow, relative to the mean.
 
 The rows "by hand" set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`. Its losses
 over three steps must agree to 1e-4; then blocks of both alternate in one process, and the ratio is that of their
@@ -18,93 +19,19 @@ medians, of the time on the clock and of processor time, which is the one to tru
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from bench_common import compiled, machine, pin, run_alone, timed, version, write_json
-from bench_peers import ADAM, PEERS
+from bench_common import compiled, machine, matrix_rate, pin, run_alone, timed, version, write_json
+from bench_families import FAMILIES, SIZES
+from bench_peers import PEERS
 
 from zdckeras.command import run, whole
 
 ENGINES = {"TF graph": ("tensorflow",), "TF XLA": ("tensorflow",), "JAX jit": ("jax",), "torch eager": ("torch",),
            "ONNX Runtime": ("tensorflow", "tf2onnx", "onnxruntime")}
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "tf2onnx", "onnxruntime", "numpy")
-BENCH_SIZES = {
-    "laptop": dict(sums={}, shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)), gan={}),
-    "smoke": dict(sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
-                  shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
-                  gan=dict(generator=dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2),
-                           critic=dict(hidden=(8,), channels=(2, 2, 4), code=4))),
-}
-GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 SLOW = 10.0  # seconds of a first call after which three repeats must do
-
-
-@dataclass
-class Case:
-    """A model to train on arrays with some noise, and the function that samples, with its inputs."""
-
-    model: object
-    optimizer: object
-    arrays: dict
-    noise: dict
-    generate: object
-    width: int
-    columns: tuple
-
-
-def _adam():
-    import keras
-
-    return keras.optimizers.Adam(1e-4, clipnorm=1.0)
-
-
-def photon_sums(sizes, showers):
-    from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
-    from zdckeras.flow_distill.sums import PhotonSums
-
-    sums = channel_sums(showers.response)
-    model = PhotonSums.fit_scales("zn", showers.particles, sums, **sizes["sums"])
-    arrays, noise = {"conditions": showers.particles, "sums": sums}, {"uniform": {"u_sums": (CHANNEL_COUNT,)}}
-    return Case(model, _adam(), arrays, noise, model.generate, CHANNEL_COUNT, (showers.particles,))
-
-
-def teacher(sizes, showers):
-    from zdckeras.data.detectors import channel_sums
-    from zdckeras.flow_distill.shape import ShapeFlow
-
-    cells = showers.response[0].size
-    model = ShapeFlow.fit_scales("zn", showers.particles, showers.response, **sizes["shape"])
-    return Case(model, _adam(), {"conditions": showers.particles, "responses": showers.response},
-                {"uniform": {"u_cells": (cells,)}}, model.generate, cells,
-                (showers.particles, channel_sums(showers.response)))
-
-
-def student(sizes, showers):
-    from zdckeras.flow_distill.distiller import Distiller
-
-    case = teacher(sizes, showers)
-    twin, ones = case.model.student(seed=1), np.ones(len(showers), "float32")
-    return Case(Distiller(case.model, twin), _adam(), {**case.arrays, "weight": ones, "channels": ones},
-                {**case.noise, "normal": {"z": (case.width,)}}, twin.generate, case.width, case.columns)
-
-
-def gan(sizes, showers):
-    import keras
-
-    from zdckeras.gan.generator import GanGenerator
-    from zdckeras.gan.model import ResponseGAN, training_arrays
-
-    model = ResponseGAN.fit_scales(showers, weights=GAN_WEIGHTS, **sizes["gan"])
-    sampler = GanGenerator(model.average)
-    return Case(model, {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()}, training_arrays(showers),
-                {"normal": {"z": (sampler.noise_width,), "z2": (sampler.noise_width,)}}, sampler.generate,
-                sampler.noise_width, (showers.particles,))
-
-
-FAMILIES = {"photon sums": ("zn", photon_sums), "MAF teacher": ("zn", teacher), "student": ("zn", student),
-            "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan)}
 
 
 def trainer(case, settings, jit_compile):
@@ -131,7 +58,8 @@ def trainer(case, settings, jit_compile):
 
     case.model.compile(case.optimizer, jit_compile=jit_compile)
     batches = Batches(case.arrays, settings.batch, settings.seed, **case.noise)
-    return fit, [batches[k % len(batches)][0] for k in range(settings.steps)]
+    constant = {name: np.full(settings.batch, value, "float32") for name, value in case.constant.items()}
+    return fit, [{**batches[k % len(batches)][0], **constant} for k in range(settings.steps)]
 
 
 def train(case, twin, settings, engine):
@@ -194,10 +122,12 @@ def sample(case, settings, engine):
         made, first, _ = timed(run)
         repeats = 3 if first > SLOW else settings.repeats
         wall, cpu = 1e3 * np.median([timed(run)[1:] for _ in range(repeats)], axis=0)
-        rows[f"sampling, batch {batch}"] = {"ms": float(wall), "cpu_ms": float(cpu), "first_s": first + seconds}
+        row = rows[f"sampling, batch {batch}"] = {"ms": float(wall), "cpu_ms": float(cpu), "first_s": first + seconds}
+        if case.operations:
+            row["share"] = 2 * batch * case.operations / (1e-3 * row["cpu_ms"]) / settings.rate
         if engine == "ONNX Runtime":
             expected = run(reference)
-            rows[f"sampling, batch {batch}"]["difference"] = max(
+            row["difference"] = max(
                 float(np.abs(a - b).mean() / np.abs(b).mean()) for a, b in zip(made, expected, strict=True))
     return rows
 
@@ -205,6 +135,7 @@ def sample(case, settings, engine):
 def measure(engine, settings):
     """Print the rows of one engine; runs in a process of its own."""
     pin(settings.threads)
+    settings.rate = matrix_rate()
     import keras
 
     from zdckeras.simulation.reference import load
@@ -212,7 +143,7 @@ def measure(engine, settings):
     keras.utils.set_random_seed(settings.seed)
     for family in settings.only:
         detectors, build = FAMILIES[family]
-        make = partial(build, BENCH_SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
+        make = partial(build, SIZES[settings.preset], load(detectors, "train", settings.rows, settings.seed))
         peer = family == "SDI-GAN" and ENGINES[engine][0] in PEERS
         jobs = {"training step": lambda make, twin: train(make(), make() if twin else None, settings, engine),
                 "sampling": lambda make, twin: sample(make(), settings, engine)}
@@ -233,7 +164,8 @@ def cell(row, width=None):
     if "failed" in row:
         return " ".join(row["failed"].replace("|", "/").split())[:width]
     ratio = f"; ratio {row['ratio']:.3f}, CPU {row['cpu_ratio']:.3f}" if "ratio" in row else ""
-    return f"{row['ms']:.3g} ({row['first_s']:.1f} s{ratio})"
+    share = f"; {row['share']:.0%}" if "share" in row else ""
+    return f"{row['ms']:.3g} ({row['first_s']:.1f} s{ratio}{share})"
 
 
 def table(rows):
@@ -252,7 +184,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="MODEL")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
-    parser.add_argument("--preset", choices=BENCH_SIZES, default="laptop", help="sizes of the models")
+    parser.add_argument("--preset", choices=SIZES, default="laptop", help="sizes of the models")
     parser.add_argument("--batch", type=whole(1), default=64, help="rows of a training step")
     parser.add_argument("--batches", type=whole(1), nargs="+", default=[256, 1], help="rows of sampling")
     parser.add_argument("--steps", type=whole(1), default=16, help="training steps of one `fit`")

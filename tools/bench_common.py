@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from zdckeras.data.atomic import atomic_path
 
 
@@ -73,6 +75,12 @@ def compiled(function, xla=False):
     import torch
 
     return torch.no_grad()(function)
+
+
+def matrix_rate(size=768, readings=7):
+    """Floating-point operations a second of a product of two float32 matrices in NumPy, in processor time."""
+    a = np.random.default_rng(0).standard_normal((size, size), "float32")
+    return 2 * size**3 / float(np.median([timed(lambda: a @ a)[2] for _ in range(readings)][1:]))
 
 
 def timed(run):
