@@ -22,7 +22,7 @@ from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.loop import states_folder
-from zdckeras.training.options import add_arguments, apply_arguments
+from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
@@ -31,10 +31,14 @@ NO_FLOOR = "no particle occurs twice: judged without a floor and without diversi
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """An `ArgumentParser` that looks for the files of --data at once."""
+    """An `ArgumentParser` that looks for the files of --data, and for the --devices, at once."""
 
     def parse_args(self, args=None, namespace=None):
         found = super().parse_args(args, namespace)
+        try:
+            apply_devices(found)
+        except ValueError as error:
+            self.error(str(error))
         if found.data is not None:
             found.data = found.data[0] if len(found.data) == 1 else found.data
             try:

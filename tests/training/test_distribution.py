@@ -4,19 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
+import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs TensorFlow")
+pytestmark = pytest.mark.skipif(keras.config.backend() == "torch", reason="has no such trainings")
 
 SCRIPT = """
 import json, sys, tempfile
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import numpy as np
 import keras
+from zdckeras.backend.devices import use_devices
+use_devices(int(sys.argv[1]))
 from keras import layers, ops
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.flows.flow import Flow
@@ -69,29 +69,28 @@ def train(make, columns, uniform=None):
     with tempfile.TemporaryDirectory() as folder:
         logs = fit(model, batches, 2, folder + "/state.npz", verbose=0)
     held = Batches({k: arrays[k] for k in columns}, 8, 1, uniform, shuffle=False)
+    model(batches[0][0])  # back on one device
     logs["evaluated"] = [model.evaluate(held, verbose=0, return_dict=True)["loss"]]
     return [w.tolist() for w in model.get_weights()], logs
 
 
 cases = {"SampleLoss": (Square, ["x"]), "PhasedModel": (Pair, ["x"]),
          "PhotonSums": (sums, ["conditions", "sums"], {"u_sums": (5,)})}
-both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
-found = {}
-for name, case in cases.items():
-    one = train(*case)
-    with both.scope():
-        two = train(*case)
-    found[name] = [one, two]
-print(json.dumps(found))
+print(json.dumps({name: train(*case) for name, case in cases.items()}))
 """
+
+
+def trained_on(devices):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(devices)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def trainings():
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    one, two = trained_on(1), trained_on(2)
+    return {kind: (one[kind], two[kind]) for kind in one}
 
 
 @pytest.mark.parametrize("kind", ["SampleLoss", "PhasedModel", "PhotonSums"])
@@ -99,6 +98,14 @@ def test_two_devices_train_as_one(trainings, kind):
     (weights, logs), (mirrored, mirrored_logs) = trainings[kind]
     assert logs.keys() == mirrored_logs.keys() and len(weights) == len(mirrored)
     for name, values in logs.items():
-        np.testing.assert_allclose(mirrored_logs[name], values, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(mirrored_logs[name], values, rtol=1e-5, err_msg=name)
     for one, other in zip(weights, mirrored, strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_devices_that_there_are_not():
+    """The processor is divided, once, before it is used."""
+    code = "import keras, sys; from zdckeras.backend.devices import use_devices; keras.ops.ones(3) + 1; use_devices(3)"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+                          capture_output=True, text=True)
+    assert "ValueError: Expected 3 devices, found " in done.stderr and done.returncode == 1

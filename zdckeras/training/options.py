@@ -8,6 +8,9 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from zdckeras.backend.devices import use_devices
+from zdckeras.command import whole
+
 LOGS = ("csv", "tensorboard")
 
 
@@ -39,7 +42,8 @@ def set_options(log: str | None = None, device_noise: bool = False) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
-    """The arguments --log, --device-noise and --mixed-precision; `apply_arguments` gives them effect.
+    """The arguments --log, --devices, --device-noise and --mixed-precision; `apply_arguments` and, of the
+    second, `apply_devices` give them effect.
 
     Arguments:
         parser: of a recipe.
@@ -47,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
     """
     parser.add_argument("--log", choices=LOGS, type=_kind_of_log, help="losses of every epoch, in logs/ beside the "
                         "states: CSV files, or files for TensorBoard")
+    parser.add_argument("--devices", type=whole(1), default=1, help="that share every batch of a training, on JAX and "
+                        "TensorFlow")
     parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
                         "GPU; repeats on one backend, not across backends")
     parser.set_defaults(mixed_precision=False)
@@ -59,6 +65,17 @@ def apply_arguments(args: argparse.Namespace) -> None:
     set_options(getattr(args, "log", None), getattr(args, "device_noise", False))
     if getattr(args, "mixed_precision", False):
         keras.config.set_dtype_policy("mixed_bfloat16")  # which needs no scaling of losses
+
+
+def apply_devices(args: argparse.Namespace) -> None:
+    """Let the devices that a command line asks for share the batches of trainings; before anything is computed.
+
+    Raises:
+        ValueError: for devices that there are not, or several that would all draw the same noise.
+    """
+    if args.devices > 1 and args.device_noise:
+        raise ValueError("expected one of --devices and --device-noise, received both: all devices would draw alike")
+    use_devices(args.devices)
 
 
 def _kind_of_log(word):
