@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -266,13 +267,15 @@ def write_text(path: str | Path, text: str, provenance: dict | None = None) -> N
 def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, keras.Model]) -> None:
     """Trained models and what they were made from into the recipe's folder, before anything else can fail.
 
+    "recipe_s" in a model's provenance are the processor seconds of the whole recipe until then, since its last start.
+
     Arguments:
         args: from `command_line`.
         data: from `recipe_data`.
         models: file name -> Keras model.
     """
     for name, model in models.items():
-        save_model(model, args.out / name, data.provenance, data.sketch)
+        save_model(model, args.out / name, data.provenance | {"recipe_s": round(time.process_time(), 1)}, data.sketch)
     with atomic_path(args.out / PROVENANCE_FILE) as temporary:
         temporary.write_text(json.dumps(data.provenance, indent=1, default=str), encoding="utf-8")
 

@@ -65,7 +65,7 @@ def shared(model: keras.Model) -> Iterator[None]:
 
 
 def _place(model, sharding):
-    """Put all values of a model and its optimizer where a sharding of JAX says; functions compiled before are dropped."""
+    """Put all values of a model and its optimizer where a sharding of JAX says; drop functions compiled before."""
     import jax
 
     every = {id(v): v for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)}

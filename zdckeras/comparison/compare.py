@@ -127,8 +127,8 @@ def _known(contender):
     found = {"kind": contender.kind, "MB": contender.megabytes}
     if weights := contender.generator.count_params():
         found["weights"] = weights
-    if seconds := contender.provenance.get("trained_s"):
-        found["trained_s"] = float(seconds)
+    if seconds := contender.provenance.get("recipe_s"):
+        found["recipe_s"] = float(seconds)
     return found
 
 

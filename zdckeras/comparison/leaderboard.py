@@ -37,7 +37,7 @@ QUALITY = {
 IDEAL = {"AUC": 0.5, "AUC pixels": 0.5, "density": 1.0, "coverage": 1.0, "D": 1.0}  # 0 for others but the following
 OF_FLOOR = ("MAE", "RMSE", "MAE_w")  # the floor's, where there is one: a model that always gives the mean has less
 COST = {"kind": "kind", "weights": "weights", "file [MB]": "MB", "ms, batch 1": "ms_1", "ms, batch 256": "ms_256",
-        "memory [MiB]": "MiB", "trained [s]": "trained_s", "rows seen in training": "overlap"}
+        "memory [MiB]": "MiB", "recipe [CPU s]": "recipe_s", "rows seen in training": "overlap"}
 ABOUT = ("Mean ± standard deviation over generations; AUC, pixels, shapes and D of the first. *: no other model is "
          "both better in {sort} and faster at batch 256. shapes, separation: means over all observables. D: generated "
          "over real diversity. MAE, RMSE, MAE_w: below the floor, showers vary too little. ms a shower: processor time "

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
     """
     parser.add_argument("--log", choices=LOGS, type=_kind_of_log, help="losses of every epoch, in logs/ beside the "
                         "states: CSV files, or files for TensorBoard")
-    parser.add_argument("--devices", type=whole(1), default=1, help="that share every batch of a training, on JAX and "
+    parser.add_argument("--devices", type=whole(1), help="that share every batch of a training, on JAX and "
                         "TensorFlow")
     parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
                         "GPU; repeats on one backend, not across backends")
@@ -73,9 +73,9 @@ def apply_devices(args: argparse.Namespace) -> None:
     Raises:
         ValueError: for devices that there are not, or several that would all draw the same noise.
     """
-    if args.devices > 1 and args.device_noise:
+    if args.devices and args.device_noise:
         raise ValueError("expected one of --devices and --device-noise, received both: all devices would draw alike")
-    use_devices(args.devices)
+    use_devices(args.devices or 1)
 
 
 def _kind_of_log(word):
