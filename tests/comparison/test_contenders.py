@@ -56,5 +56,8 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(tmp_path):
 
 def test_names():
     assert named("a.keras") == {"a.keras": "a.keras"} and named({"x": "zn"}) == {"x": "zn"}
+    assert list(named(["/a/b/x.keras", "/a/c/x.keras"])) == ["b/x.keras", "c/x.keras"]
+    assert list(named(["/a/b/x", "a/b/x"])) == ["/a/b/x", "a/b/x"]  # nothing in common
+    assert list(named(["/a/zn", "/a/zp", "zn"])) == ["/a/zn", "/a/zp", "zn"]  # would not stay different
     with pytest.raises(ValueError, match="each with a name of its own, received \\['a', 'a'\\]"):
         named(["a", "a"])

@@ -1,6 +1,7 @@
 """What is compared: generators of any family, pretrained ones and exported files, each opened by itself."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +68,14 @@ class Contender:
 
 
 def named(models: Model | Iterable[Model] | Mapping[str, Model]) -> dict[str, Model]:
-    """Name -> model; a path or a pretrained name is its own name.
+    """Name -> model; a path or a pretrained name is its own name, of several paths without the folder they share.
 
     Raises:
         ValueError: for no model, or two of one name.
+
+    Example:
+        >>> list(named(["zn", "runs/gan/generator.keras", "runs/vae/generator.keras"]))
+        ['zn', 'gan/generator.keras', 'vae/generator.keras']
     """
     if isinstance(models, Mapping) and models:
         return dict(models)
@@ -79,7 +84,17 @@ def named(models: Model | Iterable[Model] | Mapping[str, Model]) -> dict[str, Mo
     if not names or len(set(names)) < len(names):
         raise ValueError(f"Expected at least one model, each with a name of its own, received {names}; give a "
                          f"dictionary name -> model.")
-    return dict(zip(names, models, strict=True))
+    return dict(zip(_short(names), models, strict=True))
+
+
+def _short(names):
+    """Paths without the folder that they share, as long as all names stay different."""
+    paths = [name for name in names if os.sep in name]
+    if len(paths) < 2 or len({os.path.isabs(path) for path in paths}) > 1:
+        return names
+    shared = os.path.commonpath(paths)
+    short = [os.path.relpath(name, shared) if name in paths and shared else name for name in names]
+    return short if len(set(short)) == len(names) else names
 
 
 def opened(models: Mapping[str, Model]) -> tuple[dict[str, Contender], dict[str, str]]:
