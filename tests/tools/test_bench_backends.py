@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -53,3 +54,20 @@ def test_onnx_runtime_samples_what_tensorflow_does(bench, tmp_path):
     bench.main([*SMALL, "--only", "SDI-GAN", "--engines", "ONNX Runtime", "--json", str(record)])
     (row,) = json.loads(record.read_text())["rows"]
     assert row["what"] == "sampling, batch 2" and row["ms"] > 0.0 and row["difference"] < 0.01
+
+
+def test_every_family_trains_on_its_batches_and_samples(bench):
+    """One batch of what a step takes, and two samples, of a small model of each."""
+    from zdckeras.simulation.reference import load
+    from zdckeras.training.batches import Batches
+
+    showers = {}
+    for name, (detectors, build) in bench.FAMILIES.items():
+        showers.setdefault(detectors, load(detectors, "train", 40))
+        case = build(bench.SIZES["smoke"], showers[detectors])
+        (batch,) = Batches(case.arrays, 4, 0, **case.noise)[0]
+        assert all(len(values) == 4 and np.isfinite(values).all() for values in batch.values()), name
+        noise = np.random.default_rng(0).standard_normal((2, case.width), "float32")
+        made = keras.tree.flatten(case.generate(noise, *(column[:2].astype("float32") for column in case.columns)))
+        for part in map(keras.ops.convert_to_numpy, made):
+            assert len(part) == 2 and np.isfinite(part).all(), name

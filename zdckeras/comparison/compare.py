@@ -93,6 +93,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         table.looks[label] = closer = look()
         found = score(real, closer.watch(generations), diversity, name, channels, seed=seed)
         table.add(label, found | closer.result())
+        closer.draws.clear()  # the only large part
 
     if floor:
         judge("floor", [*floor[1:], floor[0]])  # the first two are independent of what diversity is compared with
@@ -137,7 +138,7 @@ def _seen(label, contender, showers, name, force):
     found = overlap(contender.sketch, showers, name) if contender.sketch else None
     if found and not force:
         raise ValueError(f"{label}: expected showers that it was not trained on, received {len(showers)} of which at "
-                         f"least {found} are training rows of it; to judge it all the same, force it.")
+                         f"least {found} are training rows of it; --force (force=True) judges it all the same.")
     return "does not say" if found is None else f"{found} of {len(showers)}"
 
 
