@@ -65,6 +65,13 @@ def test_rows_of_words(table):
     assert "broken failed: no archive" in table.text() and "Geant4: given." in table.text()
 
 
+def test_one_metric_by_species(table):
+    header, _, slow, *_ = table.species_rows("WS5")
+    assert header == ["", "n", "Lambda", "K0S", "Sigma+", "all"]
+    assert slow == ["slow", "4.00 ± 5.66", "-", "-", "-", "4.00 ± 5.66"]  # 8 photons away, and 0
+    assert table.species_rows("D")[:2] == [["", "all"], ["floor", "0.900"]]
+
+
 def test_csv_has_everything(table):
     rows = {row["row"]: row for row in csv.DictReader(io.StringIO(table.csv()))}
     assert list(rows) == table.order() and rows["slow"]["front"] == "1" and rows["worst"]["front"] == "0"

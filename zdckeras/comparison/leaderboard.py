@@ -121,6 +121,20 @@ class Comparison(Table):
         return [["", *known], *([name, *(_cost(self.costs[name].get(key)) for key in known.values())]
                                 for name in names)]
 
+    def species_rows(self, metric: str) -> list[list[str]]:
+        """Header and lines of one metric by species, as lists of words, for every row with a score.
+
+        Arguments:
+            metric: key of `channel_metrics` ("WS", "MAE", "RMSE", "MAE_w", "WS1" to "WS5"), or "D", the diversity.
+        """
+        names = [name for name in self.order() if name in self.scores]
+        if metric == "D":
+            species = list(dict.fromkeys(key for name in names for key in self.scores[name].get("diversity", {})))
+            return [["", *species], *([name, *(_words(self.scores[name].get("diversity", {}).get(key), 3, 1)
+                                               for key in species)] for name in names)]
+        return [["", *COLUMNS], *([name, *(_words(self.scores[name]["metrics"][key][metric], 2,
+                                                  self.scores[name]["runs"]) for key in COLUMNS)] for name in names)]
+
     def overview(self, style: str = "plain") -> str:
         """Quality and cost, and a line for each model that could not be judged.
 

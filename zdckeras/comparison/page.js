@@ -231,9 +231,9 @@ function trade() {
   const placed = [];
   for (const p of [...points].sort((a, b) => y(a.y) - y(b.y))) {
     const name = p.name.length > 26 ? `…${p.name.slice(-25)}` : p.name, size = 7.5 * name.length + 12;
-    const end = x(p.x) + size > right, from = end ? x(p.x) - size : x(p.x);
-    const free = at => at.y > top + 12 && at.y < bottom - 3 && !placed.some(q => at.from < q.from + q.size && q.from < at.from + size && Math.abs(q.y - at.y) < 15);
-    const tries = [0, -16, 16, -32, 32, -48, 48, -64, 64].map(down => ({ from, size, y: y(p.y) + 4 + down }));
+    const end = x(p.x) + size > right, start = end ? x(p.x) - size : x(p.x);
+    const free = at => at.y > top + 12 && at.y < bottom - 3 && !placed.some(q => at.start < q.start + q.size && q.start < at.start + size && Math.abs(q.y - at.y) < 15);
+    const tries = [0, -16, 16, -32, 32, -48, 48, -64, 64].map(down => ({ start, size, y: y(p.y) + 4 + down }));
     const at = tries.find(free) ?? tries[0];
     placed.push(at);
     figure.append(make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" }),
@@ -261,7 +261,10 @@ $("host").textContent = data.host ? `Milliseconds a shower: processor time of on
 $("notes").textContent = data.notes.join(" ");
 table("t-quality", data.tables.quality, true);
 table("t-cost", data.tables.cost, true);
-table("t-species", data.tables.species, false);
+const bySpecies = () => table("t-species", data.tables.species[$("species-metric").value], false);
+options("species-metric", Object.keys(data.tables.species));
+$("species-metric").addEventListener("change", bySpecies);
+bySpecies();
 table("t-shapes", data.tables.shapes, false);
 options("y-metric", Object.keys(data.points[0]?.values ?? {}).filter(name => data.points.some(p => p.values[name] !== null)));
 if ([...$("y-metric").options].some(option => option.value === data.sort)) $("y-metric").value = data.sort;

@@ -26,6 +26,7 @@ TABS = {**DIVERSITY_SPECIES, "Sigma+": 3222}  # species with a tab of their own,
 LEAST = 50  # showers of a tab
 BINS, CORNER_BINS = 30, 18
 CORNER = ("photons", "centre_x", "centre_y", "width", "core", "parity")  # observables of the corner plot
+BY_SPECIES = ("WS", "MAE", "RMSE", "MAE_w", *(f"WS{k + 1}" for k in range(CHANNEL_COUNT)), "D")
 PARTS = ("page.css", "page.js")  # what goes into the template, in the place of its name
 
 
@@ -72,7 +73,7 @@ def page_data(table: Comparison) -> dict:
         "rows": ["real", *names], "colours": dict(zip(names, np.resize(COLOURS, len(names)).tolist(), strict=True)),
         "palette": [f"rgb({', '.join(str(round(255 * c)) for c in colour[:3])})"
                     for colour in colormaps["viridis"](np.linspace(0, 1, 64))],
-        "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(), "species": table.rows(),
+        "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(), "species": {metric: table.species_rows(metric) for metric in BY_SPECIES},
                    "shapes": table.shape_rows()},
         "notes": [f"{row}: {cost['note']}." for row, cost in table.costs.items() if "note" in cost],
         "failures": table.failures, "sort": table.sort, "made with": table.provenance, "provenance": table.made,
