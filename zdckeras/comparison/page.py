@@ -73,7 +73,8 @@ def page_data(table: Comparison) -> dict:
         "rows": ["real", *names], "colours": dict(zip(names, np.resize(COLOURS, len(names)).tolist(), strict=True)),
         "palette": [f"rgb({', '.join(str(round(255 * c)) for c in colour[:3])})"
                     for colour in colormaps["viridis"](np.linspace(0, 1, 64))],
-        "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(), "species": {metric: table.species_rows(metric) for metric in BY_SPECIES},
+        "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(),
+                   "species": {metric: table.species_rows(metric) for metric in BY_SPECIES},
                    "shapes": table.shape_rows()},
         "notes": [f"{row}: {cost['note']}." for row, cost in table.costs.items() if "note" in cost],
         "failures": table.failures, "sort": table.sort, "made with": table.provenance, "provenance": table.made,
