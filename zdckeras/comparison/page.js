@@ -16,6 +16,7 @@ function make(tag, attributes = {}, ...children) {
   for (const child of children) node.append(child);
   return node;
 }
+const dashed = name => models.indexOf(name) >= 6;  // colours come round
 const shown = () => models.filter(name => !state.hidden.has(name));
 const short = value => {
   if (value === 0) return "0";
@@ -137,7 +138,8 @@ function histogram(one) {
   figure.append(make("line", { x1: left, x2: right, y1: ratio(1), y2: ratio(1), stroke: "#8a93a0", "stroke-width": 0.7 }));
   for (const [name, heights] of Object.entries(scaled)) {
     const line = { fill: "none", stroke: data.colours[name], "stroke-width": 1.4 };
-    figure.append(make("path", { d: steps(edges, heights, x, y, false), ...line }, make("title", {}, name)));
+    const dash = { "stroke-dasharray": dashed(name) ? "4 2" : "none" };
+    figure.append(make("path", { d: steps(edges, heights, x, y, false), ...line, ...dash }, make("title", {}, name)));
     heights.forEach((height, k) => {
       const value = height / real[k];
       if (!known[k] || value < 0.5 || value > 1.5) return;
@@ -248,10 +250,12 @@ function controls() {
   $("tabs").replaceChildren(...Object.entries(data.tabs).map(([tab, count]) => make("button", {
     role: "tab", "aria-selected": String(tab === state.tab), onclick: () => { state.tab = tab; controls(); draw(); },
   }, `${tab} (${count})`)));
-  $("legend").replaceChildren(...models.map(name => make("button", {
+  const mark = name => dashed(name) ? `repeating-linear-gradient(90deg, ${data.colours[name]} 0 5px, transparent 5px 8px)` : data.colours[name];
+  const all = (word, hidden) => make("button", { onclick: () => { state.hidden = new Set(hidden); controls(); draw(); } }, word);
+  $("legend").replaceChildren(all("all", []), all("none", models), ...models.map(name => make("button", {
     "aria-pressed": String(!state.hidden.has(name)), title: name,
     onclick: () => { if (!state.hidden.delete(name)) state.hidden.add(name); controls(); draw(); },
-  }, make("i", { "fill-with": data.colours[name] }), name)));
+  }, make("i", { "fill-with": mark(name) }), name)));
 }
 function options(id, names) { $(id).replaceChildren(...names.map(name => make("option", { value: name }, name))); }
 
