@@ -71,10 +71,15 @@ def do(command, folder):
     return None
 
 
+def done(options, detector):
+    """Names of the trainings that are finished and whose models are compared on a detector."""
+    return [name for name in options.only
+            if detector in TRAININGS[name][2] and (options.out / name / "made.json").exists()]
+
+
 def models_of(options, detector):
-    """Saved generators of the trainings that are compared on a detector, sorted, and the pretrained one."""
-    found = [path for name in options.only if detector in TRAININGS[name][2]
-             for path in sorted((options.out / name).glob("*.keras"))]
+    """The pretrained generator of a detector, and those saved by the trainings that are finished."""
+    found = [path for name in done(options, detector) for path in sorted((options.out / name).glob("*.keras"))]
     return [*([detector] if detector in PRETRAINED else []), *map(str, found)]
 
 
@@ -89,10 +94,9 @@ def trainings(options):
 
 
 def comparisons(options):
-    """doit's tasks, one a detector, after the trainings whose models are compared on it."""
-    for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2]):
-        folder, before = options.out / f"compare_{detector}", [
-            name for name in options.only if detector in TRAININGS[name][2]]
+    """doit's tasks, one a detector, of the trainings that are finished; those that failed are not waited for."""
+    for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2] if done(options, d)):
+        folder = options.out / f"compare_{detector}"
 
         def compare(detector=detector, folder=folder):
             words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs",
@@ -102,7 +106,7 @@ def comparisons(options):
             return do(command, folder)
 
         yield {"name": detector, "actions": [compare], "targets": [str(folder / "page.html")],
-               "file_dep": [str(options.out / name / "made.json") for name in before]}
+               "file_dep": [str(options.out / name / "made.json") for name in done(options, detector)]}
 
 
 def fill(text, out):
@@ -168,16 +172,17 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
-    tasks = {"task_train": lambda: trainings(options), "task_compare": lambda: comparisons(options)}
-    tasks["DOIT_CONFIG"] = {"dep_file": str(options.out / "done"), "verbosity": 1}
-    status = DoitMain(ModuleTaskLoader(tasks)).run(["run", "--continue", "-n", str(options.jobs), "-P", "thread"])
-    if options.tables and not status:
+    words = ["run", "--continue", "-n", str(options.jobs), "-P", "thread"]
+    config = {"dep_file": str(options.out / "done"), "verbosity": 1}
+    status = DoitMain(ModuleTaskLoader({"task_train": lambda: trainings(options), "DOIT_CONFIG": config})).run(words)
+    more = DoitMain(ModuleTaskLoader({"task_compare": lambda: comparisons(options), "DOIT_CONFIG": config})).run(words)
+    if options.tables:
         for file in ("recipes/README.md", "README.md"):
             text, taken = fill((ROOT / file).read_text(encoding="utf-8"), options.out)
             with atomic_path(ROOT / file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             print(f"{file}: {', '.join(taken) or 'no table was taken'}")
-    return status
+    return max(status, more)
 
 
 if __name__ == "__main__":
