@@ -22,6 +22,7 @@ from pathlib import Path
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
+from doit.tools import config_changed
 
 from zdckeras.command import run, whole
 from zdckeras.data.atomic import atomic_path
@@ -90,7 +91,7 @@ def trainings(options):
         file, folder = ROOT / "recipes" / f"{recipe}.py", options.out / name
         command = [sys.executable, str(file), "--preset", options.preset, "--out", str(folder), *arguments]
         yield {"name": name, "actions": [(do, [command, folder])], "file_dep": [str(file)],
-               "targets": [str(folder / "made.json")]}
+               "targets": [str(folder / "made.json")], "uptodate": [config_changed(" ".join(command))]}
 
 
 def comparisons(options):
@@ -98,14 +99,11 @@ def comparisons(options):
     for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2] if done(options, d)):
         folder = options.out / f"compare_{detector}"
 
-        def compare(detector=detector, folder=folder):
-            words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs",
-                     str(options.runs), "--pixels", str(options.pixels), "--out", str(folder)]
-            words += ["--no-costs"] * options.no_costs
-            command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
-            return do(command, folder)
-
-        yield {"name": detector, "actions": [compare], "targets": [str(folder / "page.html")],
+        words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs", str(options.runs),
+                 "--pixels", str(options.pixels), "--out", str(folder), *["--no-costs"] * options.no_costs]
+        command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
+        yield {"name": detector, "actions": [(do, [command, folder])], "targets": [str(folder / "page.html")],
+               "uptodate": [config_changed(" ".join(command))],
                "file_dep": [str(options.out / name / "made.json") for name in done(options, detector)]}
 
 
