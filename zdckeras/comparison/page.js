@@ -246,9 +246,12 @@ function trade() {
 
 // controls
 function draw() { gallery(); histograms(); corner(); }
+function choose(tab) { state.tab = tab; controls(); draw(); $("tabs").querySelector("[aria-selected=true]").focus({ preventScroll: true }); }
 function controls() {
+  const tabs = Object.keys(data.tabs), move = { ArrowRight: 1, ArrowLeft: tabs.length - 1 };
   $("tabs").replaceChildren(...Object.entries(data.tabs).map(([tab, count]) => make("button", {
-    role: "tab", "aria-selected": String(tab === state.tab), onclick: () => { state.tab = tab; controls(); draw(); },
+    role: "tab", "aria-selected": String(tab === state.tab), onclick: () => choose(tab),
+    onkeydown: event => { if (event.key in move) choose(tabs[(tabs.indexOf(tab) + move[event.key]) % tabs.length]); },
   }, `${tab} (${count})`)));
   const mark = name => dashed(name) ? `repeating-linear-gradient(90deg, ${data.colours[name]} 0 5px, transparent 5px 8px)` : data.colours[name];
   const all = (word, hidden) => make("button", { onclick: () => { state.hidden = new Set(hidden); controls(); draw(); } }, word);
