@@ -185,7 +185,7 @@ def _arrival_vae(sizes, showers):
     from zdckeras.modular.model import ArrivalVAE
 
     model = ArrivalVAE("zn", **sizes["arrivals"])
-    arrays = ArrivalBatches("zn", len(showers), 1, 64, 0, model.latent).arrays
+    arrays = ArrivalBatches("zn", len(showers), 1, min(64, len(showers)), 0, model.latent).arrays
     model.fit_scales({name: arrays[name] for name in ARRIVAL}, arrays["responses"])
     return model, arrays
 

@@ -15,7 +15,7 @@ SCRIPT = """
 import json, sys, tempfile
 import numpy as np
 import keras
-from zdckeras.backend.devices import use_devices
+from zdckeras.backend import use_devices
 use_devices(int(sys.argv[1]))
 from keras import layers, ops
 from zdckeras.flow_distill.sums import PhotonSums
@@ -69,7 +69,6 @@ def train(make, columns, uniform=None):
     with tempfile.TemporaryDirectory() as folder:
         logs = fit(model, batches, 2, folder + "/state.npz", verbose=0)
     held = Batches({k: arrays[k] for k in columns}, 8, 1, uniform, shuffle=False)
-    model(batches[0][0])  # back on one device
     logs["evaluated"] = [model.evaluate(held, verbose=0, return_dict=True)["loss"]]
     return [w.tolist() for w in model.get_weights()], logs
 
@@ -105,7 +104,7 @@ def test_two_devices_train_as_one(trainings, kind):
 
 def test_devices_that_there_are_not():
     """The processor is divided, once, before it is used."""
-    code = "import keras, sys; from zdckeras.backend.devices import use_devices; keras.ops.ones(3) + 1; use_devices(3)"
+    code = "import keras, sys; from zdckeras.backend import use_devices; keras.ops.ones(3) + 1; use_devices(3)"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
                           capture_output=True, text=True)
     assert "ValueError: Expected 3 devices, found " in done.stderr and done.returncode == 1

@@ -4,7 +4,7 @@ The backend is chosen by the environment variable KERAS_BACKEND before the first
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
@@ -50,7 +50,7 @@ def jit_sampling():
 
 
 def steps():
-    """Gradients and training steps of the running backend, one module for each with the same five names.
+    """Gradients and training steps of the running backend, one module for each with the same seven names.
 
     value_and_grad(loss, variables) -> (value, remarks, gradients): `loss()` gives (scalar, remarks), remarks being
     any structure of tensors; variables that do not enter get zeros. What the loss assigns to other variables stays.
@@ -60,6 +60,8 @@ def steps():
     apply(optimizer, gradients, variables): one update, whatever the optimizer (loss scaling branches).
 
     matmul(a, b): see `exact_matmul`.
+
+    use_devices(number), shared(model): see `use_devices` and `shared`.
 
     Steps: base class of models that define `train_on(data)` and `test_on(data)`.
 
@@ -125,6 +127,36 @@ def per_replica(loss: Tensor) -> Tensor:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss / replicas if replicas > 1 else loss
     return loss
+
+
+def use_devices(number: int) -> None:
+    """Let trainings share every batch among several devices, equal parts each.
+
+    On JAX by `keras.distribution.DataParallel`, where a step computes what one device would, in several places; on
+    TensorFlow by `tf.distribute.MirroredStrategy` for the whole process: there each device sees its part of a batch
+    alone, so that losses that compare the rows of a batch with each other, and phases of several repetitions, cut
+    batches otherwise than one device does. Without a GPU the processor is divided, as a rehearsal. To be called before
+    anything is computed.
+
+    Arguments:
+        number: of devices; 1 changes nothing.
+
+    Raises:
+        ValueError: on torch, or where there are fewer devices.
+    """
+    if number > 1:
+        found = steps().use_devices(number)
+        if len(found) < number:
+            raise ValueError(f"Expected {number} devices, found {', '.join(found) or 'none that share a batch'}.")
+
+
+def shared(model: keras.Model) -> AbstractContextManager:
+    """While it lasts, what is fitted shares its batches among the devices in use.
+
+    Arguments:
+        model: compiled and built.
+    """
+    return steps().shared(model)
 
 
 @contextmanager

@@ -5,8 +5,12 @@ scope on top, so that what a loss assigns (moving averages, random states) leave
 result and not as a leaked tracer; the outer scope takes the new values over.
 """
 
+from contextlib import contextmanager, suppress
+
 import jax
 import keras
+
+_used = []  # names of the devices that share batches; none, or more than one
 
 
 class _Scope(keras.StatelessScope):
@@ -81,6 +85,40 @@ def apply(optimizer, gradients, variables):
 def matmul(a, b):
     """A product in float32 proper: see `zdckeras.backend.exact_matmul`."""
     return jax.numpy.matmul(*map(keras.ops.convert_to_tensor, (a, b)), precision="highest")
+
+
+def use_devices(number):
+    """Names of the devices there are, of which the first are used from now on: see `zdckeras.backend.use_devices`."""
+    with suppress(RuntimeError):  # too late once JAX has looked for devices
+        jax.config.update("jax_num_cpu_devices", number)
+    found = keras.distribution.list_devices()
+    _used[:] = found[:number]
+    return found
+
+
+@contextmanager
+def shared(model):
+    """Batches are shared while it lasts: see `zdckeras.backend.shared`."""
+    if len(_used) < 2:
+        yield
+        return
+    distribution = keras.distribution.DataParallel(devices=_used, auto_shard_dataset=False)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    _place(model, jax.sharding.NamedSharding(distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec()))
+    try:
+        with distribution.scope():
+            yield
+    finally:
+        _place(model, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+
+
+def _place(model, sharding):
+    """Put all values of a model and its optimizer where a sharding says; drop functions compiled before."""
+    every = {id(v): v for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)}
+    for variable in every.values():
+        variable.assign(jax.device_put(variable.value, sharding))
+    model.train_function = model.test_function = model.predict_function = None
 
 
 class Steps:

@@ -1,5 +1,7 @@
 """Gradients and training steps of models with several losses, on TensorFlow."""
 
+from contextlib import nullcontext, suppress
+
 import keras
 import tensorflow as tf
 
@@ -56,6 +58,25 @@ def _parts(x):
         parts.append(kept)
         rest = rest - kept
     return *parts, rest
+
+
+def use_devices(number):
+    """Names of the devices there are, of which the first are used from now on: see `zdckeras.backend.use_devices`."""
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    if kind == "CPU":
+        with suppress(RuntimeError):  # too late once TensorFlow has looked for devices
+            tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                                       [tf.config.LogicalDeviceConfiguration()] * number)
+    found = [f"{kind}:{k}" for k in range(len(tf.config.list_logical_devices(kind)))]
+    if len(found) >= number:
+        reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(found[:number], reduction))
+    return found
+
+
+def shared(model):
+    """Nothing: the strategy holds from the beginning."""
+    return nullcontext()
 
 
 class Steps:

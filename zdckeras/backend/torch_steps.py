@@ -1,5 +1,7 @@
 """Gradients and training steps of models with several losses, on torch."""
 
+from contextlib import nullcontext
+
 import keras
 import torch
 
@@ -42,6 +44,16 @@ def matmul(a, b):
         return torch.matmul(a, b)
     finally:
         torch.set_float32_matmul_precision(set_before)
+
+
+def use_devices(number):
+    """None: see `zdckeras.backend.use_devices`."""
+    return []
+
+
+def shared(model):
+    """Nothing: there is one device."""
+    return nullcontext()
 
 
 class Steps:

@@ -17,8 +17,7 @@ from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
-from zdckeras.metrics.fingerprints import overlap
-from zdckeras.metrics.provenance import versions
+from zdckeras.metrics.provenance import overlap, versions
 from zdckeras.metrics.report import row_diversity, score
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import packaged_library

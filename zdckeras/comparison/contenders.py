@@ -44,7 +44,7 @@ class Contender:
         kind: its class, or what it was exported to.
         file: where it was read from; None for a generator in memory.
         provenance: what its file says about its making.
-        sketch: of its training showers, see `zdckeras.metrics.fingerprints`; None if it does not say.
+        sketch: of its training showers, see `zdckeras.metrics.provenance`; None if it does not say.
     """
 
     generator: Sampler

@@ -1,9 +1,13 @@
-"""What made a result: command, data, seeds and versions, written beside tables and into models."""
+"""What made a result: command, data, seeds and versions, written beside tables and into models.
+
+Models also keep a small sample of hashes of their training rows, which says whether they have seen other showers.
+"""
 
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +16,16 @@ import numpy as np
 
 import zdckeras
 from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.showers import Showers
 
 if TYPE_CHECKING:
     import keras
 
 PROVENANCE_FILE = "provenance.json"  # beside a report, and member of a .keras archive
 SKETCH_FILE = "training_rows.npz"  # member of a .keras archive
+KEPT = 16_384  # hashes of a sketch: 128 kB
+LEAST_PHOTONS = 10  # two responses to one particle with less light may be equal by chance
 
 
 def versions() -> dict[str, str]:
@@ -61,7 +69,7 @@ def save_model(model: "keras.Model", path: str | Path, provenance: dict[str, Any
         model: Keras model.
         path: a name that ends in .keras.
         provenance: plain values that JSON can hold.
-        sketch: of the showers it was trained on, from `zdckeras.metrics.fingerprints.sketch_of`.
+        sketch: of the showers it was trained on, from `sketch_of`.
 
     Returns:
         The file, a `pathlib.Path`; `provenance_of` and `training_sketch_of` read it back.
@@ -89,7 +97,7 @@ def provenance_of(path: str | Path) -> dict[str, Any]:
 
 
 def training_sketch_of(path: str | Path) -> dict[str, np.ndarray] | None:
-    """The sketch of the showers a model was trained on, as `overlap` of `zdckeras.metrics.fingerprints` takes it; None
+    """The sketch of the showers a model was trained on, as `overlap` takes it; None
     if its file has none.
 
     Raises:
@@ -112,3 +120,73 @@ def _member(path, name, read):
             return read(archive.read(name)) if name in archive.namelist() else None
     except Exception as error:  # damaged archives raise half a dozen unrelated kinds
         raise ValueError(f"{path}: expected a Keras model, received a damaged archive: {str(error)[:200]}") from None
+
+
+def row_hashes(showers: Showers, detector: str | None = None) -> np.ndarray:
+    """64-bit hashes of the rows of showers: particle in single precision, PDG id and response, sorted, each once.
+
+    Rows with fewer than 10 photons, or without energy, are left out.
+
+    Arguments:
+        showers: `Showers`.
+        detector: name; may be left out where there is only one.
+
+    Returns:
+        (n,) uint64, n at most the number of rows.
+    """
+    name = showers.detector(detector).name
+    photons = get_detector(name).unit == "photons"
+    particles, pdg = showers.particles.astype("float32"), showers.pdg.astype("int32")
+    found = []
+    for row, response in enumerate(showers.response_of(name)):
+        if response.sum() >= LEAST_PHOTONS if photons else response.any():
+            content = particles[row].tobytes() + pdg[row].tobytes()
+            content += np.ascontiguousarray(response, "uint16" if photons else "float32").tobytes()
+            found.append(int.from_bytes(blake2b(content, digest_size=8).digest(), "little"))
+    return np.unique(np.array(found, "uint64"))
+
+
+def sketch_of(sets: Iterable[Showers]) -> dict[str, np.ndarray]:
+    """The smallest 16,384 hashes of all rows of several sets of showers, for each detector.
+
+    Hashes are uniform, so this is a random sample of the rows, and the same rows are in the sample of any other set.
+
+    Arguments:
+        sets: several `Showers`, of the same detectors.
+
+    Returns:
+        Detector name -> (n,) sorted uint64, n at most 16,384.
+
+    Source: bottom-k sketches; Cohen and Kaplan, PODC 2007.
+    """
+    found = {}
+    for showers in sets:
+        for name in showers.responses:
+            both = np.union1d(found.get(name, np.empty(0, "uint64")), row_hashes(showers, name))
+            found[name] = both[:KEPT]
+    return found
+
+
+def overlap(sketch: Mapping[str, np.ndarray], showers: Showers, detector: str | None = None) -> int | None:
+    """How many rows are known to be among those of a sketch; None if it does not have the detector.
+
+    If the sketch is a sample (it is full), only rows whose hash is not above its largest are looked for: of m rows in
+    common about m x 16,384 / (rows of the sketch's set) are found. A wrong hit has a probability of 2^-64 a pair.
+
+    Arguments:
+        sketch: from `sketch_of`.
+        showers: `Showers`.
+        detector: name; may be left out where there is only one.
+
+    Example:
+        >>> from zdckeras.data.particles import conditions_of
+        >>> pdg = np.full(4, 2112)
+        >>> light = np.random.default_rng(0).poisson(1.0, (4, 44, 44))
+        >>> showers = Showers(conditions_of(pdg, np.tile([0.0, 0.0, 2500.0], (4, 1))), pdg, {"zn": light})
+        >>> overlap(sketch_of([showers[:3]]), showers[1:])
+        2
+    """
+    name = showers.detector(detector).name
+    if name not in sketch:
+        return None
+    return int(np.isin(row_hashes(showers, name), sketch[name], assume_unique=True).sum())

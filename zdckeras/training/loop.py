@@ -14,7 +14,6 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.arguments import whole_number
-from zdckeras.backend.devices import shared
 from zdckeras.training.batches import Batches
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, log_callbacks
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
@@ -146,7 +145,7 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     if done < epochs:
-        with shared(model):
+        with backend.shared(model):
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
                       callbacks=[keeper, *callbacks, *log_callbacks(checkpoint)], verbose=verbose, shuffle=False)
     return keeper.history

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from zdckeras.backend.devices import use_devices
+from zdckeras import backend
 from zdckeras.command import whole
 
 LOGS = ("csv", "tensorboard")
@@ -75,7 +75,7 @@ def apply_devices(args: argparse.Namespace) -> None:
     """
     if args.devices and args.device_noise:
         raise ValueError("expected one of --devices and --device-noise, received both: all devices would draw alike")
-    use_devices(args.devices or 1)
+    backend.use_devices(args.devices or 1)
 
 
 def _kind_of_log(word):

@@ -3,8 +3,8 @@ import numpy as np
 from zdckeras.data.files import open_showers, write_npz, write_root
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
-from zdckeras.metrics import fingerprints
-from zdckeras.metrics.fingerprints import overlap, row_hashes, sketch_of
+from zdckeras.metrics import provenance
+from zdckeras.metrics.provenance import overlap, row_hashes, sketch_of
 from zdckeras.simulation.reference import load
 
 
@@ -39,7 +39,7 @@ def test_dim_rows_prove_nothing():
 
 
 def test_a_sketch_is_a_fair_sample(monkeypatch):
-    monkeypatch.setattr(fingerprints, "KEPT", 100)
+    monkeypatch.setattr(provenance, "KEPT", 100)
     train = draw(400, 5)
     sketch = sketch_of([train[:150], train[150:]])
     assert len(sketch["zn"]) == 100 and np.array_equal(sketch["zn"], row_hashes(train)[:100])
