@@ -3,9 +3,9 @@
 What the poster did: a modified SDI-GAN whose generator has two outputs, ZN and ZP, and whose critic has two inputs and
 two outputs; it compares the Wasserstein distance of the channels and the time with those of separate models: WS 8.76
 (ZN) and 6.69 (ZP) jointly, 9.01 and 8.91 separately, 9.39 s against 19.54 s. The published rows are that model and the
-separate ones (`zdckeras.gan.published`; laptop: a thirty-second of the channels); ours (`zdckeras.gan.model`) decide
-channel sums first and start from proper scores. All are trained here on the same particles, those that light at least
-one of the two, and meet a critic on as many.
+separate ones (`zdckeras.gan.published`; laptop: a thirty-second of the generator's channels); ours
+(`zdckeras.gan.model`) decide channel sums first and start from proper scores. All are trained here on the same
+particles, those that light at least one of the two, and meet a critic on as many.
 
     python recipes/joint_gan.py                        # embedded data
     python recipes/joint_gan.py --rows published --seeds 3
@@ -34,13 +34,13 @@ from zdckeras.training.cost import printed_cost, timed
 PRESETS = {
     "laptop": dict(
         train=50_000, test=10_000, generations=3, generator={}, joint=dict(channels=(32, 16, 8)), critic={},
-        divide=32, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
+        divide=32, divide_critic=4, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
         sums=dict(rows=100_000, epochs=16, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=275_000, test=69_000, generations=5, generator={}, joint={}, critic={},
-        divide=1, published=dict(epochs=200, batch=128, generator=1e-4, critic=1e-4),
+        divide=1, divide_critic=1, published=dict(epochs=200, batch=128, generator=1e-4, critic=1e-4),
         sums=dict(rows=275_000, epochs=16, batch=512, rate=2e-3),
         shape=dict(rows=275_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=20, batch=256, generator=1e-4, critic=3e-4)),
@@ -48,7 +48,7 @@ PRESETS = {
         train=64, test=128, generations=2, generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
         joint=dict(hidden=16, widths=(16,), channels=(4, 4, 2), spots=2),
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
-        divide=128, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
+        divide=128, divide_critic=16, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
         sums=dict(rows=64, epochs=1, batch=32, rate=1e-3), shape=dict(rows=64, epochs=1, batch=32, rate=1e-3),
         adversarial=dict(epochs=1, batch=32, generator=1e-4, critic=3e-4), weights={"energy": 1.0}),
 }
@@ -77,7 +77,8 @@ def train_models(args, p, data):
             for kind in ("published", "ours") if args.rows == "all" else ("published",):
                 folder, begun = states / f"{kind} {scope}{seed}", 0.0
                 if kind == "published":
-                    gan, how = ImageGAN.published(detectors, scaler, p["divide"], seed=seed, weights=known(SDI)), "adam"
+                    gan, how = ImageGAN.published(detectors, scaler, p["divide"], p["divide_critic"], seed=seed,
+                                                  weights=known(SDI)), "adam"
                     settings, generator, network = p["published"], ImageGanGenerator.of(gan), gan.generator
                 else:
                     gan, how = ResponseGAN.fit_scales(
@@ -146,7 +147,8 @@ def main():
     args = parser.parse_args()
     p = PRESETS[args.preset]
     if args.dry_run:
-        gan = ImageGAN.published(BOTH, {"mean": [0.0] * 9, "scale": [1.0] * 9}, p["divide"], weights=SDI)
+        gan = ImageGAN.published(BOTH, {"mean": [0.0] * 9, "scale": [1.0] * 9}, p["divide"], p["divide_critic"],
+                                 weights=SDI)
         return printed_cost(gan.passes(), p["train"], p["published"])
     kinds = ("published", "ours") if args.rows == "all" else ("published",)
     data = recipe_data(args, p, "zn+zp", more=p["sums"]["rows"])

@@ -115,20 +115,22 @@ class ImageGAN(WithParts, AdversarialModel):
         self.built = True
 
     @classmethod
-    def published(cls, detector: str | Sequence[str], scaler: dict[str, Any], divide: int = 1, dropout: float = 0.2,
-                  seed: int = 0, **settings: Any) -> "ImageGAN":
+    def published(cls, detector: str | Sequence[str], scaler: dict[str, Any], divide: int = 1,
+                  divide_critic: int | None = None, dropout: float = 0.2, seed: int = 0,
+                  **settings: Any) -> "ImageGAN":
         """The networks as published, of zn, of zp, or of both.
 
         Arguments:
             detector, scaler: as above.
-            divide: channels and hidden units are divided by this; 1 as published.
+            divide: channels and hidden units of the generator are divided by this; 1 as published.
+            divide_critic: the same for critic and regressors, as the generator's by default.
             dropout, seed: as in `published_generator`.
             settings: `weights`.
         """
         names = (detector,) if isinstance(detector, str) else tuple(detector)
-        sizes = dict(divide=divide, dropout=dropout, seed=seed)
+        sizes = dict(divide=divide_critic or divide, dropout=dropout, seed=seed)
         wanted = names if (settings.get("weights") or {}).get("auxiliary") else ()
-        return cls(published_generator(names, **sizes), published_critic(names, **sizes), names, scaler,
+        return cls(published_generator(names, divide, dropout, seed), published_critic(names, **sizes), names, scaler,
                    latent=plan_of(names).noise, regressors=[published_regressor(name, **sizes) for name in wanted],
                    **settings)
 
