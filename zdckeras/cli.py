@@ -96,6 +96,10 @@ def export(options):
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
         raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "
                          f"received {' '.join([*models, options.output])}.")
+    for given, word, to in ((options.precision != "float32", "--precision", "onnx"),
+                            (options.compiled, "--compiled", "saved-model"), (options.classifier, "--classifier", "o2")):
+        if given and options.to != to:
+            raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
     files = [model_file(model) for model in models]
     about = {"source": ", ".join(models)}
     for name, file in zip(models, files, strict=True):
@@ -112,7 +116,7 @@ def export(options):
     elif options.to == "onnx":
         from zdckeras.export.onnx import export_onnx
 
-        written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about)
+        written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about, options.precision)
     else:
         from zdckeras.export.saved_model import export_saved_model
 
@@ -201,6 +205,8 @@ def parser():
     one.add_argument("output", help="a folder, in which the version is a folder; for ONNX a name that ends in .onnx")
     one.add_argument("--to", choices=("saved-model", "onnx", "o2"), default="saved-model", help="what to write")
     one.add_argument("--version", type=whole(1), default=1, help="of a SavedModel, above 0; servers take the highest")
+    one.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32",
+                     help="of the weights in an ONNX file")
     one.add_argument("--compiled", type=whole(1), nargs="+", default=(), metavar="ROWS",
                      help="batch sizes for which a SavedModel gets a signature compiled_<rows>, compiled by XLA")
     one.add_argument("--classifier", help="for O2, of particles that leave light: a .keras file in place of the one in "

@@ -96,6 +96,38 @@ def test_killed_and_resumed_by_other_workers_the_bytes_are_the_same(finished, mo
     assert kept == digests(finished)
 
 
+def test_a_worker_that_dies_is_told_and_the_rest_goes_on(finished, model, particles, tmp_path):
+    """Its process is killed; what it had done stays, and the same command finishes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = command(model, particles, tmp_path / "dying", "--workers", "1")
+    started = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    children, deadline = Path(f"/proc/{started.pid}/task/{started.pid}/children"), time.monotonic() + 600
+
+    def workers():
+        found = [int(pid) for pid in children.read_text().split()]
+        return [pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    while not (tmp_path / "dying" / "shard-000000.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
+    said = started.communicate()[1]
+    assert started.returncode == 2 and "A worker died" in said and "Traceback" not in said
+    assert main(["generate", *words[4:], "--workers", "1"]) == 0
+    assert digests(tmp_path / "dying") == digests(finished)
+
+
+def test_a_scheduler_that_does_not_answer(model, particles, tmp_path, capsys):
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    assert distributed.__version__
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}), pytest.raises(SystemExit, match="2"):
+        main(["generate", str(model), str(particles), str(tmp_path / "out"), "--scheduler", "tcp://127.0.0.1:1"])
+    said = capsys.readouterr().err
+    assert "No scheduler of a Dask cluster answers at tcp://127.0.0.1:1" in said
+
+
 def test_damaged_shards_are_made_again(finished, model, particles, tmp_path, capsys):
     before, shard = digests(finished), finished / "shard-000002.npz"
     whole = shard.read_bytes()
@@ -118,6 +150,9 @@ def test_manifests_that_are_damaged_or_not_whole(finished, tmp_path):
     text = (finished / MANIFEST).read_text()
     for spoilt, message in ((text[:50], "manifest of a campaign, received one that cannot be read"),
                             ("[]", "cannot be read"),
+                            (text.replace("shard-000001.npz", "../keys.npz"), "cannot be read"),
+                            (text.replace('"sha256"', '"md5"', 1), "cannot be read"),
+                            (text.replace('"rows": 256', '"rows": "many"', 1), "cannot be read"),
                             (text.replace('"rows": 1100', '"rows": 1101'), "expected a finished campaign of 1101")):
         (tmp_path / MANIFEST).write_text(spoilt)
         with pytest.raises(ValueError, match=message):

@@ -223,7 +223,12 @@ def test_files_that_o2_would_misread(folder, gan, tmp_path, capsys):
     zdc.export_onnx(gan(("zn",), 4), tmp_path / "noise.onnx")
     zdc.export_onnx(gan(("zn",)), tmp_path / "whole.onnx")
     (tmp_path / "text.onnx").write_text("no model")
+    shutil.copy(folder / "proton.onnx", tmp_path / "proton.onnx")
+    write_checked(lambda condition, noise: {"r": noise[:, :1, None] * np.ones((1, 44, 44), "float32")},
+                  dict(reversed(trial(gan(("zn",)), 10, 16).items())), tmp_path / "order.onnx", {})
     for name, message in (("noise", "expected inputs of 10 and 9 numbers, in this order, received 4 and 9"),
+                          ("order", "expected inputs of 10 and 9 numbers, in this order, received 9 and 10"),
+                          ("proton", "expected responses of 44 x 44 cells, those along x last, received 30 x 56"),
                           ("whole", "expected float32 for photons, received tensor(int32)"),
                           ("text", "ONNX Runtime refuses it")):
         shutil.copytree(folder, tmp_path / name)

@@ -181,3 +181,30 @@ def test_command_says_where_the_model_comes_from(build, tmp_path, capsys):
         main(words)
     assert "exists: choose another name" in capsys.readouterr().err
     main([*words, "--overwrite"])
+
+
+@SKIP
+def test_a_full_disk_leaves_nothing(gan, tmp_path, capsys):
+    import resource
+
+    gan(("zn",)).save(tmp_path / "gan.keras")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        with pytest.raises(SystemExit, match="1"):
+            main(["export", str(tmp_path / "gan.keras"), str(tmp_path / "gan.onnx"), "--to", "onnx"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert f"cannot write {tmp_path / 'gan.onnx'}: File too large" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["gan.keras"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--precision", "int8"], "Expected --precision with --to onnx only, received it with --to saved-model"),
+    (["--to", "onnx", "--compiled", "4"], "Expected --compiled with --to saved-model only"),
+    (["--to", "onnx", "--classifier", "a.keras"], "Expected --classifier with --to o2 only")])
+def test_options_of_other_targets_are_refused(tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "zn", str(tmp_path / "out.onnx"), *words])
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 Tensor = Any  # in hints: a tensor of the running backend, or a NumPy array in its place
+EXACT = "exact"  # in the names of products that `exact_matmul` puts into TensorFlow's graphs
 _compact = ContextVar("compact", default=False)
 
 

@@ -2,10 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 
 UNSAFE = "TF2ONNX_CATCH_ERRORS"
@@ -13,7 +14,7 @@ LAST = 10**9  # end, at least, of a slice that goes to the end
 
 
 def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
-    """An ONNX model of a function of float32 matrices with any number of rows B.
+    """An ONNX model of a function of float32 matrices with any number of rows B, from its compact graph.
 
     Whether every operator is one of ONNX is not looked at: tf2onnx says nothing of those it cannot translate.
 
@@ -23,7 +24,7 @@ def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
         opset: version of the operators.
 
     Returns:
-        (`onnx.ModelProto`, the same function as TensorFlow's graph).
+        (`onnx.ModelProto`, the same function as TensorFlow's ordinary graph, which is made when it is first called).
 
     Raises:
         ImportError: if tf2onnx is not installed.
@@ -34,11 +35,12 @@ def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
         import tf2onnx
 
         signature = [tf.TensorSpec((None, width), tf.float32, name=name) for name, width in inputs.items()]
-        graph = tf.function(function, autograph=False, input_signature=signature)
+        compact, graph = (tf.function(function, autograph=False, input_signature=signature) for _ in range(2))
         handlers = {"Log1p": (spelled_out, []), "Expm1": (spelled_out, []), "SelectV2": (chosen, [])}
         before = os.environ.setdefault(UNSAFE, "FALSE")  # or tf2onnx copies the whole graph before each of its passes
         try:
-            model, _ = tf2onnx.convert.from_function(graph, signature, opset=opset, custom_op_handlers=handlers)
+            with backend.compact_graphs():
+                model, _ = tf2onnx.convert.from_function(compact, signature, opset=opset, custom_op_handlers=handlers)
         finally:
             if before == "FALSE":
                 os.environ.pop(UNSAFE)
@@ -78,6 +80,19 @@ def added_rows(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
     return tf.tensor_scatter_nd_add(tf.ensure_shape(empty, (None, *values.shape[1:])), index[:, None], values)
 
 
+def graphs_within(node) -> list:
+    """The graphs that an ONNX node holds, as loops and branches do."""
+    return [inner for entry in node.attribute for inner in ([entry.g] if entry.HasField("g") else entry.graphs)]
+
+
+def all_nodes(graph) -> Iterator:
+    """Nodes of an ONNX graph and of the graphs within them."""
+    for node in graph.node:
+        yield node
+        for inner in graphs_within(node):
+            yield from all_nodes(inner)
+
+
 def without_idle_slices(graph, known: Mapping[str, np.ndarray] | None = None) -> None:
     """Take out of an ONNX graph, and of those within it, slices that keep everything: each new axis brings one along.
 
@@ -91,9 +106,8 @@ def without_idle_slices(graph, known: Mapping[str, np.ndarray] | None = None) ->
     constants |= {node.output[0]: to_array(node.attribute[0].t) for node in graph.node if node.op_type == "Constant"}
     constants, kept, outputs = {**(known or {}), **constants}, {}, {entry.name for entry in graph.output}
     for node in list(graph.node):
-        for entry in node.attribute:
-            for inner in [entry.g] if entry.HasField("g") else entry.graphs:
-                without_idle_slices(inner, constants)
+        for inner in graphs_within(node):
+            without_idle_slices(inner, constants)
         start, end, _, step = ([constants.get(name, np.zeros(1)) for name in (*node.input[1:], "", "", "", "")])[:4]
         if (node.op_type == "Slice" and len(node.input) == 5 and node.output[0] not in outputs and not start.any()
                 and (end >= LAST).all() and (step == 1).all()):
@@ -113,9 +127,8 @@ def _rename(graph, names):
     for node in graph.node:
         for k, name in enumerate(node.input):
             node.input[k] = names.get(name, name)
-        for entry in node.attribute:
-            for inner in [entry.g] if entry.HasField("g") else entry.graphs:
-                _rename(inner, names)
+        for inner in graphs_within(node):
+            _rename(inner, names)
 
 
 def spelled_out(ctx, node, name, args):

@@ -5,6 +5,8 @@ from contextlib import nullcontext, suppress
 import keras
 import tensorflow as tf
 
+from zdckeras import backend
+
 KEPT = -8192  # mask of the sign, the exponent and the 10 bits of a float32 that TF32 keeps
 
 
@@ -34,7 +36,7 @@ def matmul(a, b):
     """A product in float32 proper: see `zdckeras.backend.exact_matmul`."""
     a, b = (keras.ops.cast(keras.ops.convert_to_tensor(x), "float32") for x in (a, b))
     rounds = tf.config.list_physical_devices("GPU") and tf.config.experimental.tensor_float_32_execution_enabled()
-    return split_matmul(a, b, tf.matmul) if rounds else tf.matmul(a, b)
+    return split_matmul(a, b, tf.matmul) if rounds else tf.matmul(a, b, name=backend.EXACT)
 
 
 def split_matmul(a, b, multiply):

@@ -55,7 +55,7 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         FileNotFoundError, ValueError: for what is no model or holds no particles, wrong numbers, or a folder with a
             campaign of other settings.
         ImportError: if `distributed` is needed and not installed.
-        RuntimeError: if a worker dies; what is done stays.
+        RuntimeError: if a worker dies, or no scheduler answers; what is done stays.
     """
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
@@ -147,7 +147,11 @@ def _by_dask(jobs, address):
     from distributed import Client
     from distributed import wait as wait_for
 
-    with Client(address) as client:
+    try:
+        cluster = Client(address)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"No scheduler of a Dask cluster answers at {address}: {error}") from None
+    with cluster as client:
         workers = max(len(client.scheduler_info()["workers"]), 1)
         yield from _as_done(jobs, lambda *job: client.submit(*job, pure=False), AHEAD * workers,
                             lambda some: wait_for(some, return_when="FIRST_COMPLETED"))

@@ -1,6 +1,7 @@
 """Numbered shards of a campaign, each a file with the same bytes whoever writes it, and the manifest of those done."""
 
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +13,7 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
+SHARD_NAME = re.compile(r"shard-\d{6,}\.npz")
 PARTICLES, RESPONSE = "particles", "response_"
 
 
@@ -87,6 +89,9 @@ class Manifest:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             known = cls(folder, dict(found["settings"]), dict(found["shards"]))
+            for name, entry in known.shards.items():
+                if not (SHARD_NAME.fullmatch(name) and entry["rows"] >= 1 and len(entry["sha256"]) == 64):
+                    raise ValueError(f"{name}: {entry}")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: expected the manifest of a campaign, received one that cannot be read: "
                              f"{type(error).__name__} {error}") from None

@@ -81,10 +81,11 @@ def _number(line, path, header):
 
 
 def open_slot(folder: Path, slot: str):
-    """A session on one of the three files, its inputs and output of the number and type that O2 relies on.
+    """A session on one of the three files, its inputs and output of the number, order and type that O2 relies on.
 
     Raises:
-        ValueError: for another number of inputs, numbers, or type; FileNotFoundError if there is no file.
+        ValueError: for another number of inputs, numbers or cells, type, or detector; FileNotFoundError if there is no
+            file.
     """
     from zdckeras.export.onnx import open_session
 
@@ -105,6 +106,14 @@ def open_slot(folder: Path, slot: str):
         if entry.type != "tensor(float)":
             raise ValueError(f"{path}: expected float32 for {entry.name}, received {entry.type}: O2 would read its "
                              f"bytes as float32.")
+    shape, cells = session.get_outputs()[0].shape[1:], SLOTS[slot]
+    if cells and all(isinstance(size, int) for size in shape):
+        if int(np.prod(shape)) != cells[0] * cells[1] or tuple(shape) == cells != cells[::-1]:
+            raise ValueError(f"{path}: expected responses of {cells[1]} x {cells[0]} cells, those along x last, "
+                             f"received {' x '.join(map(str, shape))}.")
+    told = session.get_modelmeta().custom_metadata_map.get("o2_slot", slot)
+    if told != slot:
+        raise ValueError(f"{path}: expected the {slot} model, received the {told} model.")
     return session
 
 

@@ -1,0 +1,104 @@
+import keras
+import numpy as np
+import pytest
+
+import zdckeras as zdc
+from zdckeras.backend.tensorflow_onnx import all_nodes, without_idle_slices
+from zdckeras.export.onnx import open_session, trial
+from zdckeras.export.precision import LARGE, reduced
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("tensorflow")
+pytest.importorskip("tf2onnx")
+SKIP = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written in this process by TensorFlow only")
+MATRIX = np.random.default_rng(0).normal(size=(40, 64)).astype("float32")
+
+
+def product(name, matrix=MATRIX):
+    """A model of one product with a matrix."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name=name)], "one",
+        [helper.make_tensor_value_info("x", kind, [None, 40])], [helper.make_tensor_value_info("y", kind, [None, 64])],
+        [onnx.numpy_helper.from_array(matrix, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run(model, rows=9):
+    x = np.random.default_rng(1).normal(size=(rows, 40)).astype("float32")
+    return x @ MATRIX, open_session(model.SerializeToString()).run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize(("precision", "size", "wrong"), [
+    ("float32", 1.0, 1e-6), ("float16", 0.5, 1e-3), ("int8", 0.25, 2e-2)])
+def test_size_and_loss_of_a_product(precision, size, wrong):
+    model = reduced(product("dense/MatMul"), precision)
+    true, made = run(model)
+    assert len(model.SerializeToString()) / MATRIX.nbytes == pytest.approx(size, abs=0.25)
+    assert np.abs(made - true).max() / np.abs(true).max() < wrong
+    assert run(model, 0)[1].shape == (0, 64)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_what_has_to_be_exact_is(precision):
+    true, made = run(reduced(product("cell_noise/exact"), precision))
+    np.testing.assert_allclose(made, true, rtol=1e-5, atol=1e-5)
+
+
+def test_exact_products_of_weights_that_half_precision_holds_are_halved():
+    matrix = MATRIX.astype("float16").astype("float32")
+    model = reduced(product("cell_noise/exact", matrix), "float16")
+    assert [entry.data_type for entry in model.graph.initializer] == [onnx.TensorProto.FLOAT16] and matrix.size > LARGE
+    x = np.ones((1, 40), "float32")
+    made = open_session(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(made, x @ matrix, rtol=1e-5)
+
+
+@SKIP
+def test_files_of_a_generator(tmp_path):
+    """The pretrained weights are those of half precision; whole numbers move some photons, and keep the sums."""
+    generator = zdc.pretrained("zn")
+    files = {precision: zdc.export_onnx(generator, tmp_path / f"{precision}.onnx", precision=precision)
+             for precision in ("float32", "float16", "int8")}
+    inputs = trial(generator, 10, 64)
+    made = {name: open_session(file).run(None, inputs)[0].astype(int) for name, file in files.items()}
+    size = {name: file.stat().st_size for name, file in files.items()}
+    assert size["float16"] < 0.65 * size["float32"] and size["int8"] < 0.65 * size["float32"]
+    total = made["float32"].sum()
+    assert np.abs(made["float16"] - made["float32"]).sum() <= 1e-3 * total
+    assert 0 < np.abs(made["int8"] - made["float32"]).sum() < 0.5 * total
+    assert made["int8"].sum() == pytest.approx(total, rel=0.05)
+    about = {entry.key: entry.value for entry in onnx.load(files["int8"]).metadata_props}
+    assert about["precision"] == "int8"
+    assert "MatMulInteger" in {node.op_type for node in all_nodes(onnx.load(files["int8"]).graph)}
+
+
+def test_other_precisions_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="Expected a precision of float32, float16, int8, received 'int4'"):
+        zdc.export_onnx(zdc.pretrained("zn"), tmp_path / "zn.onnx", precision="int4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slices_that_keep_everything_are_taken_out():
+    """Also one behind another, and within branches; those that cut, and outputs, stay."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    constants = {"zero": [0], "end": [10**9], "two": [2], "one": [1]}
+    entries = [onnx.numpy_helper.from_array(np.array(v, "int64"), k) for k, v in constants.items()]
+
+    def cut(source, target, end):
+        return helper.make_node("Slice", [source, "zero", end, "zero", "one"], [target])
+
+    inner = helper.make_graph([cut("b", "i", "end"), helper.make_node("Neg", ["i"], ["o"])], "inner", [],
+                              [helper.make_tensor_value_info("o", kind, [None])])
+    graph = helper.make_graph(
+        [cut("x", "a", "end"), cut("a", "b", "end"), cut("b", "c", "two"),
+         helper.make_node("If", ["flag"], ["d"], then_branch=inner, else_branch=inner), cut("c", "y", "end")], "outer",
+        [helper.make_tensor_value_info("x", kind, [None]), helper.make_tensor_value_info("flag", 9, [])],
+        [helper.make_tensor_value_info(name, kind, [None]) for name in ("y", "d")], entries)
+    without_idle_slices(graph)
+    assert [(node.op_type, *node.input[:1]) for node in graph.node] == [("Slice", "x"), ("If", "flag"), ("Slice", "c")]
+    assert [node.input[0] for node in all_nodes(graph) if node.op_type == "Neg"] == ["x", "x"]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.array([1.0, 2.0, 3.0], "float32")
+    y, d = open_session(model.SerializeToString()).run(None, {"x": x, "flag": np.array(True)})
+    assert y.tolist() == [1.0, 2.0] and d.tolist() == [-1.0, -2.0, -3.0]
