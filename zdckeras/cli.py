@@ -96,9 +96,10 @@ def export(options):
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
         raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "
                          f"received {' '.join([*models, options.output])}.")
-    for given, word, to in ((options.precision != "float32", "--precision", "onnx"),
-                            (options.compiled, "--compiled", "saved-model"), (options.classifier, "--classifier", "o2")):
-        if given and options.to != to:
+    given = {("--precision", "onnx"): options.precision != "float32", ("--compiled", "saved-model"): options.compiled,
+             ("--classifier", "o2"): options.classifier}
+    for word, to in (key for key, value in given.items() if value):
+        if options.to != to:
             raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
     files = [model_file(model) for model in models]
     about = {"source": ", ".join(models)}

@@ -134,6 +134,9 @@ def test_sums_are_imposed_exactly(shape, convention):
     counts = numpy(impose_sums(fractions, sums, masks))
     assert np.array_equal(sums_of(counts, masks), sums)
     assert counts.min() >= 0 and np.array_equal(counts, np.rint(counts))
+    beside = numpy(impose_sums(fractions, sums, masks, together=True))
+    assert np.array_equal(sums_of(beside, masks), sums)
+    assert (beside != counts).any(axis=1).mean() < 0.1 and np.abs(beside - counts).max() <= 1
 
 
 def test_rows_of_a_batch_do_not_mix():
@@ -144,11 +147,12 @@ def test_rows_of_a_batch_do_not_mix():
     assert np.array_equal(together, alone)
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("fraction", [0.0, 1.0 / 900])
-def test_masks_without_or_with_equal_shares_get_their_sums(fraction):
+def test_masks_without_or_with_equal_shares_get_their_sums(fraction, together):
     """No cell stands out: the photons must stay inside their mask all the same."""
     masks, sums = masks_of((30, 30)), np.array([[3, 0, 700, 1, 9]])
-    counts = numpy(impose_sums(np.full((1, 900), fraction, "float32"), sums, masks))
+    counts = numpy(impose_sums(np.full((1, 900), fraction, "float32"), sums, masks, together=together))
     assert np.array_equal(sums_of(counts, masks), sums)
     assert counts.min() >= 0
 

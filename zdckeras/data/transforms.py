@@ -147,9 +147,9 @@ class ShapeCode:
         x = self.logit.inverse(ops.add(ops.multiply(y, self.scale), self.mean))
         return x / (ops.sum(x, axis=-1, keepdims=True) + 1e-12)
 
-    def decode(self, y: Any, sums: Any, masks: Any) -> Any:
-        """Code (B, D) and integer sums (B, K) over the K masks to integer photon counts (B, D)."""
-        return impose_sums(self.fractions(y), sums, masks)
+    def decode(self, y: Any, sums: Any, masks: Any, together: bool = False) -> Any:
+        """Code (B, D) and integer sums (B, K) over the K masks to integer photon counts (B, D), see `impose_sums`."""
+        return impose_sums(self.fractions(y), sums, masks, together=together)
 
     def soft_sums(self, y: Any, total: Any, masks: Any) -> Any:
         """Differentiable sums over masks, S_k = V f_k - r D_k / 2 with V = N + r D / 2: (B, K).
@@ -165,7 +165,7 @@ class ShapeCode:
         return volume * ops.matmul(self.fractions(y), ops.transpose(masks)) - half * ops.sum(masks, axis=-1)
 
 
-def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28) -> Any:
+def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28, together: bool = False) -> Any:
     """Integer image n_i = floor(T_k p_i), i in mask k, with the scale T_k found so that sum_i n_i = S_k exactly.
 
     The sum is a rising step function of T_k, bracketed by S/P <= T <= (S + D_k)/P with P the mask's share of p, and
@@ -177,6 +177,7 @@ def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28) -> 
         sums: (B, K) integers.
         masks: (K, D), disjoint, covering every cell.
         iterations: halvings of the bracket; 28 exhaust float32.
+        together: all masks side by side, the smaller ones filled up, and halvings written out: for few rows.
 
     Returns:
         (B, D) float32 of integers.
@@ -189,31 +190,41 @@ def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28) -> 
         [[1.0, 3.0, 1.0, 1.0]]
     """
     member = np.argmax(np.asarray(masks), axis=0)
-    order = np.argsort(member, kind="stable")
-    sums = ops.cast(sums, "float32")
-    by_mask = ops.take(ops.cast(fractions, "float32"), order, axis=1)
-    parts, start = [], 0
-    for k, cells in enumerate(np.bincount(member, minlength=len(masks)).tolist()):
-        parts.append(_scaled_to_sum(by_mask[:, start : start + cells], sums[:, k : k + 1], iterations))
-        start += cells
+    order, cells = np.argsort(member, kind="stable"), np.bincount(member, minlength=len(masks))
+    sums, p = ops.cast(sums, "float32"), ops.cast(fractions, "float32")
+    if together:
+        place = np.full((len(masks), cells.max()), len(member))  # of cells, and of the nothing behind them
+        place[np.arange(cells.max()) < cells[:, None]] = order
+        p = ops.take(ops.concatenate([p, ops.zeros_like(p[:, :1])], axis=1), place.reshape(-1), axis=1)
+        counts = _scaled_to_sum(ops.reshape(p, (-1, *place.shape)), sums[:, :, None], cells[:, None], iterations, True)
+        return ops.take(ops.reshape(counts, (-1, place.size)), np.argsort(place.reshape(-1))[: len(member)], axis=1)
+    by_mask, parts, start = ops.take(p, order, axis=1), [], 0
+    for k, size in enumerate(cells.tolist()):
+        parts.append(_scaled_to_sum(by_mask[:, start : start + size], sums[:, k : k + 1], size, iterations))
+        start += size
     return ops.take(ops.concatenate(parts, axis=1), np.argsort(order), axis=1)
 
 
-def _scaled_to_sum(p, total, iterations):
-    """floor(T p) with sum `total` (B, 1) of one mask's cells p (B, n)."""
-    share = ops.maximum(ops.sum(p, axis=1, keepdims=True), 1e-12)
+def _scaled_to_sum(p, total, cells, iterations, written_out=False):
+    """floor(T p) with sums `total` (..., 1) of masks' cells p (..., n), of which `cells` are some."""
+    share = ops.maximum(ops.sum(p, axis=-1, keepdims=True), 1e-12)
 
     def halve(_, bracket):
         low, high = bracket
         middle = 0.5 * (low + high)
-        fits = ops.sum(ops.floor(middle * p), axis=1, keepdims=True) <= total
+        fits = ops.sum(ops.floor(middle * p), axis=-1, keepdims=True) <= total
         return ops.where(fits, middle, low), ops.where(fits, high, middle)
 
-    low, _ = ops.fori_loop(0, iterations, halve, (total / share, (total + p.shape[1]) / share))
-    counts = ops.floor(low * p)
-    missing = total - ops.sum(counts, axis=1, keepdims=True)
-    brightest = ops.top_k(p, 1)[1][:, 0]  # Keras' argmax of floats has operations that exchange formats do not know
-    return counts + missing * ops.one_hot(brightest, p.shape[1])
+    bracket = total / share, (total + np.asarray(cells, "float32")) / share
+    if written_out:
+        for k in range(iterations):
+            bracket = halve(k, bracket)
+    else:
+        bracket = ops.fori_loop(0, iterations, halve, bracket)
+    counts = ops.floor(bracket[0] * p)
+    missing = total - ops.sum(counts, axis=-1, keepdims=True)
+    brightest = ops.squeeze(ops.top_k(p, 1)[1], axis=-1)  # exchange formats do not know Keras' argmax of floats
+    return counts + missing * ops.one_hot(brightest, p.shape[-1])
 
 
 class BoxCox:

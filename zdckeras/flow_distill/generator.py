@@ -54,7 +54,8 @@ class ShowerGenerator(WithParts, Sampler):
         masks = self.shape.masks
         if self.impose == "total":
             sums, masks = ops.sum(sums, axis=-1, keepdims=True), np.ones((1, masks.shape[1]), "float32")
-        return ops.reshape(self.shape.code.decode(code, sums, masks), (-1, *self.shape.detector.shape))
+        counts = self.shape.code.decode(code, sums, masks, backend.is_compact())
+        return ops.reshape(counts, (-1, *self.shape.detector.shape))
 
     def get_config(self):
         return {**self.parts_config(), **self.range_config(), "impose": self.impose, "name": self.name}

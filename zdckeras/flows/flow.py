@@ -93,7 +93,7 @@ class Flow(keras.Model):
         return log_det - 0.5 * (ops.sum(ops.square(z), axis=-1) + self.variables_count * math.log(2.0 * math.pi))
 
     def generate(self, noise, context=None):
-        """Data (B, D) from standard normal noise (B, D) and context (B, C)."""
+        """Data (B, D) from standard normal noise (B, D) and context (B, C); in compact graphs by `generate_at_once`."""
         parts = self._chained()
         if backend.is_compact() and self.variables_count <= ITERATED and can_iterate(parts):
             return generate_at_once(parts, *self.bijection.checked(noise, context))
