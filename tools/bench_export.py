@@ -1,12 +1,14 @@
 """What a generator becomes: size, agreement and milliseconds a shower as ONNX, SavedModel and in Keras, one thread.
 
-    python tools/bench_export.py zn zp
+    python tools/bench_export.py                        # every family, untrained, of laptop size
+    python tools/bench_export.py zn zp --precision float16
     python tools/bench_export.py runs/*/generator.keras --batches 1 --json export.json
 
 Every model runs in a process of its own, on one core. "equal" is the share of 128 showers that ONNX Runtime and
 TensorFlow answer alike in every cell, "sums" with the same total, "moved" the share of the light that is elsewhere.
-Times are medians of one call divided by the showers in it, with noise and particles in memory; particles are those of
-the reference simulation that leave light. --profile names the operators that take ONNX Runtime longest at batch 1.
+Times are medians of the processor time of one call divided by the showers in it, with noise and particles in memory;
+particles are those of the reference simulation that leave light. --clock takes the time on the clock. --profile names
+the operators that take ONNX Runtime longest at batch 1.
 """
 
 import argparse
@@ -18,8 +20,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from bench_common import machine, pin, run_alone, timed, write_json
+from export_families import FAMILIES, build
 
 from zdckeras.command import run, whole
+
+WARM, FEW, PATIENCE = 3, 2, 20.0  # calls that do not count, that must; seconds after which there are no more
 
 
 def particles_of(generator, rows):
@@ -36,20 +41,27 @@ def batches_of(generator, batch, number, rng):
     return [(rng.standard_normal((batch, generator.noise_width), "float32"), some) for some in particles]
 
 
-def median(call, pairs, repeats):
-    """Median milliseconds of a call, going through pairs of noise and particles, after three that do not count."""
-    times = [timed(lambda k=k: call(*pairs[k % len(pairs)]))[1] for k in range(repeats + 3)]
-    return 1e3 * float(np.median(times[3:]))
+def median(call, pairs, repeats, clock=False):
+    """Median milliseconds of a call, going through pairs of noise and particles, after some that do not count.
+
+    Of calls that take long there are few.
+    """
+    times = []
+    for k in range(repeats + WARM):
+        times.append(timed(lambda k=k: call(*pairs[k % len(pairs)]))[1 if clock else 2])
+        if len(times) > FEW and sum(times) > PATIENCE:
+            break
+    return 1e3 * float(np.median(times[min(WARM, len(times) - FEW) :]))
 
 
-def runners(generator, folder, threads):
+def runners(generator, folder, threads, precision):
     """Contender -> function of noise and particles that gives photons, and the size of its file [MB]."""
     import tensorflow as tf
 
     from zdckeras.export.onnx import export_onnx, open_session
     from zdckeras.export.saved_model import export_saved_model
 
-    onnx = export_onnx(generator, folder / "model.onnx")
+    onnx = export_onnx(generator, folder / "model.onnx", precision=precision)
     served = export_saved_model(generator, folder / "served")
     session, answer = open_session(onnx, threads), tf.saved_model.load(str(served)).signatures["serving_default"]
     size = sum(file.stat().st_size for file in served.rglob("*") if file.is_file())
@@ -91,9 +103,9 @@ def measure(name, settings):
 
     from zdckeras.packaged import open_generator
 
-    generator, rng = open_generator(name), np.random.default_rng(settings.seed)
+    generator, rng = build(name) if name in FAMILIES else open_generator(name), np.random.default_rng(settings.seed)
     with TemporaryDirectory() as scratch:
-        contenders, path = runners(generator, Path(scratch), settings.threads)
+        contenders, path = runners(generator, Path(scratch), settings.threads, settings.precision)
         about = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         row = {"model": name, "kind": type(generator).__name__, "weights": generator.count_params(),
                **json.loads(about["agreement_with_tensorflow"])}
@@ -102,7 +114,7 @@ def measure(name, settings):
             pairs = batches_of(generator, batch, min(repeats, 200) if batch == 1 else 3, rng)
             for contender, (call, size) in contenders.items():
                 row[f"{contender} MB"] = size
-                row[f"{contender} {batch}"] = median(call, pairs, repeats) / batch
+                row[f"{contender} {batch}"] = median(call, pairs, repeats, settings.clock) / batch
         if settings.profile:
             row["operators"] = operators(path, batches_of(generator, 1, 50, rng))
         print(json.dumps(row), flush=True)
@@ -115,7 +127,8 @@ def table(rows, batches):
     head += [f"{contender}, {batch}" for batch in batches for contender in contenders]
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        lines.append([f"{row['model']} ({row['kind']})", f"{row['weights']:,}", f"{row['ONNX Runtime MB']:.2f}",
+        name = row["model"] if row["model"] in FAMILIES else f"{row['model']} ({row['kind']})"
+        lines.append([name, f"{row['weights']:,}", f"{row['ONNX Runtime MB']:.2f}",
                       f"{row['equal']:.3f}", f"{row['sums']:.3f}", f"{row['moved']:.1e}", f"{row['largest']:.3g}",
                       *(f"{row[f'{contender} {batch}']:.3g}" for batch in batches for contender in contenders)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -125,11 +138,14 @@ def main(arguments=None):
     """Measure and print; 0 if all went well."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", help=".keras files, or names of pretrained generators")
+    parser.add_argument("models", nargs="*", help=".keras files, or names of pretrained generators or families "
+                                                  f"({'; '.join(FAMILIES)}); all of these by default")
     parser.add_argument("--batches", type=whole(1), nargs="+", default=[1, 256], help="showers in a call")
     parser.add_argument("--repeats", type=whole(1), default=200, help="calls at batch 1; a tenth for larger ones")
     parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help="of ONNX files")
+    parser.add_argument("--clock", action="store_true", help="time on the clock, for a machine of one's own")
     parser.add_argument("--profile", action="store_true", help="also name the operators that take longest")
     parser.add_argument("--json", help="also write the rows to this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -139,17 +155,19 @@ def main(arguments=None):
         return 0
     print(machine(settings.threads), flush=True)
     rows = []
-    for model in settings.models:
+    models = settings.models or list(FAMILIES)
+    for model in models:
         found, failure = run_alone(__file__, model, arguments, settings.threads, KERAS_BACKEND="tensorflow")
         rows += found
         for operator, time, calls in [line for row in found for line in row.get("operators", ())]:
             print(f"{model}: {operator:24s} {time:9.1f} us in {calls:7.1f} calls", flush=True)
         if failure:
             print(f"{model}: {failure}", flush=True)
-    print("\nms a shower at each batch:\n" + table(rows, settings.batches))
+    print(f"\nms a shower at each batch, {'by the clock' if settings.clock else 'of processor time'}:\n"
+          + table(rows, settings.batches))
     if settings.json:
         write_json(settings.json, {"machine": machine(settings.threads), "rows": rows})
-    return int(len(rows) < len(settings.models))
+    return int(len(rows) < len(models))
 
 
 if __name__ == "__main__":

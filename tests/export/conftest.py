@@ -6,7 +6,11 @@ import pytest
 import zdckeras as zdc
 from zdckeras.data.detectors import channel_sums
 from zdckeras.data.particles import Scaler
+from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator
+from zdckeras.diffusion.latent import DiffusionPrior
+from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.networks import ResponseNetwork
+from zdckeras.gan.published import plan_of, published_generator
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
@@ -60,6 +64,23 @@ def modular(detector, kind):
     return zdc.ModularGenerator(zdc.Transport(detector, levels=1), prior, model.decoder, *WIDE)
 
 
+def published(showers):
+    settings = Scaler.fit(showers.particles).get_config(), plan_of(("zp",)).noise
+    return ImageGanGenerator(published_generator("zp", divide=64), "zp", *settings)
+
+
+def matching(showers):
+    model = ImageDiffusion.fit_scales(showers, "patches", dict(patch=15, hidden=8, depth=1, across=4), sampler="heun",
+                                      steps=2)
+    return ImageGenerator(model, *WIDE)
+
+
+def latent(showers):
+    flow = modular("zn", "iaf")
+    prior = DiffusionPrior(flow.decoder.features.width, 4, 8, 1, 8).sampled_by("heun", 2)
+    return zdc.ModularGenerator(flow.transport, prior, flow.decoder, *WIDE)
+
+
 FAMILIES = {
     "maf": lambda showers: flow(showers, False),
     "iaf": lambda showers: flow(showers, True),
@@ -80,6 +101,9 @@ FAMILIES = {
     "tokens with sums": lambda showers: tokens(showers, True),
     "modular teacher": lambda showers: modular("zn", "maf"),
     "modular student": lambda showers: modular("zp", "iaf"),
+    "gan as published": published,
+    "flow matching": matching,
+    "latent diffusion": latent,
 }
 
 
