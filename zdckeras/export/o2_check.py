@@ -26,7 +26,7 @@ class O2Answer:
         photons: slot -> (N, nx, ny) whole numbers.
         hits: slot -> (N, 5) photons of the common channel and the four towers.
         towers: (N, 5) photons of ZN as the study of this detector sums them, for O2's debugging output.
-        milliseconds: slot -> (n,) time of every call, batch 1, one thread.
+        milliseconds: slot -> (n,) processor time of every call, batch 1, one thread: other programs do not disturb it.
     """
 
     passed: np.ndarray
@@ -197,9 +197,9 @@ def play_o2(folder: str | Path, conditions: np.ndarray, noise: dict) -> O2Answer
     def answer(slot, row):
         mean, scale = scales[slot]
         scaled = (values[row] - mean) / scale
-        begin = time.perf_counter()
+        begin = time.process_time()
         made = run_slot(sessions[slot], *([noise[slot][row], scaled] if slot in photons else [scaled]))
-        milliseconds[slot].append(1e3 * (time.perf_counter() - begin))
+        milliseconds[slot].append(1e3 * (time.process_time() - begin))
         return made
 
     for row in range(size):
@@ -277,7 +277,7 @@ def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None) -> str:
             parts = ", ".join(f"{name} {n}" for name, n in zip(CHANNELS, sums.tolist(), strict=True))
             lines.append(f"{slot}, side {side}: {(lit & (found.side == side)).sum()} responses, photons: {parts}")
     for slot, times in found.milliseconds.items():
-        lines.append(f"{slot}: {np.median(times):.3f} ms a call, 99 % below {np.percentile(times, 99):.3f} ms "
+        lines.append(f"{slot}: {np.median(times):.3f} ms of processor time a call, 99 % below {np.percentile(times, 99):.3f} ms "
                      f"({len(times)} calls)")
     for slot, photons in (moved or {}).items():
         lines.append(f"{slot}: {(photons == 0).sum()} of {len(photons)} responses are the generator's own in every "
