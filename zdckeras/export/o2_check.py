@@ -277,8 +277,8 @@ def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None) -> str:
             parts = ", ".join(f"{name} {n}" for name, n in zip(CHANNELS, sums.tolist(), strict=True))
             lines.append(f"{slot}, side {side}: {(lit & (found.side == side)).sum()} responses, photons: {parts}")
     for slot, times in found.milliseconds.items():
-        lines.append(f"{slot}: {np.median(times):.3f} ms of processor time a call, 99 % below {np.percentile(times, 99):.3f} ms "
-                     f"({len(times)} calls)")
+        lines.append(f"{slot}: {np.median(times):.3f} ms of processor time a call, 99 % below "
+                     f"{np.percentile(times, 99):.3f} ms ({len(times)} calls)")
     for slot, photons in (moved or {}).items():
         lines.append(f"{slot}: {(photons == 0).sum()} of {len(photons)} responses are the generator's own in every "
                      f"cell, {photons.sum():g} of {found.hits[slot].sum()} photons are elsewhere")
