@@ -80,25 +80,29 @@ def test_other_precisions_are_refused(tmp_path):
 
 
 def test_slices_that_keep_everything_are_taken_out():
-    """Also one behind another, and within branches; those that cut, and outputs, stay."""
+    """Also one behind another, and within branches; those that cut, from where only the run knows, and outputs, stay."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     constants = {"zero": [0], "end": [10**9], "two": [2], "one": [1]}
     entries = [onnx.numpy_helper.from_array(np.array(v, "int64"), k) for k, v in constants.items()]
 
-    def cut(source, target, end):
-        return helper.make_node("Slice", [source, "zero", end, "zero", "one"], [target])
+    def cut(source, target, end, start="zero"):
+        return helper.make_node("Slice", [source, start, end, "zero", "one"], [target])
 
     inner = helper.make_graph([cut("b", "i", "end"), helper.make_node("Neg", ["i"], ["o"])], "inner", [],
                               [helper.make_tensor_value_info("o", kind, [None])])
     graph = helper.make_graph(
         [cut("x", "a", "end"), cut("a", "b", "end"), cut("b", "c", "two"),
-         helper.make_node("If", ["flag"], ["d"], then_branch=inner, else_branch=inner), cut("c", "y", "end")], "outer",
-        [helper.make_tensor_value_info("x", kind, [None]), helper.make_tensor_value_info("flag", 9, [])],
+         helper.make_node("If", ["flag"], ["d"], then_branch=inner, else_branch=inner),
+         cut("c", "e", "end", "told"), cut("e", "y", "end")], "outer",
+        [helper.make_tensor_value_info("x", kind, [None]), helper.make_tensor_value_info("flag", 9, []),
+         helper.make_tensor_value_info("told", 7, [1])],
         [helper.make_tensor_value_info(name, kind, [None]) for name in ("y", "d")], entries)
     without_idle_slices(graph)
-    assert [(node.op_type, *node.input[:1]) for node in graph.node] == [("Slice", "x"), ("If", "flag"), ("Slice", "c")]
+    assert [(node.op_type, *node.input[:1]) for node in graph.node] == [
+        ("Slice", "x"), ("If", "flag"), ("Slice", "c"), ("Slice", "e")]
     assert [node.input[0] for node in all_nodes(graph) if node.op_type == "Neg"] == ["x", "x"]
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     x = np.array([1.0, 2.0, 3.0], "float32")
-    y, d = open_session(model.SerializeToString()).run(None, {"x": x, "flag": np.array(True)})
-    assert y.tolist() == [1.0, 2.0] and d.tolist() == [-1.0, -2.0, -3.0]
+    inputs = {"x": x, "flag": np.array(True), "told": np.array([1])}
+    y, d = open_session(model.SerializeToString()).run(None, inputs)
+    assert y.tolist() == [2.0] and d.tolist() == [-1.0, -2.0, -3.0]

@@ -108,9 +108,10 @@ def without_idle_slices(graph, known: Mapping[str, np.ndarray] | None = None) ->
     for node in list(graph.node):
         for inner in graphs_within(node):
             without_idle_slices(inner, constants)
-        start, end, _, step = ([constants.get(name, np.zeros(1)) for name in (*node.input[1:], "", "", "", "")])[:4]
-        if (node.op_type == "Slice" and len(node.input) == 5 and node.output[0] not in outputs and not start.any()
-                and (end >= LAST).all() and (step == 1).all()):
+        if node.op_type != "Slice" or len(node.input) < 5 or node.output[0] in outputs:
+            continue
+        start, end, step = (constants.get(node.input[k]) for k in (1, 2, 4))  # behind the values; 3 are the axes
+        if not any(v is None for v in (start, end, step)) and not start.any() and (end >= LAST).all() and (step == 1).all():
             kept[node.output[0]] = node.input[0]
             graph.node.remove(node)
     _rename(graph, {old: _source(kept, old) for old in kept})
