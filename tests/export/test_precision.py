@@ -80,7 +80,7 @@ def test_other_precisions_are_refused(tmp_path):
 
 
 def test_slices_that_keep_everything_are_taken_out():
-    """Also one behind another, and within branches; those that cut, from where only the run knows, and outputs, stay."""
+    """Also one behind another, and within branches; outputs stay, and those that cut, maybe where only a run knows."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     constants = {"zero": [0], "end": [10**9], "two": [2], "one": [1]}
     entries = [onnx.numpy_helper.from_array(np.array(v, "int64"), k) for k, v in constants.items()]

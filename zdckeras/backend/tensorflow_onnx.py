@@ -110,8 +110,8 @@ def without_idle_slices(graph, known: Mapping[str, np.ndarray] | None = None) ->
             without_idle_slices(inner, constants)
         if node.op_type != "Slice" or len(node.input) < 5 or node.output[0] in outputs:
             continue
-        start, end, step = (constants.get(node.input[k]) for k in (1, 2, 4))  # behind the values; 3 are the axes
-        if not any(v is None for v in (start, end, step)) and not start.any() and (end >= LAST).all() and (step == 1).all():
+        start, end, step = (constants.get(node.input[k], np.full(1, -1)) for k in (1, 2, 4))  # 3 are the axes
+        if (start == 0).all() and (end >= LAST).all() and (step == 1).all():
             kept[node.output[0]] = node.input[0]
             graph.node.remove(node)
     _rename(graph, {old: _source(kept, old) for old in kept})
