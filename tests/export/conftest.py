@@ -66,7 +66,9 @@ def modular(detector, kind):
 
 def published(showers):
     settings = Scaler.fit(showers.particles).get_config(), plan_of(("zp",)).noise
-    return ImageGanGenerator(published_generator("zp", divide=64), "zp", *settings)
+    generator = ImageGanGenerator(published_generator("zp", divide=64), "zp", *settings)
+    generator.light.assign([1000.0])  # untrained, it is dark
+    return generator
 
 
 def matching(showers):

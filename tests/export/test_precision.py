@@ -4,8 +4,10 @@ import pytest
 
 import zdckeras as zdc
 from zdckeras.backend.tensorflow_onnx import all_nodes, without_idle_slices
+from zdckeras.data.particles import Scaler
 from zdckeras.export.onnx import open_session, trial
-from zdckeras.export.precision import LARGE, reduced
+from zdckeras.export.precision import LARGE, _sort, reduced
+from zdckeras.gan.networks import ResponseNetwork
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tensorflow")
@@ -56,21 +58,33 @@ def test_exact_products_of_weights_that_half_precision_holds_are_halved():
 
 @SKIP
 def test_files_of_a_generator(tmp_path):
-    """The pretrained weights are those of half precision; whole numbers move some photons, and keep the sums."""
-    generator = zdc.pretrained("zn")
+    """Whole numbers of eight bits move some photons and keep the sums, nearly."""
+    scaler = Scaler.fit(zdc.load("zn", "test", 50).particles).get_config()
+    generator = zdc.GanGenerator(ResponseNetwork("zn", scaler, 10, 64, (64, 64), (8, 4, 2), 2, seed=3))
     files = {precision: zdc.export_onnx(generator, tmp_path / f"{precision}.onnx", precision=precision)
              for precision in ("float32", "float16", "int8")}
     inputs = trial(generator, 10, 64)
     made = {name: open_session(file).run(None, inputs)[0].astype(int) for name, file in files.items()}
     size = {name: file.stat().st_size for name, file in files.items()}
-    assert size["float16"] < 0.65 * size["float32"] and size["int8"] < 0.65 * size["float32"]
+    assert size["float16"] < 0.7 * size["float32"] and size["int8"] < 0.7 * size["float32"]
     total = made["float32"].sum()
-    assert np.abs(made["float16"] - made["float32"]).sum() <= 1e-3 * total
+    assert np.abs(made["float16"] - made["float32"]).sum() <= 0.02 * total
     assert 0 < np.abs(made["int8"] - made["float32"]).sum() < 0.5 * total
     assert made["int8"].sum() == pytest.approx(total, rel=0.05)
     about = {entry.key: entry.value for entry in onnx.load(files["int8"]).metadata_props}
     assert about["precision"] == "int8"
     assert "MatMulInteger" in {node.op_type for node in all_nodes(onnx.load(files["int8"]).graph)}
+
+
+def test_nodes_are_put_behind_what_their_branches_read():
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    inner = helper.make_graph([helper.make_node("Neg", ["b"], ["o"])], "inner", [],
+                              [helper.make_tensor_value_info("o", kind, [None])])
+    graph = helper.make_graph(
+        [helper.make_node("If", ["flag"], ["y"], then_branch=inner, else_branch=inner),
+         helper.make_node("Abs", ["a"], ["b"]), helper.make_node("Exp", ["x"], ["a"])], "outer", [], [])
+    _sort(graph)
+    assert [node.op_type for node in graph.node] == ["Exp", "Abs", "If"]
 
 
 def test_other_precisions_are_refused(tmp_path):

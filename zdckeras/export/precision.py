@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zdckeras.backend import EXACT
-from zdckeras.backend.tensorflow_onnx import all_nodes
+from zdckeras.backend.tensorflow_onnx import all_nodes, graphs_within
 
 PRECISIONS = {"float32": 0.01, "float16": 0.05, "int8": 0.5}  # -> share of the light that may be elsewhere
 LARGE = 1024  # weights that are worth it
@@ -78,7 +78,30 @@ def in_eight_bits(model: Any) -> Any:
         onnx.save(model, before)
         quantize_dynamic(before, after, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
                          nodes_to_quantize=chosen, extra_options={"MatMulConstBOnly": True})
-        return onnx.load(after)
+        model = onnx.load(after)
+    _sort(model.graph)
+    return model
+
+
+def _sort(graph) -> None:
+    """Put nodes behind what they read, branches and loops included: the quantiser does not look into these."""
+    made_by = {name: k for k, node in enumerate(graph.node) for name in node.output}
+    nodes, order, seen = list(graph.node), [], set()
+    for first in range(len(nodes)):
+        stack = [first]
+        while stack:
+            k = stack[-1]
+            wanted = {name for inner in graphs_within(nodes[k]) for node in all_nodes(inner) for name in node.input}
+            before = {made_by[name] for name in {*nodes[k].input, *wanted} if name in made_by} - seen - {k}
+            if before:
+                stack += sorted(before)
+                continue
+            stack.pop()
+            if k not in seen:
+                seen.add(k)
+                order.append(nodes[k])
+    del graph.node[:]
+    graph.node.extend(order)
 
 
 def _inputs_of_exact(graph) -> set:
