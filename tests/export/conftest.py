@@ -8,9 +8,7 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.data.particles import Scaler
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator
 from zdckeras.diffusion.latent import DiffusionPrior
-from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.gan.published import plan_of, published_generator
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
@@ -64,13 +62,6 @@ def modular(detector, kind):
     return zdc.ModularGenerator(zdc.Transport(detector, levels=1), prior, model.decoder, *WIDE)
 
 
-def published(showers):
-    settings = Scaler.fit(showers.particles).get_config(), plan_of(("zp",)).noise
-    generator = ImageGanGenerator(published_generator("zp", divide=64), "zp", *settings)
-    generator.light.assign([1000.0])  # untrained, it is dark
-    return generator
-
-
 def matching(showers):
     model = ImageDiffusion.fit_scales(showers, "patches", dict(patch=15, hidden=8, depth=1, across=4), sampler="heun",
                                       steps=2)
@@ -103,7 +94,6 @@ FAMILIES = {
     "tokens with sums": lambda showers: tokens(showers, True),
     "modular teacher": lambda showers: modular("zn", "maf"),
     "modular student": lambda showers: modular("zp", "iaf"),
-    "gan as published": published,
     "flow matching": matching,
     "latent diffusion": latent,
 }
