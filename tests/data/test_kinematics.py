@@ -100,6 +100,15 @@ def test_momenta_in_mev_are_noticed_at_low_energies_too():
         check_particles(particles, pdg)
 
 
+def test_electrons_in_mev_are_noticed_though_their_mass_tells_nothing():
+    pdg = np.full(20, 11)
+    particles = conditions_of(pdg, np.column_stack([np.zeros((20, 2)), np.linspace(1.0, 100.0, 20)]))
+    check_particles(particles, pdg)
+    particles[:, [0, 4, 5, 6]] *= 1e3
+    with pytest.raises(ValueError, match="momenta in GeV, received 18 of 20 .*energies and momenta look like MeV"):
+        check_particles(particles, pdg)
+
+
 def test_unknown_nuclei_are_kept_with_a_warning():
     """An excited lead nucleus and a hypertriton are in no table."""
     particles, pdg = good()

@@ -10,7 +10,7 @@ from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX
 SHELL = 1e-3  # relative to the energy; [GeV] too, for particles at rest
 MASS, MASS_FLOOR = 2e-3, 0.05  # relative, and [MeV]: what tables of different years differ by
 WIDTHS = 10.0  # of a resonance, by which a generator may move its mass
-HIGHEST = 1e5  # GeV a nucleon: fifteen times the beam of the LHC
+HIGHEST = 1e4  # GeV a nucleon: 1.5 times the beam of the LHC
 FARTHEST = 1e6  # cm from the interaction point
 NUCLEON = 931.494  # MeV, the mass of a nucleus per A
 BINDING = 3e-3  # of it, by which heavy nuclei differ; light ones and those with strangeness by more
@@ -66,7 +66,7 @@ def unknown_ids(pdg: np.ndarray) -> np.ndarray:
 def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
     """Refuse particles that cannot be; tell the first rows and, where one change mends nearly all, the likely cause.
 
-    Checked: E > 0 and at most 100 TeV a nucleon; E^2 = p^2 + m^2 within 0.1 % of E; vertices within 10 km; mass and
+    Checked: E > 0 and at most 10 TeV a nucleon; E^2 = p^2 + m^2 within 0.1 % of E; vertices within 10 km; mass and
     charge those of the id, where the table of the `particle` package knows it. Ids of nuclei that the table lacks
     (excited ones, hypernuclei) are kept, with a warning that names them; so are others in up to 1 % of the rows.
 
