@@ -15,6 +15,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.gan import losses
 from zdckeras.gan.generator import checked_factors
+from zdckeras.gan.model import columns_of
 from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
 from zdckeras.generators import Sampler, WithParts
 from zdckeras.training.adversarial import AdversarialModel, check_network, term_weights
@@ -158,17 +159,9 @@ class ImageGAN(WithParts, AdversarialModel):
         terms = ("adversarial", *(name for name in IMAGE_TERMS if self.weights_of[name]))
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
-    def _columns(self, batch, kind):
-        """One array of the batch for each detector."""
-        wanted = [f"{kind}_{name}" for name in self.names]
-        if not set(wanted) <= set(batch):
-            raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
-                             f"received {', '.join(batch)}.")
-        return [batch[name] for name in wanted]
-
     def _real(self, batch):
         """The real responses in network space."""
-        responses = self._columns(batch, "responses")
+        responses = columns_of(self.names, batch, "responses")
         for detector, photons in zip(self.detectors, responses, strict=True):
             if tuple(photons.shape[1:]) != detector.shape:
                 raise ValueError(f"responses_{detector.name}: expected shape (B, {detector.shape[0]}, "
@@ -195,7 +188,7 @@ class ImageGAN(WithParts, AdversarialModel):
         """Eq. 2 of images of all detectors."""
         return _mean(losses.auxiliary_loss(ops.cast(regressor(image, training=training), "float32"), peak)
                      for regressor, image, peak in
-                     zip(self.regressors, images, self._columns(batch, "peak"), strict=True))
+                     zip(self.regressors, images, columns_of(self.names, batch, "peak"), strict=True))
 
     def _generator_loss(self, batch, training):
         weights, known, real = self.weights_of, self.scaled(batch["conditions"]), self._real(batch)
@@ -204,10 +197,10 @@ class ImageGAN(WithParts, AdversarialModel):
         if weights["diversity"]:
             other = self._made(batch["z2"], known, training)
             found["diversity"] = _mean(losses.diversity_loss(x, y, batch["z"], batch["z2"], d, ADDED) for x, y, d in
-                                       zip(made, other, self._columns(batch, "diversity"), strict=True))
+                                       zip(made, other, columns_of(self.names, batch, "diversity"), strict=True))
         if weights["intensity"]:
             found["intensity"] = _mean(losses.intensity_loss(n, photons_of(x)) for n, x in
-                                       zip(self._columns(batch, "responses"), made, strict=True))
+                                       zip(columns_of(self.names, batch, "responses"), made, strict=True))
         if weights["auxiliary"]:
             found["auxiliary"] = self._auxiliary(made, batch, training)
         if weights["l2"]:

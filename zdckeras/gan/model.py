@@ -47,6 +47,15 @@ def training_arrays(showers: Showers, diversity: bool = True) -> dict[str, np.nd
     return arrays
 
 
+def columns_of(names: Sequence[str], batch: Mapping[str, Tensor], kind: str) -> list[Tensor]:
+    """One array of a batch of `training_arrays` for each detector; ValueError, naming them, where some are missing."""
+    wanted = [f"{kind}_{name}" for name in names]
+    if not set(wanted) <= set(batch):
+        raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
+                         f"received {', '.join(batch)}.")
+    return [batch[name] for name in wanted]
+
+
 def critic_terms(critic: Critic, real: list[Tensor], generated: Sequence[Tensor], conditions: Tensor,
                  penalty: float = 0.0) -> dict[str, Tensor]:
     """What a `Critic` minimises: eq. 1 over real and generated responses to the same particles, and its penalty.
@@ -148,16 +157,8 @@ class ResponseGAN(AdversarialModel):
             found["regressor"] = Phase(self._regressor_loss, tuple(self.regressors), ("auxiliary",))
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
-    def _columns(self, batch, kind):
-        """One array of the batch for each detector."""
-        wanted = [f"{kind}_{name}" for name in self.names]
-        if not set(wanted) <= set(batch):
-            raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
-                             f"received {', '.join(batch)}.")
-        return [batch[name] for name in wanted]
-
     def _critic_loss(self, batch, training):
-        real, conditions = self._columns(batch, "responses"), batch["conditions"]
+        real, conditions = columns_of(self.names, batch, "responses"), batch["conditions"]
         for name, photons, detector in zip(self.names, real, self.generator.detectors, strict=True):
             if tuple(photons.shape[1:]) != detector.shape:
                 raise ValueError(f"responses_{name}: expected shape (B, {detector.shape[0]}, {detector.shape[1]}), "
@@ -166,7 +167,8 @@ class ResponseGAN(AdversarialModel):
         return critic_terms(self.critic, real, generated, conditions, self.penalty)
 
     def _regressor_loss(self, batch, training):
-        pairs = zip(self.regressors, self._columns(batch, "responses"), self._columns(batch, "peak"), strict=True)
+        columns = (columns_of(self.names, batch, kind) for kind in ("responses", "peak"))
+        pairs = zip(self.regressors, *columns, strict=True)
         return {"auxiliary": sum(losses.auxiliary_loss(r(n), peak) for r, n, peak in pairs) / len(self.names)}
 
     def _generator_loss(self, batch, training):
@@ -179,19 +181,19 @@ class ResponseGAN(AdversarialModel):
         generated = self.generator.shape(noise, pairs, given)
         terms = {"adversarial": losses.generator_loss(self.critic(generated, pairs))}
         first = [ops.split(n, parts)[0] for n in generated]
-        real = self._columns(batch, "responses")
+        real = columns_of(self.names, batch, "responses")
         true = [summary.sums(n) for summary, n in zip(summaries, real, strict=True)]
         if weights["diversity"]:
             terms["diversity"] = weights["diversity"] * sum(
                 losses.diversity_loss(*ops.split(ops.log1p(n), 2), *codes, d)
-                for n, d in zip(generated, self._columns(batch, "diversity"), strict=True)) / len(real)
+                for n, d in zip(generated, columns_of(self.names, batch, "diversity"), strict=True)) / len(real)
         if weights["intensity"]:
             terms["intensity"] = weights["intensity"] * sum(losses.intensity_loss(s, ops.split(t, parts)[0])
                                                             for s, t in zip(true, sums, strict=True)) / len(real)
         if weights["auxiliary"]:
             terms["auxiliary"] = weights["auxiliary"] * sum(
                 losses.auxiliary_loss(r(n), peak) for r, n, peak in
-                zip(self.regressors, first, self._columns(batch, "peak"), strict=True)) / len(real)
+                zip(self.regressors, first, columns_of(self.names, batch, "peak"), strict=True)) / len(real)
         if weights["l2"]:
             terms["l2"] = weights["l2"] * sum(losses.l2_loss(ops.log1p(n), ops.log1p(m))
                                               for n, m in zip(real, first, strict=True)) / len(real)
