@@ -92,7 +92,7 @@ def test_resimulated_showers_come_from_the_same_distribution():
 def test_particles_that_never_pass_are_named(monkeypatch):
     monkeypatch.setattr(reference, "ROUNDS", 2)
     lit = load("zn", "test", size=3)
-    sideways = conditions_of(lit.pdg, lit.particles[:, 4:7] + [2e4, 0.0, 0.0])  # GeV
+    sideways = conditions_of(lit.pdg, lit.particles[:, 4:7] + [5e3, 0.0, 0.0])  # GeV
     with pytest.raises(ValueError, match=r"3 particles never pass"):
         resimulate(Showers(sideways, lit.pdg, lit.responses), seed=0)
 
