@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from scipy import stats
+from xdist.scheduler import LoadFileScheduling
 
 from zdckeras.data.detectors import channel_sums
 from zdckeras.data.particles import conditions_of
@@ -18,7 +19,26 @@ from zdckeras.flow_distill.sums import PhotonSums
 
 DETECTOR = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
+LONG = ("recipes/test_smoke", "test_backends", "tools/test_sweep", "export/test_onnx", "test_readme")  # minutes each
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
+
+
+class ByRecipe(LoadFileScheduling):
+    """A worker takes all tests of a file, or of one recipe."""
+
+    def _split_scope(self, nodeid):
+        return super()._split_scope(nodeid) + (nodeid.partition("[")[2] if LONG[0] in nodeid else "")
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return ByRecipe(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """What takes long first, or one worker is left alone with it at the end."""
+    items.sort(key=lambda item: not any(f"tests/{name}.py" in item.nodeid for name in LONG))
 
 
 def numpy_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
