@@ -23,7 +23,12 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
 ANSWERS = {"classifier": "probabilities.png"}  # recipes that make no responses, and their picture
 AGAIN = RECIPES[keras.backend.backend() == "jax" :: 2]  # a second run has nothing of a backend: each recipe once
-MORE = {"sdi_gan": ["--seeds", "1"]}  # arguments beside the preset
+JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer than sampling so few
+MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
+    "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
+    "flow_matching": ["--rows", "patches" if JIT else "published"],
+    "diffusion": ["--rows", "published" if JIT else "patches"],
+}
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
                                                         "ours"))],
@@ -33,8 +38,6 @@ ROWS = {  # what the recipes that have a row for each model compare
                      "AE + Sinkhorn NG, ViT"],
     "corr_vae": ["floor", "CorrVAE"],
 }
-
-JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer than sampling so few
 
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few
 

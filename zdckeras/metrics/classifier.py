@@ -1,5 +1,7 @@
 """Classifier two-sample test: can a classifier tell generated showers from real ones?"""
 
+from functools import lru_cache
+
 import keras
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -131,8 +133,7 @@ def pixel_auc(real: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int
         raise ValueError(f"Expected real and generated of one shape (N, nx, ny) with at least 8 rows, received "
                          f"{real.shape} and {generated.shape}.")
     rows = np.random.default_rng(seed).permutation(len(real))[:pairs]
-    network, areas = _network(real.shape[1:], seed), []
-    begin = [[keras.ops.convert_to_numpy(v) for v in part] for part in (network.weights, network.optimizer.variables)]
+    (network, begin), areas = _network(real.shape[1:], seed), []
     for fold in range(HALVES):
         for variables, values in zip((network.weights, network.optimizer.variables), begin, strict=True):
             for variable, value in zip(variables, values, strict=True):
@@ -156,8 +157,9 @@ def _labelled(real, generated, rows):
     return images, np.repeat([0.0, 1.0], len(rows)).astype("float32")
 
 
+@lru_cache(maxsize=4)
 def _network(shape, seed):
-    """The classifier, compiled."""
+    """The classifier, compiled once for all that it judges, and how its weights and its optimizer begin."""
     initial = [keras.initializers.HeNormal(seed + 10 * k) for k in range(5)]
     network = keras.Sequential([keras.Input((*shape, 1))])
     for channels, start in zip((16, 32, 32), initial, strict=False):
@@ -167,4 +169,5 @@ def _network(shape, seed):
     network.add(keras.layers.Dense(1, "sigmoid", kernel_initializer=initial[4]))
     network.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
     network.optimizer.build(network.trainable_variables)
-    return network
+    return network, [[keras.ops.convert_to_numpy(v) for v in part]
+                     for part in (network.weights, network.optimizer.variables)]
