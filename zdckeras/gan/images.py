@@ -15,7 +15,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.gan import losses
 from zdckeras.gan.generator import checked_factors
-from zdckeras.gan.model import columns_of
+from zdckeras.gan.model import columns_of, responses_of
 from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
 from zdckeras.generators import Sampler, WithParts
 from zdckeras.training.adversarial import AdversarialModel, check_network, term_weights
@@ -161,12 +161,7 @@ class ImageGAN(WithParts, AdversarialModel):
 
     def _real(self, batch):
         """The real responses in network space."""
-        responses = columns_of(self.names, batch, "responses")
-        for detector, photons in zip(self.detectors, responses, strict=True):
-            if tuple(photons.shape[1:]) != detector.shape:
-                raise ValueError(f"responses_{detector.name}: expected shape (B, {detector.shape[0]}, "
-                                 f"{detector.shape[1]}), received {tuple(photons.shape)}.")
-        return [ops.log1p(ops.cast(photons, "float32")) for photons in responses]
+        return [ops.log1p(ops.cast(photons, "float32")) for photons in responses_of(self.detectors, batch)]
 
     def _made(self, noise, known, training):
         """Generated images, float32 under any policy."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras.backend import Tensor
-from zdckeras.data.detectors import channel_sums
+from zdckeras.data.detectors import Detector, channel_sums
 from zdckeras.data.particles import Scaler
 from zdckeras.data.repeats import condition_statistics
 from zdckeras.data.showers import Showers
@@ -54,6 +54,17 @@ def columns_of(names: Sequence[str], batch: Mapping[str, Tensor], kind: str) -> 
         raise ValueError(f"Expected the columns {', '.join(wanted)} in a batch (see `training_arrays`); "
                          f"received {', '.join(batch)}.")
     return [batch[name] for name in wanted]
+
+
+def responses_of(detectors: Sequence[Detector], batch: Mapping[str, Tensor]) -> list[Tensor]:
+    """Responses of each detector in a batch of `training_arrays`; ValueError where they are missing or of a shape that
+    is not the detector's."""
+    found = columns_of([detector.name for detector in detectors], batch, "responses")
+    for detector, responses in zip(detectors, found, strict=True):
+        if tuple(responses.shape[1:]) != detector.shape:
+            raise ValueError(f"responses_{detector.name}: expected shape (B, {detector.shape[0]}, "
+                             f"{detector.shape[1]}), received {tuple(responses.shape)}.")
+    return found
 
 
 def critic_terms(critic: Critic, real: list[Tensor], generated: Sequence[Tensor], conditions: Tensor,
@@ -158,11 +169,7 @@ class ResponseGAN(AdversarialModel):
         return {**found, "generator": Phase(self._generator_loss, (self.generator,), terms)}
 
     def _critic_loss(self, batch, training):
-        real, conditions = columns_of(self.names, batch, "responses"), batch["conditions"]
-        for name, photons, detector in zip(self.names, real, self.generator.detectors, strict=True):
-            if tuple(photons.shape[1:]) != detector.shape:
-                raise ValueError(f"responses_{name}: expected shape (B, {detector.shape[0]}, {detector.shape[1]}), "
-                                 f"received {tuple(photons.shape)}.")
+        real, conditions = responses_of(self.generator.detectors, batch), batch["conditions"]
         generated = self.generator(batch["z"], conditions)
         return critic_terms(self.critic, real, generated, conditions, self.penalty)
 
