@@ -8,7 +8,11 @@ shipped.
 
     python recipes/modular.py                          # embedded data, neutron calorimeter
     python recipes/modular.py --detector zp --seeds 3
+    python recipes/modular.py --detector ecal          # or focalh: a gun's particles, energies in place of photons
     python recipes/modular.py --data showers.root      # trained on those of your particles that arrive as they started
+
+Where a detector has a gun, the particle itself is the arrival: its slope is one more thing that the network is told,
+cells hold energies (Gamma variables, or nothing), and the test set is one of single arrivals.
 
 On embedded data decays cannot be wrong: the transport has the physics of the reference simulation. Judged beside it are
 therefore single arrivals, and the same networks behind a transport that is wrong on purpose.
@@ -25,15 +29,20 @@ from zdckeras.command import run
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
+from zdckeras.metrics.energy_report import EnergyReport
+from zdckeras.metrics.provenance import provenance_text
 from zdckeras.metrics.report import over_seeds, text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.judging import answer, judge_single_arrivals
+from zdckeras.modular.guns import StraightFlight
+from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
+from zdckeras.plots import write_energy_pictures
 from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results, write_text
 from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.gun import GUNS
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.reference import resimulate
 
@@ -57,12 +66,13 @@ PRESETS = {
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         coded=128, student=dict(epochs=1, batch=64, rate=1e-3)),
 }
-SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212}
+SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212, "e-": 11, "pi+": 211}
 
 
 def train_models(args, p, states, own, reach):
     """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
     name, histories, generators = args.detector, {}, {}
+    path = StraightFlight(name) if name in GUNS else Transport(name, p["levels"])
     for seed in range(args.seeds):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
                                                              own=own, **p["vae"])
@@ -72,10 +82,10 @@ def train_models(args, p, states, own, reach):
             channels, scaled = STUDENTS[row]
             priors[row], histories[row] = distil(vae, arrays, states / f"{row}.npz", seed=seed, channels=channels,
                                                  scaled=scaled, **p["student"])
-        generators |= {f"{row}, seed {seed}": ModularGenerator(Transport(name, p["levels"]), prior, vae.decoder, *reach)
+        generators |= {f"{row}, seed {seed}": ModularGenerator(path, prior, vae.decoder, *reach)
                        for row, prior in priors.items()}
     shipped = generators[f"{SHIPPED}, seed 0"]
-    for row in p["wrong"]:
+    for row in p["wrong"] if name not in GUNS else ():
         parts = Transport(name, p["levels"], **WRONG[row]), shipped.prior, shipped.decoder
         generators[f"{row}, seed 0"] = ModularGenerator(*parts, *reach)
     return generators, histories
@@ -86,7 +96,7 @@ def judge_other_library(args, p, data, states):
 
     Training, test and floor have one library of showers elsewhere: a model that learnt them by heart would not be seen.
     """
-    name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), int(data.test.photon_sums().min())
+    name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), photon_cut(data.test)
     first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
     vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
     model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *data.reach)
@@ -107,7 +117,7 @@ def judge_other_library(args, p, data, states):
 
 def judge_particles(args, p, data, generators):
     """`Table` of the test set and its text; ids tell neutral kaons and antibaryons, which have one mass and charge."""
-    test, floor, cut = data.test, data.floor, int(data.test.photon_sums().min())
+    test, floor, cut = data.test, data.floor, photon_cut(data.test)
 
     def alone(conditions, seed):  # no particle has the id 0
         return shipped.sample(conditions, seed, beside=shipped.beside(np.zeros_like(test.pdg)), at_least=cut)
@@ -138,8 +148,16 @@ def judge_particles(args, p, data, generators):
     return table, f"{text_table(over_seeds(table.scores, columns))}\n\n{text_table(lines)}"
 
 
+def judge_energies(args, data, generator):
+    """The report of the other models in energy (`recipes/wgan_gp.py`): shapes along the flight, energy resolution."""
+    responses = {"floor": data.floor[0]} if data.floor else {}
+    report = EnergyReport(data.test, responses | {SHIPPED: generator.sample(data.test.particles, args.seed)}, args.seed)
+    write_energy_pictures(args.out, report)
+    print("\n" + report.write(args.out, provenance_text(data.provenance)))
+
+
 def main():
-    args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp"), trainings=1).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp", *GUNS), trainings=1).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
@@ -157,7 +175,9 @@ def main():
              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
     shown = {row: partial(answer, generators[f"{row}, seed 0"], data.test) for row in (SHIPPED, p["students"][-1])}
     write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories)
-    if not args.data:
+    if args.detector in GUNS:
+        judge_energies(args, data, shipped)
+    elif not args.data:
         write_text(args.out / "other_library.txt", judge_other_library(args, p, data, states), data.provenance)
 
 

@@ -44,6 +44,7 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "ShowerGenerator": "flow_distill.generator",
     # transport times response
     "Transport": "modular.transport",
+    "StraightFlight": "modular.guns",
     "ArrivalVAE": "modular.model",
     "LatentPrior": "modular.model",
     "ModularGenerator": "modular.generator",
@@ -114,6 +115,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.hits.classifier import HitClassifier
     from zdckeras.loading import load_model
     from zdckeras.modular.generator import ModularGenerator
+    from zdckeras.modular.guns import StraightFlight
     from zdckeras.modular.model import ArrivalVAE, LatentPrior
     from zdckeras.modular.transport import Transport
     from zdckeras.packaged import pretrained

@@ -59,7 +59,8 @@ def modular(detector, kind):
                            dict(steps=1, hidden=(8,), context=8))
     prior = model.prior if kind == "maf" else model.prior.student()
     model.decoder.mean.assign(np.log(0.5 + np.zeros(model.decoder.mean.shape)))
-    return zdc.ModularGenerator(zdc.Transport(detector, levels=1), prior, model.decoder, *WIDE)
+    path = zdc.StraightFlight(detector) if detector == "ecal" else zdc.Transport(detector, levels=1)
+    return zdc.ModularGenerator(path, prior, model.decoder, *WIDE)
 
 
 def matching(showers):
@@ -94,6 +95,7 @@ FAMILIES = {
     "tokens with sums": lambda showers: tokens(showers, True),
     "modular teacher": lambda showers: modular("zn", "maf"),
     "modular student": lambda showers: modular("zp", "iaf"),
+    "modular energies": lambda showers: modular("ecal", "maf"),
     "flow matching": matching,
     "latent diffusion": latent,
 }

@@ -24,8 +24,8 @@ def test_arrivals_are_those_asked_for(detector, half):
     nucleon = np.isin(arrivals["kind"], [1, 2])
     assert ((arrivals["energy"] > 2300) & nucleon).sum() > 0.25 * nucleon.sum()
     assert set(arrivals["kind"]) == set(range(len(FITTED_KINDS)))
-    with pytest.raises(ValueError, match="zn or zp; received 'ecal'"):
-        draw_arrivals("ecal", 5, 1)
+    with pytest.raises(ValueError, match="zn, zp, ecal, focalh; received 'em'"):
+        draw_arrivals("em", 5, 1)
 
 
 @pytest.mark.parametrize(("detector", "beam"), [("zn", 2112), ("zp", 2212)])

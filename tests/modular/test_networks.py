@@ -74,7 +74,7 @@ def test_decoder_begins_with_the_mean_map_around_the_struck_cell(rank):
     decoder = LightDecoder("zn", latent=3, hidden=(8, 8), known=8, rim=4, rank=rank)
     images = np.zeros((2, 44, 44))
     images[0, 10:13, 20], images[1, 30:33, 5] = 7.0, 9.0
-    decoder.fit_mean(images, np.array([[11, 20], [31, 5]]))
+    decoder.fit_mean(images, seen("zn", 2)[0], np.array([[11, 20], [31, 5]]))
     for layer in (decoder.inner, decoder.outer):
         layer.kernel.assign(np.zeros(layer.kernel.shape))
     features, _ = seen("zn", 1)

@@ -11,7 +11,7 @@ from zdckeras.diffusion.denoiser import Denoiser, fit_averaged
 from zdckeras.diffusion.networks import DenseField
 from zdckeras.layers.dense import products, seeds_of, silu_layers
 from zdckeras.layers.photon_drawing import CellNoise
-from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches
+from zdckeras.modular.arrivals import ArrivalBatches
 from zdckeras.modular.counts import normal_quantile
 from zdckeras.modular.model import ArrivalVAE
 from zdckeras.training.batches import Batches
@@ -106,10 +106,10 @@ def code_posteriors(vae: ArrivalVAE, rows: int, seed: int = 0, own: tuple | None
     rows, parts = len(own[1]) if own else rows, []
     for block, start in enumerate(range(0, rows, BLOCK)):
         some = slice(start, min(start + BLOCK, rows))
-        mine = ({name: own[0][name][some] for name in ARRIVAL}, own[1][some]) if own else None
+        mine = ({name: values[some] for name, values in own[0].items()}, own[1][some]) if own else None
         size = some.stop - start
         drawn = ArrivalBatches(vae.detector.name, size, 1, size, seed + 3000 + block, vae.latent, mine, showers).arrays
-        features, cell = vae.features(*(np.asarray(drawn[name], "float32") for name in ARRIVAL))
+        features, cell = vae.features(*(np.asarray(drawn[name], "float32") for name in vae.features.INPUTS))
         mean, log_deviation = vae.encoder(np.asarray(drawn["responses"], "float32"), features, cell)
         found = {"code_mean": mean, "code_deviation": ops.exp(log_deviation), "features": features, "cell": cell}
         parts.append({name: np.asarray(ops.convert_to_numpy(v), "float32") for name, v in found.items()})

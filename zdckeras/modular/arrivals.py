@@ -6,8 +6,10 @@ from zdckeras.data.detectors import channel_sums, get_detector
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
+from zdckeras.modular.guns import gun_arrivals, gun_particles
 from zdckeras.simulation.decays import branchings
 from zdckeras.simulation.frozen import FrozenShowers
+from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.response_fit import FITTED_KINDS, PHOTON, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
@@ -22,16 +24,16 @@ BEAM, BEAM_SHARE = (2300.0, 3000.0), 0.3  # where spectators are, and the share 
 
 
 def draw_arrivals(detector: str, size: int, rng) -> dict:
-    """Single particles on the face of a detector: kinds by share, energies log-uniform, impacts uniform.
+    """Single particles on the face of a detector: kinds by share, energies log-uniform, impacts uniform; or its gun's.
 
     Arguments:
-        detector: "zn" or "zp".
+        detector: "zn", "zp", or one with a gun, see `zdckeras.simulation.gun.GUNS`.
         size: how many.
         rng: seed or NumPy generator.
 
     Returns:
         "kind" (index in FITTED_KINDS), "energy" that goes into the shower [GeV], "x", "y" [cm from the centre], each
-        (size,).
+        (size,); of a gun also "slope_x" and "slope_y".
 
     Raises:
         ValueError: for another detector.
@@ -41,9 +43,11 @@ def draw_arrivals(detector: str, size: int, rng) -> dict:
         >>> bool(np.abs(arrivals["x"]).max() <= 3.52), bool(arrivals["energy"].min() >= 3.0)
         (True, True)
     """
+    if detector in GUNS:
+        return gun_arrivals(detector, *draw_gun(detector, size, rng, repeated=0.0))
     if detector not in SHARES:
-        raise ValueError(f"Expected a detector with single arrivals to draw, {' or '.join(SHARES)}; "
-                         f"received {detector!r}.")
+        raise ValueError(f"Expected a detector with single arrivals to draw, {', '.join([*SHARES, *GUNS])}; received "
+                         f"{detector!r}.")
     rng = np.random.default_rng(rng)
     kind = rng.choice(len(FITTED_KINDS), size, p=SHARES[detector])
     energy = np.exp(rng.uniform(*np.log(ENERGIES), size))
@@ -57,11 +61,13 @@ def respond(detector: str, arrivals: dict, rng, showers: FrozenShowers | None = 
     """Responses (N, nx, ny) of the reference simulation to single arrivals, empty ones included.
 
     Arguments:
-        detector: "zn" or "zp".
+        detector: name.
         arrivals: as from `draw_arrivals`.
         rng: seed or NumPy generator.
         showers: `FrozenShowers` of another library than the packaged one.
     """
+    if detector in GUNS:
+        return PointShowers(detector).respond(*gun_particles(detector, arrivals), rng)
     showers = showers or FrozenShowers(detector)
     pdg = np.array(FITTED_KINDS)[arrivals["kind"]]
     lost = shower_kind(pdg, np.full(len(pdg), 1e4))[1] - 1e4  # what the mass takes away from the total energy
@@ -79,6 +85,8 @@ def simulated_arrivals(detector: str, size: int, rng) -> dict:
         >>> len(arrivals["kind"]), bool(abs(arrivals["x"][arrivals["energy"] > 2000]).mean() < 1.0)  # beam neutrons
         (1000, True)
     """
+    if detector in GUNS:  # whose particles arrive as they started
+        return draw_arrivals(detector, size, rng)
     rng, parts, found = np.random.default_rng(rng), [], 0
     while found < size:
         conditions, pdg = draw_primaries(PRIMARIES_AT_ONCE, rng, repeated=0)
@@ -115,9 +123,11 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     """
     name = showers.detector().name
     codes, inverse = np.unique(showers.pdg, return_inverse=True)
-    stable = np.array([_arrives(int(code)) for code in codes])[inverse.reshape(-1)]
+    stable = np.array([_arrives(int(code), name in GUNS) for code in codes])[inverse.reshape(-1)]
     if not stable.any():
         raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
+    if name in GUNS:
+        return gun_arrivals(name, showers.particles[stable], showers.pdg[stable]), showers.response[stable]
     arrived = transport(showers.particles[stable], showers.pdg[stable], 0, (name,))[name]
     arrivals, primary = _showering(arrived)
     if not len(primary):
@@ -125,10 +135,10 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
     return arrivals, showers.response[stable][primary]
 
 
-def _arrives(code):
-    """Whether a species reaches the detectors as it started, and a kind of shower stands for it."""
+def _arrives(code, near):
+    """Whether a species reaches a detector, near or far, as it started, and a kind of shower stands for it."""
     try:
-        return not branchings(code) and bool(len(shower_kind(np.array([code]), np.ones(1))[0]))
+        return shower_kind(np.array([code]), np.ones(1))[0][0] != SILENT and (near or not branchings(code))
     except ValueError:  # nuclei, and what is in no table
         return False
 
@@ -155,7 +165,7 @@ class ArrivalBatches(Batches):
     reference simulation bring (`simulated_arrivals`).
 
     Arguments:
-        detector: "zn" or "zp".
+        detector: name.
         rows: arrivals in an epoch.
         epochs: of the whole training, which `beta_schedule` is stretched over.
         batch_size, seed: as in `Batches`.
@@ -174,7 +184,7 @@ class ArrivalBatches(Batches):
     def _draw(self, epoch, rows):
         rng = np.random.default_rng([self.own_seed, 71, epoch])
         parts = draw_arrivals(self.name, rows // 2, rng), simulated_arrivals(self.name, rows - rows // 2, rng)
-        arrivals = {name: np.concatenate([part[name] for part in parts]) for name in ARRIVAL}
+        arrivals = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {**arrivals, "responses": respond(self.name, arrivals, rng, self.showers)}
 
     def start_epoch(self, epoch):
@@ -194,14 +204,14 @@ def single_scores(arrivals: dict, real: np.ndarray, generated: np.ndarray, seed:
     """WS of the channels, AUC of the shapes (all, photons, hadrons) and of the pixels, for single arrivals.
 
     Arguments:
-        arrivals: "kind", "energy", "x", "y" (N,), see `draw_arrivals`.
+        arrivals: see `draw_arrivals`.
         real, generated: (N, nx, ny) responses to them.
         seed, pairs: of the classifiers, see `zdckeras.metrics.classifier.pixel_auc`.
 
     Returns:
         "WS", "AUC", "AUC photons", "AUC hadrons", "AUC pixels"; NaN for a kind with fewer than 30 arrivals.
     """
-    conditions = np.column_stack([arrivals["kind"], np.log(arrivals["energy"]), arrivals["x"], arrivals["y"]])
+    conditions = np.column_stack([np.log(v) if name == "energy" else v for name, v in arrivals.items()])
     photon = arrivals["kind"] == FITTED_KINDS.index(PHOTON)
     scores = {"WS": float(wasserstein(channel_sums(real), channel_sums(generated)).mean())}
     for name, rows in (("AUC", slice(None)), ("AUC photons", photon), ("AUC hadrons", ~photon)):

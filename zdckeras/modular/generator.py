@@ -12,15 +12,11 @@ from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.backend.tensorflow_onnx import added_rows, positions
 from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_drawing import EDGE, CellNoise
-from zdckeras.modular.arrivals import ARRIVAL
-from zdckeras.modular.counts import CERTAIN, draw_counts, normal_quantile, uniform_of_normal
+from zdckeras.modular.counts import CERTAIN, normal_quantile, uniform_of_normal
 from zdckeras.modular.model import LatentPrior
 from zdckeras.modular.networks import LightDecoder
-from zdckeras.modular.transport import Arrivals, Transport
+from zdckeras.modular.transport import Transport
 from zdckeras.simulation.response_fit import FITTED_KINDS
-
-DRAWS = 3  # uniform numbers that the photons of a cell take
-FAINTEST = 1e-12
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -30,20 +26,22 @@ class ModularGenerator(WithParts, RangedSampler):
     a_1..a_k = transport(c),   z_i ~ p(z | a_i),   m = sum_i m(z_i, a_i),   m^2 / r = sum_i m_i^2 / r_i,
     n ~ Poisson(m G(r))
 
-    The sum of the lumpy light of several arrivals has the mean and the variance of that sum. Arrivals of a whole batch
+    The sum of the lumpy light of several arrivals has the mean and the variance of that sum; energies, where those are
+    read out, are drawn in its place (`zdckeras.modular.cells`). Arrivals of a whole batch
     are lined up, so that particles without any cost nothing and those with several cost no more than they have.
 
     Arguments:
-        transport: `Transport`.
+        transport: `Transport`; `StraightFlight` to a detector with a gun.
         prior: `LatentPrior`: the student, which samples in one pass, or the teacher, which is exact as well.
-        decoder: `LightDecoder`.
+        decoder: `LightDecoder` or `EnergyDecoder`.
         low, high: see `RangedSampler`.
         noise: numbers of standard normal noise that come in, from which `CellNoise` makes all others; 10 is what ALICE
             O2 hands over. 0: all numbers come in.
 
     Returns:
-        call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons, and so
-        does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent), "uniform" (B, 3 D)}) of single arrivals.
+        call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons or
+        energies [MeV], and so does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent), "uniform" (B, 3 D)}) of
+        single arrivals.
 
     Raises:
         ValueError: for no decoder, or parts of different detectors or codes.
@@ -63,7 +61,7 @@ class ModularGenerator(WithParts, RangedSampler):
         self.transport, self.prior, self.decoder, self.noise = transport, prior, decoder, noise
         self.detectors, self.settings = [decoder.detector], dict(noise=noise)
         self.codes = transport.slots * decoder.latent
-        self.numbers = transport.numbers + self.codes + DRAWS * decoder.detector.cells
+        self.numbers = transport.numbers + self.codes + decoder.CELLS.DRAWS * decoder.detector.cells
         self.noise_width = noise or self.numbers
         self.cell_noise = CellNoise(self.numbers, noise, 17) if noise else None
         self.edge = EDGE if noise else CERTAIN
@@ -81,73 +79,73 @@ class ModularGenerator(WithParts, RangedSampler):
     def generate(self, noise, conditions, pdg=None):
         conditions = ops.cast(conditions, "float32")
         flight, codes, cells = self._uniform(ops.cast(noise, "float32"))
-        mean, shape = self.light(self.transport(conditions, flight, pdg), codes)
-        return ops.reshape(draw_counts(mean, shape, cells, self.edge), (-1, *self.decoder.detector.shape))
+        light = self.light(self.transport(conditions, flight, pdg), codes)
+        return self._drawn(light, cells, self.edge)
+
+    def _drawn(self, light, uniform, edge=CERTAIN):
+        """Responses (B, nx, ny) of `light`."""
+        return ops.reshape(self.decoder.CELLS.draw(*light, uniform, edge), (-1, *self.decoder.detector.shape))
 
     def light(self, arrivals, codes):
-        """Expected light m and shape r of the cells, (B, D) each, of `Arrivals` (B, A) with code noise (B, A latent).
+        """What the cells are drawn from, (B, D) each (expected light m and shape r), of `Arrivals` (B, A) with code
+        noise (B, A latent).
 
         Where an experiment has its own transport, this is where its arrivals come in.
         """
-        rows, slots = ops.shape(arrivals.kind)[0], arrivals.kind.shape[1]
-        kind, energy, x, y = (ops.reshape(value, (-1,)) for value in arrivals)
-        codes = ops.reshape(codes, (-1, self.decoder.latent))
+        rows, slots = ops.shape(arrivals[0])[0], arrivals[0].shape[1]
+        kind, *rest = (ops.reshape(value, (-1,)) for value in arrivals)
+        codes, cells = ops.reshape(codes, (-1, self.decoder.latent)), self.decoder.CELLS
 
         def maps(one):
-            """Light of one arrival each, and its square over the shape, (M, 2 D)."""
-            features, cell = self.decoder.features(*(backend.rows_at(v, one) for v in (kind, energy, x, y)))
+            """What adds up over arrivals, of one arrival each, (M, parts D)."""
+            features, cell = self.decoder.features(*(backend.rows_at(v, one) for v in (kind, *rest)))
             code = self.prior.generate(backend.rows_at(codes, one), features)
-            log_mean, log_shape = self.decoder(code, features, cell)
-            light = ops.exp(log_mean)
-            return ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1)
+            return cells.parts(*self.decoder(code, features, cell))
 
         if backend.is_compact():
             one = positions(kind >= 0)
-            mean, extra = ops.split(added_rows(rows, one // slots, maps(one)), 2, axis=-1)
-            return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
+            return cells.whole(added_rows(rows, one // slots, maps(one)))
         there = ops.cast(kind >= 0, "int32")
         order = ops.argsort(1 - there)  # those that are there first
         total = ops.sum(there)
 
-        def add(chunk, mean, extra):
+        def add(chunk, added):
             place = chunk * rows + ops.arange(rows, dtype="int32")
             real = ops.cast(place < total, "float32")[:, None]
             one = backend.rows_at(order, ops.minimum(place, rows * slots - 1))
             back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
-            both = backend.exact_matmul(back, real * maps(one))
-            cells = mean.shape[1]
-            return chunk + 1, mean + both[:, :cells], extra + both[:, cells:]
+            return chunk + 1, added + backend.exact_matmul(back, real * maps(one))
 
-        dark = ops.zeros((rows, self.decoder.detector.cells), "float32")
-        _, mean, extra = ops.while_loop(lambda chunk, mean, extra: chunk * rows < total, add,
-                                        (ops.zeros((), "int32"), dark, dark))
-        return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
+        dark = ops.zeros((rows, cells.PARTS * self.decoder.detector.cells), "float32")
+        _, added = ops.while_loop(lambda chunk, _: chunk * rows < total, add, (ops.zeros((), "int32"), dark))
+        return cells.whole(added)
 
     def respond(self, arrivals: dict, seed: int = 0, batch_size: int = 256) -> np.ndarray:
         """Photons of single arrivals, for an experiment that has its own transport.
 
         Arguments:
             arrivals: "kind" (index in `zdckeras.simulation.response_fit.FITTED_KINDS`), "energy" that goes into the
-                shower [GeV], "x", "y" [cm from the centre], (N,) each.
+                shower [GeV], "x", "y" [cm from the centre], and of a gun's particles "slope_x", "slope_y", (N,) each.
             seed, batch_size: as in `sample`.
 
         Returns:
-            (N, nx, ny) uint16.
+            (N, nx, ny) uint16 photons or float32 energies [MeV].
 
         Raises:
             ValueError: unless there are finite numbers for each of them, of known kinds and positive energies; and as
                 `sample`.
         """
-        inputs = {name: real_numbers(arrivals[name] if name in arrivals else "", name) for name in ARRIVAL}
+        known = self.decoder.features.INPUTS
+        inputs = {name: real_numbers(arrivals[name] if name in arrivals else "", name) for name in known}
         shape, kind = inputs["kind"].shape, inputs["kind"]
         if (len(shape) != 1 or any(values.shape != shape or not np.isfinite(values).all() for values in inputs.values())
                 or not np.isin(kind, np.arange(-1, len(FITTED_KINDS))).all() or (inputs["energy"] <= 0).any()):
-            raise ValueError(f"Expected (N,) finite {', '.join(ARRIVAL)}, kinds from -1 to {len(FITTED_KINDS) - 1} and "
+            raise ValueError(f"Expected (N,) finite {', '.join(known)}, kinds from -1 to {len(FITTED_KINDS) - 1} and "
                              f"positive energies [GeV]; received shapes {[v.shape for v in inputs.values()]}.")
 
         def noise(rng, rows):
             codes = rng.standard_normal((rows, self.decoder.latent), "float32")
-            cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, DRAWS * self.decoder.detector.cells))
+            cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, self.decoder.CELLS.DRAWS * self.decoder.detector.cells))
             return {"codes": codes, "uniform": cells}
 
         inputs, batch_size = {k: v.astype("float32") for k, v in inputs.items()}, whole_number(batch_size, "batch_size")
@@ -156,10 +154,9 @@ class ModularGenerator(WithParts, RangedSampler):
     def call(self, inputs):
         if "kind" not in inputs:
             return self.generate(inputs["noise"], inputs["conditions"], inputs.get("pdg"))
-        kind, *rest = (inputs[name][:, None] for name in ARRIVAL)
-        mean, shape = self.light(Arrivals(ops.cast(kind, "int32"), *rest), inputs["codes"])
-        counts = draw_counts(mean, shape, ops.cast(inputs["uniform"], "float32"))
-        return ops.reshape(counts, (-1, *self.decoder.detector.shape))
+        kind, *rest = (inputs[name][:, None] for name in self.decoder.features.INPUTS)
+        light = self.light((ops.cast(kind, "int32"), *rest), inputs["codes"])
+        return self._drawn(light, ops.cast(inputs["uniform"], "float32"))
 
     def operations(self) -> int:
         """Multiplications with a weight for one particle that arrives as it started."""

@@ -22,8 +22,13 @@ def answer(generator: Sampler, showers: Showers, conditions: np.ndarray, seed: i
     """
     if not generator.TAKES_IDS:  # trained on cut responses
         return generator.sample(conditions, seed)
-    cut = int(showers.photon_sums().min())
-    return generator.sample(conditions, seed, beside=generator.beside(showers.pdg[: len(conditions)]), at_least=cut)
+    told = generator.beside(showers.pdg[: len(conditions)])
+    return generator.sample(conditions, seed, beside=told, at_least=photon_cut(showers))
+
+
+def photon_cut(showers: Showers) -> int:
+    """Photons that every response of showers of one detector has; energies are not cut."""
+    return int(showers.photon_sums().min()) if showers.detector().unit == "photons" else 0
 
 
 def judge_single_arrivals(generators: Mapping[str, ModularGenerator], size: int, seed: int = 0,

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.data.detectors import get_detector
 from zdckeras.flows.flow import Flow
 from zdckeras.layers.dense import seeds_of, silu_layers
-from zdckeras.modular.arrivals import ARRIVAL
-from zdckeras.modular.counts import negative_binomial_loss
+from zdckeras.modular.energies import EnergyDecoder, EnergyEncoder
 from zdckeras.modular.networks import LightDecoder, ResponseEncoder
 from zdckeras.training.loop import SampleLoss
 
@@ -68,13 +68,14 @@ class LatentPrior(keras.Model):
 
 @keras.saving.register_keras_serializable("zdckeras")
 class ArrivalVAE(SampleLoss):
-    """Variational autoencoder of the response to a single arrival, with over-dispersed photon counts.
+    """Variational autoencoder of the response to a single arrival, with over-dispersed photon counts, or energies.
 
     L = -ln P(n | m(z, f), r(z, f)) + beta (ln q(z | n, f) - ln p(z | f)),   z ~ q
 
     P is the negative binomial of every cell on the detector, q a normal distribution from `ResponseEncoder`, m and r
     from `LightDecoder`, p the `LatentPrior`, trained with the rest. beta comes in with the batch: it starts low, or the
-    codes say nothing.
+    codes say nothing. Of a detector that is read out in energy, P is that of `EnergyCells`, with `EnergyEncoder` and
+    `EnergyDecoder`.
 
     Arguments:
         detector: name.
@@ -83,8 +84,8 @@ class ArrivalVAE(SampleLoss):
         seed: of all weights.
 
     Returns:
-        call({"kind", "energy", "x", "y" (B,), "responses" (B, nx, ny), "z" (B, latent), "beta" (B,)})
-        gives the per-sample loss (B,).
+        call({"kind", "energy", "x", "y" (B,), "responses" (B, nx, ny), "z" (B, latent), "beta" (B,)}), with the slopes
+        of a gun's particles, gives the per-sample loss (B,).
 
     Source:
         Kingma and Welling, arXiv:1312.6114; flow priors: Chen et al., arXiv:1611.02731; over-dispersed counts: the
@@ -97,8 +98,9 @@ class ArrivalVAE(SampleLoss):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(detector=detector, latent=latent, encoder=encoder or {}, decoder=decoder or {},
                              prior=prior or {}, seed=seed)
-        self.encoder = ResponseEncoder(detector, latent, seed=seed, **(encoder or {}))
-        self.decoder = LightDecoder(detector, latent, seed=seed, **(decoder or {}))
+        energies = get_detector(detector).unit == "MeV"
+        self.encoder = (EnergyEncoder if energies else ResponseEncoder)(detector, latent, seed=seed, **(encoder or {}))
+        self.decoder = (EnergyDecoder if energies else LightDecoder)(detector, latent, seed=seed, **(decoder or {}))
         self.features, self.detector = self.decoder.features, self.decoder.detector
         self.prior = LatentPrior(self.features.width, latent, seed=seed, **(prior or {}))
         self.latent = latent
@@ -106,13 +108,12 @@ class ArrivalVAE(SampleLoss):
 
     def fit_scales(self, arrivals: dict[str, np.ndarray], responses: np.ndarray) -> "ArrivalVAE":
         """Set the decoder's mean map from training arrivals and their responses (N, nx, ny); returns the model."""
-        cell = ops.convert_to_numpy(self.features(**arrivals)[1])
-        self.decoder.fit_mean(responses, cell)
+        self.decoder.fit_mean(responses, *self.features(**arrivals))
         return self
 
     def encode(self, inputs):
         """Codes (B, latent) drawn with the noise "z", their ln q (B,), and the features and cells of the arrivals."""
-        features, cell = self.features(*(inputs[name] for name in ARRIVAL))
+        features, cell = self.features(*(inputs[name] for name in self.features.INPUTS))
         mean, log_deviation = self.encoder(inputs["responses"], features, cell)
         noise = inputs["z"]
         constant = 0.5 * self.latent * math.log(2.0 * math.pi)
@@ -121,9 +122,8 @@ class ArrivalVAE(SampleLoss):
 
     def call(self, inputs):
         code, log_q, features, cell = self.encode(inputs)
-        log_mean, log_shape = self.decoder(code, features, cell)
-        photons = ops.reshape(ops.cast(inputs["responses"], "float32"), (-1, self.detector.cells))
-        wrong = ops.sum(negative_binomial_loss(photons, log_mean, log_shape), axis=-1)
+        held = ops.reshape(ops.cast(inputs["responses"], "float32"), (-1, self.detector.cells))
+        wrong = ops.sum(self.decoder.CELLS.loss(held, *self.decoder(code, features, cell)), axis=-1)
         return wrong + inputs["beta"] * (log_q - self.prior(code, features))
 
     def get_config(self):

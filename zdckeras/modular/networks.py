@@ -7,16 +7,14 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.dense import linear, products, seeds_of, silu_layers
+from zdckeras.modular.arrivals import ARRIVAL
+from zdckeras.modular.cells import PhotonCells
 from zdckeras.simulation.response_fit import FITTED_KINDS, MESONS, PHOTON
 
-LOG_ENERGY = 5.8  # of ln(E / GeV), taken away
 ORDERS = (1, 2, 3)  # of the Fourier terms of the place in the struck cell
 MIXED = (1, 2)  # of their products
-BRIGHTEST = 9.0  # ln of the photons of a cell, at most
-SHAPES = -4.0, 8.0  # ln r lies between
 COARSE = 8  # cells along each side of the blocks whose sums the encoder sees
 RINGS = (0.5, 1.2, 2.5, 4.5, 8.0, 14.0, 80.0)  # cells, outer radii of rings around the struck cell
-BORN = 1.5  # ln r before training
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -42,6 +40,10 @@ class ArrivalFeatures(layers.Layer):
         ((1, 72), [[22, 0]])
     """
 
+    INPUTS = ARRIVAL
+    LOG = len(FITTED_KINDS)  # column of l
+    MIDDLE = 5.8  # of ln(E / GeV), taken away
+
     def __init__(self, detector, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector = get_detector(detector)
@@ -58,7 +60,7 @@ class ArrivalFeatures(layers.Layer):
         kinds = ops.one_hot(ops.cast(kind, "int32"), len(FITTED_KINDS), dtype="float32")
         photon = kinds[:, FITTED_KINDS.index(PHOTON) : FITTED_KINDS.index(PHOTON) + 1]
         meson = sum(kinds[:, FITTED_KINDS.index(k) : FITTED_KINDS.index(k) + 1] for k in MESONS)
-        log = ops.clip(ops.log(ops.maximum(ops.cast(energy, "float32"), 1e-3))[:, None] - LOG_ENERGY, -4.5, 3.0)
+        log = ops.clip(ops.log(ops.maximum(ops.cast(energy, "float32"), 1e-3))[:, None] - self.MIDDLE, -4.5, 3.0)
         square = log * log
         waves = {k: (ops.sin(2.0 * np.pi * k * u), ops.cos(2.0 * np.pi * k * u)) for k in ORDERS}
         periodic = [wave for k in ORDERS for wave in waves[k]]
@@ -127,7 +129,7 @@ class StruckFrame:
 
 @keras.saving.register_keras_serializable("zdckeras")
 class LightDecoder(layers.Layer):
-    """Latent code and arrival to the expected light of every cell and its lumpiness.
+    """Latent code and arrival to the expected light of every cell and its lumpiness: what `PhotonCells` wants.
 
     ln m = a + W [h, g] in the inner cells, a + V U [h, g] in the rim;   ln r = b_0 + b + s ln m, s in (0, 1)
 
@@ -149,11 +151,15 @@ class LightDecoder(layers.Layer):
         call((B, latent), features (B, F), struck cell (B, 2)) gives ln m and ln r, each (B, D).
     """
 
+    FEATURES, CELLS = ArrivalFeatures, PhotonCells
+    BRIGHTEST = 9.0  # ln m, at most
+    NUMBERS = ((1.5, 0.5, -4.0, 8.0),)  # of cells beside m: before training b_0 and s, and what ln r lies between
+
     def __init__(self, detector, latent=16, hidden=(256, 320), known=192, rim=48, rank=None, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), known=known, rim=rim, rank=rank,
                              seed=seed)
-        self.features, self.frame = ArrivalFeatures(detector), StruckFrame(detector)
+        self.features, self.frame = self.FEATURES(detector), StruckFrame(detector)
         self.detector, self.latent, seeds, width = self.features.detector, latent, seeds_of([seed, 51]), latent
         width += self.features.width
         self.first = silu_layers(hidden[:1], width, seeds)
@@ -164,9 +170,9 @@ class LightDecoder(layers.Layer):
         self.inner = _faint(rank or both, self.frame.inner_cells, seeds)
         self.rim = linear(both, rim, seeds)
         self.outer = _faint(rim, self.frame.rim_cells, seeds)
-        self.lumps = linear(both, 2, seeds)
+        self.lumps = linear(both, 2 * len(self.NUMBERS), seeds)
         self.lump_code = silu_layers((64,), self.features.width, seeds)
-        self.lump_map = _faint(64, self.frame.inner_cells, seeds)
+        self.lump_map = _faint(64, len(self.NUMBERS) * self.frame.inner_cells, seeds)
         self.mean = self.add_weight(shape=(len(self.frame.order),), initializer="zeros", trainable=False, name="mean")
         self.built = True
 
@@ -177,20 +183,28 @@ class LightDecoder(layers.Layer):
         inner = self.inner(both if self.narrow is None else self.narrow(both))
         maps = ops.concatenate([inner, self.outer(self.rim(both))], axis=-1) + self.mean
         index = self.frame.stored_index(cell)
-        log_mean = ops.minimum(self.frame.crop(maps, index), BRIGHTEST)
-        lumps = self.lump_map(self.lump_code(features))
-        inner = ops.minimum(index, lumps.shape[1] - 1)
-        lumps = ops.where(index < lumps.shape[1], self.frame.crop(lumps, inner), 0.0)
-        read = self.lumps(both)
-        log_shape = BORN + read[:, :1] + lumps + (0.5 + 0.5 * ops.tanh(read[:, 1:])) * log_mean
-        return log_mean, ops.clip(log_shape, *SHAPES)
+        log_mean = ops.minimum(self.scaled(self.frame.crop(maps, index), features), self.BRIGHTEST)
+        place, seen = ops.minimum(index, self.frame.inner_cells - 1), index < self.frame.inner_cells
+        lumps, found = self.lump_map(self.lump_code(features)), []
+        read = ops.split(self.lumps(both), 2 * len(self.NUMBERS), axis=-1)
+        for k, (born, slope, low, high) in enumerate(self.NUMBERS):
+            lump = ops.where(seen, self.frame.crop(lumps, place + k * self.frame.inner_cells), 0.0)
+            log = born + read[2 * k] + lump + (slope + 0.5 * ops.tanh(read[2 * k + 1])) * log_mean
+            found.append(ops.clip(log, low, high))
+        return log_mean, *found
 
-    def fit_mean(self, responses, cell):
-        """Set a to the logarithm of the mean photons (N, nx, ny) of each cell of the frame, for struck cells (N, 2)."""
+    def scaled(self, log_mean, features):
+        """ln m (B, D) of maps as they are made, for arrivals with these features."""
+        return log_mean
+
+    def fit_mean(self, responses, features, cell):
+        """Set a from training responses (N, nx, ny), and the features (N, F) and struck cells (N, 2) of their arrivals.
+        """
         nx, ny = self.detector.shape
         total, seen = np.zeros((2, *self.frame.shape))
-        for (i, j), counts in zip(np.asarray(cell), responses, strict=True):
-            total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts
+        scale = np.exp(ops.convert_to_numpy(self.scaled(ops.zeros_like(features[:, :1]), features)))
+        for (i, j), counts, one in zip(np.asarray(cell), responses, scale, strict=True):
+            total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts / one
             seen[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += 1
         self.mean.assign(np.log(total / np.maximum(seen, 1) + 1e-3).reshape(-1)[self.frame.order].astype("float32"))
 
@@ -226,11 +240,13 @@ class ResponseEncoder(layers.Layer):
         call((B, nx, ny) photons, features (B, F), struck cell (B, 2)) gives two (B, latent).
     """
 
+    FEATURES = ArrivalFeatures
+
     def __init__(self, detector, latent=16, hidden=(512, 256), seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(detector=detector, latent=latent, hidden=tuple(hidden), seed=seed)
         self.frame, seeds = StruckFrame(detector), seeds_of([seed, 52])
-        width, blocks = ArrivalFeatures(detector).width, [n // COARSE for n in self.frame.shape]
+        width, blocks = self.FEATURES(detector).width, [n // COARSE for n in self.frame.shape]
         x, y = self.frame.offset.T.astype("float32")
         radius = np.hypot(x, y)
         rings = [(radius >= low) & (radius < high) for low, high in zip((0.0, *RINGS[:-1]), RINGS, strict=True)]
@@ -242,21 +258,33 @@ class ResponseEncoder(layers.Layer):
         self.built = True
 
     def call(self, responses, features, cell):
-        frame = self.frame.spread(ops.cast(responses, "float32"), cell)
+        frame = self.frame.spread(self.scaled(ops.cast(responses, "float32"), features), cell)
         flat = ops.reshape(frame, (-1, len(self.frame.order)))
         moments = backend.exact_matmul(flat, self.moments)
         total = moments[:, :1]
         centre, square = moments[:, 1:3] / ops.maximum(total, 1.0), moments[:, 3:4] / ops.maximum(total, 1.0)
         width = ops.sqrt(ops.maximum(square - ops.sum(centre * centre, axis=-1, keepdims=True), 0.0))
-        summary = [ops.log1p(total) - 5.0, centre / 2.0, width / 3.0, ops.log1p(moments[:, 4:]) / 3.0]
+        summary = [self.size(total), centre / 2.0, width / 3.0, ops.log1p(moments[:, 4:]) / 3.0]
         rows, columns = (n // COARSE for n in self.frame.shape)
         blocks = ops.reshape(frame[:, : rows * COARSE, : columns * COARSE], (-1, rows, COARSE, columns, COARSE))
         blocks = ops.reshape(ops.sum(blocks, axis=(2, 4)), (-1, rows * columns))
         cells = ops.take(flat, self.frame.order[: self.frame.inner_cells], axis=1)
-        seen = [ops.sqrt(cells + 0.375), ops.sqrt(blocks + 0.375), *summary, features]
+        seen = [self.root(cells), self.root(blocks), *summary, features]
         hidden = self.second(self.first(ops.concatenate(seen, axis=-1)))
         mean, log_deviation = ops.split(self.read(ops.concatenate([hidden, features], axis=-1)), 2, axis=-1)
         return mean, ops.clip(log_deviation, -6.0, 3.0)
+
+    def scaled(self, responses, features):
+        """Responses (B, nx, ny) as they are looked at, of arrivals with these features."""
+        return responses
+
+    def root(self, photons):
+        """Numbers of cells on a scale on which they fluctuate alike."""
+        return ops.sqrt(photons + 0.375)
+
+    def size(self, total):
+        """The sum of a response on such a scale."""
+        return ops.log1p(total) - 5.0
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

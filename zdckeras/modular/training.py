@@ -9,7 +9,7 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, channel_sums
 from zdckeras.flow_distill.distiller import channel_loss, path_loss, variability_weight
-from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches, respond
+from zdckeras.modular.arrivals import ArrivalBatches, respond
 from zdckeras.modular.model import ArrivalVAE, LatentPrior
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import annealed, fit_adam
@@ -48,7 +48,7 @@ class PriorDistiller(keras.Model):
         self.built = True
 
     def call(self, inputs):
-        features, cell = self.decoder.features(*(inputs[name] for name in ARRIVAL))
+        features, cell = self.decoder.features(*(inputs[name] for name in self.decoder.features.INPUTS))
         told, mine = self.teacher.embed(features), self.student.embed(features)
         teacher, student = self.teacher.flow, self.student.flow
         states, parameters = teacher.inverse_path(inputs["code"], told)
@@ -59,7 +59,7 @@ class PriorDistiller(keras.Model):
         loss = loss + path_loss(made_again, own, states, parameters, range(len(states) - 1))
         if not self.channels:
             return loss
-        log_mean, _ = self.decoder(made[-1], features, cell)
+        log_mean, *_ = self.decoder(made[-1], features, cell)
         light, real = backend.exact_matmul(ops.exp(log_mean), self.masks), inputs["sums"]
         return loss + self.channels * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
 
@@ -89,7 +89,7 @@ def fit_vae(detector: str, path: str | Path, rows: int, epochs: int, batch: int,
     """An `ArrivalVAE` trained on single arrivals, and its history.
 
     Arguments:
-        detector: "zn" or "zp".
+        detector: name.
         path: of the state file.
         rows: fresh arrivals of every epoch.
         epochs, batch, rate: of the training.
@@ -100,7 +100,8 @@ def fit_vae(detector: str, path: str | Path, rows: int, epochs: int, batch: int,
     """
     model = ArrivalVAE(detector, seed=seed, **sizes)
     batches = ArrivalBatches(detector, rows, epochs, batch, seed, model.latent, own, showers)
-    model.fit_scales({name: batches.arrays[name] for name in ARRIVAL}, batches.arrays["responses"])
+    known = {name: batches.arrays[name] for name in model.features.INPUTS}
+    model.fit_scales(known, batches.arrays["responses"])
     model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=50.0),
                   jit_compile=backend.jit_compile())
     return model, fit_adam(model, batches, path, epochs, rate)
@@ -121,14 +122,14 @@ def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, shower
     """
     name, latent = vae.detector.name, vae.latent
     draws, coder = ArrivalBatches(name, rows, 1, min(1024, rows), seed + 1000, latent, own, showers), Coder(vae)
-    arrays = {key: draws.arrays[key] for key in (*ARRIVAL, "responses")}
+    arrays = {key: draws.arrays[key] for key in (*vae.features.INPUTS, "responses")}
     rows, noise = draws.rows, np.random.default_rng([seed, 73]).standard_normal((draws.rows, latent), "float32")
     blocks = [np.minimum(np.arange(start, start + 1024), rows - 1) for start in range(0, rows, 1024)]
     codes = [coder.predict_on_batch({"z": noise[block]} | {key: np.asarray(values[block], "float32") for key, values
                                                            in arrays.items()}) for block in blocks]
     weight = np.ones(rows)
     if own is None:
-        again = respond(name, {key: arrays[key] for key in ARRIVAL}, [seed, 72], showers)
+        again = respond(name, arrays, [seed, 72], showers)
         weight = variability_weight(pair_diversity(arrays["responses"], again))
     responses = arrays.pop("responses")
     return {**arrays, "code": np.concatenate(codes)[:rows], "sums": channel_sums(responses), "variability": weight}

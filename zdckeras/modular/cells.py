@@ -1,0 +1,135 @@
+"""What cells hold, photons or energies: how likely it is, how it adds up over arrivals, and how it is drawn."""
+
+import math
+
+from keras import ops
+
+from zdckeras.backend import Tensor
+from zdckeras.modular.counts import CERTAIN, draw_counts, gamma_quantile, negative_binomial_loss
+
+FAINTEST = 1e-12
+SHARPEST = 1e-6  # relative variance of the energy of a lit cell, at least
+FAR = 4.0  # ln of the energy over its mean, beyond which the loss of a lit cell goes on as a straight line
+
+
+class PhotonCells:
+    """Over-dispersed photons: Poisson around m times a Gamma variable of mean 1 and shape r.
+
+    m and r are what a decoder says of a cell, by their logarithms. The lumpy light of several arrivals has the sum of
+    their means m_i and of their variances m_i^2 / r_i.
+    """
+
+    DRAWS = 3  # uniform numbers that a cell takes
+    PARTS = 2  # numbers of a cell that add up over arrivals
+
+    @staticmethod
+    def loss(photons: Tensor, log_mean: Tensor, log_shape: Tensor) -> Tensor:
+        """-ln P(n | m, r) without ln n!, (B, D) from three of that shape."""
+        return negative_binomial_loss(photons, log_mean, log_shape)
+
+    @staticmethod
+    def parts(log_mean: Tensor, log_shape: Tensor) -> Tensor:
+        """m and m^2 / r side by side, (B, 2 D)."""
+        light = ops.exp(log_mean)
+        return ops.concatenate([light, light * light * ops.exp(-log_shape)], axis=-1)
+
+    @staticmethod
+    def whole(parts: Tensor) -> tuple[Tensor, Tensor]:
+        """m and r, (B, D) each, of added `parts`."""
+        mean, extra = ops.split(parts, 2, axis=-1)
+        return mean, ops.square(mean) / ops.maximum(extra, FAINTEST) + FAINTEST
+
+    @staticmethod
+    def draw(mean: Tensor, shape: Tensor, uniform: Tensor, edge: float = CERTAIN) -> Tensor:
+        """Photons (B, D) from uniform numbers (B, 3 D), see `zdckeras.modular.counts.draw_counts`."""
+        return draw_counts(mean, shape, uniform, edge)
+
+
+class EnergyCells:
+    """Energies of cells that are empty or hold a Gamma variable: h hits on average leave the mean energy m.
+
+    P(0) = exp(-h),   e ~ Gamma of mean m / (1 - exp(-h)) and shape k otherwise
+
+    m, k and h are what a decoder says of a cell, by their logarithms; m is the mean over empty and lit cells. Over
+    several arrivals m and h add up, and so do the variances v = m^2 ((1 + 1 / k) / (1 - exp(-h)) - 1).
+    """
+
+    DRAWS = 3
+    PARTS = 3
+
+    @staticmethod
+    def loss(energy: Tensor, log_mean: Tensor, log_shape: Tensor, log_hits: Tensor) -> Tensor:
+        """h of an empty cell; of a lit one, -ln of the density of ln e, with t the energy over its mean:
+
+        k (t - 1 - ln t) + ln Gamma(k) - k ln k + k - ln(1 - exp(-h))
+
+        Arguments:
+            energy: (B, D) e [MeV].
+            log_mean, log_shape, log_hits: (B, D) ln m, ln k, ln h.
+
+        Returns:
+            (B, D) [nats]. Beyond t = exp(4), exp is continued by its tangent, so that no gradient is without bounds.
+
+        Example:
+            >>> e, m, k, h = (ops.convert_to_tensor([[v]]) for v in (3.0, math.log(2.0), math.log(5.0), math.log(20.0)))
+            >>> p = 7.5**5 * math.exp(-7.5) / math.gamma(5)  # of k t = 7.5; h = 20 leaves no cell empty
+            >>> abs(float(EnergyCells.loss(e, m, k, h)[0, 0]) + math.log(p)) < 1e-4
+            True
+        """
+        hits, shape, lit = ops.exp(log_hits), ops.exp(log_shape), energy > 0.0
+        log_lit = ops.log(-ops.expm1(-hits))
+        ratio = ops.where(lit, ops.log(ops.where(lit, energy, 1.0)) - log_mean + log_lit, 0.0)
+        near = ops.minimum(ratio, FAR)
+        above = ops.expm1(near) + ops.exp(near) * (ratio - near) - ratio
+        return ops.where(lit, shape * above + _gamma_norm(shape) - log_lit, hits)
+
+    @staticmethod
+    def parts(log_mean: Tensor, log_shape: Tensor, log_hits: Tensor) -> Tensor:
+        """m, v and h side by side, (B, 3 D)."""
+        mean, hits = ops.exp(log_mean), ops.exp(log_hits)
+        variance = mean * mean * ((1.0 + ops.exp(-log_shape)) / -ops.expm1(-hits) - 1.0)
+        return ops.concatenate([mean, variance, hits], axis=-1)
+
+    @staticmethod
+    def whole(parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """m, k and h, (B, D) each, of added `parts`: 1 / k = v (1 - exp(-h)) / m^2 - exp(-h)."""
+        mean, variance, hits = ops.split(parts, 3, axis=-1)
+        lit = -ops.expm1(-hits)
+        spread = variance * lit / ops.maximum(mean * mean, FAINTEST) - (1.0 - lit)
+        return mean, 1.0 / ops.maximum(spread, SHARPEST), hits
+
+    @staticmethod
+    def draw(mean: Tensor, shape: Tensor, hits: Tensor, uniform: Tensor, edge: float = CERTAIN) -> Tensor:
+        """Energies (B, D) [MeV] from uniform numbers (B, 3 D) at least `edge` from 0 and 1: u_1 says whether a cell is
+        lit, and `zdckeras.modular.counts.gamma_quantile` makes its energy of the others."""
+        first, second, third = ops.split(uniform, 3, axis=-1)
+        lit = -ops.expm1(-hits)
+        energy = mean / ops.maximum(lit, FAINTEST) * ops.maximum(gamma_quantile(second, third, shape), 0.0)
+        return ops.where(first < lit, energy, ops.zeros_like(energy))
+
+
+class LogNormalCells(EnergyCells):
+    @staticmethod
+    def loss(energy, log_mean, log_shape, log_hits):
+        hits, lit = ops.exp(log_hits), energy > 0.0
+        square = ops.log1p(ops.exp(-log_shape))
+        log_lit = ops.log(-ops.expm1(-hits))
+        ratio = ops.log(ops.where(lit, energy, 1.0)) - log_mean + log_lit + 0.5 * square
+        unlikely = 0.5 * ops.square(ratio) / square + 0.5 * ops.log(2.0 * math.pi * square) - log_lit
+        return ops.where(lit, unlikely, hits)
+
+    @staticmethod
+    def draw(mean, shape, hits, uniform, edge=CERTAIN):
+        from zdckeras.modular.counts import normal_quantile
+        first, second, third = ops.split(uniform, 3, axis=-1)
+        lit = -ops.expm1(-hits)
+        square = ops.log1p(1.0 / shape)
+        energy = mean / ops.maximum(lit, FAINTEST) * ops.exp(ops.sqrt(square) * normal_quantile(second) - 0.5 * square)
+        return ops.where(first < lit, energy, ops.zeros_like(energy))
+
+
+def _gamma_norm(shape):
+    """ln Gamma(k) - k ln k + k by Stirling's series at k + 3, without the cancellation of large terms."""
+    y = shape + 3.0
+    series = 0.5 * math.log(2.0 * math.pi) - 3.0 + 1.0 / (12.0 * y) - 1.0 / (360.0 * y * y * y)
+    return shape * ops.log1p(3.0 / shape) + 2.5 * ops.log(y) + series - ops.log(shape * (shape + 1.0) * (shape + 2.0))

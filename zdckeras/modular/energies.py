@@ -1,0 +1,89 @@
+"""Networks of a single arrival in a calorimeter that is read out in energy: its slope counts, and cells hold MeV."""
+
+import keras
+from keras import ops
+
+from zdckeras.modular.cells import EnergyCells
+from zdckeras.modular.guns import TILTED
+from zdckeras.modular.networks import ArrivalFeatures, LightDecoder, ResponseEncoder
+
+DEPTHS = {"ecal": 14.0, "focalh": 37.0}  # cm, of the mean shower: its centre lies so far behind the front face
+STEEP = 4.0  # on the slopes, which are below 1/4
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class TiltedFeatures(ArrivalFeatures):
+    """`ArrivalFeatures` of where the axis of a shower is at its mean depth d, and of its slopes.
+
+    f = [ features of kind, E and (x, y) + d (t_x, t_y),  s, s^2, s l, s u ],   s = 4 (t_x, t_y)
+
+    with t the slopes, l = ln E - 3.5 and u the place in the cell that the axis crosses there: around this cell the
+    shower lies, more or less, whatever its slope.
+
+    Arguments:
+        detector: name, of one that is read out in energy.
+
+    Returns:
+        call((B,) kind, energy [GeV], x, y [cm], slope_x, slope_y) gives features (B, `width`) and the cell
+        (B, 2) int32, within the detector.
+
+    Example:
+        >>> import numpy as np
+        >>> features, cell = TiltedFeatures("ecal")(*np.array([[0], [10.0], [0.1], [0.1], [0.2], [-0.2]], "float32"))
+        >>> tuple(features.shape), ops.convert_to_numpy(cell).tolist()  # 2.8 cm aside at a depth of 14 cm
+        ((1, 80), [[16, 13]])
+    """
+
+    INPUTS = TILTED
+    MIDDLE = 3.5
+
+    def __init__(self, detector, **kwargs):
+        super().__init__(detector, **kwargs)
+        self.width += 8
+
+    def call(self, kind, energy, x, y, slope_x, slope_y):
+        depth = DEPTHS[self.detector.name]
+        slope_x, slope_y = ops.cast(slope_x, "float32"), ops.cast(slope_y, "float32")
+        features, cell = super().call(kind, energy, x + depth * slope_x, y + depth * slope_y)
+        tilt, log = STEEP * ops.stack([slope_x, slope_y], axis=-1), features[:, self.LOG : self.LOG + 1]
+        within = features[:, self.LOG + 8 : self.LOG + 10]
+        return ops.concatenate([features, tilt, tilt * tilt, tilt * log, tilt * within], axis=-1), cell
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergyDecoder(LightDecoder):
+    """`LightDecoder` of energies: ln m = l + a + W [h, g], and beside it ln k and ln h of `EnergyCells`.
+
+    l is ln E up to a constant: energies are in proportion to that of the particle, so maps need not learn it.
+
+    Arguments: as `LightDecoder`.
+
+    Returns:
+        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m [MeV], ln k and ln h, each (B, D).
+    """
+
+    FEATURES, CELLS = TiltedFeatures, EnergyCells
+    BRIGHTEST = 12.0
+    NUMBERS = ((1.5, 0.5, -4.0, 10.0), (0.0, 1.0, -10.0, 7.0))  # ln k and ln h
+
+    def scaled(self, log_mean, features):
+        return log_mean + features[:, self.features.LOG : self.features.LOG + 1]
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class EnergyEncoder(ResponseEncoder):
+    """`ResponseEncoder` of energies, which it sees relative to that of the particle: ln(1 + 20 e / exp(l)).
+
+    Arguments, Returns: as `ResponseEncoder`, of energies [MeV] in place of photons.
+    """
+
+    FEATURES = TiltedFeatures
+
+    def scaled(self, responses, features):
+        return responses * ops.exp(-features[:, TiltedFeatures.LOG])[:, None, None]
+
+    def root(self, photons):
+        return ops.log1p(20.0 * photons)
+
+    def size(self, total):
+        return 3.0 * (ops.log1p(total) - 7.0)
