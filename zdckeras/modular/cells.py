@@ -9,6 +9,7 @@ from zdckeras.modular.counts import CERTAIN, draw_counts, gamma_quantile, negati
 
 FAINTEST = 1e-12
 SHARPEST = 1e-6  # relative variance of the energy of a lit cell, at least
+LEAST = 1e-3  # MeV in a lit cell, half of the faintest point of a shower in the embedded libraries
 FAR = 4.0  # ln of the energy over its mean, beyond which the loss of a lit cell goes on as a straight line
 
 
@@ -100,31 +101,14 @@ class EnergyCells:
 
     @staticmethod
     def draw(mean: Tensor, shape: Tensor, hits: Tensor, uniform: Tensor, edge: float = CERTAIN) -> Tensor:
-        """Energies (B, D) [MeV] from uniform numbers (B, 3 D) at least `edge` from 0 and 1: u_1 says whether a cell is
-        lit, and `zdckeras.modular.counts.gamma_quantile` makes its energy of the others."""
+        """Energies (B, D) [MeV] from uniform numbers (B, 3 D) at least `edge` from 0 and 1.
+
+        u_1 says whether a cell is lit, and `zdckeras.modular.counts.gamma_quantile` makes its energy of the others:
+        Wilson and Hilferty's approximation for shape k + 1, at least 1 keV.
+        """
         first, second, third = ops.split(uniform, 3, axis=-1)
         lit = -ops.expm1(-hits)
-        energy = mean / ops.maximum(lit, FAINTEST) * ops.maximum(gamma_quantile(second, third, shape), 0.0)
-        return ops.where(first < lit, energy, ops.zeros_like(energy))
-
-
-class LogNormalCells(EnergyCells):
-    @staticmethod
-    def loss(energy, log_mean, log_shape, log_hits):
-        hits, lit = ops.exp(log_hits), energy > 0.0
-        square = ops.log1p(ops.exp(-log_shape))
-        log_lit = ops.log(-ops.expm1(-hits))
-        ratio = ops.log(ops.where(lit, energy, 1.0)) - log_mean + log_lit + 0.5 * square
-        unlikely = 0.5 * ops.square(ratio) / square + 0.5 * ops.log(2.0 * math.pi * square) - log_lit
-        return ops.where(lit, unlikely, hits)
-
-    @staticmethod
-    def draw(mean, shape, hits, uniform, edge=CERTAIN):
-        from zdckeras.modular.counts import normal_quantile
-        first, second, third = ops.split(uniform, 3, axis=-1)
-        lit = -ops.expm1(-hits)
-        square = ops.log1p(1.0 / shape)
-        energy = mean / ops.maximum(lit, FAINTEST) * ops.exp(ops.sqrt(square) * normal_quantile(second) - 0.5 * square)
+        energy = ops.maximum(mean / ops.maximum(lit, FAINTEST) * gamma_quantile(second, third, shape), LEAST)
         return ops.where(first < lit, energy, ops.zeros_like(energy))
 
 

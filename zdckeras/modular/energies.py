@@ -7,7 +7,7 @@ from zdckeras.modular.cells import EnergyCells
 from zdckeras.modular.guns import TILTED
 from zdckeras.modular.networks import ArrivalFeatures, LightDecoder, ResponseEncoder
 
-DEPTHS = {"ecal": 14.0, "focalh": 37.0}  # cm, of the mean shower: its centre lies so far behind the front face
+DEPTHS = {"ecal": 12.7, "focalh": 35.0}  # cm, of the mean shower: its centre lies so far behind the front face
 STEEP = 4.0  # on the slopes, which are below 1/4
 
 
@@ -30,7 +30,7 @@ class TiltedFeatures(ArrivalFeatures):
     Example:
         >>> import numpy as np
         >>> features, cell = TiltedFeatures("ecal")(*np.array([[0], [10.0], [0.1], [0.1], [0.2], [-0.2]], "float32"))
-        >>> tuple(features.shape), ops.convert_to_numpy(cell).tolist()  # 2.8 cm aside at a depth of 14 cm
+        >>> tuple(features.shape), ops.convert_to_numpy(cell).tolist()  # 2.5 cm aside at a depth of 12.7 cm
         ((1, 80), [[16, 13]])
     """
 
