@@ -8,19 +8,23 @@ Ours answer with whole photons, drawn from a light whose Poisson deviance they a
     python recipes/autoencoders.py                          # embedded data, neutron calorimeter
     python recipes/autoencoders.py --rows VAE               # one of the four
     python recipes/autoencoders.py --data showers.root      # your own showers, or a folder with the npz pair
+    python recipes/autoencoders.py --preset paper --dry-run # what the published sizes and schedule would cost
 
 Interrupted, the same command goes on where it stopped. 26 minutes of processor time; WS is 2.9 to 3.9 (floor 1.15),
 4.3 to 7.5 of the supervised ones.
 """
 
 from zdckeras.command import run
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.log_images import log_image_pair
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.metrics.report import over_seeds, text_table
-from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.simulation.reference import load
+from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vae.autoencoders import (
     CodeGenerator,
@@ -40,7 +44,7 @@ PRESETS = {
         train=300_000, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
         published=("CNN", "ViT", "MLP-Mixer"),
         bodies={"CNN": dict(channels=(128, 64, 32, 16)), "ViT": dict(patch=8, hidden=96, depth=4),
-                "MLP-Mixer": dict(patch=8, hidden=96, depth=4, across=64)}),
+                "MLP-Mixer": dict(patch=8, hidden=96, depth=5, across=128)}),
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, fit=dict(epochs=1, batch=64, rate=1e-3),
         rows=("Supervised AE", "AE + Sinkhorn NG"), published=("ViT",),
@@ -55,25 +59,37 @@ PUBLISHED = {"VAE": (PhotonVAE, dict(kl=0.7)), "Supervised AE": (DrivenAutoencod
              "AE + MSE NG": (NoiseGeneratorAutoencoder, dict(match="mse", matching=10.0))}
 
 
-def fresh(args, p, data):
-    """Untrained models by name: the published rows first, then ours, each with every body."""
+def published(args, p, training):
+    """The untrained models of the published rows, each with every body, by name."""
     for row in args.rows:
         kind, settings = PUBLISHED[row]
         for body in p["published"]:
-            parts = log_image_pair(data.training, *BODIES[body], 16, (kind is not DrivenAutoencoder, True), args.seed,
+            parts = log_image_pair(training, *BODIES[body], 16, (kind is not DrivenAutoencoder, True), args.seed,
                                    **p["bodies"][body])
             yield f"published {row}, {body}", kind(*parts, weight=1.0, seed=args.seed, **settings)
+
+
+def ours(args, p, training):
+    """Those of our rows."""
     for row in args.rows:
         kind, settings = MODELS[row]
         for body, sizes in p["bodies"].items():
-            parts = photon_pair(data.training, *BODIES[body], width=16, informed=kind is not SupervisedAutoencoder,
+            parts = photon_pair(training, *BODIES[body], width=16, informed=kind is not SupervisedAutoencoder,
                                 seed=args.seed, **sizes)
             yield f"{row}, {body}", kind(*parts, seed=args.seed, **settings)
 
 
+def dry_run(args, p):
+    """What the trainings of the published rows would cost."""
+    for name, model in published(args, p, load(args.detector, "train", FEW)):
+        rows = dict(conditions=(CONDITION_COUNT,), responses=model.detector.shape, z=(model.latent,))
+        printed_cost(passes_of_loss(name, model, **rows), p["train"], p["fit"])
+
+
 def train_models(args, p, data):
     """All of them, trained alike: models and histories by name."""
-    states, models, histories = recipe_states(args, p, data=data), dict(fresh(args, p, data)), {}
+    states, histories = recipe_states(args, p, data=data), {}
+    models = dict(published(args, p, data.training)) | dict(ours(args, p, data.training))
     for name, model in models.items():
         histories[name] = fit_arrays(model, data.arrays, states / f"{name}.npz", seed=args.seed,
                                      normal={"z": (model.latent,)}, **p["fit"])
@@ -97,11 +113,13 @@ def judge_models(args, p, data, models, generators):
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/autoencoders", ("zn", "zp"))
+    parser = command_line(__doc__, PRESETS, "runs/autoencoders", ("zn", "zp"), dry=True)
     parser.add_argument("--rows", nargs="+", choices=MODELS, help="of the table, all by default")
     args = parser.parse_args()
     p = PRESETS[args.preset]
     args.rows = args.rows or p.get("rows", list(MODELS))
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     models, histories = train_models(args, p, data)
     generators = {name: CodeGenerator.of(model, data.training) for name, model in models.items()}

@@ -9,19 +9,23 @@ has a critic.
 
     python recipes/vq_gan.py                          # embedded data, neutron calorimeter
     python recipes/vq_gan.py --data showers.root      # your own showers, or a folder with the npz pair
+    python recipes/vq_gan.py --preset paper --dry-run # what the published sizes and schedule would cost
 
 Interrupted, the same command goes on where it stopped. 34 minutes of processor time; WS is 1.63 for both with sums
 drawn first (floor 1.15), from tokens alone 9.9 for the VQ-VAE and 15.9 for the VQ-GAN.
 """
 
 from zdckeras.command import run
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import over_seeds, text_table
-from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
+from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
-from zdckeras.vq.generator import reconstruction, token_generators
+from zdckeras.vq.generator import prior_passes, reconstruction, token_generators
 from zdckeras.vq.published import ImageVQGAN
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
@@ -44,11 +48,23 @@ PRESETS = {
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, size="0.25M",
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), rows=("",),
+        published=dict(hidden=8, heads=2, depth=1), width=8,
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4),
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
         sums=dict(epochs=1, batch=64, rate=1e-3, steps=1, hidden=(8,), embedding=(8,))),
 }
+
+
+def dry_run(args, p):
+    """What the trainings of the published VQ-GAN, its warm start and its prior would cost."""
+    some = load(args.detector, "train", FEW)
+    model = PhotonVQVAE.published(some, width=p["width"], averaged=True, **p["published"])
+    rows = dict(conditions=(CONDITION_COUNT,), responses=model.detector.shape)
+    printed_cost(passes_of_loss("published warm start", model, **rows), p["train"], p["warm_start"])
+    passes = ImageVQGAN.of(model, some, **p["published"]).passes()
+    printed_cost({f"published {name}": one for name, one in passes.items()}, p["train"], p["adversarial"])
+    printed_cost(prior_passes(model, some, p["prior"]), p["train"], p["prior"])
 
 
 def train_pair(args, p, data, folder, fresh, against):
@@ -107,8 +123,10 @@ def judge_models(args, p, data, models, generators):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/vq_gan", ("zn", "zp")).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/vq_gan", ("zn", "zp"), dry=True).parse_args()
     p = PRESETS[args.preset]
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     states = recipe_states(args, p, data=data)
     models, histories = train_models(args, p, data, states)

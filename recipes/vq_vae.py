@@ -9,16 +9,19 @@ sums drawn first by a small flow are told to the prior and imposed on the photon
     python recipes/vq_vae.py                          # embedded data, neutron calorimeter
     python recipes/vq_vae.py --sizes 0.25M 13M 52M    # other sizes, "0.25M" to "52M"
     python recipes/vq_vae.py --data showers.root      # your own showers, or a folder with the npz pair
+    python recipes/vq_vae.py --preset paper --dry-run # what the published sizes and schedule would cost
 
 Interrupted, the same command goes on where it stopped. 32 minutes of processor time; WS is 8.7 from tokens alone and
 1.63 with the sums drawn first (floor 1.15).
 """
 
 from zdckeras.command import run
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.report import over_seeds, text_table
 from zdckeras.recipe import (
+    FEW,
     PICTURED,
     command_line,
     in_floors,
@@ -28,9 +31,11 @@ from zdckeras.recipe import (
     save_models,
     write_results,
 )
+from zdckeras.simulation.reference import load
+from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
-from zdckeras.vq.generator import reconstruction, token_generators
+from zdckeras.vq.generator import prior_passes, reconstruction, token_generators
 from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
 PRESETS = {
@@ -55,6 +60,15 @@ PRESETS = {
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
         sums=dict(epochs=1, batch=64, rate=1e-3, steps=1, hidden=(8,), embedding=(8,)), temperatures=(1.0,)),
 }
+
+
+def dry_run(args, p):
+    """What the trainings of the published VQ-VAE and of its prior would cost."""
+    some, best = load(args.detector, "train", FEW), p["best"]
+    model = PhotonVQVAE.published(some, **p["published"])
+    rows = dict(conditions=(CONDITION_COUNT,), responses=model.detector.shape)
+    printed_cost(passes_of_loss("published VQ-VAE", model, **rows), best["rows"], best)
+    printed_cost(prior_passes(model, some, p["prior"]), p["train"], p["prior"])
 
 
 def train_models(args, p, data, states):
@@ -104,10 +118,12 @@ def judge_models(args, p, data, samplers, codes, shipped):
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/vq_vae", ("zn", "zp"))
+    parser = command_line(__doc__, PRESETS, "runs/vq_vae", ("zn", "zp"), dry=True)
     parser.add_argument("--sizes", nargs="+", choices=MODEL_SIZES, help="of the study of sizes")
     args = parser.parse_args()
     p = PRESETS[args.preset]
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     states = recipe_states(args, p, data=data)
     models, histories = train_models(args, p, data, states)

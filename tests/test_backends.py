@@ -17,6 +17,7 @@ import pytest
 
 from zdckeras import backend
 from zdckeras.corr_vae.model import CorrVAE
+from zdckeras.corr_vae.published import ImageCorrVAE
 from zdckeras.data.detectors import DETECTORS, channel_sums
 from zdckeras.data.particles import Scaler, conditions_of
 from zdckeras.data.showers import Showers
@@ -29,15 +30,22 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit, training_arrays
+from zdckeras.layers.log_images import log_image_pair
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import train
 from zdckeras.training.phases import PhasedModel
-from zdckeras.vae.autoencoders import NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
+from zdckeras.vae.autoencoders import (
+    DrivenAutoencoder,
+    NoiseGeneratorAutoencoder,
+    PhotonVAE,
+    SupervisedAutoencoder,
+)
 from zdckeras.vae.energy_vae import ResponseVAE
 from zdckeras.vq.prior import TokenPrior
+from zdckeras.vq.published import ImageVQGAN
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE
 from zdckeras.wgan_gp.model import ResponseWGAN
@@ -47,7 +55,8 @@ from zdckeras.wgan_gp.regressor import ParameterRegressor
 ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
-TERMS = {"vq-gan": 7, "plain gan": 8, "plain wgan": 4}  # of adversarial models that are not trained here
+TERMS = {"vq-gan": 7, "plain gan": 8, "plain wgan": 4, "plain vq-gan": 5}  # of adversarial models not trained here
+PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain vq-vae", "plain corr vae")  # of ln(1 + n)
 CODES = {"normal": {"z": (4,), "z2": (4,)}}
 OTHER_WAY = {"tensorflow": True}  # compiled where `backend.jit_compile` does not
 
@@ -185,8 +194,21 @@ def plain_wgan():
     return ImageWGAN.published(regressor, {"power": 0.1, "shift": 0.1}, divide=32, latent=10)
 
 
+def plain_autoencoders(showers, sizes, small):
+    """Autoencoders over images ln(1 + n) as published, by name, and terms of their VQ-GAN."""
+    informed, blind = (log_image_pair(showers, MixerEncoder, MixerDecoder, 4, (told, True), **sizes)
+                       for told in (True, False))
+    body = dict(hidden=8, heads=2, depth=1)
+    vq_vae, averaged = (PhotonVQVAE.published(showers, width=8, codes=8, patch=15, averaged=averaged, **body)
+                        for averaged in (False, True))
+    models = (PhotonVAE(*informed, kl=0.7, **small), DrivenAutoencoder(*blind, **small),
+              NoiseGeneratorAutoencoder(*informed, match="mse", matching=10.0, **small), vq_vae,
+              ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2))
+    return {**dict(zip(PLAIN, models, strict=True)), "plain vq-gan": Terms(ImageVQGAN.of(averaged, showers, **body))}
+
+
 def untrained():
-    """Losses of every sample of one batch, of autoencoders, and terms of a VQ-GAN, without a step of training."""
+    """Losses of every sample of one batch, of autoencoders, and terms of GANs, without a step of training."""
     showers, sizes = spots(["ecal"]), dict(hidden=8, across=4, depth=1, patch=15)
     informed, blind = (photon_pair(showers, MixerEncoder, MixerDecoder, 4, 8, informed, **sizes)
                        for informed in (True, False))
@@ -197,12 +219,13 @@ def untrained():
     gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
                                                                                     code=4))
     models |= {"vq-gan": Terms(gan), "plain gan": Terms(plain_gan(), training_too=True),
-               "plain wgan": Terms(plain_wgan())}
+               "plain wgan": Terms(plain_wgan()), **plain_autoencoders(showers, sizes, small)}
     rng, rows, found = np.random.default_rng(4), slice(0, BATCH), {}  # noise that leaves no photon on an edge
     for seed, (name, model) in enumerate(models.items(), 13):
-        noise = getattr(model, "noise", None) if name == "corr vae" else {"z": (10 if name in TERMS else 3,)}
+        normal = model.noise if "corr vae" in name else {"z": (10 if name in TERMS else 3,)}
         batch = {"conditions": showers.particles[rows], "responses": showers.response[rows],
-                 **{key: rng.normal(size=(BATCH, *shape)) for key, shape in noise.items()}}
+                 **{key: rng.normal(size=(BATCH, *shape)) for key, shape in normal.items()},
+                 **{key: rng.random((BATCH, *shape)) for key, shape in getattr(model, "uniform", {}).items()}}
         if name == "plain gan":
             batch = {**{key: values[rows] for key, values in training_arrays(spots(["zn"])).items()},
                      "z": batch["z"], "z2": rng.normal(size=(BATCH, 10))}
@@ -284,7 +307,7 @@ def test_terms_of_adversarial_models_agree(runs, model, terms):
             np.testing.assert_allclose(other[term], values, rtol=1e-4, atol=1e-4, err_msg=term)
 
 
-@pytest.mark.parametrize("model", ["photon vae", "supervised", "sinkhorn", "mse", "corr vae", *TERMS])
+@pytest.mark.parametrize("model", ["photon vae", "supervised", "sinkhorn", "mse", "corr vae", *TERMS, *PLAIN])
 def test_losses_of_every_sample_agree(runs, model):
     reference = np.array(runs[backend.name(),]["untrained"][model])
     assert len(reference) == TERMS.get(model, BATCH) and np.isfinite(reference).all()

@@ -74,6 +74,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "DecoderGenerator": "vae.energy_vae",
     "CorrVAE": "corr_vae.model",
     "CorrGenerator": "corr_vae.generator",
+    "ImageCorrVAE": "corr_vae.published",
+    "ImageCorrGenerator": "corr_vae.published",
     # vector quantisation
     "PhotonVQVAE": "vq.vq_vae",
     "PhotonVQGAN": "vq.vq_gan",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from zdckeras.comparison.compare import compare
     from zdckeras.corr_vae.generator import CorrGenerator
     from zdckeras.corr_vae.model import CorrVAE
+    from zdckeras.corr_vae.published import ImageCorrGenerator, ImageCorrVAE
     from zdckeras.data.detectors import Detector
     from zdckeras.data.detectors import get_detector as detector
     from zdckeras.data.files import open_particles, open_showers, write_npz, write_root

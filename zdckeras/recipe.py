@@ -26,6 +26,7 @@ from zdckeras.training.options import add_arguments, apply_arguments, apply_devi
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
+FEW = 64  # showers that give scales to networks which --dry-run only counts
 ROWS = "rows of the whole test part"  # in the metadata of the test
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
 

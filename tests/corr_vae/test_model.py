@@ -58,7 +58,7 @@ def test_terms(showers, evaluate):
     weights = vae.WEIGHTS | {"divergence": 3.0, "consistency": 0.5}
     np.testing.assert_allclose(loss, sum(weights[name] * terms[name] for name in terms), rtol=1e-4)
     assert loss.shape == (ROWS,)
-    with pytest.raises(ValueError, match="received sharpness"):
+    with pytest.raises(ValueError, match="received {'sharpness': 1.0}"):
         build(showers, weights={"sharpness": 1.0})
 
 

@@ -3,6 +3,7 @@
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 from keras import layers
 
 from zdckeras import backend
+from zdckeras.corr_vae.published import ImageCorrVAE
 from zdckeras.gan.images import ImageGAN
+from zdckeras.simulation.reference import load
+from zdckeras.training.batches import Batches
+from zdckeras.vq.prior import TokenPrior
+from zdckeras.vq.published import ImageVQGAN
+from zdckeras.vq.vq_vae import PhotonVQVAE
 from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -132,10 +139,122 @@ def test_wgan_has_the_published_size_and_trains():
     assert all((a != b).any() for a, b in zip(before, network.get_weights(), strict=True) if a.ndim > 1)
 
 
+@pytest.fixture(scope="module")
+def some():
+    """Showers that give networks their scales."""
+    return load("zn", "train", 16)
+
+
+def step(model, arrays, **noise):
+    """One step on two rows moves the weights."""
+    if backend.name() == "jax":
+        return  # compiles for long
+    before = [w.copy() for w in model.get_weights()]
+    adam = keras.optimizers.Adam(1e-4)
+    model.compile({phase: keras.optimizers.Adam(1e-4) for phase in model.phases()} if hasattr(model, "phases")
+                  else adam, run_eagerly=True)
+    logs = model.train_on_batch(Batches(arrays, 2, **noise)[0][0], return_dict=True)
+    assert np.isfinite([float(value) for value in logs.values()]).all()
+    moved = [(a != b).any() for a, b in zip(before, model.get_weights(), strict=True) if a.ndim > 1]
+    assert np.mean(moved) > 0.9  # a code that no token takes stays
+
+
+def arrays_of(showers):
+    return {"conditions": showers.particles, "responses": showers.response}
+
+
+def transformer(length, width, depth):
+    """Weights of `Transformer`: positions, blocks, last norm."""
+    feed = dense(width, 4 * width) + dense(4 * width, width)
+    return length * width + depth * (4 * width + dense(width, 3 * width) + dense(width, width) + feed) + 2 * width
+
+
+def mixer(length, width, across, depth):
+    """Weights of `Mixer`."""
+    over = dense(length, across) + dense(across, length) + dense(width, 4 * width) + dense(4 * width, width)
+    return depth * (4 * width + over) + 2 * width
+
+
+def patches(core, ends, width, context):
+    """Weights of an encoder or decoder of patches around its core."""
+    return core + dense(ends[0], width) + dense(width, ends[1]) + (dense(context, width) if context else 0)
+
+
+@pytest.mark.parametrize("row", ["VAE", "Supervised AE", "AE + Sinkhorn NG", "AE + MSE NG"])
+def test_autoencoders_have_the_published_size_and_train(row, some):
+    """Of the study: hidden 96, 4 heads, 4 layers, patches of 8 (36 of them), 10 latent numbers; 0.7 KL, codes by 10 and
+    20; the Mixer's layers as in the authors' code."""
+    told = recipe("autoencoders")
+    args, preset = SimpleNamespace(rows=[row], seed=0), told["PRESETS"]["paper"]
+    assert preset["fit"] | {"rate": 0} == dict(epochs=100, batch=256, rate=0)
+    cores = {"ViT": transformer(36, 96, 4), "MLP-Mixer": mixer(36, 96, 128, 5)}
+    for name, model in told["published"](args, preset, some):
+        assert model.encoder.tokens == 36 and model.latent == 10 and model.weight == 1.0
+        weights = {key: value for key, value in model.settings.items() if key in ("kl", "supervision", "matching")}
+        assert weights == {"VAE": {"kl": 0.7}, "Supervised AE": {"supervision": 1.0}, "AE + MSE NG": {"matching": 10.0},
+                           "AE + Sinkhorn NG": {"matching": 20.0}}[row]
+        body = name.split(", ")[1]
+        if body in cores:
+            blind = row == "Supervised AE"
+            assert model.encoder.count_params() == patches(cores[body], (64, 16), 96, 0 if blind else 9)
+            assert model.decoder.count_params() == patches(cores[body], (16, 64), 96, 9)
+        if body == "ViT":
+            assert (model.encoder.body.core.width, model.encoder.body.core.blocks[0].heads) == (96, 4)
+        if body == "ViT" or row == "VAE":
+            step(model, arrays_of(some), normal={"z": (10,)})
+
+
+def test_vq_models_have_the_published_size_and_train(some):
+    """36 tokens of 256 codes of 256 numbers, the study's best size of 1M; a prior 256 wide, 4 heads, 5 layers."""
+    vq_vae, vq_gan = (recipe(name)["PRESETS"]["paper"] for name in ("vq_vae", "vq_gan"))
+    for averaged in (False, True):
+        model = PhotonVQVAE.published(some, width=vq_gan["width"], averaged=averaged, **vq_vae["published"])
+        core, codes = transformer(36, 96, 4), 256 * 256
+        state = 256 + 256 * 256 * (1 if averaged else 2)  # uses, and sums, or codes and shifts
+        assert model.count_params() == patches(core, (64, 256), 96, 0) + patches(core, (256, 64), 96, 0) + state
+        trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + averaged * codes
+        assert 0.9e6 < trained < 1.15e6 and model.tokens == 36 and model.codebook.table().shape == (256, 256)
+        assert model.codebook.commitment == 0.25 and model.codebook.averaged == averaged
+    gan = ImageVQGAN.of(model, some, **vq_gan["published"])
+    assert gan.critic.count_params() == (patches(transformer(36, 128, 4), (64, 128), 128, 9) + dense(128, 128)
+                                         + dense(128, 64) + dense(64, 1))
+    assert gan.weights_of == {"pixels": 0.55, "codebook": 1.0, "adversarial": 0.96}
+    step(PhotonVQVAE.published(some), arrays_of(some))
+    step(gan, arrays_of(some))
+    sizes = {key: value for key, value in vq_vae["prior"].items() if key not in ("epochs", "batch", "rate")}
+    assert sizes == dict(width=256, heads=4, depth=5) and vq_vae["prior"]["epochs"] == 100
+    prior = TokenPrior.fit_scales(some, **sizes)
+    assert prior.vectors.shape == (256, 256) and prior.body.count_params() == transformer(36, 256, 5)
+    step(prior, {"conditions": some.particles, "tokens": np.arange(16 * 36).reshape(16, 36) % 256})
+
+
+def test_corr_vae_has_the_published_size_and_trains(some):
+    preset = recipe("corr_vae")["PRESETS"]["paper"]
+    assert (preset["begin"], preset["published"]) == (dict(epochs=27, batch=64, rate=1e-4),
+                                                      dict(epochs=223, batch=64, rate=1e-4))
+    vae = ImageCorrVAE.published(some, preset["divide"])
+    assert convolutions(vae.encoder) == [(4, 4, 64), (11, 11, 64), (22, 22, 64)]
+    hidden = dense(512, 512)
+    assert vae.encoder.count_params() == (conv(16, 1, 64) + 2 * conv(16, 64, 64) + dense(1024, 512) + hidden
+                                          + dense(512, 32))
+    assert vae.decoder.particle.count_params() == dense(9, 512) + hidden + dense(512, 16)
+    network = vae.decoder.network
+    assert network.count_params() == (dense(24, 512) + hidden + dense(512, 1024) + 2 * conv(16, 64, 64)
+                                      + conv(16, 64, 1))
+    assert network.output.shape == (None, 44, 44) and vae.decoder.mask().shape == (2, 8)
+    assert vae.decoder.masked.count_params() == 2 * (8 + dense(8, 16) + dense(16, 1) + dense(1, 16) + dense(16, 1))
+    assert vae.decoder.brightness.count_params() == dense(8, 512) + dense(512, 2)
+    step(vae, arrays_of(some), normal=vae.noise, uniform=vae.uniform)
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("sdi_gan", ["6,985,793 weights", "regressor zp: 402,050 weights", "644,400 steps"]),
     ("joint_gan", ["9,764,994 weights", "665,826 weights", "429,600 steps"]),
-    ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"])])
+    ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
+    ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
+    ("vq_vae", ["published VQ-VAE", "prior: ", "117,100 steps"]),
+    ("vq_gan", ["published warm start", "published critic", "prior: ", "46,840 steps", "70,260 steps"]),
+    ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])
 def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--preset", "paper", "--dry-run", "--out", str(tmp_path / "out")])
     runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")

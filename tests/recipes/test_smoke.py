@@ -36,7 +36,7 @@ ROWS = {  # what the recipes that have a row for each model compare
                      "bs+ch+div, codes"],
     "autoencoders": ["floor", "published Supervised AE, ViT", "published AE + Sinkhorn NG, ViT", "Supervised AE, ViT",
                      "AE + Sinkhorn NG, ViT"],
-    "corr_vae": ["floor", "CorrVAE"],
+    "corr_vae": ["floor", "published CorrVAE", "CorrVAE"],
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few

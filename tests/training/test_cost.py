@@ -10,7 +10,18 @@ from keras import layers
 
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.published import PLANS, published_critic, published_generator
-from zdckeras.training.cost import GPU_RATE, Passes, activations_of, printed_cost, products_of, timed, training_cost
+from zdckeras.layers.patches import VitEncoder
+from zdckeras.training.cost import (
+    GPU_RATE,
+    Counts,
+    Passes,
+    activations_of,
+    passes_of_loss,
+    printed_cost,
+    products_of,
+    timed,
+    training_cost,
+)
 from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
 SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
@@ -22,6 +33,48 @@ def test_products_and_activations_by_hand():
     network = keras.Model(x, layers.Dense(7)(layers.Flatten()(layers.BatchNormalization()(y))))
     assert products_of(network) == 10 * 48 + 30 * 7
     assert activations_of(network) == 30 + 30 + 30 + 7
+
+
+def test_transposed_convolutions_multiply_where_they_come_from():
+    x = keras.Input((4, 3, 2))
+    network = keras.Model(x, layers.Conv2DTranspose(5, 4, 3)(x))  # 4 x 4 x 2 x 5 weights at 4 x 3 places
+    assert network.output.shape == (None, 13, 10, 5)
+    expected = Counts(165, 12 * 160, 13 * 10 * 5)
+    assert Counts.of(network) == Counts.of_call(network, np.ones((1, 4, 3, 2), "float32")) == expected
+
+
+def test_counting_by_a_call_agrees_with_the_sums_of_bodies():
+    """Products of a body but for the scores of attention; and the layers are as they were."""
+    body = VitEncoder((30, 30), width=4, context=9, patch=15, hidden=8, heads=2, depth=1)
+    inputs = np.ones((1, 30, 30), "float32"), np.ones((1, 9), "float32")
+    before = keras.ops.convert_to_numpy(body(*inputs))
+    found = Counts.of_call(body, *inputs)
+    assert found.products == body.operations() - 2 * 4**2 * 8 and found.weights == body.count_params()
+    block = 4 * (8 + 3 * 8 + 8 + 8 + 32 + 8)  # norm, queries keys and values, mixed, norm, widened, narrowed
+    assert found.activations == 4 * 8 + 8 + block + 4 * 8 + 4 * 4  # patches, particle, and the last norm, read
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(body(*inputs)), before)
+    with pytest.raises(ValueError, match="Expected images of shape"):
+        Counts.of_call(body, inputs[0][:, :20], inputs[1])
+    assert all("call" not in vars(layer) for layer in body._flatten_layers())
+
+
+def test_a_loss_passes_once_there_and_back(capsys):
+    body = keras.Sequential([layers.Dense(3)])
+    body.build((None, 5))
+
+    class Loss(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.built = body, True
+
+        def call(self, inputs):
+            return keras.ops.sum(self.body(inputs["x"]), axis=-1)
+
+    printed_cost(passes_of_loss("small", Loss(), x=(5,)), 640, {"epochs": 2, "batch": 64})
+    said = capsys.readouterr().out
+    assert "small: 18 weights, 0.0 MFLOP a response" in said and "20 steps of 0.0 GFLOP" in said
+    (one,) = passes_of_loss("small", Loss(), x=(5,)).values()
+    assert (one.forward, one.gradient, one.trained, one.network.products) == (0.0, 1.0, True, 15)
 
 
 def test_cost_of_a_training_by_hand():

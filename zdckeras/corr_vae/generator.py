@@ -43,6 +43,7 @@ class CorrDecoder(WithParts, layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(standard=standard, latents=latents, objects=objects, hidden=hidden, seed=seed)
         self.light, self.detector, self.latents, self.objects = light, light.detector, latents, objects
+        self.names = tuple(PROPERTIES)
         number, detector, scaler = len(PROPERTIES), light.detector.name, light.settings["scaler"]
         self.properties, self.pool = ResponseProperties(detector, **standard), MaskPooling(number, latents, seed)
         self.maps = PropertyDecoders(detector, scaler, number, hidden, seed=seed)
@@ -58,6 +59,10 @@ class CorrDecoder(WithParts, layers.Layer):
         """Light (B, nx, ny) of standardised properties (B, 4), w (B, latents) and z (B, objects)."""
         code = ops.concatenate([properties, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
         return self.light(self.spread(code, self.light.features(ops.cast(conditions, "float32"))), conditions)
+
+    def mask(self) -> Tensor:
+        """How far each property (rows) sees each latent number w, (4, latents), 0 to 1."""
+        return self.pool.mask()
 
     def steer(self, latents: Tensor, asked: Tensor, conditions: Tensor) -> Tensor:
         """w (B, latents) with the properties asked for: the nearest to w with A w = f^-1(y; c).
@@ -154,8 +159,9 @@ class CorrGenerator(WithParts, RangedSampler):
 
     def _checked(self, properties, rows):
         """What is asked for as an array (N, 4), NaN where it is left open."""
-        if unknown := set(properties) - set(PROPERTIES):
-            raise ValueError(f"Expected properties of {', '.join(PROPERTIES)}; received {', '.join(sorted(unknown))}.")
+        if unknown := set(properties) - set(self.decoder.names):
+            raise ValueError(f"Expected properties of {', '.join(self.decoder.names)}; received "
+                             f"{', '.join(sorted(unknown))}.")
         asked = np.full((rows, len(PROPERTIES)), np.nan, "float32")
         for column, ((name, unit), low, high) in enumerate(zip(PROPERTIES.items(), self.smallest, self.largest,
                                                                strict=True)):

@@ -18,6 +18,7 @@ from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector
+from zdckeras.training.adversarial import term_weights
 from zdckeras.training.loop import SampleLoss
 from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
 
@@ -58,8 +59,64 @@ def total_correlation(*groups: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return ops.mean(ops.logsumexp(sum(each), axis=1) - size - apart)
 
 
+class ControlledVAE(WithParts, SampleLoss):
+    """Base: an encoder, and a decoder that answers what is asked for; L = sum of the terms, each times its weight.
+
+    Subclasses define `terms(inputs)`, have their WEIGHTS by default, and set `scatter`, which makes photons of what the
+    decoder gives. A decoder knows the `names` of the properties that it states.
+
+    Arguments:
+        encoder, decoder: its parts.
+        low, high: (9,) range of the training conditions.
+        smallest, largest: (4,) range of the training properties, physical.
+        weights: of the terms, where they differ from the default.
+
+    Raises:
+        ValueError: for an unknown or negative weight.
+    """
+
+    PARTS = ("encoder", "decoder")
+    GENERATOR, WEIGHTS = CorrGenerator, {}
+
+    def __init__(self, encoder, decoder, low, high, smallest, largest, weights, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = term_weights(weights, self.WEIGHTS)
+        self.ranges = {name: np.asarray(values, "float64").tolist() for name, values in
+                       (("low", low), ("high", high), ("smallest", smallest), ("largest", largest))}
+        self.encoder, self.decoder, self.detector = encoder, decoder, decoder.detector
+
+    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss by name, without their weights: (B,) each, or scalars."""
+        raise NotImplementedError
+
+    def call(self, inputs):
+        return sum(self.scale[name] * term for name, term in self.terms(inputs).items() if self.scale[name])
+
+    @cached_property
+    def generator(self) -> CorrGenerator:
+        """The generator that ships: this decoder, with the same weights."""
+        return self.GENERATOR(self.decoder, self.scatter, **self.ranges)
+
+    def generate(self, properties: dict[str, float | np.ndarray], particle: np.ndarray,
+                 seed: int | Sequence[int] = 0) -> np.ndarray:
+        """Responses with the properties asked for.
+
+        Arguments:
+            properties: name of `PROPERTIES` -> (N,) values or one number, for any that the decoder states.
+            particle: (N, 9) conditions.
+            seed: integer or integers.
+
+        Returns:
+            (N, nx, ny) uint16 photon counts.
+
+        Raises:
+            ValueError: see `CorrGenerator.sample`.
+        """
+        return self.generator.sample(particle, seed, properties=properties)
+
+
 @keras.saving.register_keras_serializable("zdckeras")
-class CorrVAE(WithParts, SampleLoss):
+class CorrVAE(ControlledVAE):
     """Photon responses with their four properties under control, L = w_r D + KL_w + KL_z + sum of the terms below.
 
     - reconstruction: Poisson `deviance` D(n, l) of light l = decoder(w, z, c); weight 1/2 is the log-likelihood;
@@ -90,27 +147,21 @@ class CorrVAE(WithParts, SampleLoss):
         loss (B,); d latents and objects, normal noise as `noise` says.
 
     Raises:
-        ValueError: for an unknown weight.
+        ValueError: for an unknown or negative weight.
 
     Source:
         Wang et al., "Multi-objective deep data generation with correlated property control", arXiv:2210.01796.
     """
 
-    PARTS = ("encoder", "decoder")
     WEIGHTS = {"reconstruction": 0.5, "divergence": 1.0, "prediction": 1.0, "likelihood": 1.0, "consistency": 4.0,
                "sparsity": 0.3, "independence": 1.0, "total": 0.0}
 
     def __init__(self, encoder: PhotonEncoder, decoder: CorrDecoder, low: ArrayLike, high: ArrayLike,
                  smallest: ArrayLike, largest: ArrayLike, weights: Mapping[str, float] | None = None,
                  deviation: float = 0.1, asking: float = 2.0, hidden: int = 128, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        if unknown := set(weights or {}) - set(self.WEIGHTS):
-            raise ValueError(f"Expected weights of {', '.join(self.WEIGHTS)}; received {', '.join(sorted(unknown))}.")
-        self.ranges = {name: np.asarray(values, "float64").tolist() for name, values in
-                       (("low", low), ("high", high), ("smallest", smallest), ("largest", largest))}
+        super().__init__(encoder, decoder, low, high, smallest, largest, weights, **kwargs)
         self.settings = dict(weights=weights or {}, deviation=deviation, asking=asking, hidden=hidden, seed=seed)
-        self.encoder, self.decoder, self.detector = encoder, decoder, decoder.detector
-        self.scale, self.deviation, self.asking = self.WEIGHTS | (weights or {}), deviation, asking
+        self.deviation, self.asking = deviation, asking
         codes, context = decoder.latents + decoder.objects, encoder.features.width
         self.noise = {"code": (codes,), "ask": (len(PROPERTIES) + codes,)}
         self.property_head, self.object_head = (
@@ -148,9 +199,6 @@ class CorrVAE(WithParts, SampleLoss):
                                  self.decoder.properties(photons, conditions)], axis=-1)
         return [normal_of(head(tokens, known)) for head in (self.property_head, self.object_head)]
 
-    def call(self, inputs):
-        return sum(self.scale[name] * term for name, term in self.terms(inputs).items() if self.scale[name])
-
     def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the loss by name, without their weights: (B,) each, or scalars."""
         photons, conditions = (ops.cast(inputs[name], "float32") for name in ("responses", "conditions"))
@@ -181,28 +229,6 @@ class CorrVAE(WithParts, SampleLoss):
             "independence": ops.sum(ops.square(covariance / ops.cast(rows, "float32"))),
             "total": total_correlation((latent, *w), (kind, *z)) if self.scale["total"] else ops.zeros_like(missed[0]),
         }
-
-    @cached_property
-    def generator(self) -> CorrGenerator:
-        """The `CorrGenerator` of this decoder, with the same weights."""
-        return CorrGenerator(self.decoder, self.scatter, **self.ranges)
-
-    def generate(self, properties: dict[str, float | np.ndarray], particle: np.ndarray,
-                 seed: int | Sequence[int] = 0) -> np.ndarray:
-        """Responses with the properties asked for.
-
-        Arguments:
-            properties: name of `PROPERTIES` -> (N,) values or one number, for any of them.
-            particle: (N, 9) conditions.
-            seed: integer or integers.
-
-        Returns:
-            (N, nx, ny) uint16 photon counts.
-
-        Raises:
-            ValueError: see `CorrGenerator.sample`.
-        """
-        return self.generator.sample(particle, seed, properties=properties)
 
     def fit_scatter(self, showers: Showers, batch_size: int = 250) -> float:
         """Set how much more than Poisson's the photons of a cell scatter, by reconstructed `Showers`.

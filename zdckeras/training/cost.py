@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -17,20 +17,103 @@ ACTIVATION_COPIES = 2  # each activation and its gradient
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What a network computes for one row.
+
+    Arguments:
+        weights: its weights.
+        products: multiplications with a weight, of dense layers and convolutions.
+        activations: numbers that are kept for the gradient.
+    """
+
+    weights: int
+    products: int
+    activations: int
+
+    @classmethod
+    def of(cls, network: keras.Model) -> Self:
+        """Of a functional model.
+
+        Example:
+            >>> x = keras.Input((8, 8, 1))
+            >>> Counts.of(keras.Model(x, keras.layers.Conv2D(4, 3)(x)))  # 6 x 6 cells, 3 x 3 x 1 x 4 weights and biases
+            Counts(weights=40, products=1296, activations=144)
+        """
+        return cls(network.count_params(), products_of(network), activations_of(network))
+
+    @classmethod
+    def of_call(cls, model: keras.Layer, *inputs: Any) -> Self:
+        """Of any other model or layer: what its innermost layers give when it is called, once, on one row.
+
+        Scores of attention and distances to codes, which no layer of their own makes, are left out.
+
+        Arguments:
+            model: built.
+            inputs: of its call, with one row each.
+
+        Example:
+            >>> stack = keras.Sequential([keras.layers.Dense(3), keras.layers.ReLU()])
+            >>> stack.build((None, 5))
+            >>> Counts.of_call(stack, np.ones((1, 5), "float32"))
+            Counts(weights=18, products=15, activations=6)
+        """
+        inner = [layer for layer in model._flatten_layers() if not layer._layers]
+        products, activations = [], []
+
+        def watch(layer):
+            call = layer.call
+
+            def watched(*args, **kwargs):
+                made = call(*args, **kwargs)
+                activations.extend(int(np.prod(part.shape)) for part in keras.tree.flatten(made))
+                if hasattr(layer, "kernel"):
+                    products.append(_products(layer.kernel.shape, layer, args[0].shape, made.shape))
+                return made
+            vars(layer)["call"] = watched
+
+        try:
+            for layer in inner:
+                watch(layer)
+            model(*inputs)
+        finally:
+            for layer in inner:
+                vars(layer).pop("call", None)
+        return cls(model.count_params(), sum(products), sum(activations))
+
+
+@dataclass(frozen=True)
 class Passes:
     """How often one train step runs a network.
 
     Arguments:
-        network: functional `keras.Model`.
+        network: functional `keras.Model`, or the `Counts` of any other.
         forward: batches passed forward alone.
         gradient: batches passed forward and back; a gradient of a gradient counts as one more.
         trained: whether its weights are trained.
     """
 
-    network: keras.Model
+    network: keras.Model | Counts
     forward: float
     gradient: float
     trained: bool = True
+
+
+def passes_of_loss(name: str, model: keras.Model, **rows: tuple[int, ...]) -> dict[str, Passes]:
+    """The one pass forward and back that a step of a `SampleLoss` takes, as its row `name`.
+
+    Arguments:
+        name: of the row.
+        model: built.
+        rows: name of each of its inputs -> shape of a row.
+    """
+    inputs = {key: np.ones((1, *shape), "float32") for key, shape in rows.items()}
+    return {name: Passes(Counts.of_call(model, inputs), 0.0, 1.0)}
+
+
+def _products(kernel, layer, inputs, outputs):
+    """Multiplications of a layer for one row: its kernel at every place, which transposed convolutions have before."""
+    places = inputs if isinstance(layer, keras.layers.Conv2DTranspose) else outputs
+    return int(np.prod(kernel)) * int(np.prod(places[:-1]))
 
 
 def products_of(network: keras.Model) -> int:
@@ -41,7 +124,7 @@ def products_of(network: keras.Model) -> int:
         >>> products_of(keras.Model(x, keras.layers.Conv2D(4, 3)(x)))  # 6 x 6 cells, 3 x 3 x 1 x 4 weights
         1296
     """
-    return sum(int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
+    return sum(_products(layer.kernel.shape, layer, layer.input.shape[1:], layer.output.shape[1:])
                for layer in network.layers if hasattr(layer, "kernel"))
 
 
@@ -98,16 +181,16 @@ def training_cost(passes: Mapping[str, Passes], batch: int, steps: int) -> Cost:
     """
     rows, memory, step = [], 0, 0.0
     for name, one in passes.items():
-        weights, products = one.network.count_params(), products_of(one.network)
-        rows.append(f"{name}: {weights:,} weights, {2 * products / 1e6:,.1f} MFLOP a response")
-        kept = batch * activations_of(one.network) * ACTIVATION_COPIES * one.gradient
-        memory += int(4 * ((4 if one.trained else 1) * weights + kept))
-        step += 2.0 * batch * products * (one.forward + 3.0 * one.gradient)
+        counts = one.network if isinstance(one.network, Counts) else Counts.of(one.network)
+        rows.append(f"{name}: {counts.weights:,} weights, {2 * counts.products / 1e6:,.1f} MFLOP a response")
+        kept = batch * counts.activations * ACTIVATION_COPIES * one.gradient
+        memory += int(4 * ((4 if one.trained else 1) * counts.weights + kept))
+        step += 2.0 * batch * counts.products * (one.forward + 3.0 * one.gradient)
     return Cost(rows, memory, step, steps)
 
 
 def printed_cost(passes: Mapping[str, Passes], rows: int, settings: dict) -> None:
-    """Print what the adversarial training of a preset would cost, for --dry-run.
+    """Print what a training of a preset would cost, for --dry-run.
 
     Arguments:
         passes: of its networks, see `Passes`.

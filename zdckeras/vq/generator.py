@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.training.batches import Batches
+from zdckeras.training.cost import Passes, passes_of_loss
 from zdckeras.training.loop import fit_adam
 from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
@@ -105,6 +107,19 @@ def fit_prior(model: PhotonVQVAE, training: tuple[Showers, np.ndarray], path: st
                                   sums=CHANNEL_COUNT if sums else 0, **sizes)
     held = batches(*validation, min(batch, len(validation[1])), False) if validation is not None else None
     return prior, fit_adam(prior, batches(*training, batch, True), path, epochs, rate, validation=held)
+
+
+def prior_passes(model: PhotonVQVAE, showers: Showers, sizes: dict) -> dict[str, Passes]:
+    """What a step of a prior of the model's tokens runs, for `zdckeras.training.cost`.
+
+    Arguments:
+        model: `PhotonVQVAE`.
+        showers: training `Showers`, for scales.
+        sizes: settings of `fit_prior`.
+    """
+    sizes = {name: size for name, size in sizes.items() if name not in ("epochs", "batch", "rate")}
+    prior = TokenPrior.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, **sizes)
+    return passes_of_loss("prior", prior, conditions=(CONDITION_COUNT,), tokens=(model.tokens,))
 
 
 def token_generators(model: PhotonVQVAE, training: Showers, validation: Showers, states: str | Path, prior: dict,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from zdckeras.data.particles import CONDITION_COUNT
@@ -15,6 +16,7 @@ from zdckeras.layers.log_images import LogImageEncoder
 from zdckeras.layers.patches import VitEncoder
 from zdckeras.layers.tokens import on_tokens
 from zdckeras.training.adversarial import term_weights
+from zdckeras.training.cost import Counts, Passes
 from zdckeras.training.phases import Phase, PhasedModel
 from zdckeras.vq.vq_vae import PhotonVQVAE
 
@@ -105,6 +107,13 @@ class ImageVQGAN(WithParts, PhasedModel):
     def phases(self) -> dict[str, Phase]:
         return {"critic": Phase(self._critic_loss, (self.critic,), ("adversarial",), watched=("accuracy",)),
                 "generator": Phase(self._generator_loss, (self.model,), tuple(TERMS))}
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs model and critic, for `zdckeras.training.cost`."""
+        rows = {"responses": np.ones((1, *self.model.detector.shape)), "conditions": np.ones((1, CONDITION_COUNT))}
+        rows = {name: values.astype("float32") for name, values in rows.items()}
+        critic = Counts.of_call(self.critic, *rows.values())
+        return {"model": Passes(Counts.of_call(self.model, rows), 1.0, 1.0), "critic": Passes(critic, 0.0, 3.0)}
 
     def _critic_loss(self, batch, training):
         real, conditions = ops.log1p(ops.cast(batch["responses"], "float32")), batch["conditions"]

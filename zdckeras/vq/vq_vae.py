@@ -87,7 +87,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         return cls(*pair, seed=seed, **settings)
 
     @classmethod
-    def published(cls, showers: Showers, hidden: int = 128, heads: int = 4, depth: int = 4, width: int = 256,
+    def published(cls, showers: Showers, hidden: int = 96, heads: int = 4, depth: int = 4, width: int = 256,
                   codes: int = 256, patch: int = 8, averaged: bool = False, seed: int = 0,
                   **settings) -> "PhotonVQVAE":
         """The study's: images ln(1 + n), squared errors, transformers told nothing of the particle, 36 tokens in ZN.
@@ -101,7 +101,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
             settings: as of the class.
 
         Source:
-            neutron ZDC study, VQ-VAE; losses and codebook from the authors' code, m-wojnar/zdc, which also projects
+            neutron ZDC study, VQ-VAE; sizes, losses and codebook from the authors' code, m-wojnar/zdc, which projects
             codes to 32 numbers before it compares them. There the codebook's loss is a sum over tokens, here a mean.
         """
         pair = log_image_pair(showers, VitEncoder, VitDecoder, width, (False, False), seed, hidden=hidden, heads=heads,

@@ -1,0 +1,313 @@
+"""The CorrVAE of the ZDC study as published: plain networks over images ln(1 + n), a stochastic mask, nothing imposed.
+
+The poster says what it is; sizes, losses and weights are of its authors' code,
+karolrogozinski/cern_alice_fast_sim_corrvae, "modified CorrVAE": of the properties of Wang et al. two, the centre of
+gravity, are read from w through the mask; photon sum and brightest cell are read from a code c of the particle. Left
+out is the spectral normalisation of the particle's layers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import ArrayLike
+
+from zdckeras.backend import Tensor
+from zdckeras.corr_vae.generator import CorrGenerator, properties_of
+from zdckeras.corr_vae.masked import MaskedProperties
+from zdckeras.corr_vae.model import ControlledVAE, total_correlation
+from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import CONDITION_COUNT, Scaler
+from zdckeras.data.showers import Showers
+from zdckeras.generators import WithParts
+from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.log_images import WholePhotons
+from zdckeras.training.adversarial import check_network
+from zdckeras.training.cost import Passes
+from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
+
+CHANNELS, HIDDEN, KERNEL = 64, 512, 4
+STRIDES = (2, 2, 3)  # of the encoder's convolutions; the decoder has them the other way round
+SLOPE = 0.1  # of LeakyReLU below 0
+BEGIN, LATER = {"divergence": 0.0}, {"sparsity": 0.0}  # weights of the first 100,000 steps of 925,000, and of the rest
+
+
+def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int = 0) -> keras.Model:
+    """Three convolutions 4 x 4 with strides 2, 2, 3 and two dense layers: image to mean and ln deviation of [w, z].
+
+    Arguments:
+        detector: name.
+        codes: numbers w and z.
+        divide: channels and hidden units are divided by this; 1 as published.
+        seed: of the weights.
+
+    Returns:
+        `keras.Model`: (B, nx, ny) images ln(1 + n) to (B, 2 codes).
+
+    Example:
+        >>> published_encoder("zn").count_params()
+        936160
+    """
+    seeds, shape = seeds_of([seed, 45]), get_detector(detector).shape
+    image = keras.Input(shape, name="image")
+    x = layers.Reshape((*shape, 1))(image)
+    for stride in STRIDES:
+        x = _leaky(layers.Conv2D(max(CHANNELS // divide, 1), KERNEL, stride, "same", kernel_initializer=_he(seeds))(x))
+    return keras.Model(image, _read(layers.Flatten()(x), 2 * codes, divide, seeds), name="encoder")
+
+
+def published_particle(context: int = 8, divide: int = 1, seed: int = 0) -> keras.Model:
+    """Two dense layers: scaled conditions (B, 9) to mean and ln deviation of c, (B, 2 context)."""
+    conditions = keras.Input((CONDITION_COUNT,), name="conditions")
+    return keras.Model(conditions, _read(conditions, 2 * context, divide, seeds_of([seed, 46])), name="particle")
+
+
+def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int = 0) -> keras.Model:
+    """The encoder the other way round: three dense layers, three transposed convolutions, LeakyReLU behind each.
+
+    Arguments:
+        detector: name.
+        codes: numbers w, z and c.
+        divide, seed: as in `published_encoder`.
+
+    Returns:
+        `keras.Model`: (B, codes) to images (B, nx, ny).
+
+    Example:
+        >>> d = published_decoder("zn")
+        >>> d.output.shape, d.count_params()
+        ((None, 44, 44), 932993)
+    """
+    seeds, grids, channels = seeds_of([seed, 47]), [get_detector(detector).shape], max(CHANNELS // divide, 1)
+    for stride in STRIDES:
+        grids.append(tuple(-(-n // stride) for n in grids[-1]))
+    code = keras.Input((codes,), name="code")
+    x = _read(code, channels * grids[-1][0] * grids[-1][1], divide, seeds, last=True)
+    x = layers.Reshape((*grids[-1], channels))(x)
+    for k, stride in reversed(list(enumerate(STRIDES))):
+        x = layers.Conv2DTranspose(channels if k else 1, KERNEL, stride, kernel_initializer=_he(seeds))(x)
+        crop = tuple((1, found - n - 1) for found, n in zip(x.shape[1:3], grids[k], strict=True))
+        x = _leaky(layers.Cropping2D(crop)(x))
+    return keras.Model(code, layers.Reshape(grids[0])(x), name="decoder")
+
+
+def _he(seeds: Iterator[int]) -> keras.initializers.Initializer:
+    return keras.initializers.HeUniform(next(seeds))
+
+
+def _leaky(x):
+    return layers.LeakyReLU(SLOPE)(x)
+
+
+def _read(x, units, divide, seeds, last=False):
+    """Two hidden dense layers and one out, behind which is LeakyReLU, too, if asked for."""
+    for _ in range(2):
+        x = _leaky(layers.Dense(max(HIDDEN // divide, 1), kernel_initializer=_he(seeds))(x))
+    x = layers.Dense(units, kernel_initializer=_he(seeds))(x)
+    return _leaky(x) if last else x
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageCorrDecoder(WithParts, layers.Layer):
+    """What the published CorrVAE generates with: c ~ N(m(p), s(p)) of the particle p, image x = network([w, z, c]).
+
+    w states its properties through `MaskedProperties`, from 0 to 1 over their range in training. What is not asked for
+    is what dense layers expect of the particle (the study: trees, trained apart).
+
+    Arguments:
+        network, particle: `keras.Model`, as `published_decoder` and `published_particle`, or your own.
+        detector: name.
+        scaler: {"mean": (9,), "scale": (9,)} of the conditions.
+        smallest, largest: (4,) range of the training properties, physical.
+        latents, objects, context: numbers w, z and c.
+        asked: names of those of `PROPERTIES` that w states.
+        hidden: width of the dense layers beside the networks.
+        temperature: of the mask.
+        seed: of all weights but those of the networks.
+
+    Returns:
+        call((B, latents) w, (B, objects) z, (B, context) c) gives images (B, nx, ny).
+
+    Raises:
+        ValueError: for networks of other shapes, or unknown or no properties.
+    """
+
+    PARTS = ("network", "particle")
+
+    def __init__(self, network: keras.Model, particle: keras.Model, detector: str, scaler: dict[str, Any],
+                 smallest: ArrayLike, largest: ArrayLike, latents: int = 8, objects: int = 8, context: int = 8,
+                 asked: Sequence[str] = ("centre_x", "centre_y"), hidden: int = HIDDEN, temperature: float = 0.2,
+                 seed: int = 0, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.names, self.detector = tuple(asked), get_detector(detector)
+        if not asked or not set(asked) <= set(PROPERTIES):
+            raise ValueError(f"Expected some of the properties {', '.join(PROPERTIES)}; received "
+                             f"{', '.join(asked) or 'none'}.")
+        check_network("decoder", network, [(None, latents + objects + context)], [(None, *self.detector.shape)])
+        check_network("particle", particle, [(None, CONDITION_COUNT)], [(None, 2 * context)])
+        smallest, largest = (np.asarray(edge, "float32").tolist() for edge in (smallest, largest))
+        self.settings = dict(detector=detector, scaler=scaler, smallest=smallest, largest=largest, latents=latents,
+                             objects=objects, context=context, asked=list(asked), hidden=hidden,
+                             temperature=temperature, seed=seed)
+        self.network, self.particle, seeds = network, particle, seeds_of([seed, 48])
+        self.latents, self.objects, self.context = latents, objects, context
+        self.mean, self.scale = (np.asarray(scaler[key], "float32") for key in ("mean", "scale"))
+        self.properties, self.columns = ResponseProperties(detector), [list(PROPERTIES).index(n) for n in asked]
+        self.low, self.high = (np.asarray(edge, "float32")[self.columns] for edge in (smallest, largest))
+        self.masked = MaskedProperties(len(asked), latents, temperature=temperature, seed=seed)
+        self.brightness = dense_layers((hidden, 2), context, seeds)
+        self.guess = keras.Sequential([*dense_layers((hidden,), CONDITION_COUNT, seeds).layers,
+                                       linear(hidden, len(asked), seeds)])
+        self.guess.build((None, CONDITION_COUNT))
+        self.built = True
+
+    def scaled(self, conditions: Tensor) -> Tensor:
+        """Conditions (B, 9) as the networks take them."""
+        return ops.divide(ops.subtract(ops.cast(conditions, "float32"), self.mean), self.scale)
+
+    def mask(self) -> Tensor:
+        """How often each property (rows) sees each latent number w, (P, latents)."""
+        return self.masked.probabilities()
+
+    def shares(self, physical: Tensor) -> Tensor:
+        """The properties that w states, from 0 to 1 over the training range (B, P), of all four (B, 4)."""
+        return ops.divide(ops.subtract(ops.take(physical, self.columns, axis=1), self.low), self.high - self.low)
+
+    def call(self, latents, objects, context):
+        return self.network(ops.concatenate([latents, objects, context], axis=-1))
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings, **self.parts_config()}
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageCorrGenerator(CorrGenerator):
+    """The shipped generator of an `ImageCorrVAE`: as `CorrGenerator`, of an `ImageCorrDecoder` and `WholePhotons`.
+
+    The noise of a shower is w, z and that of c. w is steered to the properties asked for, or expected of the particle
+    where they are not; nothing is imposed.
+    """
+
+    def generate(self, noise: Tensor, conditions: Tensor, asked: Tensor | None = None) -> Tensor:
+        latents, objects, of_particle = ops.split(noise, self.split, axis=-1)
+        known = self.decoder.scaled(conditions)
+        wanted = self.decoder.guess(known)
+        if asked is not None:
+            shares = self.decoder.shares(asked)
+            wanted = ops.where(ops.isnan(shares), wanted, shares)
+        latents = self.decoder.masked.steer(latents, wanted)
+        context = reparametrise(*normal_of(self.decoder.particle(known)), of_particle)
+        return self.scatter(self.decoder(latents, objects, context))
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class ImageCorrVAE(ControlledVAE):
+    """CorrVAE over images x = ln(1 + n), L = sum of the terms below, each times its weight.
+
+    - pixels: sum_ij (x - x')^2;
+    - properties: sum_j (y_j - y'_j)^2 of those that w states, from 0 to 1 over their range, a mask drawn for each row;
+    - brightness: (s - s')^2 + (m - m')^2, s and m the sum of x and its largest pixel over those of the training, read
+      from c; expected: squared errors of what the particle alone lets expect of y;
+    - sparsity: open entries of the mask;
+    - total: `total_correlation` of the numbers w, of w and z, of w and c, and of z and c;
+    - divergence: of q(w, z | n) and q(c | p) from N(0, 1).
+
+    The study trains with `BEGIN` for 100,000 steps, then with `LATER` for 825,000, the divergence's weight rising to
+    the one here in the first 100,000 of these. Weights are in units of that of the pixels.
+
+    Arguments:
+        encoder: `keras.Model`, as `published_encoder`, or your own.
+        decoder: `ImageCorrDecoder`.
+        low, high: (9,) range of the training conditions.
+        smallest, largest: (4,) range of the training properties, physical.
+        brightest: (2,) largest sum of ln(1 + n) of a response and largest ln(1 + n) in training.
+        weights: of the terms, where they differ from the study's.
+
+    Returns:
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "code": (B, d), "mask": (B, P, latents)}) gives the
+        per-sample loss (B,), from normal noise as `noise` says and uniform noise as `uniform` does.
+
+    Raises:
+        ValueError: for an unknown or negative weight, or an encoder of other shapes.
+
+    Source:
+        Wang et al., arXiv:2210.01796; poster, "Manipulating ZDC response parameters through the modified
+        CorrVAE model"; the code named above.
+    """
+
+    GENERATOR = ImageCorrGenerator
+    WEIGHTS = {"pixels": 1.0, "properties": 4096.0, "brightness": 4096.0, "expected": 1.0, "sparsity": 6.4,
+               "total": 6.4e-5, "divergence": 6.4}
+
+    def __init__(self, encoder: keras.Model, decoder: ImageCorrDecoder, low: ArrayLike, high: ArrayLike,
+                 smallest: ArrayLike, largest: ArrayLike, brightest: ArrayLike,
+                 weights: Mapping[str, float] | None = None, **kwargs):
+        super().__init__(encoder, decoder, low, high, smallest, largest, weights, **kwargs)
+        codes = decoder.latents + decoder.objects
+        check_network("encoder", encoder, [(None, *self.detector.shape)], [(None, 2 * codes)])
+        self.settings = dict(brightest=np.asarray(brightest, "float32").tolist(), weights=weights or {})
+        self.brightest = np.asarray(brightest, "float32")
+        self.sizes = (decoder.latents, codes)
+        self.noise = {"code": (codes + decoder.context,)}
+        self.uniform = {"mask": (len(decoder.names), decoder.latents)}
+        self.scatter = WholePhotons(self.detector.name, decoder.context)
+        self.built = True
+
+    @classmethod
+    def published(cls, showers: Showers, divide: int = 1, latents: int = 8, objects: int = 8, context: int = 8,
+                  seed: int = 0, weights: Mapping[str, float] | None = None, **settings: Any) -> Self:
+        """A fresh model with the study's networks for the one detector of training `Showers`.
+
+        Arguments:
+            showers: training `Showers` of a detector that counts photons.
+            divide: channels and hidden units are divided by this; 1 as published.
+            latents, objects, context: numbers w, z and c.
+            seed: of all weights.
+            weights: as of the class.
+            settings: `asked`, `temperature` of `ImageCorrDecoder`.
+        """
+        name, found = showers.detector().name, properties_of(showers.response)
+        ranges = dict(smallest=found.min(axis=0), largest=found.max(axis=0))
+        images = np.log1p(showers.response.astype("float32"))
+        decoder = ImageCorrDecoder(
+            published_decoder(name, latents + objects + context, divide, seed),
+            published_particle(context, divide, seed), name, Scaler.fit(showers.particles).get_config(), **ranges,
+            latents=latents, objects=objects, context=context, hidden=max(HIDDEN // divide, 1), seed=seed, **settings)
+        return cls(published_encoder(name, latents + objects, divide, seed), decoder, showers.particles.min(axis=0),
+                   showers.particles.max(axis=0), brightest=(images.sum(axis=(1, 2)).max(), images.max()),
+                   weights=weights, **ranges)
+
+    def weighing(self, weights: Mapping[str, float]) -> Self:
+        """A model of the same layers with other weights of its terms, for the next part of a training."""
+        return type(self)(self.encoder, self.decoder, **self.ranges, brightest=self.brightest, weights=weights)
+
+    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        photons, decoder, sizes = ops.cast(inputs["responses"], "float32"), self.decoder, self.sizes
+        image, known, measure = ops.log1p(photons), decoder.scaled(inputs["conditions"]), decoder.properties
+        normals = zip(normal_of(self.encoder(image)), normal_of(decoder.particle(known)), strict=True)
+        mean, log_deviation = (ops.concatenate(pair, axis=-1) for pair in normals)
+        code = reparametrise(mean, log_deviation, inputs["code"])
+        w, z, c = zip(*(ops.split(part, sizes, axis=-1) for part in (code, mean, log_deviation)), strict=True)
+        single = zip(*(ops.split(part, sizes[0], axis=-1) for part in w), strict=True)
+        true = decoder.shares(measure.physical(measure(photons, inputs["conditions"]), inputs["conditions"]))
+        bright = ops.stack([ops.sum(image, axis=(1, 2)), ops.max(image, axis=(1, 2))], axis=-1) / self.brightest
+        return {
+            "pixels": ops.sum(ops.square(image - decoder(w[0], z[0], c[0])), axis=(1, 2)),
+            "properties": ops.sum(ops.square(true - decoder.masked(w[0], inputs["mask"])), axis=-1),
+            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0])), axis=-1),
+            "expected": ops.sum(ops.square(true - decoder.guess(known)), axis=-1),
+            "sparsity": ops.sum(decoder.masked.open(inputs["mask"]), axis=(1, 2)),
+            "total": total_correlation(*single) + sum(total_correlation(*pair) for pair in ((w, z), (w, c), (z, c))),
+            "divergence": kl_of_normal(mean, log_deviation),
+        }
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs each network, for `zdckeras.training.cost`."""
+        return {"encoder": Passes(self.encoder, 0.0, 1.0), "particle": Passes(self.decoder.particle, 0.0, 1.0),
+                "decoder": Passes(self.decoder.network, 0.0, 1.0)}
+
+    def get_config(self):
+        return {**self.parts_config(), **self.ranges, **self.settings, "name": self.name}
