@@ -3,8 +3,8 @@
 What the study did (ZDC poster, "Manipulating ZDC response parameters through the modified CorrVAE model"): a CorrVAE of
 images ln(1 + n) whose stochastic mask says which latent numbers each property sees, with total correlations between
 groups of them; its code asks for the centre of gravity, and answers with what comes (`zdckeras.corr_vae.published`;
-laptop: a quarter of the channels and hidden units). Ours (`zdckeras.corr_vae.model`) asks for the photon sum and the
-width, too, draws whole photons, and imposes the photon sum.
+laptop: a quarter of the channels and hidden units, half of the steps for the mask). Ours (`zdckeras.corr_vae.model`)
+asks for the photon sum and the width, too, draws whole photons, and imposes the photon sum.
 
 Both are judged as generators that are asked for nothing, and then asked: every test particle for its own response's
 properties, each moved by a random amount of its own (photons by factors of 0.5 to 2, centres by up to 3 cells, widths
@@ -35,8 +35,8 @@ from zdckeras.training.cost import printed_cost
 from zdckeras.training.loop import fit_arrays
 
 PRESETS = {
-    "laptop": dict(train=20_000, test=10_000, generations=3, divide=4, begin=dict(epochs=1, batch=32, rate=1e-3),
-                   published=dict(epochs=9, batch=32, rate=1e-3), fit=dict(epochs=10, batch=32, rate=1e-3),
+    "laptop": dict(train=20_000, test=10_000, generations=3, divide=4, begin=dict(epochs=5, batch=32, rate=3e-3),
+                   published=dict(epochs=5, batch=32, rate=3e-3), fit=dict(epochs=10, batch=32, rate=1e-3),
                    model=dict(channels=(48, 24, 12, 6))),
     "paper": dict(train=236_000, test=59_000, generations=5, divide=1, begin=dict(epochs=27, batch=64, rate=1e-4),
                   published=dict(epochs=223, batch=64, rate=1e-4), fit=dict(epochs=100, batch=256, rate=1e-3),
