@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zdckeras.campaign.answers import BLOCK, digest_of, open_answer
 from zdckeras.campaign.events import particles_of
-from zdckeras.campaign.shards import Manifest, read_shard, write_shard
+from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
 from zdckeras.data.files import write_showers
 from zdckeras.data.showers import Showers
 
@@ -65,8 +65,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
                           "distributed.")
     digest = digest_of(model)
     conditions, pdg = particles_of(particles)
-    settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "shard_rows": shard_rows, "rows": len(pdg),
-                "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
+    settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
+                "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
     manifest = Manifest.open(folder, settings)
     for name in manifest.wrong():
         print(f"{manifest.folder / name} is missing or was changed, and is made again", file=sys.stderr)

@@ -14,17 +14,22 @@ from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
 SHARD_NAME = re.compile(r"shard-\d{6,}\.npz")
-PARTICLES, RESPONSE = "particles", "response_"
+PARTICLES, SHAPE, LIT, RESPONSE = "particles", "shape_", "lit_", "response_"
+LAYOUT = "lit cells"  # of shards; those of another layout are no part of the same campaign
 
 
 def write_shard(path: str | Path, showers: Showers) -> str:
     """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
 
-    Arrays: "particles" (N, 10), conditions and PDG ids, and "response_<detector>" (N, nx, ny). Compressed as fast as
-    zlib can: most cells are empty.
+    Most cells are empty. Arrays: "particles" (N, 10), conditions and PDG ids, and for each detector "shape_<detector>"
+    (nx, ny), "lit_<detector>" (N, ceil(nx ny / 8)), a bit for each cell, and "response_<detector>", what the lit cells
+    hold, one shower after the other; compressed as fast as zlib can. `read_shard` gives showers.
     """
     arrays = {PARTICLES: np.column_stack([showers.particles, showers.pdg])}
-    arrays |= {RESPONSE + name: counts for name, counts in showers.responses.items()}
+    for name, counts in showers.responses.items():
+        lit = counts != 0
+        arrays |= {SHAPE + name: np.array(counts.shape[1:]), RESPONSE + name: counts[lit],
+                   LIT + name: np.packbits(lit.reshape(len(counts), -1), axis=1)}
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
@@ -42,8 +47,12 @@ def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            particles = archive[PARTICLES]
-            responses = {name.removeprefix(RESPONSE): archive[name] for name in archive.files if name != PARTICLES}
+            particles, responses = archive[PARTICLES], {}
+            for name in (name.removeprefix(SHAPE) for name in archive.files if name.startswith(SHAPE)):
+                shape, values = tuple(archive[SHAPE + name].tolist()), archive[RESPONSE + name]
+                lit = np.unpackbits(archive[LIT + name], axis=1, count=np.prod(shape)).astype(bool)
+                responses[name] = np.zeros((len(particles), *shape), values.dtype)
+                responses[name][lit.reshape(-1, *shape)] = values
     except Exception as error:  # damaged archives raise half a dozen unrelated kinds
         raise ValueError(f"{path}: expected a shard of a campaign: {' '.join(str(error).split())[:200]}") from None
     return Showers(particles[:, :-1], particles[:, -1].astype("int32"), responses, metadata or {})
