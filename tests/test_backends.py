@@ -26,6 +26,7 @@ from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.one_step import MeanFlowTrainer, fresh_student
 from zdckeras.diffusion.unet import UNet
 from zdckeras.flow_distill.distiller import Distiller
+from zdckeras.flow_distill.published import PublishedFlow
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.gan.images import ImageGAN
@@ -56,7 +57,7 @@ ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
 TERMS = {"vq-gan": 7, "plain gan": 8, "plain wgan": 4, "plain vq-gan": 5}  # of adversarial models not trained here
-PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain vq-vae", "plain corr vae")  # of ln(1 + n)
+PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain vq-vae", "plain corr vae", "plain flow")
 CODES = {"normal": {"z": (4,), "z2": (4,)}}
 OTHER_WAY = {"tensorflow": True}  # compiled where `backend.jit_compile` does not
 
@@ -194,16 +195,18 @@ def plain_wgan():
     return ImageWGAN.published(regressor, {"power": 0.1, "shift": 0.1}, divide=32, latent=10)
 
 
-def plain_autoencoders(showers, sizes, small):
-    """Autoencoders over images ln(1 + n) as published, by name, and terms of their VQ-GAN."""
+def plain_models(showers, sizes, small):
+    """Autoencoders over images ln(1 + n) and the flow as published, by name, and terms of the VQ-GAN."""
     informed, blind = (log_image_pair(showers, MixerEncoder, MixerDecoder, 4, (told, True), **sizes)
                        for told in (True, False))
     body = dict(hidden=8, heads=2, depth=1)
     vq_vae, averaged = (PhotonVQVAE.published(showers, width=8, codes=8, patch=15, averaged=averaged, **body)
                         for averaged in (False, True))
+    flow = PublishedFlow.fit_scales("ecal", showers.particles, showers.response, steps=1, hidden=(8,), bins=2)
+    flow.uniform = {"u_cells": (900,)}
     models = (PhotonVAE(*informed, kl=0.7, **small), DrivenAutoencoder(*blind, **small),
               NoiseGeneratorAutoencoder(*informed, match="mse", matching=10.0, **small), vq_vae,
-              ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2))
+              ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2), flow)
     return {**dict(zip(PLAIN, models, strict=True)), "plain vq-gan": Terms(ImageVQGAN.of(averaged, showers, **body))}
 
 
@@ -219,7 +222,7 @@ def untrained():
     gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
                                                                                     code=4))
     models |= {"vq-gan": Terms(gan), "plain gan": Terms(plain_gan(), training_too=True),
-               "plain wgan": Terms(plain_wgan()), **plain_autoencoders(showers, sizes, small)}
+               "plain wgan": Terms(plain_wgan()), **plain_models(showers, sizes, small)}
     rng, rows, found = np.random.default_rng(4), slice(0, BATCH), {}  # noise that leaves no photon on an edge
     for seed, (name, model) in enumerate(models.items(), 13):
         normal = model.noise if "corr vae" in name else {"z": (10 if name in TERMS else 3,)}
