@@ -53,7 +53,9 @@ PRESETS = {
     "laptop": dict(
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
         levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
-        student=dict(epochs=6, batch=256, rate=1e-3)),
+        student=dict(epochs=6, batch=256, rate=1e-3),
+        gun=dict(test=5_000, students=(),  # where a detector has one
+                 vae=dict(rows=60_000, epochs=25, batch=128, rate=3e-3, decoder=dict(rank=128)))),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
         wrong=tuple(WRONG), levels=3,
@@ -85,7 +87,7 @@ def train_models(args, p, states, own, reach):
         generators |= {f"{row}, seed {seed}": ModularGenerator(path, prior, vae.decoder, *reach)
                        for row, prior in priors.items()}
     shipped = generators[f"{SHIPPED}, seed 0"]
-    for row in p["wrong"] if name not in GUNS else ():
+    for row in () if name in GUNS else p["wrong"]:
         parts = Transport(name, p["levels"], **WRONG[row]), shipped.prior, shipped.decoder
         generators[f"{row}, seed 0"] = ModularGenerator(*parts, *reach)
     return generators, histories
@@ -124,7 +126,8 @@ def judge_particles(args, p, data, generators):
 
     shipped = generators[f"{SHIPPED}, seed 0"]
     answers = {label: partial(answer, generator, test) for label, generator in generators.items()}
-    answers[f"{SHIPPED} from conditions alone, seed 0"] = alone
+    if args.detector not in GUNS:
+        answers[f"{SHIPPED} from conditions alone, seed 0"] = alone
     draws = {label: cache(lambda *seed, sample=sample: sample(test.particles, seed)) for label, sample in
              answers.items()}
     table = judged(args, data, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
@@ -158,24 +161,26 @@ def judge_energies(args, data, generator):
 
 def main():
     args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp", *GUNS), trainings=1).parse_args()
-    p = PRESETS[args.preset]
+    p, gun = PRESETS[args.preset], args.detector in GUNS
+    p = p | (p.get("gun", {}) if gun else {})
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     own = single_arrivals(data.training) if args.data else None
     generators, histories = train_models(args, p, states, own, data.reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
     save_models(args, data, {"generator.keras": shipped})
-    right = {label: generator for label, generator in generators.items() if label.split(",")[0] not in WRONG}
-    single = judge_single_arrivals(right, p["arrivals"], args.seed, p["pairs"])
+    right, lines = {label: one for label, one in generators.items() if label.split(",")[0] not in WRONG}, []
+    if not gun:  # whose test set is of single arrivals
+        single = judge_single_arrivals(right, p["arrivals"], args.seed, p["pairs"])
+        lines += [f"{p['arrivals']} single arrivals, nothing imposed", single, ""]
     table, particles = judge_particles(args, p, data, generators)
     one, many = (milliseconds({"": [shipped]}, data.test.particles, batch)[""] for batch in (1, 256))
-    lines = [f"{p['arrivals']} single arrivals, nothing imposed", single, "",
-             f"{len(data.test)} test showers, nothing imposed", particles, "",
-             f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
-             f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
-    shown = {row: partial(answer, generators[f"{row}, seed 0"], data.test) for row in (SHIPPED, p["students"][-1])}
+    lines += [f"{len(data.test)} test showers, nothing imposed", particles, "",
+              f"{shipped.count_params():,} weights, {2e-6 * shipped.operations():.1f} MFLOP; ms a response: "
+              f"{one:.2f} at batch 1, {many / 256:.3f} at batch 256"]
+    shown = {row: partial(answer, generators[f"{row}, seed 0"], data.test) for row in (SHIPPED, *p["students"][-1:])}
     write_results(args, "modular.txt", "\n".join(lines), table, data.test, shown, histories)
-    if args.detector in GUNS:
+    if gun:
         judge_energies(args, data, shipped)
     elif not args.data:
         write_text(args.out / "other_library.txt", judge_other_library(args, p, data, states), data.provenance)

@@ -1,6 +1,7 @@
 """Networks of a single arrival in a calorimeter that is read out in energy: its slope counts, and cells hold MeV."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from zdckeras.modular.cells import EnergyCells
@@ -9,6 +10,8 @@ from zdckeras.modular.networks import ArrivalFeatures, LightDecoder, ResponseEnc
 
 DEPTHS = {"ecal": 12.7, "focalh": 35.0}  # cm, of the mean shower: its centre lies so far behind the front face
 STEEP = 4.0  # on the slopes, which are below 1/4
+AT_ONCE, ENOUGH = 1_000, 10_000  # responses that scales are fitted on
+LEAST_SPREAD = 0.05  # of what an encoder sees
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -66,18 +69,39 @@ class EnergyDecoder(LightDecoder):
     BRIGHTEST = 12.0
     NUMBERS = ((1.5, 0.5, -4.0, 10.0), (0.0, 1.0, -10.0, 7.0))  # ln k and ln h
 
-    def scaled(self, log_mean, features):
-        return log_mean + features[:, self.features.LOG : self.features.LOG + 1]
+    def expected(self, features):
+        return self.mean + features[:, self.features.LOG : self.features.LOG + 1]
+
+    def fit_mean(self, responses, features, cell):
+        log = ops.convert_to_numpy(features)[:, self.features.LOG]
+        super().fit_mean(responses / np.exp(log)[:, None, None], features, cell)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class EnergyEncoder(ResponseEncoder):
     """`ResponseEncoder` of energies, which it sees relative to that of the particle: ln(1 + 20 e / exp(l)).
 
+    All that it sees is standardised (`fit_scales`): the sum of a response varies by some per cent, which count.
+
     Arguments, Returns: as `ResponseEncoder`, of energies [MeV] in place of photons.
     """
 
     FEATURES = TiltedFeatures
+
+    def __init__(self, detector, latent=16, hidden=(512, 256), seed=0, **kwargs):
+        super().__init__(detector, latent, hidden, seed, **kwargs)
+        self.mean = self.add_weight(shape=(self.numbers,), initializer="zeros", trainable=False, name="mean")
+        self.scale = self.add_weight(shape=(self.numbers,), initializer="ones", trainable=False, name="scale")
+
+    def seen(self, responses, features, cell):
+        return (super().seen(responses, features, cell) - self.mean) / self.scale
+
+    def fit_scales(self, responses, features, cell):
+        blocks = [slice(start, start + AT_ONCE) for start in range(0, min(len(responses), ENOUGH), AT_ONCE)]
+        found = np.concatenate([ops.convert_to_numpy(super(EnergyEncoder, self).seen(*(
+            values[rows] for values in (responses, features, cell)))) for rows in blocks])
+        self.mean.assign(found.mean(axis=0))
+        self.scale.assign(found.std(axis=0) + LEAST_SPREAD)
 
     def scaled(self, responses, features):
         return responses * ops.exp(-features[:, TiltedFeatures.LOG])[:, None, None]
@@ -86,4 +110,4 @@ class EnergyEncoder(ResponseEncoder):
         return ops.log1p(20.0 * photons)
 
     def size(self, total):
-        return 3.0 * (ops.log1p(total) - 7.0)
+        return 10.0 * ops.log1p(total)

@@ -107,8 +107,10 @@ class ArrivalVAE(SampleLoss):
         self.built = True
 
     def fit_scales(self, arrivals: dict[str, np.ndarray], responses: np.ndarray) -> "ArrivalVAE":
-        """Set the decoder's mean map from training arrivals and their responses (N, nx, ny); returns the model."""
-        self.decoder.fit_mean(responses, *self.features(**arrivals))
+        """Set what the parts begin with from training arrivals and their responses (N, nx, ny); returns the model."""
+        known = self.features(**arrivals)
+        self.decoder.fit_mean(responses, *known)
+        self.encoder.fit_scales(responses, *known)
         return self
 
     def encode(self, inputs):

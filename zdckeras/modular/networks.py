@@ -181,9 +181,9 @@ class LightDecoder(layers.Layer):
         hidden = self.second(ops.concatenate([self.first(given), given], axis=-1))
         both = ops.concatenate([hidden, self.known(features)], axis=-1)
         inner = self.inner(both if self.narrow is None else self.narrow(both))
-        maps = ops.concatenate([inner, self.outer(self.rim(both))], axis=-1) + self.mean
+        maps = ops.concatenate([inner, self.outer(self.rim(both))], axis=-1)
         index = self.frame.stored_index(cell)
-        log_mean = ops.minimum(self.scaled(self.frame.crop(maps, index), features), self.BRIGHTEST)
+        log_mean = ops.minimum(self.frame.crop(maps + self.expected(features), index), self.BRIGHTEST)
         place, seen = ops.minimum(index, self.frame.inner_cells - 1), index < self.frame.inner_cells
         lumps, found = self.lump_map(self.lump_code(features)), []
         read = ops.split(self.lumps(both), 2 * len(self.NUMBERS), axis=-1)
@@ -193,18 +193,17 @@ class LightDecoder(layers.Layer):
             found.append(ops.clip(log, low, high))
         return log_mean, *found
 
-    def scaled(self, log_mean, features):
-        """ln m (B, D) of maps as they are made, for arrivals with these features."""
-        return log_mean
+    def expected(self, features):
+        """The map a, (4 D,) or (B, 4 D), that is added to those of arrivals with these features (B, F)."""
+        return self.mean
 
     def fit_mean(self, responses, features, cell):
         """Set a from training responses (N, nx, ny), and the features (N, F) and struck cells (N, 2) of their arrivals.
         """
         nx, ny = self.detector.shape
         total, seen = np.zeros((2, *self.frame.shape))
-        scale = np.exp(ops.convert_to_numpy(self.scaled(ops.zeros_like(features[:, :1]), features)))
-        for (i, j), counts, one in zip(np.asarray(cell), responses, scale, strict=True):
-            total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts / one
+        for (i, j), counts in zip(np.asarray(cell), responses, strict=True):
+            total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts
             seen[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += 1
         self.mean.assign(np.log(total / np.maximum(seen, 1) + 1e-3).reshape(-1)[self.frame.order].astype("float32"))
 
@@ -251,13 +250,20 @@ class ResponseEncoder(layers.Layer):
         radius = np.hypot(x, y)
         rings = [(radius >= low) & (radius < high) for low, high in zip((0.0, *RINGS[:-1]), RINGS, strict=True)]
         self.moments = np.stack([np.ones_like(x), x, y, x * x + y * y, *rings], axis=1).astype("float32")
-        seen = self.frame.inner_cells + blocks[0] * blocks[1] + 4 + len(RINGS)
-        self.first = silu_layers(hidden[:1], seen + width, seeds)
+        self.numbers = self.frame.inner_cells + blocks[0] * blocks[1] + 4 + len(RINGS)
+        self.first = silu_layers(hidden[:1], self.numbers + width, seeds)
         self.second = silu_layers(hidden[1:], hidden[0], seeds)
         self.read = _faint(hidden[1] + width, 2 * latent, seeds)
         self.built = True
 
     def call(self, responses, features, cell):
+        seen = ops.concatenate([self.seen(responses, features, cell), features], axis=-1)
+        hidden = ops.concatenate([self.second(self.first(seen)), features], axis=-1)
+        mean, log_deviation = ops.split(self.read(hidden), 2, axis=-1)
+        return mean, ops.clip(log_deviation, -6.0, 3.0)
+
+    def seen(self, responses, features, cell):
+        """What is seen of responses, (B, `numbers`)."""
         frame = self.frame.spread(self.scaled(ops.cast(responses, "float32"), features), cell)
         flat = ops.reshape(frame, (-1, len(self.frame.order)))
         moments = backend.exact_matmul(flat, self.moments)
@@ -269,10 +275,10 @@ class ResponseEncoder(layers.Layer):
         blocks = ops.reshape(frame[:, : rows * COARSE, : columns * COARSE], (-1, rows, COARSE, columns, COARSE))
         blocks = ops.reshape(ops.sum(blocks, axis=(2, 4)), (-1, rows * columns))
         cells = ops.take(flat, self.frame.order[: self.frame.inner_cells], axis=1)
-        seen = [self.root(cells), self.root(blocks), *summary, features]
-        hidden = self.second(self.first(ops.concatenate(seen, axis=-1)))
-        mean, log_deviation = ops.split(self.read(ops.concatenate([hidden, features], axis=-1)), 2, axis=-1)
-        return mean, ops.clip(log_deviation, -6.0, 3.0)
+        return ops.concatenate([self.root(cells), self.root(blocks), *summary], axis=-1)
+
+    def fit_scales(self, responses, features, cell):
+        """Set scales from training responses and the features and struck cells of their arrivals: photons need none."""
 
     def scaled(self, responses, features):
         """Responses (B, nx, ny) as they are looked at, of arrivals with these features."""
