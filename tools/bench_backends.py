@@ -91,7 +91,8 @@ def onnx_session(case, settings):
     import keras
 
     from zdckeras.backend.tensorflow_onnx import to_onnx
-    from zdckeras.export.onnx import OPSET, open_session
+    from zdckeras.export.onnx import OPSET
+    from zdckeras.export.session import open_session
 
     def answer(*columns):
         return {f"output_{k}": part for k, part in enumerate(keras.tree.flatten(case.generate(*columns)))}

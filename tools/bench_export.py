@@ -58,8 +58,9 @@ def runners(generator, folder, threads, precision):
     """Contender -> function of noise and particles that gives photons, and the size of its file [MB]."""
     import tensorflow as tf
 
-    from zdckeras.export.onnx import export_onnx, open_session
+    from zdckeras.export.onnx import export_onnx
     from zdckeras.export.saved_model import export_saved_model
+    from zdckeras.export.session import open_session
 
     onnx = export_onnx(generator, folder / "model.onnx", precision=precision)
     served = export_saved_model(generator, folder / "served")

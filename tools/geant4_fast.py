@@ -136,7 +136,7 @@ def main(arguments=None):
     add_arguments(parser, "ONNX file of the generator")
     options = parse(parser, arguments, {name: absorber.kinds for name, absorber in ABSORBERS.items()},
                     dict.fromkeys(ABSORBERS, (20.0, 2700.0)), least=2.0)
-    from zdckeras.export.onnx import open_session
+    from zdckeras.export.session import open_session
 
     if not options.output.is_file():
         raise SystemExit(f"No such file: {options.output}")

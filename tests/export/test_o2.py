@@ -12,7 +12,8 @@ from zdckeras.cli import main
 from zdckeras.data.detectors import channel_masks, channel_sums
 from zdckeras.export.o2 import export_o2, scale_text, widened
 from zdckeras.export.o2_check import check_o2, hits_of, photons_of, play_o2, read_scales, run_slot, study_channels
-from zdckeras.export.onnx import checked_responses, open_session, trial, write_checked
+from zdckeras.export.onnx import checked_responses, trial, write_checked
+from zdckeras.export.session import open_session
 from zdckeras.simulation.primaries import draw_primaries
 
 pytest.importorskip("onnx")

@@ -15,10 +15,10 @@ from zdckeras.export.onnx import (
     all_nodes,
     compare_with_graph,
     export_onnx,
-    open_session,
     refuse_foreign_operators,
     write_checked,
 )
+from zdckeras.export.session import open_session
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tensorflow")

@@ -5,8 +5,9 @@ import pytest
 import zdckeras as zdc
 from zdckeras.backend.tensorflow_onnx import all_nodes, without_idle_slices
 from zdckeras.data.particles import Scaler
-from zdckeras.export.onnx import open_session, trial
+from zdckeras.export.onnx import trial
 from zdckeras.export.precision import LARGE, _sort, reduced
+from zdckeras.export.session import open_session
 from zdckeras.gan.networks import ResponseNetwork
 
 onnx = pytest.importorskip("onnx")

@@ -10,6 +10,7 @@ import numpy as np
 
 from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.responses import measured
+from zdckeras.export.session import open_session
 
 BLOCK = 256  # rows that draw their noise from one seed, as `Sampler.sample` does it by default
 
@@ -69,8 +70,6 @@ def open_answer(model: str | Path) -> Answer:
 
 
 def _from_onnx(path):
-    from zdckeras.export.onnx import open_session
-
     if not path.is_file():
         raise FileNotFoundError(f"No such file: {path}")
     try:

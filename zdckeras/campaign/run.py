@@ -1,6 +1,6 @@
 """A campaign: many particles answered in shards by any number of workers, stopped and resumed at will, the same bytes.
 
-Nothing here imports Keras before a worker has set how many threads it may use.
+Nothing here imports Keras before a worker has set how many threads it may use, nor what reads files: workers do not.
 """
 
 import multiprocessing
@@ -18,9 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zdckeras.campaign.answers import BLOCK, digest_of, open_answer
-from zdckeras.campaign.events import particles_of
 from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
-from zdckeras.data.files import write_showers
 from zdckeras.data.showers import Showers
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
@@ -63,6 +61,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     if scheduler and find_spec("distributed") is None:
         raise ImportError("A Dask cluster needs the package distributed, which is not installed: pip install "
                           "distributed.")
+    from zdckeras.campaign.events import particles_of
+
     digest = digest_of(model)
     conditions, pdg = particles_of(particles)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
@@ -92,6 +92,8 @@ def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False
         FileNotFoundError, ValueError: for a folder without a campaign, or one that is not whole.
         FileExistsError: as `zdckeras.data.files.write_showers`.
     """
+    from zdckeras.data.files import write_showers
+
     manifest = Manifest.open(folder)
     total = sum(entry["rows"] for entry in manifest.shards.values())
     if total != manifest.settings.get("rows"):

@@ -136,7 +136,7 @@ def open_contender(model: Model) -> Contender:
 
 def _about(path):
     """What an ONNX file says about its making."""
-    from zdckeras.export.onnx import open_session
+    from zdckeras.export.session import open_session
 
     about = dict(open_session(path).get_modelmeta().custom_metadata_map)
     return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in about.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from zdckeras.data.detectors import Detector
 from zdckeras.data.detectors import get_detector as detector_of
@@ -204,6 +203,8 @@ class Showers:
 
         Source: github.com/m-wojnar/faster_zdc, zdc/utils/data.py.
         """
+        from sklearn.model_selection import train_test_split  # a second that campaigns need not wait
+
         units = len(self)
         if by_condition:
             conditions, unit_of_row = np.unique(self.particles, axis=0, return_inverse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.particles import COLUMN
+from zdckeras.export.session import open_session
 from zdckeras.simulation.primaries import draw_primaries
 
 SLOTS = {"classifier": None, "neutron": (44, 44), "proton": (56, 30)}  # cells along x and y
@@ -87,8 +88,6 @@ def open_slot(folder: Path, slot: str):
         ValueError: for another number of inputs, numbers or cells, type, or detector; FileNotFoundError if there is no
             file.
     """
-    from zdckeras.export.onnx import open_session
-
     path = folder / f"{slot}.onnx"
     if not path.is_file():
         raise FileNotFoundError(f"No such file: {path}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
 from zdckeras.export.precision import PRECISIONS, reduced
 from zdckeras.export.process import check_generator, in_tensorflow_process
+from zdckeras.export.session import open_session
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 from zdckeras.simulation.gun import GUNS, draw_gun
@@ -194,16 +194,6 @@ def refuse_foreign_operators(model) -> None:
                       if not known(node)})
     if foreign:
         raise ValueError(f"Expected operators of ONNX {versions.get('')}, received {', '.join(foreign)}.")
-
-
-def open_session(model: str | Path | bytes, threads: int = 1):
-    """A session of ONNX Runtime on the CPU, from a file or its content."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
-    return onnxruntime.InferenceSession(model if isinstance(model, bytes) else os.fspath(model), options,
-                                        providers=["CPUExecutionProvider"])
 
 
 def trial(generator: Sampler, width: int, size: int = TRIAL) -> dict[str, np.ndarray]:
