@@ -126,6 +126,8 @@ def test_networks_of_other_shapes_are_refused(vae):
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
     with pytest.raises(ValueError, match=r"decoder: expected outputs of shapes \[\(None, 30, 30\)\], received"):
         ImageCorrDecoder(published_decoder("zn", divide=32), published_particle(divide=32), "ecal", scaler, low, high)
+    with pytest.raises(ValueError, match=r"below a largest value of centre_x, centre_y; received \[0. 0.\]"):
+        ImageCorrDecoder(published_decoder("ecal", divide=32), published_particle(8, 32), "ecal", scaler, low, low)
     with pytest.raises(ValueError, match=r"particle: expected outputs of shapes \[\(None, 16\)\], received"):
         ImageCorrDecoder(published_decoder("ecal", divide=32), published_particle(4, 32), "ecal", scaler, low, high)
     with pytest.raises(ValueError, match=r"encoder: expected outputs of shapes \[\(None, 14\)\], received"):

@@ -132,7 +132,7 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         call((B, latents) w, (B, objects) z, (B, context) c) gives images (B, nx, ny).
 
     Raises:
-        ValueError: for networks of other shapes, or unknown or no properties.
+        ValueError: for networks of other shapes, unknown or no properties, or a range of them that is none.
     """
 
     PARTS = ("network", "particle")
@@ -157,6 +157,9 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         self.mean, self.scale = (np.asarray(scaler[key], "float32") for key in ("mean", "scale"))
         self.properties, self.columns = ResponseProperties(detector), [list(PROPERTIES).index(n) for n in asked]
         self.low, self.high = (np.asarray(edge, "float32")[self.columns] for edge in (smallest, largest))
+        if not (self.low < self.high).all():
+            raise ValueError(f"Expected a smallest below a largest value of {', '.join(asked)}; received {self.low} "
+                             f"and {self.high}.")
         self.masked = MaskedProperties(len(asked), latents, temperature=temperature, seed=seed)
         self.brightness = dense_layers((hidden, 2), context, seeds)
         self.guess = keras.Sequential([*dense_layers((hidden,), CONDITION_COUNT, seeds).layers,
