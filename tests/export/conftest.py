@@ -91,6 +91,7 @@ FAMILIES = {
     "vae": lambda showers: vae(showers, zdc.PhotonVAE),
     "noise generator": lambda showers: vae(showers, zdc.NoiseGeneratorAutoencoder),
     "corr vae": lambda showers: zdc.CorrVAE.fit_scales(showers, (4, 2), 2, latents=6, objects=3, hidden=6).generator,
+    "published corr vae": lambda showers: zdc.ImageCorrVAE.published(showers, 32, 4, 3, 2).generator,
     "tokens": lambda showers: tokens(showers, False),
     "tokens with sums": lambda showers: tokens(showers, True),
     "modular teacher": lambda showers: modular("zn", "maf"),
