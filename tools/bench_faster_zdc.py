@@ -1,0 +1,97 @@
+"""Milliseconds that the published flow matching (arXiv:2507.18811) takes, in its authors' own code, on one thread.
+
+It runs in an environment of its own, for it wants an older JAX; none of this package is used:
+
+    git clone https://github.com/m-wojnar/faster_zdc
+    python3 -m venv peer && peer/bin/pip install jax==0.4.34 flax==0.9.0 optax==0.2.4 scikit-learn
+    peer/bin/python tools/bench_faster_zdc.py faster_zdc/
+    peer/bin/python tools/bench_faster_zdc.py faster_zdc/ --float32
+
+Ours, to set beside it: python tools/bench_backends.py --only "flow matching" --batch 64 --batches 1 64
+
+A training step is `zdc.utils.nn.gradient_step` with the authors' loss, network and optimizer, sampling their `gen_zdc`
+in 11 steps; packages of theirs that only record, plot or train other models are left out. Processor time, medians.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from functools import partial
+from unittest.mock import MagicMock
+
+LEFT_OUT = ("wandb", "lpips_j", "lpips_j.lpips", "flaxmodels", "flaxmodels.vgg", "matplotlib", "matplotlib.pyplot", "lz4",
+            "lz4.frame", "cloudpickle", "tqdm")
+
+
+def median(call, repeats):
+    """Milliseconds of processor time of a call after the first, and seconds of the first on the clock."""
+    begin = time.perf_counter()
+    call()
+    first, times = time.perf_counter() - begin, []
+    for _ in range(repeats):
+        begin = time.process_time()
+        call()
+        times.append(1e3 * (time.process_time() - begin))
+    return statistics.median(times), first
+
+
+def published(folder, float32):
+    """The authors' modules of flow matching and of training, for the neutron calorimeter."""
+    import jax.numpy as jnp
+
+    sys.path.insert(0, folder)
+    sys.modules.update({name: MagicMock() for name in LEFT_OUT})
+    if float32:
+        jnp.bfloat16 = jnp.float32  # what every layer of theirs is told to compute in
+    import zdc.models
+
+    zdc.models.PARTICLE_TYPE = zdc.models.ParticleType.NEUTRON
+    zdc.models.RESPONSE_SHAPE = zdc.models.NEUTRON_RESPONSE_SHAPE
+    from zdc.models.flow_matching import flow_matching
+    from zdc.utils import nn
+
+    return flow_matching, nn
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="clone of m-wojnar/faster_zdc")
+    parser.add_argument("--float32", action="store_true", help="in place of bfloat16, which few CPUs multiply")
+    parser.add_argument("--batch", type=int, default=64, help="of a training step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="of sampling")
+    parser.add_argument("--repeats", type=int, default=5)
+    settings = parser.parse_args()
+    if not os.path.isdir(os.path.join(settings.folder, "zdc")):
+        parser.error(f"{settings.folder}: expected a clone of m-wojnar/faster_zdc, found no folder zdc")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    os.environ.update(OMP_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false", JAX_PLATFORMS="cpu")
+    import jax
+    import jax.numpy as jnp
+
+    flow_matching, nn = published(settings.folder, settings.float32)
+    key, model = jax.random.PRNGKey(0), flow_matching.FMUnet(out_shape=(44, 44, 1))
+    images = jax.random.exponential(key, (settings.batch, 44, 44, 1))
+    particles = jax.random.normal(key, (max(settings.batch, *settings.batches), 9))
+    params, state = nn.init(model, key, images[:1], particles[:1], jnp.zeros(1))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+    print(f"jax {jax.__version__}, {'float32' if settings.float32 else 'bfloat16'}, {weights:,} weights", flush=True)
+
+    step = jax.jit(partial(nn.gradient_step, optimizer=flow_matching.optimizer,
+                           loss_fn=partial(flow_matching.loss_fn, model=model)))
+    opt_state, seen = flow_matching.optimizer.init(params), particles[: settings.batch]
+    took, first = median(lambda: jax.block_until_ready(step(params, (state, key, images, seen), opt_state)),
+                         settings.repeats)
+    rows = {"training step, ms": took, "training, ms a sample": took / settings.batch, "compiled in, s": first}
+    generate = jax.jit(lambda x: nn.forward(model, params, state, key, x, method="gen_zdc")[0])
+    for batch in settings.batches:
+        some = particles[:batch]
+        took, _ = median(lambda some=some: generate(some).block_until_ready(), settings.repeats)
+        rows[f"sampling {batch}, ms a shower"] = took / batch
+    print(json.dumps({name: round(value, 2) for name, value in rows.items()}))
+
+
+if __name__ == "__main__":
+    main()
