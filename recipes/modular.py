@@ -55,7 +55,7 @@ PRESETS = {
         levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         student=dict(epochs=6, batch=256, rate=1e-3),
         gun=dict(test=5_000, students=(),  # where a detector has one
-                 vae=dict(rows=60_000, epochs=25, batch=128, rate=3e-3, decoder=dict(rank=128)))),
+                 vae=dict(rows=60_000, epochs=12, batch=128, rate=3e-3, decoder=dict(rank=128)))),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
         wrong=tuple(WRONG), levels=3,

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 # name of a training -> recipe, its arguments, the detectors its models are compared on
 TRAININGS = {
     "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp"], ("zp",)),
+    "modular_ecal": ("modular", ["--detector", "ecal"], ("ecal",)),
+    "modular_focalh": ("modular", ["--detector", "focalh"], ("focalh",)),
     "flow_matching": ("flow_matching", [], ("zn",)), "diffusion": ("diffusion", [], ("zn",)),
     "one_step": ("one_step", [], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
     "flow_noise": ("flow_noise", [], ("zn",)),

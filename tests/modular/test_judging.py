@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zdckeras.modular.judging import answer, judge_single_arrivals
+from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
 from zdckeras.simulation.reference import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* stay below")
@@ -26,6 +26,14 @@ def test_generators_that_take_ids_are_told_ids_and_cut_of_the_showers():
     rows, _, rest = answer(Echo(True), showers, showers.particles[:3], 4)
     assert rows == 3 and rest["at_least"] == showers.photon_sums().min() >= 10
     assert np.array_equal(rest["beside"]["pdg"], showers.pdg[:3])
+
+
+def test_energies_are_not_cut():
+    photons, energies = load("zn", "test", 20), load("ecal", "test", 6)
+    assert photon_cut(photons) == photons.photon_sums().min() >= 10
+    assert photon_cut(energies) == 0 < energies.photon_sums().min()
+    *_, rest = answer(Echo(True), energies, energies.particles, 4)
+    assert rest["at_least"] == 0 and np.array_equal(rest["beside"]["pdg"], energies.pdg)
 
 
 def test_single_arrivals_are_judged_beside_a_floor(modular):
