@@ -5,6 +5,7 @@ from keras import ops
 from zdckeras.data.particles import COLUMN, conditions_of
 from zdckeras.modular.arrivals import draw_arrivals, respond, simulated_arrivals, single_arrivals, single_scores
 from zdckeras.modular.guns import TILTED, StraightFlight, gun_arrivals, gun_particles
+from zdckeras.simulation import reference
 from zdckeras.simulation.gun import draw_gun
 from zdckeras.simulation.reference import load
 
@@ -66,7 +67,8 @@ def test_arrivals_are_the_guns_and_get_its_responses(detector, low, high):
     assert abs(same["AUC"] - 0.5) < 0.15 < double["AUC"] - 0.5
 
 
-def test_own_particles_of_a_gun_are_all_arrivals():
+def test_own_particles_of_a_gun_are_all_arrivals(monkeypatch):
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 100)
     showers = load("focalh", "train", 40)
     arrivals, responses = single_arrivals(showers)
     assert np.array_equal(responses, showers.response)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
+from zdckeras.simulation import reference
 from zdckeras.simulation.reference import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* stay below")
@@ -28,7 +29,8 @@ def test_generators_that_take_ids_are_told_ids_and_cut_of_the_showers():
     assert np.array_equal(rest["beside"]["pdg"], showers.pdg[:3])
 
 
-def test_energies_are_not_cut():
+def test_energies_are_not_cut(monkeypatch):
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
     photons, energies = load("zn", "test", 20), load("ecal", "test", 6)
     assert photon_cut(photons) == photons.photon_sums().min() >= 10
     assert photon_cut(energies) == 0 < energies.photon_sums().min()
