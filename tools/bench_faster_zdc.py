@@ -22,8 +22,8 @@ import time
 from functools import partial
 from unittest.mock import MagicMock
 
-LEFT_OUT = ("wandb", "lpips_j", "lpips_j.lpips", "flaxmodels", "flaxmodels.vgg", "matplotlib", "matplotlib.pyplot", "lz4",
-            "lz4.frame", "cloudpickle", "tqdm")
+LEFT_OUT = ("wandb", "lpips_j", "lpips_j.lpips", "flaxmodels", "flaxmodels.vgg", "matplotlib", "matplotlib.pyplot",
+            "lz4", "lz4.frame", "cloudpickle", "tqdm")
 
 
 def median(call, repeats):
