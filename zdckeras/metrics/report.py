@@ -210,25 +210,27 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     Arguments:
         scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
         columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
-            distances of shapes.
+            distances of shapes. What is a whole number, and the same in all trainings, stays one.
 
     Returns:
         Header and one line for each row, as lists of words.
 
     Example:
-        >>> lines = over_seeds({"GAN, seed 0": {"auc": 0.9}, "GAN, seed 1": {"auc": 0.7}}, {"AUC": lambda s: s["auc"]})
+        >>> columns = {"AUC": lambda s: s["auc"], "weights": lambda s: 1269}
+        >>> lines = over_seeds({"GAN, seed 0": {"auc": 0.9}, "GAN, seed 1": {"auc": 0.7}}, columns)
         >>> print("; ".join(" ".join(line) for line in lines))
-         runs AUC; GAN 2 0.800 ± 0.141
+         runs AUC weights; GAN 2 0.800 ± 0.141 1,269
     """
     groups = {}
     for name, result in scores.items():
         groups.setdefault(name.split(", seed ")[0], []).append(result)
     lines = [["", "runs", *columns]]
     for row, results in groups.items():
-        values = np.array([[column(result) for column in columns.values()] for result in results], "float64")
-        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(columns))
-        words = [_value(*pair, len(values), digits=3) for pair in zip(values.mean(axis=0), deviation, strict=True)]
-        lines.append([row, str(len(values)), *words])
+        taken = [[column(result) for result in results] for column in columns.values()]
+        lines.append([row, str(len(results)), *(
+            f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
+            _value(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits=3)
+            for values in taken)])
     return lines
 
 
