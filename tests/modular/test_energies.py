@@ -49,6 +49,8 @@ def test_features_are_of_the_axis_at_the_depth_of_the_shower():
     np.testing.assert_allclose(numpy(upright)[:, :-8], numpy(tilted)[:, :-8], atol=1e-5)
     np.testing.assert_allclose(numpy(tilted)[0, -8:-4], [0.4, 0.0, 0.16, 0.0], atol=1e-6)
     assert (numpy(upright)[0, -8:] == 0).all()
+    with pytest.raises(ValueError, match="ecal or focalh; received 'zn'"):
+        TiltedFeatures("zn")
 
 
 def test_energies_are_in_proportion_to_that_of_the_particle():

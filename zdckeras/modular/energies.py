@@ -30,6 +30,9 @@ class TiltedFeatures(ArrivalFeatures):
         call((B,) kind, energy [GeV], x, y [cm], slope_x, slope_y) gives features (B, `width`) and the cell
         (B, 2) int32, within the detector.
 
+    Raises:
+        ValueError: for a detector whose showers' depth is not known.
+
     Example:
         >>> import numpy as np
         >>> features, cell = TiltedFeatures("ecal")(*np.array([[0], [10.0], [0.1], [0.1], [0.2], [-0.2]], "float32"))
@@ -42,6 +45,9 @@ class TiltedFeatures(ArrivalFeatures):
 
     def __init__(self, detector, **kwargs):
         super().__init__(detector, **kwargs)
+        if self.detector.name not in DEPTHS:
+            raise ValueError(f"Expected a detector whose showers' mean depth is known, {' or '.join(DEPTHS)}; received "
+                             f"{self.detector.name!r}.")
         self.width += 8
 
     def call(self, kind, energy, x, y, slope_x, slope_y):
