@@ -7,7 +7,6 @@ from pathlib import Path
 
 import awkward as ak
 import numpy as np
-import uproot
 
 from zdckeras.data.atomic import atomic_path, atomic_set, is_npz
 from zdckeras.data.detectors import DETECTORS, Detector
@@ -133,6 +132,7 @@ def write_root(showers: Showers | Iterable[Showers], path: str | Path) -> Path:
     Raises:
         ValueError: for no showers, or parts with other detectors than the first.
     """
+    import uproot  # a quarter of a second that readers of npz files need not wait
     path = Path(path)
     tree = None
     with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
@@ -247,6 +247,7 @@ def as_images(values: np.ndarray, detector: Detector) -> np.ndarray:
 
 def _open(path, remote):
     """An open ROOT file; ImportError with the name of the extra if its protocol is not installed."""
+    import uproot
     try:
         return uproot.open(str(path) if remote else {path: None})
     except (ImportError, ValueError) as error:
