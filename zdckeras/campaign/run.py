@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from zdckeras.campaign.answers import BLOCK, digest_of, open_answer
 from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
-from zdckeras.data.showers import Showers
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                "TF_NUM_INTEROP_THREADS"), "1"),
@@ -113,8 +112,8 @@ def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, 
     answer = _loaded(model)
     parts = [answer.block(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed, first + start // BLOCK)
              for start in range(0, len(pdg), BLOCK)]
-    responses = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return path.name, len(pdg), write_shard(path, Showers(conditions, pdg, responses, {}))
+    blocks = {name: [part[name] for part in parts] for name in parts[0]}
+    return path.name, len(pdg), write_shard(path, conditions, pdg, blocks)
 
 
 @cache

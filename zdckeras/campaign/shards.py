@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,18 +19,25 @@ PARTICLES, SHAPE, LIT, RESPONSE = "particles", "shape_", "lit_", "response_"
 LAYOUT = "lit cells"  # of shards; those of another layout are no part of the same campaign
 
 
-def write_shard(path: str | Path, showers: Showers) -> str:
+def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
+                responses: Mapping[str, Sequence[np.ndarray]]) -> str:
     """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
 
     Most cells are empty. Arrays: "particles" (N, 10), conditions and PDG ids, and for each detector "shape_<detector>"
     (nx, ny), "lit_<detector>" (N, ceil(nx ny / 8)), a bit for each cell, and "response_<detector>", what the lit cells
     hold, one shower after the other; compressed as fast as zlib can. `read_shard` gives showers.
+
+    Arguments:
+        path: of the file.
+        particles, pdg: (N, 9) and (N,).
+        responses: detector -> blocks (n, nx, ny) that follow each other, N rows in all.
     """
-    arrays = {PARTICLES: np.column_stack([showers.particles, showers.pdg])}
-    for name, counts in showers.responses.items():
-        lit = counts != 0
-        arrays |= {SHAPE + name: np.array(counts.shape[1:]), RESPONSE + name: counts[lit],
-                   LIT + name: np.packbits(lit.reshape(len(counts), -1), axis=1)}
+    arrays = {PARTICLES: np.column_stack([particles, pdg])}
+    for name, blocks in responses.items():
+        lit = [block != 0 for block in blocks]
+        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]),
+                   LIT + name: np.concatenate([np.packbits(some.reshape(len(some), -1), axis=1) for some in lit]),
+                   RESPONSE + name: np.concatenate([block[some] for block, some in zip(blocks, lit, strict=True)])}
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
