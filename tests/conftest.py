@@ -54,11 +54,7 @@ def numpy_truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     return (mean + stddev * cut).astype(dtype or "float32")
 
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # takes longer than it saves
-elif keras.backend.backend() == "jax":
+if keras.backend.backend() == "jax":
     # compiling takes most of the time, running next to none
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
     import jax
