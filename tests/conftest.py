@@ -1,6 +1,7 @@
 """Small models of a 30 x 30 calorimeter and showers for them, the same on every backend."""
 
 import os
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
@@ -66,6 +67,21 @@ if keras.backend.backend() == "jax":
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILED.name))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextmanager
+def without_graphs():
+    """TensorFlow runs operation by operation: a few steps of a large model take less time than tracing them."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def randomise(model, seed=0, size=0.3):

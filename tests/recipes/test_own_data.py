@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
+from conftest import without_graphs
 
 import zdckeras as zdc
 from zdckeras.data.particles import CONDITIONS, VERTEX_COLUMNS
@@ -31,7 +32,8 @@ def write(path, showers, unit=1.0):
 
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["sdi_gan.py", "--preset", "smoke", *map(str, words)])
-    runpy.run_path(str(RECIPE), run_name="__main__")
+    with without_graphs():
+        runpy.run_path(str(RECIPE), run_name="__main__")
 
 
 def test_wrong_units_are_refused_and_right_ones_judged_without_a_floor(tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import sys
+from contextlib import contextmanager, nullcontext
 from itertools import count, groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from conftest import without_graphs
 from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -22,8 +24,8 @@ from zdckeras.simulation import reference
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
 ANSWERS = {"classifier": "probabilities.png"}  # recipes that make no responses, and their picture
-AGAIN = RECIPES[keras.backend.backend() == "jax" :: 2]  # a second run has nothing of a backend: each recipe once
 JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer than sampling so few
+GRAPHS = ("flow_distill", "classifier")  # on TensorFlow: what is run as users do; tracing the others takes minutes
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
     "flow_matching": ["--rows", "patches" if JIT else "published"],
@@ -42,14 +44,21 @@ ROWS = {  # what the recipes that have a row for each model compare
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few
 
 
+@contextmanager
+def quick(recipe):
+    """Samples without XLA, and on TensorFlow most recipes without graphs."""
+    with pytest.MonkeyPatch.context() as patch, nullcontext() if recipe in GRAPHS else without_graphs():
+        patch.setattr(backend, "jit_sampling", lambda: JIT)
+        yield patch
+
+
 def run(recipe, out):
     """The recipe's own command line, in this process; simulates less at once, times less, and its clock ticks ms."""
     ticks = count()
-    with pytest.MonkeyPatch.context() as patch:
+    with quick(recipe) as patch:
         patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
         patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
         patch.setattr(generators.milliseconds, "__defaults__", (1,))
-        patch.setattr(backend, "jit_sampling", lambda: JIT)
         patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
         patch.setenv("ZDCKERAS_TRACEBACK", "1")
         patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
@@ -128,34 +137,39 @@ def test_pictures(recipe, out):
         assert 300 <= high <= 5000 and 300 <= wide <= 5000 and 0.01 < image[..., :3].std()
 
 
-def test_generators_are_loaded_and_repeat_by_seed(out, monkeypatch):
-    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
-    monkeypatch.setattr(backend, "jit_sampling", lambda: JIT)
+def test_generators_are_loaded_and_repeat_by_seed(recipe, out):
     saved = files(out, ".keras")
     assert saved
-    for path in saved.values():
-        generator = zdc.load_model(path)
-        if isinstance(generator, zdc.HitClassifier):
-            p = generator.probability(zdc.load("zn", "train", 8).particles)
-            assert (p > 0).all() and (p < 1).all() and len(np.unique(p)) > 1
-            continue
-        particles = zdc.load("+".join(d.name for d in generator.detectors), "train", 8).particles
-        first, again, other = (generator.sample(particles, seed=seed, batch_size=8) for seed in (3, 3, 4))
-        first, again, other = (made if isinstance(made, dict) else {generator.detectors[0].name: made}
-                               for made in (first, again, other))
-        for detector in generator.detectors:
-            response = first[detector.name]
-            assert response.shape == (8, *detector.shape) and response.dtype == again[detector.name].dtype
-            assert np.isfinite(response).all() and response.min() >= 0
-            if path.stem.startswith("published"):
-                continue  # a DCGAN is still dark after two steps
-            assert response.max() > 0
-            assert np.array_equal(response, again[detector.name]) and (response != other[detector.name]).any()
+    with quick(recipe) as patch:
+        patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+        for path in saved.values():
+            check_answers(path)
+
+
+def check_answers(path):
+    """Whole or positive responses of the right shape, the same by seed; of the classifier probabilities."""
+    generator = zdc.load_model(path)
+    if isinstance(generator, zdc.HitClassifier):
+        p = generator.probability(zdc.load("zn", "train", 8).particles)
+        assert (p > 0).all() and (p < 1).all() and len(np.unique(p)) > 1
+        return
+    particles = zdc.load("+".join(d.name for d in generator.detectors), "train", 8).particles
+    first, again, other = (generator.sample(particles, seed=seed, batch_size=8) for seed in (3, 3, 4))
+    first, again, other = (made if isinstance(made, dict) else {generator.detectors[0].name: made}
+                           for made in (first, again, other))
+    for detector in generator.detectors:
+        response = first[detector.name]
+        assert response.shape == (8, *detector.shape) and response.dtype == again[detector.name].dtype
+        assert np.isfinite(response).all() and response.min() >= 0
+        if path.stem.startswith("published"):
+            continue  # a DCGAN is still dark after two steps
+        assert response.max() > 0
+        assert np.array_equal(response, again[detector.name]) and (response != other[detector.name]).any()
 
 
 def test_second_run_trains_nothing_and_writes_the_same(recipe, out, monkeypatch):
-    if recipe not in AGAIN:
-        pytest.skip("runs again under the other backend")
+    if keras.backend.backend() == "jax":
+        pytest.skip("has nothing of a backend, and compiles once more")
 
     def refuse(*_, **__):
         raise AssertionError("trained again")
