@@ -69,21 +69,6 @@ if keras.backend.backend() == "jax":
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-@contextmanager
-def without_graphs():
-    """TensorFlow runs operation by operation: a few steps of a large model take less time than tracing them."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
 def randomise(model, seed=0, size=0.3):
     """Give every weight a value from a seeded NumPy generator, the same on every backend."""
     rng = np.random.default_rng(seed)
@@ -141,6 +126,26 @@ def generator(showers):
 def eager():
     """Value of `run_eagerly` with which a few steps take least time."""
     return EAGER
+
+
+@pytest.fixture(scope="session")
+def without_graphs():
+    """A context in which TensorFlow runs operation by operation: less time than tracing a large model for few steps."""
+
+    @contextmanager
+    def operation_by_operation():
+        if keras.backend.backend() != "tensorflow":
+            yield
+            return
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(False)
+
+    return operation_by_operation
 
 
 @pytest.fixture(scope="session")

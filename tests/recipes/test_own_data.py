@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
-from conftest import without_graphs
 
 import zdckeras as zdc
 from zdckeras.data.particles import CONDITIONS, VERTEX_COLUMNS
@@ -32,11 +31,10 @@ def write(path, showers, unit=1.0):
 
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["sdi_gan.py", "--preset", "smoke", *map(str, words)])
-    with without_graphs():
-        runpy.run_path(str(RECIPE), run_name="__main__")
+    runpy.run_path(str(RECIPE), run_name="__main__")
 
 
-def test_wrong_units_are_refused_and_right_ones_judged_without_a_floor(tmp_path, monkeypatch, capsys):
+def test_wrong_units_are_refused_and_right_ones_judged_without_a_floor(tmp_path, monkeypatch, capsys, without_graphs):
     monkeypatch.setattr("zdckeras.simulation.reference.PRIMARIES_AT_ONCE", 500)
     showers = zdc.load("zn", "train", ROWS)
     particles = showers.particles.copy()
@@ -50,7 +48,8 @@ def test_wrong_units_are_refused_and_right_ones_judged_without_a_floor(tmp_path,
 
     monkeypatch.setenv("ZDCKERAS_TRACEBACK", "1")
     before = time.process_time()  # of this process, which has run other tests
-    run(monkeypatch, *words, write(tmp_path / "gev.root", showers))
+    with without_graphs():
+        run(monkeypatch, *words, write(tmp_path / "gev.root", showers))
     said, report = capsys.readouterr().out, (tmp_path / "out" / "ablation.txt").read_text()
     assert "77 training, 11 validation and 22 test showers" in said and "without a floor" in said
     assert "without a floor to compare with" in report and "D(" not in report

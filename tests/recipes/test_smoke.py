@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import without_graphs
 from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -44,38 +43,48 @@ ROWS = {  # what the recipes that have a row for each model compare
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few
 
 
-@contextmanager
-def quick(recipe):
-    """Samples without XLA, and on TensorFlow most recipes without graphs."""
-    with pytest.MonkeyPatch.context() as patch, nullcontext() if recipe in GRAPHS else without_graphs():
-        patch.setattr(backend, "jit_sampling", lambda: JIT)
-        yield patch
-
-
-def run(recipe, out):
-    """The recipe's own command line, in this process; simulates less at once, times less, and its clock ticks ms."""
-    ticks = count()
-    with quick(recipe) as patch:
-        patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
-        patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
-        patch.setattr(generators.milliseconds, "__defaults__", (1,))
-        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
-        patch.setenv("ZDCKERAS_TRACEBACK", "1")
-        patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
-        runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
-    keras.utils.clear_session()
-
-
 @pytest.fixture(scope="module", params=RECIPES)
 def recipe(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def out(recipe, tmp_path_factory):
+def quick(recipe, without_graphs):
+    """A context: samples without XLA, and on TensorFlow most recipes without graphs."""
+
+    @contextmanager
+    def patched():
+        with pytest.MonkeyPatch.context() as patch, nullcontext() if recipe in GRAPHS else without_graphs():
+            patch.setattr(backend, "jit_sampling", lambda: JIT)
+            patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+            yield patch
+
+    return patched
+
+
+@pytest.fixture(scope="module")
+def run(recipe, quick):
+    """The recipe's own command line, in this process; simulates less at once, times less, and its clock ticks ms."""
+
+    def call(out):
+        ticks = count()
+        with quick() as patch:
+            patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
+            patch.setattr(generators.milliseconds, "__defaults__", (1,))
+            patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
+            patch.setenv("ZDCKERAS_TRACEBACK", "1")
+            patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
+            runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
+        keras.utils.clear_session()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def out(recipe, run, tmp_path_factory):
     """Folder with the results of one recipe."""
     folder = tmp_path_factory.mktemp(recipe)
-    run(recipe, folder)
+    run(folder)
     return folder
 
 
@@ -137,11 +146,10 @@ def test_pictures(recipe, out):
         assert 300 <= high <= 5000 and 300 <= wide <= 5000 and 0.01 < image[..., :3].std()
 
 
-def test_generators_are_loaded_and_repeat_by_seed(recipe, out):
+def test_generators_are_loaded_and_repeat_by_seed(quick, out):
     saved = files(out, ".keras")
     assert saved
-    with quick(recipe) as patch:
-        patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+    with quick():
         for path in saved.values():
             check_answers(path)
 
@@ -167,7 +175,7 @@ def check_answers(path):
         assert np.array_equal(response, again[detector.name]) and (response != other[detector.name]).any()
 
 
-def test_second_run_trains_nothing_and_writes_the_same(recipe, out, monkeypatch):
+def test_second_run_trains_nothing_and_writes_the_same(run, out, monkeypatch):
     if keras.backend.backend() == "jax":
         pytest.skip("has nothing of a backend, and compiles once more")
 
@@ -179,7 +187,7 @@ def test_second_run_trains_nothing_and_writes_the_same(recipe, out, monkeypatch)
 
     states, before = {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()}, contents()
     monkeypatch.setattr(keras.Model, "fit", refuse)
-    run(recipe, out)
+    run(out)
     assert states and {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()} == states
     after = contents()
     assert set(after) == set(before) and [name for name in after if after[name] != before[name]] == []
