@@ -62,7 +62,8 @@ def test_energies_are_in_proportion_to_that_of_the_particle():
     responses = np.zeros((2, 30, 30))
     responses[:, 15, 14:17] = np.array([[5.0], [50.0]])
     decoder.fit_mean(responses, features, cell)
-    log_mean, log_shape, log_hits = (numpy(v) for v in decoder(np.zeros((2, 3), "float32"), features, cell))
+    log_mean, log_shape, log_hits, *whole = (numpy(v) for v in decoder(np.zeros((2, 3), "float32"), features, cell))
+    assert [v.tolist() for v in whole] == [[[0.0]] * 2, [[-1.5]] * 2]  # the sum as the means say, within a fifth
     np.testing.assert_allclose(log_mean[1] - log_mean[0], np.log(10.0), rtol=1e-4)
     np.testing.assert_allclose(np.exp(log_mean[:, 15 * 30 + 15]), [5.0, 50.0], rtol=0.02)
     np.testing.assert_allclose(log_hits[1] - log_hits[0], np.log(10.0), rtol=1e-4)

@@ -61,19 +61,21 @@ class TiltedFeatures(ArrivalFeatures):
 
 @keras.saving.register_keras_serializable("zdckeras")
 class EnergyDecoder(LightDecoder):
-    """`LightDecoder` of energies: ln m = l + a + W [h, g], and beside it ln k and ln h of `EnergyCells`.
+    """`LightDecoder` of energies: ln m = l + a + W [h, g], and beside it ln k and ln h, d and ln s of `EnergyCells`.
 
     l is ln E up to a constant: energies are in proportion to that of the particle, so maps need not learn it.
 
     Arguments: as `LightDecoder`.
 
     Returns:
-        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m [MeV], ln k and ln h, each (B, D).
+        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m [MeV], ln k and ln h, each (B, D), and d
+        and ln s, each (B, 1).
     """
 
     FEATURES, CELLS = TiltedFeatures, EnergyCells
     BRIGHTEST = 12.0
     NUMBERS = ((1.5, 0.5, -4.0, 10.0), (0.0, 1.0, -10.0, 7.0))  # ln k and ln h
+    SHARED = ((0.0, -2.0, 2.0), (-1.5, -6.0, 1.0))  # d and ln s
 
     def expected(self, features):
         return self.mean + features[:, self.features.LOG : self.features.LOG + 1]

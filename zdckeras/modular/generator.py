@@ -40,8 +40,8 @@ class ModularGenerator(WithParts, RangedSampler):
 
     Returns:
         call({"conditions": (B, 9), "noise": (B, noise_width), "pdg": (B,) if known}) gives (B, nx, ny) photons or
-        energies [MeV], and so does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent), "uniform" (B, 3 D)}) of
-        single arrivals.
+        energies [MeV], and so does call({"kind", "energy", "x", "y" (B,), "codes" (B, latent),
+        "uniform" (B, `drawn`)}) of single arrivals.
 
     Raises:
         ValueError: for no decoder, or parts of different detectors or codes.
@@ -61,7 +61,8 @@ class ModularGenerator(WithParts, RangedSampler):
         self.transport, self.prior, self.decoder, self.noise = transport, prior, decoder, noise
         self.detectors, self.settings = [decoder.detector], dict(noise=noise)
         self.codes = transport.slots * decoder.latent
-        self.numbers = transport.numbers + self.codes + decoder.CELLS.DRAWS * decoder.detector.cells
+        self.drawn = decoder.CELLS.DRAWS * decoder.detector.cells + decoder.CELLS.DRAWN
+        self.numbers = transport.numbers + self.codes + self.drawn
         self.noise_width = noise or self.numbers
         self.cell_noise = CellNoise(self.numbers, noise, 17) if noise else None
         self.edge = EDGE if noise else CERTAIN
@@ -116,7 +117,7 @@ class ModularGenerator(WithParts, RangedSampler):
             back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
             return chunk + 1, added + backend.exact_matmul(back, real * maps(one))
 
-        dark = ops.zeros((rows, cells.PARTS * self.decoder.detector.cells), "float32")
+        dark = ops.zeros((rows, cells.PARTS * self.decoder.detector.cells + cells.SHARED), "float32")
         _, added = ops.while_loop(lambda chunk, _: chunk * rows < total, add, (ops.zeros((), "int32"), dark))
         return cells.whole(added)
 
@@ -145,7 +146,7 @@ class ModularGenerator(WithParts, RangedSampler):
 
         def noise(rng, rows):
             codes = rng.standard_normal((rows, self.decoder.latent), "float32")
-            cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, self.decoder.CELLS.DRAWS * self.decoder.detector.cells))
+            cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, self.drawn))
             return {"codes": codes, "uniform": cells}
 
         inputs, batch_size = {k: v.astype("float32") for k, v in inputs.items()}, whole_number(batch_size, "batch_size")
