@@ -27,8 +27,7 @@ JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer t
 GRAPHS = ("flow_distill", "classifier")  # on TensorFlow: what is run as users do; tracing the others takes minutes
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
-    "flow_matching": ["--rows", "patches" if JIT else "published"],
-    "diffusion": ["--rows", "published" if JIT else "patches"],
+    **dict.fromkeys(("flow_matching", "diffusion"), ["--rows", "published" if JIT else "patches"]),
 }
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
