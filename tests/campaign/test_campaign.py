@@ -229,6 +229,11 @@ def test_bytes_of_a_shard_do_not_depend_on_when_it_is_written(tmp_path, monkeypa
     assert write_shard(tmp_path / "b.npz", photons, showers.pdg, blocks) == first == checksum(tmp_path / "a.npz")
     again = read_shard(tmp_path / "a.npz", {"seed": 1})
     assert np.array_equal(again.response, showers.response) and again.metadata == {"seed": 1}
+    for wrong in (np.nan, -1.0, 0.5):
+        blocks["zn"][1] = np.where(showers.response[2:] > 0, wrong, 0.0)
+        with pytest.raises(ValueError, match="expected whole, non-negative photon counts"):
+            write_shard(tmp_path / "d.npz", photons, showers.pdg, blocks)
+        assert not (tmp_path / "d.npz").exists()
     (tmp_path / "c.npz").write_text("text")
     with pytest.raises(ValueError, match="expected a shard of a campaign"):
         read_shard(tmp_path / "c.npz")

@@ -31,13 +31,17 @@ class Answer:
     width: int
     call: Callable
 
-    def block(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
-        """Responses to rows (n, 9), n <= 256, that are block number `block`: what `Sampler.sample` gives for them."""
+    def unchecked(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
+        """`block` as the generator gives it, whatever it is."""
         rows = np.minimum(np.arange(BLOCK), len(conditions) - 1)  # the last fills a block up
         noise = np.random.default_rng([seed, block]).standard_normal((BLOCK, self.width), "float32")
         made = self.call(noise, conditions[rows].astype("float32"), pdg[rows].astype("float32"))
-        return {name: measured(np.asarray(part)[: len(conditions)], get_detector(name), f"{self.name}, block {block}")
-                for name, part in zip(self.detectors, made, strict=True)}
+        return {name: np.asarray(part)[: len(conditions)] for name, part in zip(self.detectors, made, strict=True)}
+
+    def block(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
+        """Responses to rows (n, 9), n <= 256, that are block number `block`: what `Sampler.sample` gives for them."""
+        made = self.unchecked(conditions, pdg, seed, block)
+        return {name: measured(part, get_detector(name), f"{self.name}, block {block}") for name, part in made.items()}
 
 
 def open_answer(model: str | Path) -> Answer:

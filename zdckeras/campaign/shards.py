@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
+from zdckeras.data.detectors import get_detector
+from zdckeras.data.responses import measured
 from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
 SHARD_NAME = re.compile(r"shard-\d{6,}\.npz")
-PARTICLES, SHAPE, LIT, RESPONSE = "particles", "shape_", "lit_", "response_"
-LAYOUT = "lit cells"  # of shards; those of another layout are no part of the same campaign
+PARTICLES, SHAPE, GAPS, RESPONSE = "particles", "shape_", "gaps_", "response_"
+LAYOUT = "gaps between lit cells"  # of shards; those of another layout are no part of the same campaign
+LEAP = 255  # cells that one number says are empty
 
 
 def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
@@ -24,20 +27,27 @@ def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
     """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
 
     Most cells are empty. Arrays: "particles" (N, 10), conditions and PDG ids, and for each detector "shape_<detector>"
-    (nx, ny), "lit_<detector>" (N, ceil(nx ny / 8)), a bit for each cell, and "response_<detector>", what the lit cells
-    hold, one shower after the other; compressed as fast as zlib can. `read_shard` gives showers.
+    (nx, ny), "gaps_<detector>", how many empty cells lie before each lit one (see `gaps_between`), one shower after the
+    other, and "response_<detector>", what these hold; compressed as fast as zlib can. `read_shard` gives showers.
 
     Arguments:
         path: of the file.
         particles, pdg: (N, 9) and (N,).
         responses: detector -> blocks (n, nx, ny) that follow each other, N rows in all.
+
+    Raises:
+        ValueError: for what cannot be a response, see `zdckeras.data.responses.measured`.
     """
+    path = Path(path)
     arrays = {PARTICLES: np.column_stack([particles, pdg])}
     for name, blocks in responses.items():
-        lit = [block != 0 for block in blocks]
-        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]),
-                   LIT + name: np.concatenate([np.packbits(some.reshape(len(some), -1), axis=1) for some in lit]),
-                   RESPONSE + name: np.concatenate([block[some] for block, some in zip(blocks, lit, strict=True)])}
+        lit = [np.flatnonzero(block != 0) for block in blocks]
+        starts = np.cumsum([0, *(block.size for block in blocks[:-1])])
+        held = np.concatenate([block.reshape(-1)[some] for block, some in zip(blocks, lit, strict=True)])
+        lit = np.concatenate([some + start for some, start in zip(lit, starts, strict=True)])
+        # the few that are not 0 are checked and turned into what is read out
+        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]), GAPS + name: gaps_between(lit),
+                   RESPONSE + name: measured(held[:, None, None], get_detector(name), path.name).reshape(-1)}
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
@@ -58,12 +68,32 @@ def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
             particles, responses = archive[PARTICLES], {}
             for name in (name.removeprefix(SHAPE) for name in archive.files if name.startswith(SHAPE)):
                 shape, values = tuple(archive[SHAPE + name].tolist()), archive[RESPONSE + name]
-                lit = np.unpackbits(archive[LIT + name], axis=1, count=np.prod(shape)).astype(bool)
                 responses[name] = np.zeros((len(particles), *shape), values.dtype)
-                responses[name][lit.reshape(-1, *shape)] = values
+                responses[name].reshape(-1)[cells_after(archive[GAPS + name])] = values
     except Exception as error:  # damaged archives raise half a dozen unrelated kinds
         raise ValueError(f"{path}: expected a shard of a campaign: {' '.join(str(error).split())[:200]}") from None
     return Showers(particles[:, :-1], particles[:, -1].astype("int32"), responses, metadata or {})
+
+
+def gaps_between(cells: np.ndarray) -> np.ndarray:
+    """Rising indices of lit cells as uint8: how many empty ones lie before each, 255 for so many and no lit one yet.
+
+    Example:
+        >>> gaps = gaps_between(np.array([0, 1, 5, 300]))
+        >>> gaps.tolist(), cells_after(gaps).tolist()
+        ([0, 0, 3, 255, 39], [0, 1, 5, 300])
+    """
+    leaps, rest = np.divmod(np.diff(cells, prepend=-1) - 1, LEAP)
+    ends = np.cumsum(leaps + 1) - 1
+    gaps = np.full(len(cells) + leaps.sum(), LEAP, "uint8")
+    gaps[ends] = rest
+    return gaps
+
+
+def cells_after(gaps: np.ndarray) -> np.ndarray:
+    """Indices of lit cells of their `gaps_between`."""
+    lit = gaps < LEAP
+    return np.cumsum(gaps + lit.astype("int64"))[lit] - 1
 
 
 def checksum(path: str | Path) -> str:

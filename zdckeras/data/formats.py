@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
-import awkward as ak
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path, atomic_set, is_npz
@@ -280,6 +279,8 @@ def _read_array(path):
 
 def _block(branches, name, start=None, stop=None):
     """Rows of one branch as a NumPy array; vectors become arrays if all are of one length."""
+    import awkward as ak  # here, for who reads npz files does without
+
     values = branches.arrays([name], entry_start=start, entry_stop=stop, library="ak")[name]
     try:
         return ak.to_numpy(values, allow_missing=False)
