@@ -2,10 +2,10 @@
 
 What the study did (Wojnar, "Generative networks for the ZDC"): a VQ-GAN with a codebook of moving averages, adversarial
 and perceptual terms after a warm-up and a transformer prior; Wasserstein distance 4.58, where the VQ-VAE had 9.61. The
-rows named "published" are these: images ln(1 + n), squared errors, tokens that are told nothing of the particle, a
-critic of patches (laptop: of the smallest size; the perceptual term needs weights of another network and has weight 0
-in the authors' code). Each VQ-VAE and VQ-GAN start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GAN
-has a critic.
+rows named "published" are these, networks, losses and tuned optimizers of the authors' code: images ln(1 + n), squared
+errors, tokens that are told nothing of the particle, a critic of patches (laptop: of the smallest size, and rates ten
+times as high for a fortieth of the steps; the perceptual term has weight 0 in the authors' code). Each VQ-VAE and
+VQ-GAN start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GAN has a critic.
 
     python recipes/vq_gan.py                          # embedded data, neutron calorimeter
     python recipes/vq_gan.py --data showers.root      # your own showers, or a folder with the npz pair
@@ -27,28 +27,38 @@ from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
 from zdckeras.vq.generator import prior_passes, reconstruction, token_generators
 from zdckeras.vq.published import ImageVQGAN
+from zdckeras.vq.published_prior import ParticleTokenPrior, fit_reader
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
+ADAM = {  # of the published rows
+    "generator": dict(rate=1e-4, beta_1=0.76, beta_2=0.54, epsilon=1.8e-2, nesterov=True,
+                      cycle=dict(rise=0.34, start=260.0, end=9500.0)),
+    "critic": dict(rate=1.4e-5, beta_1=0.97, beta_2=0.96, epsilon=3.7e-5,
+                   cycle=dict(rise=0.43, start=41.0, end=1700.0)),
+    "particle tokens": dict(rate=1.7e-3, beta_1=0.71, beta_2=0.88, epsilon=6.7e-9, weight_decay=0.031,
+                            cycle=dict(rise=0.1, start=22.0, end=44.0)),
+    "prior": dict(rate=3.6e-3, beta_1=0.80, beta_2=0.65, epsilon=1.7e-9, nesterov=True, weight_decay=0.33,
+                  cycle=dict(rise=0.21, start=390.0, end=600.0))}
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=2_000, test=10_000, generations=2, size="0.25M", critic={},
-        published=dict(hidden=60, depth=2), width=32,
+        published=dict(hidden=60, depth=2), width=32, faster=10.0,
         warm_start=dict(epochs=3, batch=64, rate=3e-3),
         adversarial=dict(epochs=1, batch=64, generator=3e-4, critic=3e-4),
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, size="4M",
-        critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128), published={}, width=256,
-        warm_start=dict(epochs=40, batch=256, rate=1e-3),
-        adversarial=dict(epochs=60, batch=256, generator=1e-4, critic=1e-4),
+        critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128), published={}, width=256, faster=1.0,
+        warm_start=dict(epochs=9, batch=256, rate=1e-3),
+        adversarial=dict(epochs=91, batch=256, generator=1e-4, critic=1e-4),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3)),
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, size="0.25M",
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), rows=("",),
-        published=dict(hidden=8, heads=2, depth=1), width=8,
+        published=dict(hidden=8, heads=2, depth=1), width=8, faster=1.0,
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4),
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
@@ -64,21 +74,21 @@ def dry_run(args, p):
     printed_cost(passes_of_loss("published warm start", model, **rows), p["train"], p["warm_start"])
     passes = ImageVQGAN.of(model, some, **p["published"]).passes()
     printed_cost({f"published {name}": one for name, one in passes.items()}, p["train"], p["adversarial"])
-    printed_cost(prior_passes(model, some, p["prior"]), p["train"], p["prior"])
+    printed_cost(prior_passes(model, some, p["prior"], ParticleTokenPrior), p["train"], p["prior"])
 
 
-def train_pair(args, p, data, folder, fresh, against):
+def train_pair(args, p, data, folder, fresh, against, adam=None):
     """From one warm start one model goes on as it is, and the other meets a critic: models and histories by name."""
     warm, plain, adversarial = (fresh() for _ in range(3))
-    histories = {"warm start": fit_arrays(warm, data.arrays, folder / "warm start.npz", seed=args.seed,
-                                          **p["warm_start"])}
+    one = dict(seed=args.seed, adam=adam and adam["generator"])
+    histories = {"warm start": fit_arrays(warm, data.arrays, folder / "warm start.npz", **one, **p["warm_start"])}
     for model in (plain, adversarial):
         model.set_weights(warm.get_weights())
     epochs, batch, rate = (p["adversarial"][key] for key in ("epochs", "batch", "generator"))
-    histories["VQ-VAE"] = fit_arrays(plain, data.arrays, folder / "VQ-VAE.npz", epochs, batch, rate, args.seed)
+    histories["VQ-VAE"] = fit_arrays(plain, data.arrays, folder / "VQ-VAE.npz", epochs, batch, rate, **one)
     adversarial.scatter.fit(encode(adversarial, data.validation)[1], data.validation.response)
     histories["VQ-GAN"] = train_adversarially(against(adversarial), data.arrays, folder / "VQ-GAN.npz", seed=args.seed,
-                                              **p["adversarial"])
+                                              adam=adam, **p["adversarial"])
     return {"VQ-VAE": plain, "VQ-GAN": adversarial}, histories
 
 
@@ -87,7 +97,8 @@ def train_models(args, p, data, states):
     training, seed, found, histories = data.training, args.seed, {}, {}
     pairs = {"published ": (
         lambda: PhotonVQVAE.published(training, width=p["width"], averaged=True, seed=seed, **p["published"]),
-        lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]))}
+        lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]),
+        {phase: ADAM[phase] | dict(rate=p["faster"] * ADAM[phase]["rate"]) for phase in ("critic", "generator")})}
     pairs |= {"": (lambda: PhotonVQVAE.of_size(training, p["size"], seed=seed),
                    lambda model: PhotonVQGAN.fit_scales(model, training, critic=p["critic"], seed=seed))}
     for row in p.get("rows", pairs):
@@ -100,10 +111,13 @@ def train_models(args, p, data, states):
 def train_priors(args, p, data, states, models, histories):
     """A prior for the tokens of each model, with and without channel sums: generators by name."""
     sums, generators = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"]), {}
+    reader, told = fit_reader(data.training, states, p["prior"], ADAM["particle tokens"], args.seed)
+    histories |= told
     for name, model in models.items():
-        made, losses = token_generators(model, data.training, data.validation, states / name, p["prior"],
-                                        {"prior": None} | ({} if name.startswith("published") else
-                                                           {"sums and prior": sums}), seed=args.seed)
+        theirs = name.startswith("published")
+        how = dict(kind=ParticleTokenPrior, reader=reader, adam=ADAM["prior"]) if theirs else {}
+        made, losses = token_generators(model, data.training, data.validation, states / name, p["prior"] | how,
+                                        {"prior": None} | ({} if theirs else {"sums and prior": sums}), seed=args.seed)
         generators |= {f"{name}, {kind}": by_heat[1.0] for kind, by_heat in made.items()}
         histories |= {f"{name}, {kind}": history for kind, history in losses.items()}
     return generators

@@ -2,9 +2,10 @@
 
 What the study did (Wojnar, "Generative networks for the ZDC"): VQ-VAEs of five sizes with 36 tokens of 256 codes,
 judged by how well they reconstruct; then a transformer prior of the tokens, sampled at several temperatures. The rows
-named "published" are these: images ln(1 + n), squared errors, tokens that are told nothing of the particle (laptop: of
-the smallest size). Ours answer with whole photons drawn from light, are told of the particle, and, besides, channel
-sums drawn first by a small flow are told to the prior and imposed on the photons.
+named "published" are these, networks, losses and tuned optimizers of the authors' code: images ln(1 + n), squared
+errors, tokens that are told nothing of the particle, and a prior that is told two tokens of it (laptop: of the smallest
+size, with the optimizers tuned for it). Ours answer with whole photons drawn from light, are told of the particle, and,
+besides, channel sums drawn first by a small flow are told to the prior and imposed on the photons.
 
     python recipes/vq_vae.py                          # embedded data, neutron calorimeter
     python recipes/vq_vae.py --sizes 0.25M 13M 52M    # other sizes, "0.25M" to "52M"
@@ -36,27 +37,36 @@ from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.codebook import count_tokens, perplexity, share_used
 from zdckeras.vq.generator import prior_passes, reconstruction, token_generators
+from zdckeras.vq.published_prior import ParticleTokenPrior, fit_reader
 from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
+ADAM = {  # of the published rows, tuned for a VQ-VAE of 0.25M, for one of 1M, and for the priors of 0.25M and 4M
+    "0.25M": dict(rate=7.4e-3, beta_1=0.79, beta_2=0.76, epsilon=2.0e-4, cycle=dict(rise=0.23, start=45.0, end=2100.0)),
+    "1M": dict(rate=1.7e-3, beta_1=0.71, beta_2=0.88, epsilon=6.7e-9, weight_decay=0.031,
+               cycle=dict(rise=0.1, start=22.0, end=44.0)),
+    "prior, 0.25M": dict(rate=7.6e-3, beta_1=0.97, beta_2=0.93, epsilon=3.9e-7, nesterov=True,
+                         cycle=dict(rise=0.16, start=61.0, end=5200.0)),
+    "prior, 4M": dict(rate=3.6e-3, beta_1=0.80, beta_2=0.65, epsilon=1.7e-9, nesterov=True, weight_decay=0.33,
+                      cycle=dict(rise=0.21, start=390.0, end=600.0))}
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=2_000, test=10_000, generations=2, sizes=("0.25M", "1M", "4M"),
         study=dict(rows=10_000, epochs=2, batch=64, rate=2e-3),
         best=dict(size="0.25M", rows=50_000, epochs=3, batch=64, rate=3e-3),
-        published=dict(hidden=60, depth=2, width=32),
+        published=dict(hidden=60, depth=2, width=32, projection=8), adam=("0.25M", "prior, 0.25M"),
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3), temperatures=(1.0, 1.2, 1.4)),
     "paper": dict(
         train=300_000, validation=40_000, test=60_000, generations=5, sizes=tuple(MODEL_SIZES),
         study=dict(rows=300_000, epochs=20, batch=256, rate=1e-3),
-        best=dict(size="1M", rows=300_000, epochs=100, batch=256, rate=1e-3), published={},
+        best=dict(size="1M", rows=300_000, epochs=100, batch=256, rate=1e-3), published={}, adam=("1M", "prior, 4M"),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3), temperatures=(1.0, 1.2, 1.4)),
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, sizes=("0.25M",),
         study=dict(rows=128, epochs=1, batch=64, rate=1e-3),
         best=dict(size="0.25M", rows=128, epochs=1, batch=64, rate=1e-3),
-        published=dict(hidden=8, heads=2, depth=1, width=8),
+        published=dict(hidden=8, heads=2, depth=1, width=8, projection=4), adam=("1M", "prior, 4M"),
         prior=dict(epochs=1, batch=64, rate=1e-3, width=8, heads=2, depth=1),
         sums=dict(epochs=1, batch=64, rate=1e-3, steps=1, hidden=(8,), embedding=(8,)), temperatures=(1.0,)),
 }
@@ -68,7 +78,7 @@ def dry_run(args, p):
     model = PhotonVQVAE.published(some, **p["published"])
     rows = dict(conditions=(CONDITION_COUNT,), responses=model.detector.shape)
     printed_cost(passes_of_loss("published VQ-VAE", model, **rows), best["rows"], best)
-    printed_cost(prior_passes(model, some, p["prior"]), p["train"], p["prior"])
+    printed_cost(prior_passes(model, some, p["prior"], ParticleTokenPrior), p["train"], p["prior"])
 
 
 def train_models(args, p, data, states):
@@ -86,7 +96,8 @@ def train_models(args, p, data, states):
         return PhotonVQVAE.of_size(data.training, size, seed=args.seed)
 
     models, histories, (size, longer) = {}, {}, (p["best"]["size"], {k: v for k, v in p["best"].items() if k != "size"})
-    fit("published", PhotonVQVAE.published(data.training, seed=args.seed, **p["published"]), **longer)
+    fit("published", PhotonVQVAE.published(data.training, seed=args.seed, **p["published"]), adam=ADAM[p["adam"][0]],
+        **longer)
     for name in args.sizes or p["sizes"]:
         fit(name, of_size(name), **p["study"])
     fit(f"{size}, longer", of_size(size), **longer)
@@ -131,8 +142,10 @@ def main():
     sums = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"])
     made, losses = token_generators(model, data.training, data.validation, states, p["prior"],
                                     {"prior": None, "sums and prior": sums}, p["temperatures"], args.seed)
-    theirs, more = token_generators(published, data.training, data.validation, states, p["prior"],
-                                    {"published prior": None}, p["temperatures"], args.seed)
+    first, second = (ADAM[name] for name in p["adam"])
+    reader, more = fit_reader(data.training, states, p["prior"], first, args.seed)
+    theirs, found = token_generators(published, data.training, data.validation, states, p["prior"] | dict(
+        kind=ParticleTokenPrior, reader=reader, adam=second), {"published prior": None}, p["temperatures"], args.seed)
     generators = {f"{name}, T = {t:g}": generator
                   for name, by_heat in (theirs | made).items() for t, generator in by_heat.items()}
     shipped = generators["sums and prior, T = 1"]
@@ -142,7 +155,7 @@ def main():
     table, text = judge_models(args, p, data, samplers, codes, shipped)
     shown = {"reconstructed": reconstruction(model, encode(model, data.test[:PICTURED])[1])}
     shown |= {name: generator.sample for name, generator in generators.items() if name.endswith("T = 1")}
-    write_results(args, "study.txt", text, table, data.test, shown, histories | more | losses)
+    write_results(args, "study.txt", text, table, data.test, shown, histories | more | found | losses)
 
 
 if __name__ == "__main__":

@@ -31,20 +31,15 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit, training_arrays
-from zdckeras.layers.log_images import log_image_pair
-from zdckeras.layers.patches import MixerDecoder, MixerEncoder
+from zdckeras.layers.patches import MixerDecoder, MixerEncoder, PublishedVitDecoder, PublishedVitEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import train
 from zdckeras.training.phases import PhasedModel
-from zdckeras.vae.autoencoders import (
-    DrivenAutoencoder,
-    NoiseGeneratorAutoencoder,
-    PhotonVAE,
-    SupervisedAutoencoder,
-)
+from zdckeras.vae.autoencoders import NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
 from zdckeras.vae.energy_vae import ResponseVAE
+from zdckeras.vae.published import ImageNoiseAutoencoder, ImageSupervisedAutoencoder, ImageVAE
 from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.published import ImageVQGAN
 from zdckeras.vq.vq_gan import PhotonVQGAN
@@ -195,17 +190,16 @@ def plain_wgan():
     return ImageWGAN.published(regressor, {"power": 0.1, "shift": 0.1}, divide=32, latent=10)
 
 
-def plain_models(showers, sizes, small):
+def plain_models(showers):
     """Autoencoders over images ln(1 + n) and the flow as published, by name, and terms of the VQ-GAN."""
-    informed, blind = (log_image_pair(showers, MixerEncoder, MixerDecoder, 4, (told, True), **sizes)
-                       for told in (True, False))
-    body = dict(hidden=8, heads=2, depth=1)
+    body, settings = dict(hidden=8, heads=2, depth=1), dict(latent=3, hidden=8)
+    bodies = dict(encoder=PublishedVitEncoder, decoder=PublishedVitDecoder, width=4, patch=15, **body)
     vq_vae, averaged = (PhotonVQVAE.published(showers, width=8, codes=8, patch=15, averaged=averaged, **body)
                         for averaged in (False, True))
     flow = PublishedFlow.fit_scales("ecal", showers.particles, showers.response, steps=1, hidden=(8,), bins=2)
     flow.uniform = {"u_cells": (900,)}
-    models = (PhotonVAE(*informed, kl=0.7, **small), DrivenAutoencoder(*blind, **small),
-              NoiseGeneratorAutoencoder(*informed, match="mse", matching=10.0, **small), vq_vae,
+    models = (*(kind.of(showers, settings=settings, **bodies) for kind in (ImageVAE, ImageSupervisedAutoencoder)),
+              ImageNoiseAutoencoder.of(showers, settings=dict(match="mse", **settings), **bodies), vq_vae,
               ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2), flow)
     return {**dict(zip(PLAIN, models, strict=True)), "plain vq-gan": Terms(ImageVQGAN.of(averaged, showers, **body))}
 
@@ -222,10 +216,10 @@ def untrained():
     gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
                                                                                     code=4))
     models |= {"vq-gan": Terms(gan), "plain gan": Terms(plain_gan(), training_too=True),
-               "plain wgan": Terms(plain_wgan()), **plain_models(showers, sizes, small)}
+               "plain wgan": Terms(plain_wgan()), **plain_models(showers)}
     rng, rows, found = np.random.default_rng(4), slice(0, BATCH), {}  # noise that leaves no photon on an edge
     for seed, (name, model) in enumerate(models.items(), 13):
-        normal = model.noise if "corr vae" in name else {"z": (10 if name in TERMS else 3,)}
+        normal = model.noise if "corr vae" in name else {"z": (getattr(model, "noise_width", 10),)}
         batch = {"conditions": showers.particles[rows], "responses": showers.response[rows],
                  **{key: rng.normal(size=(BATCH, *shape)) for key, shape in normal.items()},
                  **{key: rng.random((BATCH, *shape)) for key, shape in getattr(model, "uniform", {}).items()}}

@@ -69,6 +69,9 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "DrivenAutoencoder": "vae.autoencoders",
     "SupervisedAutoencoder": "vae.autoencoders",
     "NoiseGeneratorAutoencoder": "vae.autoencoders",
+    "ImageVAE": "vae.published",
+    "ImageSupervisedAutoencoder": "vae.published",
+    "ImageNoiseAutoencoder": "vae.published",
     "CodeGenerator": "vae.autoencoders",
     "ResponseVAE": "vae.energy_vae",
     "DecoderGenerator": "vae.energy_vae",
@@ -81,6 +84,8 @@ _ATTRIBUTES = {  # public name -> module, and its name there if it is another
     "PhotonVQGAN": "vq.vq_gan",
     "ImageVQGAN": "vq.published",
     "TokenPrior": "vq.prior",
+    "ParticleTokenPrior": "vq.published_prior",
+    "ParticleVQVAE": "vq.published_prior",
     "TokenGenerator": "vq.generator",
     # which particles leave light
     "HitClassifier": "hits.classifier",
@@ -131,9 +136,11 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
         SupervisedAutoencoder,
     )
     from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
+    from zdckeras.vae.published import ImageNoiseAutoencoder, ImageSupervisedAutoencoder, ImageVAE
     from zdckeras.vq.generator import TokenGenerator
     from zdckeras.vq.prior import TokenPrior
     from zdckeras.vq.published import ImageVQGAN
+    from zdckeras.vq.published_prior import ParticleTokenPrior, ParticleVQVAE
     from zdckeras.vq.vq_gan import PhotonVQGAN
     from zdckeras.vq.vq_vae import PhotonVQVAE
     from zdckeras.wgan_gp.model import EnergyGenerator, ResponseWGAN

@@ -65,8 +65,7 @@ def test_a_body_for_another_context_is_refused(showers):
         LogImageDecoder("ecal", Scaler.fit(showers.particles).get_config(), VitDecoder((30, 30), context=3, patch=15))
 
 
-def test_published_vae_has_the_studys_loss(showers):
-    """Squared errors of all pixels, and 0.7 KL."""
+def test_vae_of_images_has_squared_errors_of_pixels_and_kl(showers):
     model = PhotonVAE(*pair(showers), latent=3, hidden=8, weight=1.0, kl=0.7)
     batch = inputs(showers, 3)
     mean, log_deviation = (numpy(x) for x in model.posterior(batch))
@@ -104,8 +103,8 @@ def test_generators_of_images_and_of_light_are_saved_alike(showers, tmp_path):
 
 
 def test_published_vq_vae_is_told_nothing_of_the_particle(showers):
-    """Its loss is the study's, divided by the number of tokens: squared errors of pixels, codes, and commitment."""
-    model = PhotonVQVAE.published(showers, hidden=8, heads=2, depth=1, width=8, codes=6, patch=15)
+    """Its loss is the study's: squared errors of pixels, codes, and commitment, all summed."""
+    model = PhotonVQVAE.published(showers, hidden=8, heads=2, depth=1, width=8, codes=6, projection=3, patch=15)
     batch = inputs(showers, 3)
     photons, conditions = batch["responses"], batch["conditions"]
     image, tokens, codebook = (numpy(x) for x in model.reconstruct(photons, conditions))
@@ -116,5 +115,5 @@ def test_published_vq_vae_is_told_nothing_of_the_particle(showers):
     far = ((z - numpy(model.codebook.lookup(tokens))) ** 2).sum(axis=(1, 2))
     np.testing.assert_allclose(codebook, 1.25 * far / 4, rtol=1e-3)
     pixels = ((np.log1p(photons) - image) ** 2).sum(axis=(1, 2))
-    np.testing.assert_allclose(numpy(model({"responses": photons, "conditions": conditions})),
-                               (pixels + 1.25 * far) / 4, rtol=1e-3)
+    np.testing.assert_allclose(numpy(model({"responses": photons, "conditions": conditions})), pixels + 1.25 * far,
+                               rtol=1e-3)

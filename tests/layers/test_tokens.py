@@ -3,14 +3,27 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
-from zdckeras.layers.patches import Mixer, MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
+from zdckeras.layers.cnn import CnnDecoder, CnnEncoder, PublishedCnnDecoder, PublishedCnnEncoder
+from zdckeras.layers.patches import (
+    Mixer,
+    MixerDecoder,
+    MixerEncoder,
+    PublishedMixerDecoder,
+    PublishedMixerEncoder,
+    PublishedVitDecoder,
+    PublishedVitEncoder,
+    VitDecoder,
+    VitEncoder,
+)
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens, tile
 
 SHAPES = {(44, 44): (6, 6), (56, 30): (7, 4), (30, 30): (4, 4)}
 BODIES = {"cnn": (CnnEncoder, CnnDecoder, dict(channels=(4, 4, 4, 4))),
           "vit": (VitEncoder, VitDecoder, dict(hidden=8, heads=2, depth=1)),
           "mixer": (MixerEncoder, MixerDecoder, dict(hidden=8, across=5, depth=1))}  # equal sizes: JAX compiles once
+PUBLISHED = {"cnn": (PublishedCnnEncoder, PublishedCnnDecoder, dict(channels=(8, 4, 4)), (3, 3), (5, 5)),
+             "vit": (PublishedVitEncoder, PublishedVitDecoder, dict(hidden=8, heads=2, depth=1), (4, 4), (4, 4)),
+             "mixer": (PublishedMixerEncoder, PublishedMixerDecoder, dict(hidden=8, across=5, depth=1), (4, 4), (4, 4))}
 CONTEXT = 3
 
 
@@ -129,3 +142,56 @@ def test_wrong_input_is_refused(name):
     with pytest.raises(ValueError, match="tokens of width 1 at least"):
         bodies(name, (30, 30), width=0)
     assert tile((30, 30), 7) == (5, 5)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_bodies_have_their_grids_and_learn(name, eager):
+    """Tokens as wide as the body where no width is asked for; a decoder's output is 1/2 on average before it learns."""
+    encoder, decoder, sizes, there, back = PUBLISHED[name]
+    image, context = images((30, 30), rows=6)
+    plain = encoder((30, 30), context=CONTEXT, **sizes)
+    assert plain.grid == there and plain.width == (8 + CONTEXT if name == "cnn" else 8)
+    body, other = encoder((30, 30), 4, CONTEXT, **sizes), decoder((30, 30), 4, 0, **sizes)
+    assert other.grid == back
+    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(plain))
+    assert twin.get_config() == plain.get_config() and twin.width == plain.width
+    tokens = ops.convert_to_numpy(body(image, context))
+    assert tokens.shape == (6, there[0] * there[1], 4)
+    assert (ops.convert_to_numpy(body(image, context + 1.0)) != tokens).any(axis=(1, 2)).all()
+    made = ops.convert_to_numpy(other(np.zeros((6, other.tokens, 4), "float32"), context[:, :0]))
+    assert made.shape == (6, 30, 30) and abs(made.mean() - 0.5) < 0.5
+
+    class Whole(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.other, self.built = body, other, True
+
+        def call(self, inputs, training=False):
+            tokens = ops.mean(self.body(inputs["x"], inputs["c"]), axis=1, keepdims=True)
+            return self.other(ops.repeat(tokens, self.other.tokens, axis=1), inputs["c"][:, :0])
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean(ops.square(y_pred - ops.convert_to_tensor(x["x"])))
+
+    model = Whole()
+    model.compile(keras.optimizers.Adam(1e-3), run_eagerly=eager)
+    before = [ops.convert_to_numpy(weight).copy() for weight in model.trainable_weights]
+    model.train_on_batch({"x": image, "c": context})
+    still = [weight.path for weight, old in zip(model.trainable_weights, before, strict=True)
+             if np.array_equal(old, ops.convert_to_numpy(weight))]
+    assert len(before) > 20 and still == []
+
+
+def test_dropout_is_for_training_alone():
+    body = PublishedVitEncoder((30, 30), hidden=8, heads=2, depth=1, dropout=0.5)
+    image, context = images((30, 30), context=0)
+
+    class Around(keras.layers.Layer):
+        def call(self, image, context, training=False):
+            return body(image, context)
+
+    around = Around()
+    still, one, two = (ops.convert_to_numpy(around(image, context, training=training))
+                       for training in (False, True, True))
+    assert np.array_equal(still, ops.convert_to_numpy(body(image, context)))
+    assert (one != still).any() and (one != two).any()

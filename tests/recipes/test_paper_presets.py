@@ -15,8 +15,9 @@ from zdckeras.corr_vae.published import ImageCorrVAE
 from zdckeras.gan.images import ImageGAN
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
-from zdckeras.vq.prior import TokenPrior
+from zdckeras.training.one_cycle import OneCycle, tuned
 from zdckeras.vq.published import ImageVQGAN
+from zdckeras.vq.published_prior import ParticleTokenPrior
 from zdckeras.vq.vq_vae import PhotonVQVAE
 from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
@@ -150,13 +151,13 @@ def step(model, arrays, **noise):
     """One step on two rows moves the weights."""
     if backend.name() == "jax":
         return  # compiles for long
-    before = [w.copy() for w in model.get_weights()]
+    before = [np.array(w) for w in model.trainable_weights]
     adam = keras.optimizers.Adam(1e-4)
     model.compile({phase: keras.optimizers.Adam(1e-4) for phase in model.phases()} if hasattr(model, "phases")
                   else adam, run_eagerly=True)
     logs = model.train_on_batch(Batches(arrays, 2, **noise)[0][0], return_dict=True)
     assert np.isfinite([float(value) for value in logs.values()]).all()
-    moved = [(a != b).any() for a, b in zip(before, model.get_weights(), strict=True) if a.ndim > 1]
+    moved = [(a != np.array(b)).any() for a, b in zip(before, model.trainable_weights, strict=True) if a.ndim > 1]
     assert np.mean(moved) > 0.9  # a code that no token takes stays
 
 
@@ -170,63 +171,123 @@ def transformer(length, width, depth):
     return length * width + depth * (4 * width + dense(width, 3 * width) + dense(width, width) + feed) + 2 * width
 
 
-def mixer(length, width, across, depth):
-    """Weights of `Mixer`."""
+def blocks(width, depth):
+    """Weights of the blocks of a `Transformer`."""
+    return transformer(0, width, depth) - 2 * width
+
+
+def mixers(length, width, across, depth):
+    """Weights of the blocks of a `Mixer`."""
     over = dense(length, across) + dense(across, length) + dense(width, 4 * width) + dense(4 * width, width)
-    return depth * (4 * width + over) + 2 * width
+    return depth * (4 * width + over)
 
 
-def patches(core, ends, width, context):
-    """Weights of an encoder or decoder of patches around its core."""
-    return core + dense(ends[0], width) + dense(width, ends[1]) + (dense(context, width) if context else 0)
+def residuals(channels):
+    """Weights of a grid of the study's CNN: two residual blocks and batch normalisation."""
+    inner = channels // 4
+    return 2 * (conv(1, channels, inner) + 2 * conv(9, inner, inner) + conv(1, inner, channels)) + normalised(channels)
 
 
-@pytest.mark.parametrize("row", ["VAE", "Supervised AE", "AE + Sinkhorn NG", "AE + MSE NG"])
+CNN_HALF = sum(conv(1, a, b) + residuals(b) for a, b in ((1, 64), (64, 128), (128, 256)))
+CNN_BACK = sum(conv(1, a, b) + residuals(b) for a, b in ((256, 256), (256, 128), (128, 64)))
+BODIES = {  # encoder told nothing, what being told adds, its tokens and their width; decoder from tokens of 64
+    "ViT": (dense(64, 96) + 36 * 96 + blocks(96, 4) + 2 * 96, dense(9, 96), 36, 96,
+            dense(64, 96) + 36 * 96 + blocks(96, 4) + 64 * 96 + 1),
+    "MLP-Mixer": (dense(64, 96) + mixers(36, 96, 128, 5) + 2 * 96,
+                  dense(9, 96) + mixers(37, 96, 128, 5) - mixers(36, 96, 128, 5), 36, 96,
+                  dense(64, 96) + mixers(36, 96, 128, 5) + 64 * 96 + 1),
+    "CNN": (CNN_HALF, 0, 25, 256, dense(64, 256) + CNN_BACK + conv(25, 64, 1))}
+HEADS = {  # of T tokens of width w: what reads the code (and what makes one), and what spreads it over 36 tokens of 64
+    "VAE": lambda t, w: (dense(t * 64, 20) + 2 * dense(20, 10), dense(19, 36 * 64)),
+    "Supervised AE": lambda t, w: (dense(t * w, 9), dense(19, 36 * 64)),
+    "AE + Sinkhorn NG": lambda t, w: (dense(t * w, 20), dense(20, 36 * 64)),
+    "AE + MSE NG": lambda t, w: (dense(t * w, 20), dense(20, 36 * 64))}
+NOISE_GENERATOR = dense(10, 256) + dense(9, 128) + dense(384, 512) + dense(512, 512) + dense(512, 20)
+
+
+@pytest.mark.parametrize("row", HEADS)
 def test_autoencoders_have_the_published_size_and_train(row, some):
-    """Of the study: hidden 96, 4 heads, 4 layers, patches of 8 (36 of them), 10 latent numbers; 0.7 KL, codes by 10 and
-    20; the Mixer's layers as in the authors' code."""
+    """By the authors' code, m-wojnar/zdc. Bodies: architectures/vit.py, mlp_mixer.py, conv.py (their defaults), where
+    the particle is a token, or stands in each. Around them: models/autoencoder/variational.py (`pre_latent` of 64,
+    `dense_shared` of 20, mean and variance of 10), supervised.py (9 read, 10 of noise), noise_generator_mse.py (code of
+    20, noise of 10, `hidden_dim_ng` 128); `post_latent` of 6 x 6 x 64 in all. Optimizers: those of architectures."""
     told = recipe("autoencoders")
     args, preset = SimpleNamespace(rows=[row], seed=0), told["PRESETS"]["paper"]
     assert preset["fit"] | {"rate": 0} == dict(epochs=100, batch=256, rate=0)
-    cores = {"ViT": transformer(36, 96, 4), "MLP-Mixer": mixer(36, 96, 128, 5)}
-    for name, model in told["published"](args, preset, some):
-        assert model.encoder.tokens == 36 and model.latent == 10 and model.weight == 1.0
-        weights = {key: value for key, value in model.settings.items() if key in ("kl", "supervision", "matching")}
-        assert weights == {"VAE": {"kl": 0.7}, "Supervised AE": {"supervision": 1.0}, "AE + MSE NG": {"matching": 10.0},
-                           "AE + Sinkhorn NG": {"matching": 20.0}}[row]
+    models = dict(told["published"](args, preset, some))
+    assert list(models) == [f"published {row}, {body}" for body in ("CNN", "ViT", "MLP-Mixer")]
+    for name, model in models.items():
         body = name.split(", ")[1]
-        if body in cores:
-            blind = row == "Supervised AE"
-            assert model.encoder.count_params() == patches(cores[body], (64, 16), 96, 0 if blind else 9)
-            assert model.decoder.count_params() == patches(cores[body], (16, 64), 96, 9)
-        if body == "ViT":
-            assert (model.encoder.body.core.width, model.encoder.body.core.blocks[0].heads) == (96, 4)
+        blind, informed, tokens, width, decoder = BODIES[body]
+        vae, noisy = row == "VAE", "NG" in row
+        read, spread = HEADS[row](tokens, width)
+        assert (model.encoder.tokens, model.decoder.tokens, model.decoder.width) == (tokens, 36, 64)
+        assert model.encoder.width == (64 if vae else width)
+        before = dense(width + 9 * (body == "CNN"), 64)
+        assert model.encoder.count_params() == blind + (informed + before if vae else 0)
+        assert model.decoder.count_params() == decoder
+        assert (model.read.count_params(), model.spread.count_params()) == (read, spread)
+        assert (model.latent, model.noise_width, model.weight) == (20 if noisy else 10, 10, 1.0)
+        assert (model.noise.count_params() if noisy else 0) == noisy * NOISE_GENERATOR
         if body == "ViT" or row == "VAE":
             step(model, arrays_of(some), normal={"z": (10,)})
+    assert {"VAE": lambda m: m.kl == 0.7, "Supervised AE": lambda m: m.supervision == 1.0,
+            "AE + Sinkhorn NG": lambda m: m.matching == 20.0, "AE + MSE NG": lambda m: m.matching == 10.0}[row](model)
 
 
 def test_vq_models_have_the_published_size_and_train(some):
-    """36 tokens of 256 codes of 256 numbers, the study's best size of 1M; a prior 256 wide, 4 heads, 5 layers."""
-    vq_vae, vq_gan = (recipe(name)["PRESETS"]["paper"] for name in ("vq_vae", "vq_gan"))
+    """By the authors' code, m-wojnar/zdc, models/quantization: vq_vae.py (256 codes of 256, `pre_embedding`,
+    `post_embedding`, `projection_dim` 32), vq_gan.py (no projection; a discriminator of `hidden_dim` 128 with layers of
+    128, 64, 1), vq_vae_cond.py (2 tokens of 64, projection 16), vq_vae_prior.py (256 wide, 5 layers, 35 positions)."""
+    vq_vae, vq_gan = recipe("vq_vae"), recipe("vq_gan")
+    one, other = (told["PRESETS"]["paper"] for told in (vq_vae, vq_gan))
+    encoder = BODIES["ViT"][0] + dense(96, 256)
+    decoder = dense(256, 96) + 36 * 96 + blocks(96, 4) + 64 * 96 + 1
+    behind, codes = dense(256, 256), 256 * 256
     for averaged in (False, True):
-        model = PhotonVQVAE.published(some, width=vq_gan["width"], averaged=averaged, **vq_vae["published"])
-        core, codes = transformer(36, 96, 4), 256 * 256
-        state = 256 + 256 * 256 * (1 if averaged else 2)  # uses, and sums, or codes and shifts
-        assert model.count_params() == patches(core, (64, 256), 96, 0) + patches(core, (256, 64), 96, 0) + state
-        trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + averaged * codes
-        assert 0.9e6 < trained < 1.15e6 and model.tokens == 36 and model.codebook.table().shape == (256, 256)
+        model = PhotonVQVAE.published(some, width=other["width"], averaged=averaged, **one["published"])
+        assert (model.encoder.count_params(), model.decoder.count_params()) == (encoder, decoder)
+        state = 256 + codes + behind + (0 if averaged else codes + 256 * 32)  # uses, sums; codes, shifts, projection
+        assert model.codebook.count_params() == state and model.tokens == 36
+        trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+        assert trained == encoder + decoder + (0 if averaged else codes + behind)
         assert model.codebook.commitment == 0.25 and model.codebook.averaged == averaged
-    gan = ImageVQGAN.of(model, some, **vq_gan["published"])
-    assert gan.critic.count_params() == (patches(transformer(36, 128, 4), (64, 128), 128, 9) + dense(128, 128)
-                                         + dense(128, 64) + dense(64, 1))
+        assert (model.weight, model.coding) == (0.55 if averaged else 1.0, 36)
+    gan = ImageVQGAN.of(model, some, **other["published"])
+    critic = dense(64, 128) + 36 * 128 + dense(9, 128) + blocks(128, 4) + 2 * 128
+    assert gan.critic.count_params() == critic + dense(128, 128) + dense(128, 64) + dense(64, 1)
     assert gan.weights_of == {"pixels": 0.55, "codebook": 1.0, "adversarial": 0.96}
     step(PhotonVQVAE.published(some), arrays_of(some))
     step(gan, arrays_of(some))
-    sizes = {key: value for key, value in vq_vae["prior"].items() if key not in ("epochs", "batch", "rate")}
-    assert sizes == dict(width=256, heads=4, depth=5) and vq_vae["prior"]["epochs"] == 100
-    prior = TokenPrior.fit_scales(some, **sizes)
-    assert prior.vectors.shape == (256, 256) and prior.body.count_params() == transformer(36, 256, 5)
+    sizes = {key: value for key, value in one["prior"].items() if key not in ("epochs", "batch", "rate")}
+    assert sizes == dict(width=256, heads=4, depth=5) and one["prior"]["epochs"] == other["prior"]["epochs"] == 100
+    prior = ParticleTokenPrior.fit_scales(some, **sizes)
+    assert prior.count_params() - prior.reader.count_params() == (
+        2 * 256 * 256 + 35 * 256 + 2 * 256 + blocks(256, 5) + 2 * 256 + dense(256, 256))
+    assert prior.reader.count_params() == (
+        dense(9, 64) + dense(64, 128) + 2 * dense(128, 128) + dense(64, 64) + 2 * 256 * 64 + 256 + 64 * 16
+        + dense(64, 64) + 2 * dense(128, 128) + dense(128, 64) + dense(64, 9))  # codes, shifts and uses between
     step(prior, {"conditions": some.particles, "tokens": np.arange(16 * 36).reshape(16, 36) % 256})
+
+
+def test_published_optimizers_are_those_of_the_authors_code():
+    """Names and numbers as in architectures and models/quantization of m-wojnar/zdc; a schedule of 117,100 steps."""
+    told = {name: recipe(name)["ADAM"] for name in ("autoencoders", "vq_vae", "vq_gan")}
+    for adam, kind, decay, betas in (
+            (told["autoencoders"]["CNN"], "Nadam", None, (0.76, 0.88)),
+            (told["autoencoders"]["ViT"], "AdamW", 0.068, (0.64, 0.73)),
+            (told["autoencoders"]["MLP-Mixer"], "AdamW", 0.013, (0.89, 0.88)),
+            (told["vq_vae"]["1M"], "AdamW", 0.031, (0.71, 0.88)),
+            (told["vq_vae"]["prior, 4M"], "Nadam", 0.33, (0.80, 0.65)),
+            (told["vq_gan"]["generator"], "Nadam", None, (0.76, 0.54)),
+            (told["vq_gan"]["critic"], "AdamW", 0.0, (0.97, 0.96))):
+        made = tuned(117_100, **adam)
+        assert (type(made).__name__, made.weight_decay, (made.beta_1, made.beta_2)) == (kind, decay, betas)
+    rates = OneCycle(3.5e-3, 117_100, **told["autoencoders"]["ViT"]["cycle"])
+    assert [float(rates(step)) for step in (0, 37_472, 117_100)] == pytest.approx(
+        [3.5e-3 / 35, 3.5e-3, 3.5e-3 / 35 / 770], rel=1e-4)
+    assert told["vq_gan"]["prior"] == told["vq_vae"]["prior, 4M"]
+    assert told["vq_gan"]["particle tokens"] == told["vq_vae"]["1M"]
 
 
 def test_corr_vae_has_the_published_size_and_trains(some):
@@ -254,7 +315,7 @@ def test_corr_vae_has_the_published_size_and_trains(some):
     ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
     ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
     ("vq_vae", ["published VQ-VAE", "prior: ", "117,100 steps"]),
-    ("vq_gan", ["published warm start", "published critic", "prior: ", "46,840 steps", "70,260 steps"]),
+    ("vq_gan", ["published warm start", "published critic", "prior: ", "10,539 steps", "106,561 steps"]),
     ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])
 def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--preset", "paper", "--dry-run", "--out", str(tmp_path / "out")])

@@ -53,6 +53,29 @@ def test_nearest_codes_and_losses_are_those_of_numpy(normalise, decay):
         np.testing.assert_allclose(np.linalg.norm(codes, axis=-1), 1.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("decay", [None, 0.99])
+def test_published_codes_are_compared_projected_and_handed_on_by_a_dense_layer(decay):
+    """Two numbers decide; loss and what is handed on are those of the dense layer, which averages leave alone."""
+    book, z = Codebook(7, 3, decay=decay, threshold=0.0, projection=2, behind=True, seed=1), vectors()
+    kept = direction(numpy(book._codes()))
+    codes = kept @ numpy(book.behind.kernel) + numpy(book.behind.bias)
+    project = numpy(book.project.kernel)
+    near = direction(z @ project) @ direction(numpy(book._codes()) @ project).T
+    quantised, tokens, loss = map(numpy, book(z))
+    assert project.shape == (3, 2) and np.array_equal(tokens, near.argmax(axis=-1))
+    np.testing.assert_allclose(quantised, codes[tokens], atol=1e-5)
+    np.testing.assert_allclose(numpy(book.lookup(tokens)), codes[tokens], atol=1e-5)
+    far = ((direction(z) - codes[tokens]) ** 2).sum(axis=-1).mean(axis=-1)
+    np.testing.assert_allclose(loss, (1.25 if decay is None else 0.25) * far, rtol=1e-4)
+    assert len(book.trainable_variables) == (3 if decay is None else 0)
+    if decay is not None:  # the first batch outweighs what the codes began with, by vectors that are not normalised
+        book(100.0 * z, training=True)
+        mean = np.stack([z[tokens == k].sum(axis=0) for k in np.unique(tokens)])
+        np.testing.assert_allclose(direction(numpy(book._codes()))[np.unique(tokens)], direction(mean), atol=0.02)
+    again = Codebook.from_config(book.get_config())
+    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights()[-2:], book.get_weights()[-2:], strict=True))
+
+
 def test_gradient_passes_straight_through():
     """To the vector itself; through its normalisation, where codes are directions: only across the vector."""
     z, weight = vectors(), vectors(seed=3)

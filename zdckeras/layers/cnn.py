@@ -9,6 +9,7 @@ from keras import layers, ops
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens, tile
+from zdckeras.training.cost import products_of
 
 
 def convolve(size: int, kernel: int, first: tuple[int, int, int], seeds: Iterator[int],
@@ -195,3 +196,108 @@ class CnnDecoder(Body):
         """Multiplications with a weight for one image."""
         here = self.tokens * products(self.take) + products(self.known)
         return here + upscale_operations(self.tokens, self.steps, self.last)
+
+
+def _residual(x, size, seeds):
+    """x + W f(W f(W f(W f(x)))), f GELU, W of 1, 3, 3 and 1 cells; a quarter of the channels inside."""
+    found, narrow = x, max(size // 4, 1)
+    for channels, kernel in ((narrow, 1), (narrow, 3), (narrow, 3), (size, 1)):
+        found = _one(layers.Activation(ops.gelu)(found), channels, kernel, seeds)
+    return layers.Add()([x, found])
+
+
+def _one(x, channels, kernel, seeds, padding="same"):
+    return layers.Conv2D(channels, kernel, padding=padding,
+                         kernel_initializer=keras.initializers.LecunNormal(next(seeds)))(x)
+
+
+class _PublishedCnn(Body):
+    """What the study's CNNs share: three grids, each twice as fine, of two residual blocks and batch normalisation."""
+
+    def __init__(self, shape, width, context, channels, seed, grid, wide, **kwargs):
+        channels = tuple(channels)
+        super().__init__(shape, width or wide, context, 2 ** len(channels), channels[0],
+                         dict(channels=channels, seed=seed), **kwargs)
+        self.settings["width"], self.grid, self.tokens = width, grid, grid[0] * grid[1]
+
+    def _beside(self, tokens, context):
+        """Tokens, and behind each what is known of the particle."""
+        self._check_context(context)
+        if not self.context:
+            return tokens
+        return ops.concatenate([tokens, ops.repeat(context[:, None], self.tokens, axis=1)], axis=-1)
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one image."""
+        return products_of(self.network) + self.tokens * products(self.dense)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PublishedCnnEncoder(_PublishedCnn):
+    """The study's CNN, image to tokens: residual blocks, averages over 2 x 2 cells; the particle stands in every token.
+
+    Arguments:
+        shape: (nx, ny) of the image.
+        width: of a token, by a last dense layer; None: there is none.
+        context: C, numbers known of the particle; may be 0.
+        channels: of the grids from coarse to fine.
+        seed: of the weights.
+
+    Returns:
+        call((B, nx, ny), (B, C)) gives (B, T, d): 5 x 5 tokens for 44 x 44 cells, as odd ends are left out.
+
+    Source:
+        neutron ZDC study, CNN; from the authors' code, m-wojnar/zdc, architectures/conv.py.
+    """
+
+    def __init__(self, shape, width=None, context=0, channels=(256, 128, 64), seed=0, **kwargs):
+        grid = tuple(n // 2 ** len(channels) for n in shape)
+        super().__init__(shape, width, context, channels, seed, grid, channels[0] + context, **kwargs)
+        seeds = seeds_of([seed, 75])
+        image = x = keras.Input((*self.image, 1))
+        for size in self.settings["channels"][::-1]:
+            x = _one(x, size, 1, seeds)
+            for _ in range(2):
+                x = _residual(x, size, seeds)
+            x = layers.AveragePooling2D()(layers.BatchNormalization(epsilon=1e-5)(x))
+        self.network = keras.Model(image, layers.LeakyReLU(0.1)(x))
+        self.dense = None if width is None else linear(channels[0] + context, width, seeds)
+        self.built = True
+
+    def call(self, image, context):
+        self._check_shape(image, self.image, "images")
+        tokens = self._beside(ops.reshape(self.network(image[..., None]), (-1, self.tokens, self.hidden)), context)
+        return tokens if self.dense is None else on_tokens(self.dense, tokens)
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class PublishedCnnDecoder(_PublishedCnn):
+    """The study's CNN, tokens to image: grids repeated twice along each side, residual blocks, one of 5 x 5 at the end.
+
+    Arguments:
+        shape, context, channels, seed: as in `PublishedCnnEncoder`.
+        width: d of a token.
+
+    Returns:
+        call((B, T, d), (B, C)) gives (B, nx, ny), of either sign: from 6 x 6 tokens for 44 x 44 cells.
+    """
+
+    def __init__(self, shape, width, context=0, channels=(256, 128, 64), seed=0, **kwargs):
+        super().__init__(shape, width, context, channels, seed, tile([n + 4 for n in shape], 2 ** len(channels)), width,
+                         **kwargs)
+        seeds = seeds_of([seed, 76])
+        self.dense = linear(width + context, self.hidden, seeds)
+        grid = x = keras.Input((*self.grid, self.hidden))
+        for size in self.settings["channels"]:
+            x = layers.UpSampling2D()(_one(x, size, 1, seeds))
+            for _ in range(2):
+                x = _residual(x, size, seeds)
+            x = layers.BatchNormalization(epsilon=1e-5)(x)
+        self.network = keras.Model(grid, _one(x, 1, 5, seeds, "valid"))
+        self.built = True
+
+    def call(self, tokens, context):
+        self._check_shape(tokens, (self.tokens, self.width), "tokens")
+        tokens = on_tokens(self.dense, self._beside(tokens, context))
+        image = self.network(ops.reshape(tokens, (-1, *self.grid, self.hidden))) + 0.5
+        return image[:, : self.image[0], : self.image[1], 0]

@@ -32,9 +32,10 @@ def silu_layers(widths: Sequence[int], width: int, seeds: Iterator[int],
     return body
 
 
-def linear(inputs: int, units: int, seeds: Iterator[int]) -> keras.layers.Layer:
+def linear(inputs: int, units: int, seeds: Iterator[int], bias: bool = True) -> keras.layers.Layer:
     """A seeded dense layer, built."""
-    layer = layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), dtype="float32")
+    layer = layers.Dense(units, use_bias=bias, dtype="float32",
+                         kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
     layer.build((None, inputs))
     return layer
 

@@ -54,7 +54,7 @@ class LogImageEncoder(AroundBody):
         super().__init__(detector, scaler, body, {}, **kwargs)
         self.built = True
 
-    def call(self, photons, conditions):
+    def call(self, photons, conditions, training=False):  # handed on by Keras
         return self.body(ops.log1p(ops.cast(photons, "float32")), self.known(conditions))
 
 
@@ -75,7 +75,7 @@ class LogImageDecoder(AroundBody):
         super().__init__(detector, scaler, body, {}, **kwargs)
         self.built = True
 
-    def call(self, tokens, conditions):
+    def call(self, tokens, conditions, training=False):
         return ops.relu(self.body(tokens, self.known(conditions)))
 
     def mismatch(self, photons: Tensor, made: Tensor) -> Tensor:
@@ -123,19 +123,21 @@ class WholePhotons(layers.Layer):
         return {**super().get_config(), "detector": self.detector.name, "latent": self.latent}
 
 
-def log_image_pair(showers: Showers, encoder: type, decoder: type, width: int = 32, informed: tuple[bool, bool] = (
-        True, True), seed: int = 0, **sizes: Any) -> tuple[LogImageEncoder, LogImageDecoder]:
+def log_image_pair(showers: Showers, encoder: type, decoder: type, width: int | tuple[int | None, int] = 32,
+                   informed: tuple[bool, bool] = (True, True), seed: int = 0,
+                   **sizes: Any) -> tuple[LogImageEncoder, LogImageDecoder]:
     """Fresh `LogImageEncoder` and `LogImageDecoder` for the one detector of training `Showers`.
 
     Arguments:
         showers: training `Showers`.
         encoder, decoder: classes of their bodies, such as `VitEncoder` and `VitDecoder`.
-        width: of a token.
+        width: of a token, or of one of the encoder and one of the decoder.
         informed: whether encoder and decoder are told of the particle.
         seed: of all weights.
         sizes: of both bodies.
     """
     detector, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
-    first, second = (body(detector.shape, width=width, context=CONDITION_COUNT * told, seed=seed, **sizes)
-                     for body, told in zip((encoder, decoder), informed, strict=True))
+    widths = width if isinstance(width, tuple) else (width, width)
+    first, second = (body(detector.shape, width=wide, context=CONDITION_COUNT * told, seed=seed, **sizes)
+                     for body, wide, told in zip((encoder, decoder), widths, informed, strict=True))
     return LogImageEncoder(detector.name, scaler, first), LogImageDecoder(detector.name, scaler, second)

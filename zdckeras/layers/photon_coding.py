@@ -78,7 +78,7 @@ class PhotonEncoder(AroundBody):
         super().__init__(detector, scaler, body, {}, **kwargs)
         self.built = True
 
-    def call(self, photons, conditions):
+    def call(self, photons, conditions, training=False):
         return self.body(LN_COUNT_SCALE * ops.log1p(ops.cast(photons, "float32")), self.known(conditions))
 
 
@@ -112,7 +112,7 @@ class PhotonDecoder(AroundBody):
         self.spots = Spots(detector, hidden, spots, 1, next(seeds))
         self.built = True
 
-    def call(self, tokens, conditions):
+    def call(self, tokens, conditions, training=False):
         conditions = ops.cast(conditions, "float32")
         known = self.features(conditions)
         hidden = self.dense(ops.concatenate([ops.reshape(tokens, (-1, self.tokens * self.width)), known], axis=-1))

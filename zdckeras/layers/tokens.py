@@ -64,10 +64,13 @@ class Body(layers.Layer):
     def _build_context(self, seeds):
         self.known = linear(self.context, self.hidden, seeds) if self.context else None
 
-    def _add_context(self, tokens, context):
-        """Tokens (B, T, hidden) and what the particle (B, C) adds to each."""
+    def _check_context(self, context):
         if context.shape[-1] != self.context:
             raise ValueError(f"Expected a context of width {self.context}, received {context.shape[-1]}.")
+
+    def _add_context(self, tokens, context):
+        """Tokens (B, T, hidden) and what the particle (B, C) adds to each."""
+        self._check_context(context)
         return tokens if self.known is None else tokens + self.known(context)[:, None]
 
     def _check_shape(self, found, expected, what):
@@ -86,8 +89,9 @@ class TokensToVector(layers.Layer):
     Arguments:
         tokens, width, context: T, d and C of the body before it.
         vector: numbers that come out.
-        hidden: width between.
+        hidden: width between; 0: there is no layer between.
         seed: of the weights.
+        slope: of LeakyReLU below 0.
 
     Returns:
         call((B, T, d), (B, C)) gives (B, vector).
@@ -97,16 +101,18 @@ class TokensToVector(layers.Layer):
         (1, 5)
     """
 
-    def __init__(self, tokens, width, context=0, vector=10, hidden=256, seed=0, **kwargs):
+    def __init__(self, tokens, width, context=0, vector=10, hidden=256, seed=0, slope=0.1, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(tokens=tokens, width=width, context=context, vector=vector, hidden=hidden, seed=seed)
+        self.settings = dict(tokens=tokens, width=width, context=context, vector=vector, hidden=hidden, seed=seed,
+                             slope=slope)
         seeds, self.flat = seeds_of([seed, 31]), tokens * width
-        self.dense = dense_layers((hidden,), self.flat + context, seeds)
-        self.read = linear(hidden, vector, seeds)
+        self.dense = dense_layers((hidden,), self.flat + context, seeds, slope) if hidden else None
+        self.read = linear(hidden or self.flat + context, vector, seeds)
         self.built = True
 
     def call(self, tokens, context):
-        return self.read(self.dense(ops.concatenate([ops.reshape(tokens, (-1, self.flat)), context], axis=-1)))
+        read = ops.concatenate([ops.reshape(tokens, (-1, self.flat)), context], axis=-1)
+        return self.read(read if self.dense is None else self.dense(read))
 
     def operations(self) -> int:
         """Multiplications with a weight for one vector."""
@@ -121,22 +127,24 @@ class VectorToTokens(layers.Layer):
     """One vector and the particle to tokens, the way back of `TokensToVector`.
 
     Arguments:
-        tokens, width, context, vector, hidden, seed: as in `TokensToVector`.
+        tokens, width, context, vector, hidden, seed, slope: as in `TokensToVector`.
 
     Returns:
         call((B, vector), (B, C)) gives (B, T, d).
     """
 
-    def __init__(self, tokens, width, context=0, vector=10, hidden=256, seed=0, **kwargs):
+    def __init__(self, tokens, width, context=0, vector=10, hidden=256, seed=0, slope=0.1, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(tokens=tokens, width=width, context=context, vector=vector, hidden=hidden, seed=seed)
+        self.settings = dict(tokens=tokens, width=width, context=context, vector=vector, hidden=hidden, seed=seed,
+                             slope=slope)
         seeds, self.shape_of = seeds_of([seed, 32]), (tokens, width)
-        self.dense = dense_layers((hidden,), vector + context, seeds)
-        self.read = linear(hidden, tokens * width, seeds)
+        self.dense = dense_layers((hidden,), vector + context, seeds, slope) if hidden else None
+        self.read = linear(hidden or vector + context, tokens * width, seeds)
         self.built = True
 
     def call(self, vector, context):
-        return ops.reshape(self.read(self.dense(ops.concatenate([vector, context], axis=-1))), (-1, *self.shape_of))
+        known = ops.concatenate([vector, context], axis=-1) if self.settings["context"] else vector
+        return ops.reshape(self.read(known if self.dense is None else self.dense(known)), (-1, *self.shape_of))
 
     operations = TokensToVector.operations
 

@@ -10,12 +10,18 @@ from zdckeras.backend import Tensor
 from zdckeras.layers.dense import seeds_of
 
 HIDDEN = -1e9  # added to the scores of positions that must not be seen
+CURVES = {"silu": ops.silu, "gelu": ops.gelu}
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """x, where there is no layer."""
+    return x
 
 
 class Block(layers.Layer):
     """Attention, then a dense layer and back, each on normalised input and added to it: x += A(N x), x += M(N x).
 
-    A(x) = concat_h softmax(q_h k_h' / sqrt(w / H) + hide) v_h W,  M(x) = W_2 silu(W_1 x)
+    A(x) = concat_h softmax(q_h k_h' / sqrt(w / H) + hide) v_h W,  M(x) = W_2 f(W_1 x)
 
     Arguments:
         width: w of the vectors.
@@ -23,6 +29,8 @@ class Block(layers.Layer):
         expansion: width of the dense layer over w.
         scale: of the variance of weights that add to x, small in deep stacks.
         seeds: iterator.
+        curve: f, "silu" or "gelu".
+        dropout: share of what M and its inner layer give that training leaves out.
 
     Returns:
         call((B T, w) vectors, T, hide, cache, write) gives (B T, w) and the keys and values (B, H, T, w / H) that were
@@ -30,7 +38,7 @@ class Block(layers.Layer):
         With a cache, keys and values of all positions, T is 1 and the new ones go where `write` (positions, 1) is true.
     """
 
-    def __init__(self, width, heads, expansion, scale, seeds, **kwargs):
+    def __init__(self, width, heads, expansion, scale, seeds, curve="silu", dropout=0.0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.width, self.heads, self.each = width, heads, width // heads
 
@@ -45,6 +53,8 @@ class Block(layers.Layer):
             norm.build((None, width))
         self.look, self.mix = dense(width, 3 * width), dense(width, width, scale)
         self.widen, self.narrow = dense(width, expansion * width), dense(expansion * width, width, scale)
+        self.curve = CURVES[curve]
+        self.drop = layers.Dropout(dropout, seed=next(seeds), dtype="float32") if dropout else unchanged
         self.built = True
 
     def call(self, x, length, hide=None, cache=None, write=None):
@@ -57,7 +67,8 @@ class Block(layers.Layer):
             scores = scores + hide
         found = ops.transpose(ops.matmul(ops.softmax(scores), values), (0, 2, 1, 3))
         x = x + self.mix(ops.reshape(found, (-1, self.width)))
-        return x + self.narrow(ops.silu(self.widen(self.norms[1](x)))), (keys, values)
+        found = self.narrow(self.drop(self.curve(self.widen(self.norms[1](x)))))
+        return x + self.drop(found), (keys, values)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -72,6 +83,8 @@ class Transformer(layers.Layer):
         causal: position t sees positions up to t only.
         expansion: width of the dense layer inside a block over w.
         seed: of the weights.
+        curve, dropout: of the blocks.
+        positions, normed: whether there are p and N.
 
     Returns:
         call((B, T, w)) gives (B, T, w).
@@ -92,19 +105,22 @@ class Transformer(layers.Layer):
         True
     """
 
-    def __init__(self, length, width=256, heads=4, depth=5, causal=False, expansion=4, seed=0, **kwargs):
+    def __init__(self, length, width=256, heads=4, depth=5, causal=False, expansion=4, seed=0, curve="silu",
+                 dropout=0.0, positions=True, normed=True, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         if min(length, width, heads, depth) < 1 or width % heads:
             raise ValueError("Expected at least one position, head and block, and a width that heads divide; received "
                              f"length {length}, width {width}, heads {heads}, depth {depth}.")
         self.settings = dict(length=length, width=width, heads=heads, depth=depth, causal=causal, expansion=expansion,
-                             seed=seed)
+                             seed=seed, curve=curve, dropout=dropout, positions=positions, normed=normed)
         self.length, self.width, self.causal, seeds = length, width, causal, seeds_of([seed, 21])
-        self.positions = self.add_weight(shape=(length, width), name="positions",
-                                         initializer=keras.initializers.RandomNormal(0.0, 0.02, next(seeds)))
-        self.blocks = [Block(width, heads, expansion, 0.5 / depth, seeds) for _ in range(depth)]
-        self.norm = layers.LayerNormalization(epsilon=1e-5, dtype="float32")
-        self.norm.build((None, width))
+        first = keras.initializers.RandomNormal(0.0, 0.02, next(seeds))
+        self.positions = (self.add_weight(shape=(length, width), name="positions", initializer=first) if positions
+                          else np.zeros((length, width), "float32"))
+        self.blocks = [Block(width, heads, expansion, 0.5 / depth, seeds, curve, dropout) for _ in range(depth)]
+        self.norm = layers.LayerNormalization(epsilon=1e-5, dtype="float32") if normed else unchanged
+        if normed:
+            self.norm.build((None, width))
         self.hide = np.triu(np.full((length, length), HIDDEN, "float32"), 1) if causal else None
         self.built = True
 

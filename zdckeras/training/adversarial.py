@@ -1,7 +1,8 @@
 """Adversarial training: a generator with its averaged copy, warmed up on proper scores, then set against a critic."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from zdckeras import backend
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import annealed, fit_arrays, train
+from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise
 from zdckeras.training.phases import PhasedModel
 
@@ -122,7 +124,7 @@ def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: s
 def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
                         generator: float, critic: float, seed: int = 0, uniform: dict | None = None,
                         callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None,
-                        adam: dict[str, float] | None = None) -> dict[str, list]:
+                        adam: Mapping[str, Any] | None = None) -> dict[str, list]:
     """Generator against critic (and regressor), each with Adam on a cosine schedule, or as published.
 
     Arguments:
@@ -134,7 +136,8 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         seed: of order and noise.
         uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
         callbacks, device_noise: as in `fit_arrays`.
-        adam: settings of Adam at constant rates, as studies have it; by default betas of 0.5 and 0.99 and a schedule.
+        adam: settings of Adam at constant rates, as studies have it, or phase -> settings of `tuned`; by default betas
+            of 0.5 and 0.99 and a schedule.
 
     Returns:
         History, name -> list over epochs.
@@ -151,6 +154,7 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
     if adam is None:
         adam = {"beta_1": 0.5, "beta_2": 0.99}
         rates = {phase: annealed(rate, batches, epochs, warmup=0.1) for phase, rate in rates.items()}
-    gan.compile({phase: keras.optimizers.Adam(rate, **adam) for phase, rate in rates.items()},
-                jit_compile=backend.jit_compile())
+    steps, own = epochs * len(batches), set(adam) == set(rates)
+    gan.compile({phase: tuned(steps, **adam[phase]) if own else keras.optimizers.Adam(rate, **adam)
+                 for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
     return train(gan, batches, epochs, path, callbacks=callbacks)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -15,6 +15,7 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.training.batches import Batches
+from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, log_callbacks
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
@@ -170,7 +171,8 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
 
 def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
              validation: Batches | None = None, start: str | Path | None = None,
-             callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, list]:
+             callbacks: Sequence[keras.callbacks.Callback] = (),
+             adam: Mapping[str, Any] | None = None) -> dict[str, list]:
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
@@ -180,23 +182,25 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         epochs, rate: length of the schedule and highest learning rate.
         until: stop after this many epochs, all by default.
         start, callbacks: as in `train`.
+        adam: settings of `tuned`, as a study has them, in place of the `rate`, its schedule, and clipped gradients.
 
     Returns:
         History, name -> list over epochs.
     """
     path = Path(path)
-    schedule = annealed(rate, batches, epochs)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if not model.compiled:
-        model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0),
-                      jit_compile=backend.jit_compile())
+        optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
+                     tuned(epochs * len(batches), **adam))
+        model.compile(optimizer, jit_compile=backend.jit_compile())
     return train(model, batches, epochs if until is None else until, path, validation, start=start,
                  callbacks=callbacks)
 
 
 def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
                rate: float, seed: int = 0, uniform: dict | None = None, normal: dict | None = None,
-               callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None) -> dict[str, list]:
+               callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None,
+               adam: Mapping[str, Any] | None = None) -> dict[str, list]:
     """`fit_adam` on shuffled `Batches` of arrays.
 
     Arguments:
@@ -206,7 +210,7 @@ def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Pa
         epochs, batch, rate: length of training, rows of a step and highest learning rate.
         seed: of order and noise.
         uniform, normal: name -> shape of one row's noise.
-        callbacks: as in `train`.
+        callbacks, adam: as in `fit_adam`.
         device_noise: whether the device draws it, see `zdckeras.training.options`, which decides by default.
 
     Returns:
@@ -214,7 +218,8 @@ def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Pa
     """
     if OPTIONS.device_noise if device_noise is None else device_noise:
         model, uniform, normal = WithDeviceNoise(model, DeviceNoise(uniform, normal, seed)), None, None
-    return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate, callbacks=callbacks)
+    return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate, callbacks=callbacks,
+                    adam=adam)
 
 
 def annealed(learning_rate: float, batches: Batches, epochs: int,

@@ -154,7 +154,7 @@ class WithDeviceNoise(keras.Model):
         self.model, self.noise = model, noise
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):  # Keras hands `training` on to what is inside
         return self.model(self.noise(inputs))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

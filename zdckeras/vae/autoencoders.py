@@ -30,22 +30,29 @@ class PhotonAutoencoder(WithParts, Autoencoder):
         seed: of the weights between tokens and code.
 
     Returns:
-        call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, d)}) gives the per-sample loss (B,).
+        call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, noise_width)}) gives the per-sample loss (B,).
     """
 
     PARTS = ("encoder", "decoder")
     READ = 1  # numbers read from tokens for each number of the code
     EXTRA = 0  # and beside them
+    NOISE = None  # numbers of noise that make a code; None: as many as it has
 
     def __init__(self, encoder, decoder, latent=10, hidden=128, weight=0.01, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(latent=latent, hidden=hidden, weight=weight, seed=seed)
         self.encoder, self.decoder, self.latent, self.weight = encoder, decoder, latent, weight
-        self.read = TokensToVector(encoder.tokens, encoder.width, 0, self.READ * latent + self.EXTRA, hidden, seed)
-        self.spread = VectorToTokens(decoder.tokens, decoder.width, decoder.features.width, latent, hidden, seed)
-        self.scatter = decoder.scatter(latent, seed)
+        self.noise_width = self.NOISE or latent
+        self.read, self.spread = self._heads(latent, hidden, seed)
+        self.scatter = decoder.scatter(self.noise_width, seed)
         self.detector = one_detector(encoder=encoder.detector, decoder=decoder.detector)
         self.built = True
+
+    def _heads(self, latent, hidden, seed):
+        """What stands between the encoder's tokens and the code, and between code and particle and the decoder's."""
+        encoder, decoder = self.encoder, self.decoder
+        return (TokensToVector(encoder.tokens, encoder.width, 0, self.READ * latent + self.EXTRA, hidden, seed),
+                VectorToTokens(decoder.tokens, decoder.width, decoder.features.width, latent, hidden, seed))
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """What is read from the photons of a batch, (B, READ d + EXTRA)."""
@@ -142,7 +149,7 @@ class SupervisedAutoencoder(PhotonAutoencoder):
 
 @keras.saving.register_keras_serializable("zdckeras")
 class DrivenAutoencoder(PhotonAutoencoder):
-    """The supervised autoencoder as published: L = w D(n, l(z, c')) + w_c |(c' - c) / scale|^2, z noise.
+    """The supervised autoencoder with the published loss: L = w D(n, l(z, c')) + w_c |(c' - c) / scale|^2, z noise.
 
     c' is all that the encoder reads from the photons, and the decoder is driven from it in training, from the true
     particle in generation. Noise is all else that the decoder gets, so it learns the mean response of what was read.
@@ -153,7 +160,8 @@ class DrivenAutoencoder(PhotonAutoencoder):
         supervision: w_c.
 
     Source:
-        supervised autoencoder of the neutron ZDC study; loss and noise from the authors' code, m-wojnar/zdc.
+        supervised autoencoder of the neutron ZDC study; loss and noise from the authors' code, m-wojnar/zdc. Its layers
+        are in `ImageSupervisedAutoencoder`.
     """
 
     READ, EXTRA = 0, CONDITION_COUNT
@@ -257,7 +265,7 @@ class CodeGenerator(WithParts, RangedSampler):
     Arguments:
         decoder, spread, scatter: of a trained `PhotonAutoencoder`.
         low, high: see `RangedSampler`.
-        noise: its `NoiseGenerator`, or None where noise is the code.
+        noise: its `NoiseGenerator` or `ImageNoiseGenerator`, or None where noise is the code.
 
     Raises:
         ValueError: for parts of different detectors.
@@ -266,7 +274,7 @@ class CodeGenerator(WithParts, RangedSampler):
     PARTS = ("decoder", "spread", "scatter", "noise")
 
     def __init__(self, decoder: PhotonDecoder, spread: VectorToTokens, scatter: PhotonScatter, low: ArrayLike,
-                 high: ArrayLike, noise: NoiseGenerator | None = None, **kwargs):
+                 high: ArrayLike, noise: layers.Layer | None = None, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.spread, self.scatter, self.noise = decoder, spread, scatter, noise
         self.detectors = [one_detector(decoder=decoder.detector, scatter=scatter.detector)]

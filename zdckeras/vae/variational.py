@@ -70,7 +70,7 @@ class Autoencoder(SampleLoss):
         """How badly what is decoded, (B, nx, ny), agrees with the responses of a batch, (B,)."""
         raise NotImplementedError
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):  # Keras hands `training` on to what is inside
         inputs = {**inputs, "conditions": ops.cast(inputs["conditions"], "float32")}
         made, rest = self.reconstruct(inputs)
         return self.mismatch(inputs, made) + rest

@@ -6,10 +6,11 @@ from keras import layers, ops
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.layers.dense import seeds_of
+from zdckeras.layers.dense import linear, seeds_of
 from zdckeras.layers.photon_drawing import straight_through
 
 DEAD_CODE_STRIDE = 7919  # rows of a batch between those that two neighbouring dead codes move to; prime
+FIRST_USES = 1 / 36  # of a code before training as published: one of the 36 that even use would be in a batch
 SMOOTH = 1e-5  # uses added to each code, in units of even use
 
 
@@ -29,6 +30,11 @@ class Codebook(layers.Layer):
     being far apart in the batch; it then counts as used evenly. At the start n_k = `threshold`: codes that the first
     batch does not use move to vectors of that batch. All of this is fixed by the batch; there are no random numbers.
 
+    As published in the neutron study, z and e_k are projected to fewer numbers before they are compared, by weights
+    that stay as they are drawn, and a dense layer follows: its values of e_k are what is handed on and what the loss
+    compares with z. Beside moving averages, which then are those of z before it is normalised, that layer gets no
+    gradient and stays, too.
+
     Arguments:
         codes: K.
         width: d of the vectors.
@@ -36,7 +42,9 @@ class Codebook(layers.Layer):
         commitment: beta.
         decay: g of the moving averages, or None for codes learnt by gradient; use is then averaged with 0.99.
         threshold: share of even use below which a code is dead; 0 keeps all codes where they are.
-        seed: of the first codes.
+        seed: of the first codes, and of what follows.
+        projection: numbers that are compared, or None: all.
+        behind: whether the dense layer follows.
 
     Returns:
         call((B, T, d)) gives quantised vectors (B, T, d), tokens (B, T) int32 and loss (B,).
@@ -58,7 +66,7 @@ class Codebook(layers.Layer):
     """
 
     def __init__(self, codes=256, width=32, normalise=True, commitment=0.25, decay=0.99, threshold=0.1, seed=0,
-                 **kwargs):
+                 projection=None, behind=False, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         if codes < 1 or width < 1:
             raise ValueError(f"Expected a codebook of at least one code and one number, received {codes} x {width}.")
@@ -66,13 +74,20 @@ class Codebook(layers.Layer):
             raise ValueError("Expected decay and threshold of at least 0 and below 1 and commitment of at least 0; "
                              f"received {decay}, {threshold} and {commitment}.")
         self.settings = dict(codes=codes, width=width, normalise=normalise, commitment=commitment, decay=decay,
-                             threshold=threshold, seed=seed)
+                             threshold=threshold, seed=seed, projection=projection, behind=behind)
         self.codes, self.width, self.normalise, self.commitment = codes, width, normalise, commitment
         self.averaged, self.decay, self.threshold = decay is not None, 0.99 if decay is None else decay, threshold
-        first = np.random.default_rng(next(seeds_of([seed, 23]))).normal(size=(codes, width)).astype("float32")
+        seeds = seeds_of([seed, 23])
+        first = np.random.default_rng(next(seeds)).normal(size=(codes, width)).astype("float32")
         if normalise:
             first /= np.linalg.norm(first, axis=-1, keepdims=True)
-        start = threshold or 1.0
+        start = threshold or (FIRST_USES if behind else 1.0)
+        self.project = linear(width, projection, seeds, False) if projection else None
+        self.behind = linear(width, width, seeds) if behind else None
+        if projection:
+            self.project.trainable = False
+        if behind:
+            self.behind.trainable = not self.averaged
 
         def state(name, values):
             return self.add_weight(shape=values.shape, initializer=lambda *a, **k: ops.convert_to_tensor(values),
@@ -97,10 +112,14 @@ class Codebook(layers.Layer):
         total = ops.sum(uses)
         return (uses + SMOOTH) * (total / (total + self.codes * SMOOTH))
 
+    def _codes(self):
+        """All codes e_k as they are kept."""
+        return self.sums / self._smooth(self.uses)[:, None] if self.averaged else self.learnt + self.shifts
+
     def table(self) -> Tensor:
-        """All codes e_k, (K, d)."""
-        codes = self.sums / self._smooth(self.uses)[:, None] if self.averaged else self.learnt + self.shifts
-        return self._directed(codes)
+        """All codes e_k as they are handed on, (K, d)."""
+        codes = self._directed(self._codes())
+        return codes if self.behind is None else self.behind(codes)
 
     def lookup(self, tokens: Tensor) -> Tensor:
         """Codes (..., d) of tokens (...)."""
@@ -109,11 +128,10 @@ class Codebook(layers.Layer):
     def call(self, z, training=False):
         if len(z.shape) != 3 or z.shape[-1] != self.width:
             raise ValueError(f"Expected vectors of shape (B, T, {self.width}), received {tuple(z.shape)}.")
-        count, z, table = z.shape[1], self._directed(ops.reshape(z, (-1, self.width))), self.table()
-        still, fixed = ops.stop_gradient(z), ops.stop_gradient(table)
-        near = backend.exact_matmul(still, ops.transpose(fixed))
-        if not self.normalise:
-            near = near - 0.5 * ops.sum(ops.square(fixed), axis=-1)
+        count, raw, table = z.shape[1], ops.reshape(z, (-1, self.width)), self.table()
+        z, fixed = self._directed(raw), ops.stop_gradient(table)
+        still = ops.stop_gradient(z)
+        near = self._near(ops.stop_gradient(raw))
         tokens = ops.argmax(near, axis=-1)
         which = ops.one_hot(tokens, self.codes)
         chosen = backend.exact_matmul(which, fixed)
@@ -121,10 +139,17 @@ class Codebook(layers.Layer):
         if not self.averaged:  # a product with one-hot rows: its gradient is dense and fast, that of `take` is neither
             loss = loss + ops.sum(ops.square(still - backend.exact_matmul(which, table)), axis=-1)
         if training:
-            self._update(still, which)
+            self._update(still if self.behind is None else ops.stop_gradient(raw), which)
         quantised = ops.reshape(straight_through(z, chosen), (-1, count, self.width))
         return (quantised, ops.reshape(ops.cast(tokens, "int32"), (-1, count)),
                 ops.mean(ops.reshape(loss, (-1, count)), axis=-1))
+
+    def _near(self, z):
+        """How near each vector is to each code, (rows, K), up to what all codes have in common."""
+        codes = ops.stop_gradient(self._codes())
+        z, codes = (self._directed(v if self.project is None else self.project(v)) for v in (z, codes))
+        near = backend.exact_matmul(z, ops.transpose(codes))
+        return near if self.normalise else near - 0.5 * ops.sum(ops.square(codes), axis=-1)
 
     def _update(self, z, which):
         """Average uses and vectors of this batch into the state, then move dead codes."""
@@ -148,8 +173,9 @@ class Codebook(layers.Layer):
         return perplexity(self.uses)
 
     def operations(self) -> int:
-        """Multiplications for one token: the distances."""
-        return self.codes * self.width
+        """Multiplications for one token: the distances, and the projection before them."""
+        compared = self.settings["projection"]
+        return (compared or self.width) * self.codes + (compared or 0) * self.width
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

@@ -1,7 +1,7 @@
 """The generator of vector quantisation that ships, tokens to light to whole photons, and how its prior is trained."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ class TokenGenerator(WithParts, RangedSampler):
 
 def fit_prior(model: PhotonVQVAE, training: tuple[Showers, np.ndarray], path: str | Path, epochs: int, batch: int,
               rate: float, sums: bool = False, validation: tuple[Showers, np.ndarray] | None = None, seed: int = 0,
-              **sizes: Any) -> tuple[TokenPrior, dict]:
-    """A trained `TokenPrior` of the tokens that a trained model gives to showers.
+              kind: type = TokenPrior, adam: Mapping[str, Any] | None = None, **sizes: Any) -> tuple[TokenPrior, dict]:
+    """A trained `TokenPrior`, or one of another kind, of the tokens that a trained model gives to showers.
 
     Arguments:
         model: `PhotonVQVAE`.
@@ -92,6 +92,8 @@ def fit_prior(model: PhotonVQVAE, training: tuple[Showers, np.ndarray], path: st
         sums: whether the prior knows the channel sums.
         validation: `Showers` and tokens on which the loss is told after every epoch.
         seed: of weights and order.
+        kind: `TokenPrior` or `ParticleTokenPrior`.
+        adam: as in `fit_adam`.
         sizes: of the prior.
 
     Returns:
@@ -103,22 +105,23 @@ def fit_prior(model: PhotonVQVAE, training: tuple[Showers, np.ndarray], path: st
             arrays["sums"] = channel_sums(showers.response)
         return Batches(arrays, rows, seed, shuffle=shuffle)
 
-    prior = TokenPrior.fit_scales(training[0], codes=model.codebook.codes, tokens=model.tokens, seed=seed,
-                                  sums=CHANNEL_COUNT if sums else 0, **sizes)
+    prior = kind.fit_scales(training[0], codes=model.codebook.codes, tokens=model.tokens, seed=seed,
+                            sums=CHANNEL_COUNT if sums else 0, **sizes)
     held = batches(*validation, min(batch, len(validation[1])), False) if validation is not None else None
-    return prior, fit_adam(prior, batches(*training, batch, True), path, epochs, rate, validation=held)
+    return prior, fit_adam(prior, batches(*training, batch, True), path, epochs, rate, validation=held, adam=adam)
 
 
-def prior_passes(model: PhotonVQVAE, showers: Showers, sizes: dict) -> dict[str, Passes]:
+def prior_passes(model: PhotonVQVAE, showers: Showers, sizes: dict, kind: type = TokenPrior) -> dict[str, Passes]:
     """What a step of a prior of the model's tokens runs, for `zdckeras.training.cost`.
 
     Arguments:
         model: `PhotonVQVAE`.
         showers: training `Showers`, for scales.
         sizes: settings of `fit_prior`.
+        kind: as there.
     """
-    sizes = {name: size for name, size in sizes.items() if name not in ("epochs", "batch", "rate")}
-    prior = TokenPrior.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, **sizes)
+    sizes = {name: size for name, size in sizes.items() if name not in ("epochs", "batch", "rate", "adam")}
+    prior = kind.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, **sizes)
     return passes_of_loss("prior", prior, conditions=(CONDITION_COUNT,), tokens=(model.tokens,))
 
 

@@ -11,21 +11,22 @@ from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import accuracy, critic_loss, generator_loss
 from zdckeras.generators import WithParts
-from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.dense import linear, seeds_of
 from zdckeras.layers.log_images import LogImageEncoder
-from zdckeras.layers.patches import VitEncoder
+from zdckeras.layers.patches import PublishedVitEncoder
 from zdckeras.layers.tokens import on_tokens
 from zdckeras.training.adversarial import term_weights
 from zdckeras.training.cost import Counts, Passes
 from zdckeras.training.phases import Phase, PhasedModel
 from zdckeras.vq.vq_vae import PhotonVQVAE
 
-TERMS = {"pixels": 0.55, "codebook": 1.0, "adversarial": 0.96}
+TERMS = {"pixels": 0.55, "codebook": 1.0, "adversarial": 0.96}  # absolute and perceptual errors: 0
+CRITIC = 0.028  # weight of the critic's loss, which its Adam with a large epsilon feels
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class PatchCritic(WithParts, layers.Layer):
-    """A logit for every patch of an image: body(x, c), then dense layers of h and h / 2 on every token.
+    """A logit for every patch of an image: body(x, c), then dense layers of h and h / 2 with GELU on every token.
 
     Arguments:
         encoder: `LogImageEncoder`, told of the particle.
@@ -44,13 +45,15 @@ class PatchCritic(WithParts, layers.Layer):
     def __init__(self, encoder: LogImageEncoder, hidden: int = 128, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.encoder, self.settings, seeds = encoder, dict(hidden=hidden, seed=seed), seeds_of([seed, 41])
-        self.dense = dense_layers((hidden, hidden // 2), encoder.width, seeds)
+        self.first, self.second = linear(encoder.width, hidden, seeds), linear(hidden, hidden // 2, seeds)
         self.read = linear(hidden // 2, 1, seeds)
         self.built = True
 
-    def call(self, images, conditions):
+    def call(self, images, conditions, training=False):  # handed on by Keras
         tokens = self.encoder.body(images, self.encoder.known(conditions))
-        return on_tokens(self.read, on_tokens(self.dense, tokens))[..., 0]
+        for layer in (self.first, self.second):
+            tokens = ops.gelu(on_tokens(layer, tokens))
+        return on_tokens(self.read, tokens)[..., 0]
 
     def get_config(self):
         return {**super().get_config(), **self.settings, **self.parts_config()}
@@ -62,8 +65,10 @@ class ImageVQGAN(WithParts, PhasedModel):
 
     L = w_pix sum_ij (x - x')^2 + w_code L_codebook + w_adv L_adv(x', c), all sums over pixels, tokens and patches
 
-    The codebook is one of moving averages. The study's weights w_adv are fixed, after 10,000 steps without a critic:
-    the model handed over is trained for as long as that warm-up is to be.
+    The critic's loss is a sum over patches, too, times 0.028. The codebook is one of moving averages. The study's
+    weights w_adv are fixed, after 10,000 steps without a critic: the model handed over is trained for as long as that
+    warm-up is to be. Differences: optimizers and their cycles begin anew then, and the critic sees images made without
+    dropout.
 
     Arguments:
         model: `PhotonVQVAE.published(..., averaged=True)`; it is trained in place.
@@ -90,17 +95,17 @@ class ImageVQGAN(WithParts, PhasedModel):
     @classmethod
     def of(cls, model: PhotonVQVAE, showers: Showers, hidden: int = 128, heads: int = 4, depth: int = 4, seed: int = 0,
            **settings: Any) -> "ImageVQGAN":
-        """The model with a fresh critic, a vision transformer on its patches, of training `Showers`.
+        """The model with a fresh critic, the study's vision transformer on its patches, of training `Showers`.
 
         Arguments:
             model: as above.
             showers: training `Showers`.
-            hidden, heads, depth: of the transformer; the study's by default.
+            hidden, heads, depth: of the critic's transformer; the study's by default.
             seed: of the critic.
             settings: `weights`.
         """
         detector, patch = model.detector, model.encoder.body.patch
-        body = VitEncoder(detector.shape, hidden, CONDITION_COUNT, patch, hidden, heads, depth, seed + 1)
+        body = PublishedVitEncoder(detector.shape, None, CONDITION_COUNT, patch, hidden, heads, depth, seed=seed + 1)
         encoder = LogImageEncoder(detector.name, model.encoder.settings["scaler"], body)
         return cls(model, PatchCritic(encoder, hidden, seed), **settings)
 
@@ -117,8 +122,9 @@ class ImageVQGAN(WithParts, PhasedModel):
 
     def _critic_loss(self, batch, training):
         real, conditions = ops.log1p(ops.cast(batch["responses"], "float32")), batch["conditions"]
-        logits = self.critic(real, conditions), self.critic(ops.stop_gradient(self(batch)), conditions)
-        return {"adversarial": critic_loss(*logits), "accuracy": accuracy(*logits)}
+        images = real, ops.stop_gradient(self(batch))
+        logits = [self.critic(image, conditions, training=training) for image in images]
+        return {"adversarial": CRITIC * self.model.tokens * critic_loss(*logits), "accuracy": accuracy(*logits)}
 
     def _generator_loss(self, batch, training):
         photons, conditions = batch["responses"], batch["conditions"]
@@ -126,7 +132,7 @@ class ImageVQGAN(WithParts, PhasedModel):
         patches = self.model.tokens  # the losses of codebook and critic are means over them
         found = {"pixels": ops.mean(self.model.decoder.mismatch(photons, image)),
                  "codebook": patches * ops.mean(codebook),
-                 "adversarial": patches * generator_loss(self.critic(image, conditions))}
+                 "adversarial": patches * generator_loss(self.critic(image, conditions, training=training))}
         return {name: self.weights_of[name] * value for name, value in found.items()}
 
     def call(self, inputs):

@@ -9,7 +9,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts, one_detector
 from zdckeras.layers.log_images import log_image_pair
-from zdckeras.layers.patches import VitDecoder, VitEncoder
+from zdckeras.layers.patches import PublishedVitDecoder, PublishedVitEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, photon_pair
 from zdckeras.training.loop import SampleLoss
 from zdckeras.vq.codebook import Codebook
@@ -25,7 +25,7 @@ MODEL_SIZES = {  # trained numbers of a model of 44 x 44 cells -> transformers o
 
 @keras.saving.register_keras_serializable("zdckeras")
 class PhotonVQVAE(WithParts, SampleLoss):
-    """Image to tokens to light: L = w D(n, l) + L_codebook, l = decoder(codes(encoder(n, c)), c).
+    """Image to tokens to light: L = w D(n, l) + w_code L_codebook, l = decoder(codes(encoder(n, c)), c).
 
     D is the decoder's mismatch, the Poisson `deviance` of the photons n from the light l, and L_codebook that of
     `Codebook`, whose gradient passes the quantisation straight through. Encoder and decoder are told of the particle,
@@ -37,6 +37,7 @@ class PhotonVQVAE(WithParts, SampleLoss):
         codebook: settings of `Codebook` except its width.
         weight: w.
         seed: of the codebook and cell noise.
+        coding: w_code.
 
     Returns:
         call({"conditions": (B, 9), "responses": (B, nx, ny)}) gives the per-sample loss (B,).
@@ -51,13 +52,13 @@ class PhotonVQVAE(WithParts, SampleLoss):
     PARTS = ("encoder", "decoder")
 
     def __init__(self, encoder: PhotonEncoder, decoder: PhotonDecoder, codebook: dict[str, Any] | None = None,
-                 weight: float = 0.01, seed: int = 0, **kwargs):
+                 weight: float = 0.01, seed: int = 0, coding: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         if (encoder.tokens, encoder.width) != (decoder.tokens, decoder.width):
             raise ValueError(f"Expected encoder and decoder of the same tokens, received {encoder.tokens} x "
                              f"{encoder.width} and {decoder.tokens} x {decoder.width}.")
-        self.settings = dict(codebook=codebook or {}, weight=weight, seed=seed)
-        self.encoder, self.decoder, self.weight = encoder, decoder, weight
+        self.settings = dict(codebook=codebook or {}, weight=weight, seed=seed, coding=coding)
+        self.encoder, self.decoder, self.weight, self.coding = encoder, decoder, weight, coding
         self.codebook = Codebook(width=encoder.width, **{"seed": seed, **(codebook or {})})
         self.scatter = decoder.scatter(seed=seed)
         self.detector, self.tokens = one_detector(encoder=encoder.detector, decoder=decoder.detector), encoder.tokens
@@ -88,26 +89,32 @@ class PhotonVQVAE(WithParts, SampleLoss):
 
     @classmethod
     def published(cls, showers: Showers, hidden: int = 96, heads: int = 4, depth: int = 4, width: int = 256,
-                  codes: int = 256, patch: int = 8, averaged: bool = False, seed: int = 0,
+                  codes: int = 256, projection: int = 32, patch: int = 8, averaged: bool = False, seed: int = 0,
                   **settings) -> "PhotonVQVAE":
-        """The study's: images ln(1 + n), squared errors, transformers told nothing of the particle, 36 tokens in ZN.
+        """The study's: images ln(1 + n), L = sum_ij (x - x')^2 + sum over tokens of the codebook's loss.
+
+        Its transformers are told nothing of the particle; 36 tokens in ZN, quantised with a projection and a dense
+        layer behind, see `Codebook`. With averages, as in the VQ-GAN, there is no projection and pixels weigh 0.55.
 
         Arguments:
             showers: training `Showers`.
             hidden, heads, depth, patch: of the vision transformers.
             width, codes: of the codebook; its vectors are of length 1.
+            projection: numbers that are compared where codes are learnt by gradient.
             averaged: whether they are moving averages, as in the VQ-GAN, or learnt by gradient.
             seed: of all weights.
             settings: as of the class.
 
         Source:
-            neutron ZDC study, VQ-VAE; sizes, losses and codebook from the authors' code, m-wojnar/zdc, which projects
-            codes to 32 numbers before it compares them. There the codebook's loss is a sum over tokens, here a mean.
+            neutron ZDC study, VQ-VAE; sizes, losses and codebook from the authors' code, m-wojnar/zdc,
+            models/quantization.
         """
-        pair = log_image_pair(showers, VitEncoder, VitDecoder, width, (False, False), seed, hidden=hidden, heads=heads,
-                              depth=depth, patch=patch)
-        return cls(*pair, {"codes": codes, "decay": 0.99 if averaged else None, "threshold": 0.0}, seed=seed,
-                   **{"weight": 1.0 / pair[0].tokens, **settings})
+        pair = log_image_pair(showers, PublishedVitEncoder, PublishedVitDecoder, width, (False, False), seed,
+                              hidden=hidden, heads=heads, depth=depth, patch=patch)
+        codebook = dict(codes=codes, threshold=0.0, behind=True, **(dict(decay=0.99) if averaged else dict(
+            decay=None, projection=projection)))
+        return cls(*pair, codebook, seed=seed, **{"weight": 0.55 if averaged else 1.0, "coding": pair[0].tokens,
+                                                  **settings})
 
     def light(self, tokens: Tensor, conditions: Tensor) -> Tensor:
         """Expected light (B, nx, ny) of tokens (B, T) and particles (B, 9)."""
@@ -115,12 +122,12 @@ class PhotonVQVAE(WithParts, SampleLoss):
 
     def reconstruct(self, photons: Tensor, conditions: Tensor, training: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Light (B, nx, ny), tokens (B, T) and codebook loss (B,) of photons (B, nx, ny)."""
-        codes, tokens, loss = self.codebook(self.encoder(photons, conditions), training=training)
-        return self.decoder(codes, conditions), tokens, loss
+        codes, tokens, loss = self.codebook(self.encoder(photons, conditions, training=training), training=training)
+        return self.decoder(codes, conditions, training=training), tokens, loss
 
     def call(self, inputs, training=False):
         light, _, loss = self.reconstruct(inputs["responses"], inputs["conditions"], training)
-        return self.weight * self.decoder.mismatch(inputs["responses"], light) + loss
+        return self.weight * self.decoder.mismatch(inputs["responses"], light) + self.coding * loss
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch; records the codebook's perplexity."""
