@@ -69,7 +69,7 @@ def test_published_codes_are_compared_projected_and_handed_on_by_a_dense_layer(d
     np.testing.assert_allclose(loss, (1.25 if decay is None else 0.25) * far, rtol=1e-4)
     assert len(book.trainable_variables) == (3 if decay is None else 0)
     if decay is not None:  # the first batch outweighs what the codes began with, by vectors that are not normalised
-        book(100.0 * z, training=True)
+        book(1e4 * z, training=True)
         mean = np.stack([z[tokens == k].sum(axis=0) for k in np.unique(tokens)])
         np.testing.assert_allclose(direction(numpy(book._codes()))[np.unique(tokens)], direction(mean), atol=0.02)
     again = Codebook.from_config(book.get_config())

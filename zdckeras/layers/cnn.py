@@ -259,7 +259,7 @@ class PublishedCnnEncoder(_PublishedCnn):
             x = _one(x, size, 1, seeds)
             for _ in range(2):
                 x = _residual(x, size, seeds)
-            x = layers.AveragePooling2D()(layers.BatchNormalization(epsilon=1e-5)(x))
+            x = layers.AveragePooling2D(2)(layers.BatchNormalization(epsilon=1e-5)(x))
         self.network = keras.Model(image, layers.LeakyReLU(0.1)(x))
         self.dense = None if width is None else linear(channels[0] + context, width, seeds)
         self.built = True
