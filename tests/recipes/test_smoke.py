@@ -28,7 +28,7 @@ GRAPHS = ("classifier",)  # run as users do on TensorFlow; tracing the others ta
 AGAIN = RECIPES[JIT::2]  # a second run has nothing of a backend: each recipe once
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
-    **dict.fromkeys(("flow_matching", "diffusion"), ["--rows", "published" if JIT else "patches"]),
+    "flow_matching": ["--rows", "patches"], "diffusion": ["--rows", "published" if JIT else "patches"],
 }
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
