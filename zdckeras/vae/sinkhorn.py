@@ -91,8 +91,8 @@ def published_divergence(x: Tensor, y: Tensor, diameter: float = 1e-2, blur: flo
 
     eps falls from diameter^2 to blur^2 by scaling^2 an iteration; each of the four potentials becomes the average of
     what it was and of soft minima of |x_i - y_j|^2 / 2. Gradients run through the last soft minima. At eps = 1e-10
-    these are minima in float32, and 137 iterations need not converge: it is what was published, not the transport
-    distance.
+    these are minima in float32, so that rounding decides to which of nearly equal points a gradient leads, and 137
+    iterations need not converge: it is what was published, not the transport distance.
 
     Arguments:
         x, y: (n, F) and (m, F).
@@ -116,15 +116,21 @@ def published_divergence(x: Tensor, y: Tensor, diameter: float = 1e-2, blur: flo
     still, other = [ops.stop_gradient(cost) for cost in costs], (1, 0, 2, 3)
 
     def soften(cost, potential, eps):
-        size = ops.cast(ops.shape(cost)[1], "float32")
-        return -eps * (ops.logsumexp((potential[None] - cost) / eps, axis=1) - ops.log(size))
+        """Soft minima over each row, and the weights in them; exponents are differences from the least, at most 0."""
+        far = cost - potential[None]
+        least, size = ops.min(far, axis=1), ops.cast(ops.shape(cost)[1], "float32")
+        shares = ops.exp(ops.minimum((least[:, None] - far) / eps, 0.0))
+        total = ops.maximum(ops.sum(shares, axis=1), 1.0)
+        return least - eps * (ops.log(total) - ops.log(size)), shares / total[:, None]
 
     def iterate(index, potentials):
         eps = ops.take(blurs, index)
-        return tuple(0.5 * (potentials[k] + soften(still[k], potentials[other[k]], eps)) for k in range(4))
+        return tuple(0.5 * (potentials[k] + soften(still[k], potentials[other[k]], eps)[0]) for k in range(4))
 
-    first = tuple(soften(cost, ops.zeros_like(cost[0]), float(blurs[0])) for cost in still)
-    found = ops.fori_loop(0, len(blurs), iterate, first)
-    xy, yx, xx, yy = (ops.mean(soften(costs[k], ops.stop_gradient(found[other[k]]), float(blurs[-1])))
-                      for k in range(4))
+    first = tuple(soften(cost, ops.zeros_like(cost[0]), float(blurs[0]))[0] for cost in still)
+    found, terms = ops.fori_loop(0, len(blurs), iterate, first), []
+    for k in range(4):
+        value, shares = soften(still[k], found[other[k]], float(blurs[-1]))
+        terms.append(ops.mean(value) + ops.mean(ops.sum(shares * (costs[k] - still[k]), axis=1)))
+    xy, yx, xx, yy = terms
     return xy - xx + yx - yy
