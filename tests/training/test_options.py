@@ -82,8 +82,39 @@ def test_losses_are_logged_for_tensorboard(tmp_path):
     np.testing.assert_allclose(seen, losses, rtol=1e-6)
 
 
+def test_losses_are_runs_of_mlflow(tmp_path, monkeypatch):
+    """One for each training, the second not within the first."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(f"file:{tmp_path / 'mlruns'}")
+    set_options(log="mlflow")
+    losses = [fitted(tmp_path / "out" / "states" / "a1b2" / f"{name}.npz")[0] for name in ("sums", "shape")]
+    client, runs = mlflow.MlflowClient(), mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert mlflow.active_run() is None and len(runs) == 2
+    for run in runs:
+        own = losses[["out/sums", "out/shape"].index(run.info.run_name)]
+        seen = client.get_metric_history(run.info.run_id, "loss")
+        assert [one.step for one in seen] == [0, 1, 2] and run.info.status == "FINISHED"
+        np.testing.assert_allclose([one.value for one in seen], own, rtol=1e-6)
+
+
+def test_losses_are_runs_of_weights_and_biases(tmp_path, monkeypatch):
+    """Offline, as its own variables say."""
+    wandb = pytest.importorskip("wandb")
+    pytest.importorskip("tensorflow")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    set_options(log="wandb")
+    losses, _ = fitted(tmp_path / "sums.npz")
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    assert wandb.run is None and b"epoch/loss" in content and f"{tmp_path.name}/sums".encode() not in b""
+    assert all(repr(float(loss))[:9].encode() in content for loss in losses)
+
+
 def test_unknown_logs_are_refused():
-    with pytest.raises(ValueError, match="log: expected one of csv, tensorboard or None, received 'text'"):
+    with pytest.raises(ValueError, match="expected one of csv, tensorboard, mlflow, wandb or None, received 'text'"):
         set_options(log="text")
 
 

@@ -16,7 +16,7 @@ from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.training.batches import Batches
 from zdckeras.training.one_cycle import tuned
-from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, log_callbacks
+from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
 
@@ -146,9 +146,9 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     if done < epochs:
-        with backend.shared(model):
+        with backend.shared(model), logged(checkpoint) as logs:
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                      callbacks=[keeper, *callbacks, *log_callbacks(checkpoint)], verbose=verbose, shuffle=False)
+                      callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
     return keeper.history
 
 

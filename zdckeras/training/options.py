@@ -1,6 +1,9 @@
 """What every training of a process does besides: logs of its losses, and noise that the device draws."""
 
 import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +14,9 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.command import whole
 
-LOGS = ("csv", "tensorboard")
+# kind of log -> packages that it needs
+LOGS = {"csv": (), "tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",),
+        "wandb": ("wandb", "tensorflow")}  # whose callback imports TensorFlow on every backend
 
 
 @dataclass
@@ -19,7 +24,8 @@ class Options:
     """Settings that hold for all trainings of a process, as `keras.config` holds them for all layers.
 
     Arguments:
-        log: "csv" or "tensorboard": losses of every epoch go to logs/<name> beside the state file; None: nowhere.
+        log: "csv" or "tensorboard": losses of every epoch go to logs/<name> beside the state file; "mlflow" or "wandb"
+            (Weights & Biases): to a run of their own; None: nowhere.
         device_noise: whether models draw their noise themselves, see `DeviceNoise`.
     """
 
@@ -49,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
         parser: of a recipe.
         half: whether the networks of the recipe bear mixed precision; where they do not, it is refused.
     """
-    parser.add_argument("--log", choices=LOGS, type=_kind_of_log, help="losses of every epoch, in logs/ beside the "
-                        "states: CSV files, or files for TensorBoard")
+    parser.add_argument("--log", choices=LOGS, type=_kind_of_log, help="losses of every epoch: CSV files, or files for "
+                        "TensorBoard, in logs/ beside the states; or runs of MLflow or of Weights & Biases, which go "
+                        "where their own environment variables say")
     parser.add_argument("--devices", type=whole(1), help="that share every batch of a training, on JAX and "
                         "TensorFlow")
     parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
@@ -79,10 +86,10 @@ def apply_devices(args: argparse.Namespace) -> None:
 
 
 def _kind_of_log(word):
-    """Type of --log: told at once where TensorBoard is not installed."""
-    missing = [name for name in ("tensorflow", "tensorboard") if word == "tensorboard" and find_spec(name) is None]
+    """Type of --log: told at once where what it needs is not installed."""
+    missing = [name for name in LOGS.get(word, ()) if find_spec(name) is None]
     if missing:
-        raise argparse.ArgumentTypeError(f"{' and '.join(missing)} not installed: pip install zdckeras[tensorboard]")
+        raise argparse.ArgumentTypeError(f"{' and '.join(missing)} not installed: pip install zdckeras[{word}]")
     return word
 
 
@@ -101,16 +108,37 @@ class _Refused(argparse.Action):
                      f"counts would be lost")
 
 
-def log_callbacks(checkpoint: str | Path) -> list[keras.callbacks.Callback]:
-    """The callback that logs the training of one state file, as the options say; in a list, empty for none."""
-    checkpoint = Path(checkpoint)
-    folder = checkpoint.parent / "logs"
-    if OPTIONS.log == "csv":
+@contextmanager
+def logged(checkpoint: str | Path) -> Iterator[list[keras.callbacks.Callback]]:
+    """The callback that logs the training of one state file, as the options say; in a list, empty for none.
+
+    MLflow and Weights & Biases get one run for each start of a training, named after the folder of results and the
+    state file, and ended with the context; within a run that is open already, MLflow's is nested.
+
+    Arguments:
+        checkpoint: state file, <results>/states/<settings>/<name>.npz in recipes.
+    """
+    checkpoint = Path(checkpoint).absolute()
+    folder, run = checkpoint.parent / "logs", f"{checkpoint.parents[:3][-1].name}/{checkpoint.stem}"
+    if OPTIONS.log == "mlflow":
+        import mlflow
+        import mlflow.keras
+
+        with mlflow.start_run(run_name=run, nested=mlflow.active_run() is not None):
+            yield [mlflow.keras.MlflowCallback()]
+    elif OPTIONS.log == "wandb":
+        import wandb
+        from wandb.integration.keras import WandbMetricsLogger
+
+        with wandb.init(project=os.environ.get("WANDB_PROJECT", "zdckeras"), name=run):
+            yield [WandbMetricsLogger()]
+    elif OPTIONS.log == "csv":
         folder.mkdir(parents=True, exist_ok=True)
-        return [keras.callbacks.CSVLogger(str(folder / f"{checkpoint.stem}.csv"), append=True)]
-    if OPTIONS.log == "tensorboard":
-        return [keras.callbacks.TensorBoard(str(folder / checkpoint.stem), write_graph=False)]
-    return []
+        yield [keras.callbacks.CSVLogger(str(folder / f"{checkpoint.stem}.csv"), append=True)]
+    elif OPTIONS.log == "tensorboard":
+        yield [keras.callbacks.TensorBoard(str(folder / checkpoint.stem), write_graph=False)]
+    else:
+        yield []
 
 
 class DeviceNoise(keras.layers.Layer):
