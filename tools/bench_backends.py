@@ -3,10 +3,10 @@
 Each engine runs in a process of its own, pinned to `--threads` cores, and is chosen by KERAS_BACKEND alone (and
 jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A training step is the time of `fit` over
 `--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the model
-generates, the device waited for. Reported are medians over `--repeats` and, in brackets, the first call with
-compilation; where a model counts its operations, also the share that sampling reaches of the rate at which NumPy
-multiplies matrices in the same process. ONNX Runtime runs what tf2onnx makes of the same function, in one session; the
-JSON file also has its mean difference to TensorFlow, relative to the mean.
+generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the extreme readings
+and, in brackets, the first call with compilation; where a model counts its operations, also the share that sampling
+reaches of the rate at which NumPy multiplies matrices in the same process. ONNX Runtime runs what tf2onnx makes of the
+same function, in one session; the JSON file also has its mean difference to TensorFlow, relative to the mean.
 
 The rows "by hand" set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`. Its losses
 over three steps must agree to 1e-4; then blocks of both alternate in one process, and the ratio is that of their
@@ -62,6 +62,13 @@ def trainer(case, settings, jit_compile):
     return fit, [{**batches[k % len(batches)][0], **constant} for k in range(settings.steps)]
 
 
+def reading(times):
+    """Medians [ms] of readings (n, 2) [s], on the clock and of processor time; half the distance of the extremes."""
+    wall, cpu = 1e3 * np.median(times, axis=0)
+    spread, cpu_spread = 1e3 * np.ptp(times, axis=0) / 2
+    return {"ms": float(wall), "spread": float(spread), "cpu_ms": float(cpu), "cpu_spread": float(cpu_spread)}
+
+
 def train(case, twin, settings, engine):
     """Rows of a training step: of `fit` and, with a twin of the model to work on, of the step by hand in turns."""
     jit_compile = engine in ("TF XLA", "JAX jit")
@@ -73,11 +80,9 @@ def train(case, twin, settings, engine):
     losses = [[first[what][0] for what in runs]]
     losses += [[run(batches[k % len(batches) :][:1]) for run in runs.values()] for k in (1, 2)]
     times = np.array([[timed(partial(run, batches))[1:] for run in runs.values()] for _ in range(settings.repeats + 1)])
-    times = 1e3 * np.median(times[1:], axis=0) / len(batches)
-    rows = {what: {"ms": wall, "cpu_ms": cpu, "first_s": first[what][1]}
-            for what, (wall, cpu) in zip(runs, times.tolist(), strict=True)}
+    rows = {what: {**reading(times[1:, k] / len(batches)), "first_s": first[what][1]} for k, what in enumerate(runs)}
     if twin:
-        wall, cpu = (times[0] / times[1]).tolist()
+        wall, cpu = (rows["training step"][unit] / rows["by hand"][unit] for unit in ("ms", "cpu_ms"))
         apart = max(abs(ours[name] - value) / max(abs(value), 1.0) for ours, by_hand in losses
                     for name, value in by_hand.items())
         rows["by hand"] |= {"ratio": wall, "cpu_ratio": cpu, "difference": apart}
@@ -122,8 +127,8 @@ def sample(case, settings, engine):
 
         made, first, _ = timed(run)
         repeats = 3 if first > SLOW else settings.repeats
-        wall, cpu = 1e3 * np.median([timed(run)[1:] for _ in range(repeats)], axis=0)
-        row = rows[f"sampling, batch {batch}"] = {"ms": float(wall), "cpu_ms": float(cpu), "first_s": first + seconds}
+        row = rows[f"sampling, batch {batch}"] = {**reading(np.array([timed(run)[1:] for _ in range(repeats)])),
+                                                  "first_s": first + seconds}
         if case.operations:
             row["share"] = 2 * batch * case.operations / (1e-3 * row["cpu_ms"]) / settings.rate
         if engine == "ONNX Runtime":
@@ -166,7 +171,7 @@ def cell(row, width=None):
         return " ".join(row["failed"].replace("|", "/").split())[:width]
     ratio = f"; ratio {row['ratio']:.3f}, CPU {row['cpu_ratio']:.3f}" if "ratio" in row else ""
     share = f"; {row['share']:.0%}" if "share" in row else ""
-    return f"{row['ms']:.3g} ({row['first_s']:.1f} s{ratio}{share})"
+    return f"{row['ms']:.3g} ± {row['spread']:.2g} ({row['first_s']:.1f} s{ratio}{share})"
 
 
 def table(rows):

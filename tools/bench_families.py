@@ -10,7 +10,7 @@ SIZES = {  # those of the recipes, and small ones
         sums={}, shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)), gan={},
         wgan=dict(channels=(64, 32, 16, 8), latent=512), body=dict(channels=(48, 24, 12, 8)), vq="0.25M",
         prior=dict(width=96, heads=4, depth=3), corr={}, arrivals=dict(decoder=dict(rank=128)), levels=3, latent={},
-        unet=dict(), patches=dict()),
+        unet=dict(), patches=dict(), divide=(16, 4), flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict()),
     "smoke": dict(
         sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
         shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
@@ -22,9 +22,11 @@ SIZES = {  # those of the recipes, and small ones
                       prior=dict(steps=2, hidden=(8,), context=8)), levels=1,
         latent=dict(hidden=16, depth=2, context=8),
         unet=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
-        patches=dict(patch=11, hidden=8, depth=1, across=4)),
+        patches=dict(patch=11, hidden=8, depth=1, across=4), divide=(64, 16), flow=dict(steps=1, hidden=(8,), bins=2),
+        hits=dict(hidden=(8,))),
 }
 GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
+IMAGE_WEIGHTS = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}
 WGAN_WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
 
 
@@ -119,6 +121,29 @@ def gan(sizes, showers):
                     {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
+def published_gan(sizes, showers):
+    """The SDI-GAN of images with intensity and auxiliary regressor."""
+    import keras
+
+    from zdckeras.data.particles import Scaler
+    from zdckeras.gan.images import ImageGAN, ImageGanGenerator
+    from zdckeras.gan.model import training_arrays
+
+    model = ImageGAN.published("zn", Scaler.fit(showers.particles).get_config(), *sizes["divide"],
+                               weights=IMAGE_WEIGHTS)
+    return _shipped(model, training_arrays(showers), {"normal": dict.fromkeys(("z", "z2"), (model.latent,))},
+                    ImageGanGenerator.of(model), showers,
+                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+
+
+def published_flow(sizes, showers):
+    from zdckeras.flow_distill.published import PublishedFlow
+
+    model, cells = PublishedFlow.fit_scales("zn", showers.particles, showers.response, **sizes["flow"]), 44 * 44
+    return Case(model, _adam(), _rows(showers), {"uniform": {"u_cells": (cells,)}}, model.generate, cells,
+                (showers.particles, showers.photon_sums("zn")[:, None]))
+
+
 def wgan(sizes, showers):
     import keras
 
@@ -136,14 +161,19 @@ def wgan(sizes, showers):
                     {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
-def vae(sizes, showers):
-    from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
-    from zdckeras.layers.photon_coding import photon_pair
-    from zdckeras.vae.autoencoders import CodeGenerator, PhotonVAE
+def autoencoder(kind, **settings):
+    """Builder of an autoencoder of photons with convolutional bodies, by the name of its class."""
+    def build(sizes, showers):
+        from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
+        from zdckeras.layers.photon_coding import photon_pair
+        from zdckeras.vae import autoencoders
 
-    model = PhotonVAE(*photon_pair(showers, CnnEncoder, CnnDecoder, width=16, **sizes["body"]))
-    noise = {"normal": {"z": (model.latent,)}}
-    return _shipped(model, _rows(showers), noise, CodeGenerator.of(model, showers), showers)
+        pair = photon_pair(showers, CnnEncoder, CnnDecoder, width=16, **sizes["body"])
+        model = getattr(autoencoders, kind)(*pair, **settings)
+        return _shipped(model, _rows(showers), {"normal": {"z": (model.latent,)}},
+                        autoencoders.CodeGenerator.of(model, showers), showers)
+
+    return build
 
 
 def corr_vae(sizes, showers):
@@ -153,10 +183,44 @@ def corr_vae(sizes, showers):
     return _shipped(model, _rows(showers), {"normal": model.noise}, model.generator, showers)
 
 
+def published_corr_vae(sizes, showers):
+    from zdckeras.corr_vae.published import ImageCorrVAE
+
+    model = ImageCorrVAE.published(showers, sizes["divide"][1])
+    return _shipped(model, _rows(showers), {"normal": model.noise, "uniform": model.uniform}, model.generator, showers)
+
+
+def classifier(sizes, showers):
+    """It samples nothing: what is timed is its answer to particles."""
+    from zdckeras.hits.classifier import HitClassifier
+
+    model = HitClassifier.fit_scales(["zn"], showers.particles, **sizes["hits"])
+    arrays = {"conditions": showers.particles, "lit": np.ones(len(showers), "float32")}
+    return Case(model, _adam(), arrays, {}, lambda noise, conditions: model.logits(conditions), 1, (showers.particles,))
+
+
 def vq_vae(sizes, showers):
     from zdckeras.vq.vq_vae import PhotonVQVAE
 
-    model, rng = PhotonVQVAE.of_size(showers, sizes["vq"]), np.random.default_rng(0)
+    model = PhotonVQVAE.of_size(showers, sizes["vq"])
+    return Case(model, _adam(), _rows(showers), {}, *_light_of_tokens(model, showers))
+
+
+def vq_gan(sizes, showers):
+    import keras
+
+    from zdckeras.vq.vq_gan import PhotonVQGAN
+    from zdckeras.vq.vq_vae import PhotonVQVAE
+
+    model = PhotonVQVAE.of_size(showers, sizes["vq"])
+    gan = PhotonVQGAN.fit_scales(model, showers, sizes["gan"].get("critic"))
+    return Case(gan, {phase: keras.optimizers.Adam(**ADAM) for phase in gan.phases()}, _rows(showers),
+                {"normal": {"z": (gan.latent,)}}, *_light_of_tokens(model, showers))
+
+
+def _light_of_tokens(model, showers):
+    """How a VQ-VAE makes photons of tokens and noise, width of the noise, and the columns: any tokens will do."""
+    rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.codebook.codes, (len(showers), model.tokens)).astype("float32")
 
     def light(noise, tokens, conditions):
@@ -164,7 +228,7 @@ def vq_vae(sizes, showers):
 
         return model.scatter(model.light(keras.ops.cast(tokens, "int32"), conditions), noise)
 
-    return Case(model, _adam(), _rows(showers), {}, light, model.scatter.latent, (tokens, showers.particles))
+    return light, model.scatter.latent, (tokens, showers.particles)
 
 
 def token_prior(sizes, showers):
@@ -240,7 +304,11 @@ def images(network, steps, published):
 
 
 FAMILIES = {"photon sums": ("zn", photon_sums), "MAF teacher": ("zn", teacher), "student": ("zn", student),
-            "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan), "WGAN-GP": ("ecal", wgan), "VAE": ("zn", vae),
-            "CorrVAE": ("zn", corr_vae), "VQ-VAE": ("zn", vq_vae), "token prior": ("zn", token_prior),
-            "modular": ("zn", modular), "latent flow matching": ("zn", latent), "MeanFlow": ("zn", mean_flow),
-            "patches": ("zn", images("patches", 11, False)), "U-Net": ("zn", images("unet", 11, True))}
+            "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan), "WGAN-GP": ("ecal", wgan),
+            "VAE": ("zn", autoencoder("PhotonVAE")), "CorrVAE": ("zn", corr_vae), "VQ-VAE": ("zn", vq_vae),
+            "token prior": ("zn", token_prior), "modular": ("zn", modular), "latent flow matching": ("zn", latent),
+            "MeanFlow": ("zn", mean_flow), "patches": ("zn", images("patches", 11, False)),
+            "U-Net": ("zn", images("unet", 11, True)), "VQ-GAN": ("zn", vq_gan),
+            "noise generator": ("zn", autoencoder("NoiseGeneratorAutoencoder", match="sinkhorn")),
+            "published SDI-GAN": ("zn", published_gan), "published flow": ("zn", published_flow),
+            "published CorrVAE": ("zn", published_corr_vae), "classifier": ("zn", classifier)}

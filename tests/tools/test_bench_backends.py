@@ -37,7 +37,14 @@ def test_times_on_this_backend_and_by_hand(bench, tmp_path, capsys):
     for row in (rows[name] for name in by_hand):
         assert row["difference"] < 1e-4 and "failed" not in row
         assert row["ratio"] == pytest.approx(rows["training step"]["ms"] / row["ms"])
-    assert found["versions"]["keras"] == keras.__version__ and found["machine"] in capsys.readouterr().out
+    said, step = capsys.readouterr().out, rows["training step"]
+    assert found["versions"]["keras"] == keras.__version__ and found["machine"] in said
+    assert f"{step['ms']:.3g} ± {step['spread']:.2g} ({step['first_s']:.1f} s)" in said.splitlines()[-3]
+
+
+def test_median_and_spread_of_readings(bench):
+    found = bench.reading(np.array([[1.0, 0.5], [3.0, 0.5], [2.0, 0.75]]))
+    assert found == {"ms": 2000.0, "spread": 1000.0, "cpu_ms": 500.0, "cpu_spread": 125.0}
 
 
 def test_missing_packages_and_failures_are_said_in_the_table(bench, monkeypatch, capsys):
@@ -62,7 +69,7 @@ def test_every_family_trains_on_its_batches_and_samples(bench, without_graphs):
     from zdckeras.training.batches import Batches
 
     showers = {}
-    rare = 4 if keras.config.backend() == "jax" else 1  # JAX compiles for some seconds each
+    rare = 6 if keras.config.backend() == "jax" else 1  # JAX compiles for some seconds each
     for name, (detectors, build) in list(bench.FAMILIES.items())[::rare]:
         showers.setdefault(detectors, load(detectors, "train", 40))
         case = build(bench.SIZES["smoke"], showers[detectors])
