@@ -1,9 +1,9 @@
-"""Train every recipe, compare all models on the same showers, and write the tables that the README files show.
+"""Train every recipe, compare all models on the same showers, and write tables and pictures that the README files show.
 
-    python tools/train_all.py                                 # laptop presets, two at a time: a night on two cores
+    python tools/train_all.py                                 # laptop presets, two at a time: nights on two cores
     python tools/train_all.py --only modular sdi_gan          # and what follows from them
     python tools/train_all.py --preset smoke --out runs/smoke --size 200 --pixels 0
-    python tools/train_all.py --tables                        # also into recipes/README.md
+    python tools/train_all.py --tables                        # also into recipes/README.md, and pictures beside it
 
 doit (pydoit.org) keeps what is done in the folder of the results: stopped, the same command goes on, each recipe from
 its own last saved state; a recipe whose file changed is done again, and so is what follows from it. Every training
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,9 +41,12 @@ TRAININGS = {
     "joint_gan": ("joint_gan", [], ("zn", "zp")), "autoencoders": ("autoencoders", [], ("zn",)),
     "vq_vae": ("vq_vae", [], ("zn",)), "vq_gan": ("vq_gan", [], ("zn",)), "corr_vae": ("corr_vae", [], ("zn",)),
     "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", [], ("focalh",)),
-    "classifier": ("classifier", [], ())}
+    "classifier": ("classifier", [], ()),
+    **{f"{name}_zp": (name, ["--detector", "zp"], ("zp",)) for name in (
+        "flow_matching", "diffusion", "one_step", "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
 PRETRAINED = ("zn", "zp")
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n(```text\n)(.*?)(\n```)", re.DOTALL)
+PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
 SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?")
 
 
@@ -126,10 +130,9 @@ def fill(text, out):
     taken, sections = [], re.split(r"(?m)^(?=## )", text)
     for k, section in enumerate(sections):
         for match in reversed(list(MARK.finditer(section))):
-            source, record = out / match[1], out / match[1].partition("/")[0] / "made.json"
-            if not (source.is_file() and record.is_file()):
+            source, made = out / match[1], made_of(match[1], out)
+            if not made:
                 continue
-            made = json.loads(record.read_text(encoding="utf-8"))
             mark = f"<!-- table: {match[1]}, commit {made['commit']} -->\n```text\n{table_of(source)}\n```"
             before = section[: match.start()]
             said = list(SAID.finditer(before))
@@ -140,6 +143,38 @@ def fill(text, out):
             taken.append(match[1])
         sections[k] = section
     return "".join(sections), taken
+
+
+def made_of(name, out):
+    """What made.json says of a file, <training>/<file>, under `out`; nothing unless both are there."""
+    record = out / name.partition("/")[0] / "made.json"
+    return json.loads(record.read_text(encoding="utf-8")) if (out / name).is_file() and record.is_file() else {}
+
+
+def pictures(text, out, folder):
+    """The same for pictures: a comment `<!-- picture: corr_vae/traversal.png -->` in the line before one names where it
+    comes from; the file is copied over that which the text shows.
+
+    Arguments:
+        text: of a README in `folder`.
+        out: folder with the results.
+        folder: where the pictures are.
+
+    Returns:
+        The new text, and the names of the files that were taken.
+    """
+    taken = []
+
+    def take(match):
+        made = made_of(match[1], out)
+        if not made:
+            return match[0]
+        with atomic_path(folder / match[3]) as temporary:
+            shutil.copyfile(out / match[1], temporary)
+        taken.append(match[1])
+        return f"<!-- picture: {match[1]}, commit {made['commit']} -->\n{match[2]}"
+
+    return PICTURE.sub(take, text), taken
 
 
 def table_of(source):
@@ -168,7 +203,7 @@ def main(arguments=None):
     parser.add_argument("--runs", type=whole(1), default=5, help="generations of each model")
     parser.add_argument("--pixels", type=whole(0), default=4_000, help="pairs of the pixel classifier; 0 leaves it out")
     parser.add_argument("--no-costs", action="store_true", help="do not measure times")
-    parser.add_argument("--tables", action="store_true", help="write the results into the README files as well")
+    parser.add_argument("--tables", action="store_true", help="write tables and pictures into the README files as well")
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -179,9 +214,10 @@ def main(arguments=None):
     if options.tables:
         for file in ("recipes/README.md", "README.md"):
             text, taken = fill((ROOT / file).read_text(encoding="utf-8"), options.out)
+            text, shown = pictures(text, options.out, (ROOT / file).parent)
             with atomic_path(ROOT / file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-            print(f"{file}: {', '.join(taken) or 'no table was taken'}")
+            print(f"{file}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
     return max(status, more)
 
 

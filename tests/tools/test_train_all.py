@@ -95,14 +95,30 @@ def test_tables_are_taken_with_their_commit(train_all, tmp_path):
     assert train_all.fill(text, tmp_path)[0] == text
 
 
+def test_pictures_are_taken_with_their_commit(train_all, tmp_path):
+    """Into the place of those that are shown; what was not made stays as it is."""
+    out, folder = tmp_path / "out", tmp_path / "readme"
+    results(out, "one", "responses.png", "new")
+    folder.mkdir()
+    for name in ("one.png", "two.png"):
+        (folder / name).write_text("old")
+    lines = ["<!-- picture: one/responses.png, commit 1111111 -->", "![Words: here](one.png)", "",
+             "<!-- picture: two/responses.png -->", "![More](two.png)"]
+    text, taken = train_all.pictures("\n".join(lines), out, folder)
+    assert text.splitlines() == ["<!-- picture: one/responses.png, commit abcdef0 -->", *lines[1:]]
+    assert taken == ["one/responses.png"] and (folder / "two.png").read_text() == "old"
+    assert (folder / "one.png").read_text() == "new" and not list(folder.glob("*.tmp*"))
+
+
 def test_marked_tables_of_the_readme_are_those_that_recipes_write(train_all):
     """The mark names a training and a file that its recipe writes."""
     text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     marks = [match[1] for match in train_all.MARK.finditer(text)]
-    assert len(marks) >= 8
-    for mark in marks:
+    shown = {match[1]: ROOT / "recipes" / match[3] for match in train_all.PICTURE.finditer(text)}
+    assert len(marks) >= 8 and len(shown) >= 8 and all(picture.is_file() for picture in shown.values())
+    for mark in (*marks, *shown):
         name, *_, file = mark.split("/")
         source = (ROOT / "recipes" / f"{train_all.TRAININGS[name][0]}.py").read_text(encoding="utf-8")
-        assert f'"{file}"' in source or file in ("report.json", "report.txt")
+        assert f'"{file}"' in source or file in ("report.json", "report.txt", "responses.png")
 
 
