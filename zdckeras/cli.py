@@ -44,13 +44,15 @@ def generate(options):
                               options.scheduler)
         print(f"the shards are in {folder}; `zdckeras merge {folder} showers.root` joins them")
         return
+    from zdckeras.campaign.answers import look_at
     from zdckeras.data.files import files_in_the_way, write_showers
-    from zdckeras.packaged import model_file, open_generator
 
     files_in_the_way(options.output, options.overwrite)
-    model_file(options.model)
+    look_at(options.model)
     particles, pdg = particles_of(options.particles)
-    blocks = open_generator(options.model).showers(particles, pdg, options.seed, progress=True)
+    from zdckeras.comparison.contenders import open_contender
+
+    blocks = open_contender(options.model).generator.showers(particles, pdg, options.seed, progress=True)
     write_showers(blocks, len(pdg), options.output, options.overwrite)
 
 
@@ -76,7 +78,7 @@ def compare(options):
     from zdckeras.comparison.compare import compare
 
     table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector,
-                    options.pixels, options.costs, options.sort, options.force, options.channels)
+                    options.pixels, options.costs, options.sort, options.force, options.channels, options.part)
     print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
     if used < rows:
@@ -166,7 +168,7 @@ def parser():
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(generate)
-    one.add_argument("model", help=MODEL + "; in shards also a .onnx file or the version of a SavedModel")
+    one.add_argument("model", help=MODEL + "; a .onnx file or the version of a SavedModel")
     one.add_argument("particles", help="showers (.root or a folder), an npz file with one array: (N, 9) conditions, or "
                                        "(N, 10) with the PDG id last; a .csv table with these names; a .hepmc3 file")
     one.add_argument("output", help=OUTPUT + "; a folder for shards")
@@ -187,6 +189,8 @@ def parser():
     one.add_argument("--data", help="test set: showers (.root or a folder), or an embedded one (zn, zp, zn+zp, ecal, "
                                     "focalh); by default that of the models' detector")
     one.add_argument("--size", type=whole(1), default=20_000, help="showers of an embedded test set")
+    one.add_argument("--part", choices=("all", "test"), default="all", help="of own showers; test: those that recipes "
+                     "with --data leave for the test")
     one.add_argument("--runs", type=whole(1), default=5, help="generations of every model")
     one.add_argument("--seed", type=whole(0), default=0, help="of generations and classifier")
     one.add_argument("--detector", help="the one to judge by, where there are several")

@@ -108,10 +108,7 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
         ValueError: as `open_showers` and `load`, or if own showers lack the detector.
     """
     if data is not None:
-        showers = open_showers(data).only(*detector.split("+"))
-        if {one.unit for one in map(showers.detector, showers.responses)} == {"photons"}:
-            showers = showers.at_least()
-        training, validation, test = showers.split()
+        training, validation, test = own_parts(open_showers(data), detector)
         if not repeated(test).any():
             return training, validation, test, []
         rows, (test, again) = len(test), repeated_pairs(test, seed)
@@ -120,6 +117,22 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]
+
+
+def own_parts(showers: Showers, detector: str) -> tuple[Showers, Showers, Showers]:
+    """Training, validation and test part of own showers: photons cut, and all split, as the papers do it.
+
+    Arguments:
+        showers: all of them.
+        detector: name, or several joined by +, as in "zn+zp"; others are left out.
+
+    Raises:
+        ValueError: if they lack the detector, or too few pass the cut.
+    """
+    showers = showers.only(*detector.split("+"))
+    if {one.unit for one in map(showers.detector, showers.responses)} == {"photons"}:
+        showers = showers.at_least()
+    return showers.split()
 
 
 @dataclass(frozen=True)

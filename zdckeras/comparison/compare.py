@@ -19,6 +19,7 @@ from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.metrics.provenance import overlap, versions
 from zdckeras.metrics.report import row_diversity, score
+from zdckeras.recipe import own_parts
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import packaged_library
 from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, load, resimulate
@@ -29,7 +30,8 @@ LIBRARY_SEEDS = (91, 92)
 
 def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Showers | str | Path | None = None,
             size: int = 20_000, runs: int = 5, seed: int = 0, detector: str | None = None, pixels: int = 0,
-            costs: bool = False, sort: str = "AUC", force: bool = False, channels: str = "papers") -> Comparison:
+            costs: bool = False, sort: str = "AUC", force: bool = False, channels: str = "papers",
+            part: str = "all") -> Comparison:
     """One table of generators on one test set, below the Monte-Carlo floor.
 
     The floor of embedded data are three further simulations of the same particles, and the row "other library" sets
@@ -55,6 +57,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         sort: column to sort by.
         force: also judge models by showers they were trained on.
         channels: convention of the five channels, "papers", "proton-paper" or "o2".
+        part: "test" for the test part alone of own showers, those that recipes with --data do not train on; "all".
 
     Returns:
         `zdckeras.comparison.leaderboard.Comparison`; `print(table.text())`, `table.write(folder)`.
@@ -64,6 +67,8 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
             a name; and for showers that a model was trained on.
     """
     channel_masks((2, 2), channels)  # an unknown convention is told at once
+    if part not in ("all", "test"):
+        raise ValueError(f"part: expected all or test, received {part!r}.")
     table, models = Comparison(sort), named(models)
     contenders, table.failures = opened(models)
     trained_on = {"+".join(contender.detectors) for contender in contenders.values()}
@@ -73,8 +78,10 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     if detector is None and len(trained_on) == 1 and "+" not in (only := next(iter(trained_on))):
         detector = only
     chosen = next(iter(trained_on)) if showers is None else showers
-    showers = _showers(chosen, size, detector)
+    showers, own = _showers(chosen, size, detector)
     told = showers.metadata.get("source", "given") if chosen is showers else chosen
+    if own and part == "test":
+        *_, showers = own_parts(showers, min(trained_on) if len(trained_on) == 1 else showers.detector(detector).name)
     name = showers.detector(detector).name
     for label, contender in contenders.items():
         if name not in contender.detectors:
@@ -114,8 +121,8 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     if costs:
         _measure(table, {label: contender for label, contender in contenders.items() if label in table.scores}, real,
                  name)
-    table.provenance = {"models": list(contenders), "data": told, "detector": name, "showers": len(showers),
-                        "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
+    table.provenance = {"models": list(contenders), "data": told, "part": part, "detector": name,
+                        "showers": len(showers), "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
                         "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
                         "versions": versions()}
     table.made = {label: contender.provenance for label, contender in contenders.items()}
@@ -137,7 +144,8 @@ def _seen(label, contender, showers, name, force):
     found = overlap(contender.sketch, showers, name) if contender.sketch else None
     if found and not force:
         raise ValueError(f"{label}: expected showers that it was not trained on, received {len(showers)} of which at "
-                         f"least {found} are training rows of it; --force (force=True) judges it all the same.")
+                         f"least {found} are training rows of it; --part test (part='test') takes those that recipes "
+                         f"leave for the test, --force (force=True) judges it all the same.")
     return "does not say" if found is None else f"{found} of {len(showers)}"
 
 
@@ -174,15 +182,16 @@ def _other_library(real, name, diversity, seed, pixels, channels):
 
 
 def _showers(showers, size, detector):
-    """`Showers` from what names them; an embedded set without the detector is not even begun."""
+    """`Showers` from what names them, and whether they are own ones; an embedded set without the detector is not even
+    begun."""
     if isinstance(showers, Showers):
-        return showers
+        return showers, True
     names = str(showers).split("+")
     if isinstance(showers, (str, Path)) and set(names) <= set(DETECTORS):
         if detector is not None and get_detector(detector).name not in names:
             raise ValueError(f"Expected showers of {detector} to judge by, received those of {showers}.")
-        return load(str(showers), "test", size, progress=True)
-    return open_showers(showers)
+        return load(str(showers), "test", size, progress=True), False
+    return open_showers(showers), True
 
 
 def _with_floor(showers, seed):
