@@ -196,6 +196,9 @@ def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path):
         made = answer.block(rows[:, :9], rows[:, 9], 3, 0)["zn"]
         assert answer.width == 10 and made.dtype == np.uint16 and made.shape == expected.shape
         assert (made != expected).mean() < 1e-3
+        main(["generate", str(source), str(particles), str(tmp_path / "made.root"), "--seed", "3", "--overwrite"])
+        written = open_showers(tmp_path / "made.root")
+        assert len(written) == ROWS and np.array_equal(written.response[:200], made)
 
 
 class Echo:

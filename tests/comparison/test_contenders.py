@@ -53,6 +53,14 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(tmp_path):
         opened({"bad": tmp_path / "bad.keras"})
 
 
+def test_a_damaged_saved_model_does_not_stop_the_others(tmp_path):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
+    found, failures = opened({"zn": "zn", "served": tmp_path})
+    assert list(found) == ["zn"] and failures["served"].startswith(f"{tmp_path}: expected a whole SavedModel, received")
+    assert "\n" not in failures["served"]
+
+
 def test_names():
     assert named("a.keras") == {"a.keras": "a.keras"} and named({"x": "zn"}) == {"x": "zn"}
     assert list(named(["/a/b/x.keras", "/a/c/x.keras"])) == ["b/x.keras", "c/x.keras"]

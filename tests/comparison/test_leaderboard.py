@@ -77,6 +77,7 @@ def test_csv_has_everything(table):
     assert list(rows) == table.order() and rows["slow"]["front"] == "1" and rows["worst"]["front"] == "0"
     assert float(rows["slow"]["AUC"]) == 0.55 and float(rows["slow"]["WS5 all"]) == 4.0
     assert float(rows["slow"]["D all"]) == 0.9 and rows["slow"]["WS K0S"] == "" and rows["Geant4"]["AUC"] == ""
+    assert float(rows["slow"]["density deviation"]) == 0.1 and rows["slow"]["recall"] == ""
     assert float(rows["Geant4"]["ms, batch 1"]) == 9400.0 and float(rows["slow"]["separation width"]) == 0.5
 
 

@@ -98,7 +98,13 @@ def _from_saved_model(folder):
 
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
-    function, width, outputs = open_saved_model(folder)
+    try:
+        function, width, outputs = open_saved_model(folder)
+    except ValueError:
+        raise
+    except Exception as error:  # TensorFlow has kinds of its own, and those of protocol buffers
+        raise ValueError(f"{folder}: expected a whole SavedModel, received one that TensorFlow refuses: "
+                         f"{' '.join(str(error).split())[:200]}") from None
     shapes = {detector.shape: name for name, detector in DETECTORS.items()}
     names = {output: output.partition("_")[2] or shapes.get(shape) for output, shape in outputs.items()}
     if None in names.values():

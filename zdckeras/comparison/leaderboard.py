@@ -173,6 +173,9 @@ class Comparison(Table):
             return row
         score = self.scores[name]
         row |= {h: self.quality(name, h) for h in QUALITY}
+        for found in ("density", "coverage", "precision", "recall", "FPD", "KPD"):
+            mean, deviation = score.get(found) or (NAN, NAN)
+            row |= {found: mean, f"{found} deviation": deviation}
         for species in COLUMNS:
             for metric, (mean, deviation) in score["metrics"][species].items():
                 row |= {f"{metric} {species}": mean, f"{metric} {species} deviation": deviation}

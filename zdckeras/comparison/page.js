@@ -207,10 +207,11 @@ function corner() {
 // quality against time
 function trade() {
   const metric = $("y-metric").value, batch = $("x-batch").value, ideal = ideals[metric] || 0;
-  const points = data.points.map(p => ({ ...p, x: p.ms[batch], y: p.values[metric] })).filter(p => p.x > 0 && p.y !== null && p.y !== undefined);
+  const timed = data.points.map(p => ({ ...p, x: p.ms[batch] ?? p.ms["1"], y: p.values[metric] })).filter(p => p.x > 0);
+  const points = timed.filter(p => p.y !== null && p.y !== undefined), others = timed.filter(p => !data.rows.includes(p.name));
   if (!points.length) { $("trade").replaceChildren(make("p", {}, "No times were measured.")); return; }
   const wide = window.innerWidth > 600, [left, right, top, bottom] = [56, wide ? 836 : 400, 14, wide ? 380 : 330];
-  const xs = points.map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
+  const xs = [...points, ...others].map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
   const ys = [...points.map(p => p.y), ideal], span = (Math.max(...ys) - Math.min(...ys)) || 1;
   const from = Math.min(...ys) - 0.08 * span, to = Math.max(...ys) + 0.1 * span;
   const x = value => left + (Math.log10(value) - low) / (far - low) * (right - left);
@@ -227,6 +228,9 @@ function trade() {
     make("rect", { x: left, y: top, width: right - left, height: bottom - top, fill: "none", stroke: "#8a93a0" }),
     make("text", { x: (left + right) / 2, y: bottom + 40, "text-anchor": "middle" }, `ms a shower, batch ${batch}`),
     make("text", { x: left + 8, y: top + 16 }, `${metric}${ideal ? `, ${short(ideal)} is ideal` : ""}`));
+  for (const p of others) figure.append(  // what has a time and no quality: one line, its name along it
+    make("line", { x1: x(p.x), x2: x(p.x), y1: top, y2: bottom, stroke: "#5c6675", "stroke-dasharray": "2 3" }),
+    make("text", { x: x(p.x) - 6, y: bottom - 8, "text-anchor": "end" }, p.name));
   const away = p => Math.abs(p.y - ideal), own = points.filter(p => models.includes(p.name) && p.name !== "floor");
   const front = own.filter(p => !own.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
