@@ -87,6 +87,7 @@ def test_written_files_say_the_same(table, tmp_path):
     assert costs["costs"]["Geant4"]["ms_1"] == 9400.0 and costs["failures"] == table.failures
     assert list(scores) == list(table.scores) and scores["slow"]["auc"] == 0.55
     assert (folder / "report.csv").read_text() == table.csv()
+    assert (folder / "overview.txt").read_text() == f"{table.overview()}\n"
     assert "both better in AUC and faster" in (folder / "report.md").read_text()
 
 

@@ -118,6 +118,9 @@ def test_marked_tables_of_the_readme_are_those_that_recipes_write(train_all):
     assert len(marks) >= 8 and len(shown) >= 8 and all(picture.is_file() for picture in shown.values())
     for mark in (*marks, *shown):
         name, *_, file = mark.split("/")
+        if name.startswith("compare_"):
+            assert file == "overview.txt"
+            continue
         source = (ROOT / "recipes" / f"{train_all.TRAININGS[name][0]}.py").read_text(encoding="utf-8")
         assert f'"{file}"' in source or file in ("report.json", "report.txt", "responses.png")
 

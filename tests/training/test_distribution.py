@@ -102,6 +102,17 @@ def test_two_devices_train_as_one(trainings, kind):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+def test_batches_that_cannot_be_shared():
+    code = ("import keras, numpy as np; from zdckeras.backend import use_devices; use_devices(3)\n"
+            "from zdckeras.training.batches import Batches; from zdckeras.training.loop import fit_adam\n"
+            "from zdckeras.flow_distill.sums import PhotonSums; x = np.ones((8, 9)); s = np.ones((8, 5))\n"
+            "model = PhotonSums.fit_scales('zn', x, s, steps=1, hidden=(8,), embedding=(8,))\n"
+            "fit_adam(model, Batches({'conditions': x, 'sums': s}, 4, 0, {'u_sums': (5,)}), 'a.npz', 1, 1e-3)")
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+                          capture_output=True, text=True)
+    assert "ValueError: Expected batches of a multiple of 3 rows for as many devices, received 4 rows." in done.stderr
+
+
 def test_devices_that_there_are_not():
     """The processor is divided, once, before it is used."""
     code = "import keras, sys; from zdckeras.backend import use_devices; keras.ops.ones(3) + 1; use_devices(3)"

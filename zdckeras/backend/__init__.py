@@ -14,6 +14,7 @@ import keras
 Tensor = Any  # in hints: a tensor of the running backend, or a NumPy array in its place
 EXACT = "exact"  # in the names of products that `exact_matmul` puts into TensorFlow's graphs
 _compact = ContextVar("compact", default=False)
+_sharing = {"devices": 1}  # how many share a batch
 
 
 def name():
@@ -149,6 +150,18 @@ def use_devices(number: int) -> None:
         found = steps().use_devices(number)
         if len(found) < number:
             raise ValueError(f"Expected {number} devices, found {', '.join(found) or 'none that share a batch'}.")
+        _sharing["devices"] = number
+
+
+def check_rows(rows: int) -> None:
+    """ValueError unless the devices in use can have equal parts of batches of so many rows.
+
+    Example:
+        >>> check_rows(64)
+    """
+    if rows % _sharing["devices"]:
+        raise ValueError(f"Expected batches of a multiple of {_sharing['devices']} rows for as many devices, received "
+                         f"{rows} rows.")
 
 
 def shared(model: keras.Model) -> AbstractContextManager:

@@ -185,13 +185,14 @@ class Comparison(Table):
         return {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
     def write(self, folder: str | Path) -> Path:
-        """As `Table.write`, and report.csv, costs.json and page.html."""
+        """As `Table.write`, and overview.txt, report.csv, costs.json and page.html."""
         from zdckeras.comparison.page import write_page
 
         folder = super().write(folder)
         about = {"host": self.host, "sorted by": self.sort, "front": self.front(), "costs": self.costs,
                  "failures": self.failures}
-        for name, text in (("report.csv", self.csv()), ("costs.json", json.dumps(without_nan(about), indent=1))):
+        for name, text in (("overview.txt", f"{self.overview()}\n"), ("report.csv", self.csv()),
+                           ("costs.json", json.dumps(without_nan(about), indent=1))):
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         if self.looks:

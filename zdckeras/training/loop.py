@@ -131,11 +131,12 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
 
     Raises:
         DivergedError, StateError: see `Checkpoint`.
-        ValueError: for a model that is not compiled, or epochs that are none.
+        ValueError: for a model that is not compiled, epochs that are none, or batches that devices cannot share.
     """
     epochs, every = whole_number(epochs, "epochs"), whole_number(every, "every")
     if not model.compiled:
         raise ValueError(f"{model.name}: expected a compiled model to train.")
+    backend.check_rows(batches.batch_size)
     keeper = Checkpoint(checkpoint, batches, every)
     if not model.built:
         model(batches[0][0])
