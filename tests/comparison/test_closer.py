@@ -5,7 +5,7 @@ from zdckeras.comparison.closer import CloserLook, pictured
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import channel_sums
-from zdckeras.metrics.classifier import pixel_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.metrics.multivariate import frechet_distance
 from zdckeras.metrics.shapes import shapes
 
@@ -48,7 +48,9 @@ def test_generations_pass_unchanged_and_the_first_is_kept(real):
 
 def test_numbers_are_those_of_the_functions(real):
     first, second = draw(3), draw(4)
-    found = look(real, first, second, seed=5, pixels=60)[0].result()
+    found = look(real, first, second, seed=5, pixels=60)[0].result(0.625)
+    area = classifier_auc(real.response, second, real.particles, 5)
+    assert found["AUC"] == [(0.625 + area) / 2, pytest.approx(abs(area - 0.625) / np.sqrt(2))]
     values = [frechet_distance(shapes(real.response), shapes(made), 5) for made in (first, second)]
     assert found["FPD"] == [np.mean(values), pytest.approx(np.std(values, ddof=1))]
     assert found["pixels"] == pixel_auc(real.response, first, 5, 60)
@@ -58,10 +60,10 @@ def test_numbers_are_those_of_the_functions(real):
 
 def test_one_answer_for_all_is_not_diverse(real):
     same = np.broadcast_to(draw(3)[:1], (ROWS, 44, 44))
-    found = look(real, same, same)[0].result()
+    found = look(real, same, same)[0].result(1.0)
     assert found["diversity"]["all"] == 0.0 and found["coverage"][0] < 0.05 and found["pixels"] is None
 
 
 def test_one_generation_says_nothing_of_diversity(real):
-    found = look(real, draw(3))[0].result()
+    found = look(real, draw(3))[0].result(0.5)
     assert found["diversity"] == {} and found["density"][1] == 0.0 and abs(found["density"][0] - 1) < 0.15

@@ -7,7 +7,7 @@ import numpy as np
 from zdckeras.data.detectors import channel_sums
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import ALL, over_runs
-from zdckeras.metrics.classifier import pixel_auc
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.multivariate import NEIGHBOURS, frechet_distance, kernel_distance, neighbourhoods
 from zdckeras.metrics.shapes import shapes
@@ -52,7 +52,7 @@ class CloserLook:
                  pixels: int = 0, channels: str = "papers") -> None:
         self.real, self.response, self.second = real, real.response_of(detector), second
         self.seed, self.pixels, self.channels, self.rows = seed, pixels, channels, pictured(real.pdg)
-        self.values, self.draws, self.auc = [], [], None
+        self.values, self.draws, self.auc, self.areas = [], [], None, []
         self._keep(self.response)
         self._real_shapes = self.shapes
 
@@ -66,6 +66,8 @@ class CloserLook:
             if not run:
                 self._keep(images)
                 self.auc = pixel_auc(self.response, images, self.seed, self.pixels) if self.pixels else None
+            else:  # `score` has that of the first
+                self.areas.append(classifier_auc(self.response, images, self.real.particles, self.seed))
             found = self.shapes if not run else shapes(images)
             self.values.append(self._distances(found))
             if run < DRAWS and self.second is not None:
@@ -80,11 +82,16 @@ class CloserLook:
                 "FPD": frechet_distance(self._real_shapes, found, self.seed),
                 "KPD": kernel_distance(self._real_shapes, found, self.seed)}
 
-    def result(self) -> dict:
-        """Name -> [mean, standard deviation over generations] of density, coverage, precision, recall, FPD and KPD;
-        "pixels", the second classifier's area; and "diversity", species -> generated over real; None, or nothing, for
-        what is not known."""
-        found = over_runs([{ALL: values} for values in self.values])[ALL]
+    def result(self, auc: float) -> dict:
+        """Name -> [mean, standard deviation over generations] of AUC, density, coverage, precision, recall, FPD and
+        KPD; "pixels", the second classifier's area; and "diversity", species -> generated over real; None, or nothing,
+        for what is not known.
+
+        Arguments:
+            auc: the classifier's area of the first generation, from `score`.
+        """
+        runs = zip((auc, *self.areas), self.values, strict=True)
+        found = over_runs([{ALL: {"AUC": area, **values}} for area, values in runs])[ALL]
         ratios = {}
         if len(self.draws) == DRAWS:
             ratios = diversity_ratios([self.response, self.second], self.draws, self.real.pdg, RATIOS)

@@ -98,7 +98,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     def judge(label, generations):
         table.looks[label] = closer = look()
         found = score(real, closer.watch(generations), diversity, name, channels, seed=seed)
-        table.add(label, found | closer.result())
+        table.add(label, found | closer.result(found["auc"]))
         closer.draws.clear()  # the only large part
 
     if floor:
@@ -178,7 +178,7 @@ def _other_library(real, name, diversity, seed, pixels, channels):
                      zip(LIBRARY_SEEDS, halves, strict=True))
     closer = CloserLook(first, name, None, seed, pixels, channels)
     found = score(first, closer.watch([second.response]), diversity, name, channels, seed=seed)
-    return found | closer.result()
+    return found | closer.result(found["auc"])
 
 
 def _showers(showers, size, detector):

@@ -31,14 +31,14 @@ def _found(key):
 QUALITY = {
     "WS": (_metric("WS"), 2), "MAE": (_metric("MAE"), 2), "RMSE": (_metric("RMSE"), 2), "MAE_w": (_metric("MAE_w"), 2),
     "shapes": (_mean_over_shapes("distance"), 3), "separation": (_mean_over_shapes("separation"), 4),
-    "AUC": (_found("auc"), 3), "AUC pixels": (_found("pixels"), 3), "density": (_found("density"), 3),
-    "coverage": (_found("coverage"), 3), "FPD": (_found("FPD"), 4), "KPD": (_found("KPD"), 4),
-    "D": (lambda s: s.get("diversity", {}).get(ALL), 3)}
+    "AUC": (lambda s: s.get("AUC", s["auc"]), 3), "AUC pixels": (_found("pixels"), 3),
+    "density": (_found("density"), 3), "coverage": (_found("coverage"), 3), "FPD": (_found("FPD"), 4),
+    "KPD": (_found("KPD"), 4), "D": (lambda s: s.get("diversity", {}).get(ALL), 3)}
 IDEAL = {"AUC": 0.5, "AUC pixels": 0.5, "density": 1.0, "coverage": 1.0, "D": 1.0}  # 0 for others but the following
 OF_FLOOR = ("MAE", "RMSE", "MAE_w")  # the floor's, where there is one: a model that always gives the mean has less
 COST = {"kind": "kind", "weights": "weights", "file [MB]": "MB", "ms, batch 1": "ms_1", "ms, batch 256": "ms_256",
         "memory [MiB]": "MiB", "recipe [CPU s]": "recipe_s", "rows seen in training": "overlap"}
-ABOUT = ("Mean ± standard deviation over generations; AUC, pixels, shapes and D of the first. *: no other model is "
+ABOUT = ("Mean ± standard deviation over generations; AUC pixels, shapes and D of the first. *: no other model is "
          "both better in {sort} and faster at batch 256. shapes, separation: means over all observables. D: generated "
          "over real diversity. MAE, RMSE, MAE_w: below the floor, showers vary too little. ms a shower: processor time "
          "of one thread, {host}.")
@@ -173,9 +173,9 @@ class Comparison(Table):
             return row
         score = self.scores[name]
         row |= {h: self.quality(name, h) for h in QUALITY}
-        for found in ("density", "coverage", "precision", "recall", "FPD", "KPD"):
+        for found in ("AUC", "density", "coverage", "precision", "recall", "FPD", "KPD"):
             mean, deviation = score.get(found) or (NAN, NAN)
-            row |= {found: mean, f"{found} deviation": deviation}
+            row |= {f"{found} deviation": deviation} | ({} if found in QUALITY else {found: mean})
         for species in COLUMNS:
             for metric, (mean, deviation) in score["metrics"][species].items():
                 row |= {f"{metric} {species}": mean, f"{metric} {species} deviation": deviation}
