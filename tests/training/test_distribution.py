@@ -9,6 +9,10 @@ import keras
 import numpy as np
 import pytest
 
+from zdckeras import backend
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import train
+
 pytestmark = pytest.mark.skipif(keras.config.backend() == "torch", reason="has no such trainings")
 
 SCRIPT = """
@@ -33,11 +37,14 @@ arrays = {"conditions": conditions, "sums": rng.poisson(30.0, (32, 5)), "x": rng
 
 
 class Square(SampleLoss):
+    traced = 0
+
     def __init__(self):
         super().__init__()
         self.dense, self.built = linear(3, 1, iter([1])), True
 
     def call(self, inputs):
+        Square.traced += 1
         return ops.sum(ops.square(self.dense(inputs["x"]) - 2.0), axis=-1)
 
 
@@ -75,7 +82,8 @@ def train(make, columns, uniform=None):
 
 cases = {"SampleLoss": (Square, ["x"]), "PhasedModel": (Pair, ["x"]),
          "PhotonSums": (sums, ["conditions", "sums"], {"u_sums": (5,)})}
-print(json.dumps({name: train(*case) for name, case in cases.items()}))
+found = {name: train(*case) for name, case in cases.items()}
+print(json.dumps(found | {"traced": Square.traced}))
 """
 
 
@@ -102,15 +110,20 @@ def test_two_devices_train_as_one(trainings, kind):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
-def test_batches_that_cannot_be_shared():
-    code = ("import keras, numpy as np; from zdckeras.backend import use_devices; use_devices(3)\n"
-            "from zdckeras.training.batches import Batches; from zdckeras.training.loop import fit_adam\n"
-            "from zdckeras.flow_distill.sums import PhotonSums; x = np.ones((8, 9)); s = np.ones((8, 5))\n"
-            "model = PhotonSums.fit_scales('zn', x, s, steps=1, hidden=(8,), embedding=(8,))\n"
-            "fit_adam(model, Batches({'conditions': x, 'sums': s}, 4, 0, {'u_sums': (5,)}), 'a.npz', 1, 1e-3)")
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-                          capture_output=True, text=True)
-    assert "ValueError: Expected batches of a multiple of 3 rows for as many devices, received 4 rows." in done.stderr
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow traces once for each device")
+def test_steps_are_compiled_as_often_as_for_one_device(trainings):
+    """Not once more when metrics begin again."""
+    one, two = trainings["traced"]
+    assert two == one
+
+
+def test_batches_that_cannot_be_shared(monkeypatch, tmp_path):
+    monkeypatch.setitem(backend._sharing, "devices", 3)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="multiple of 3 rows for as many devices, received 4 rows"):
+        train(model, Batches({"x": np.ones((8, 2))}, 4), 1, tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_devices_that_there_are_not():

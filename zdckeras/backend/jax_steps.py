@@ -98,26 +98,38 @@ def use_devices(number):
 
 @contextmanager
 def shared(model):
-    """Batches are shared while it lasts: see `zdckeras.backend.shared`."""
+    """Batches are shared while it lasts: see `zdckeras.backend.shared`.
+
+    All variables have a layout meanwhile. What is assigned to one without it, as metrics are at every epoch's begin,
+    would come to one device alone, and a step whose inputs are placed otherwise is compiled anew.
+    """
     if len(_used) < 2:
         yield
         return
     distribution = keras.distribution.DataParallel(devices=_used, auto_shard_dataset=False)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    _place(model, jax.sharding.NamedSharding(distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec()))
+    _place(model, distribution.get_variable_layout)
     try:
         with distribution.scope():
             yield
     finally:
-        _place(model, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+        _place(model, lambda variable: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+        for variable in _variables(model):
+            variable._layout = None
 
 
-def _place(model, sharding):
-    """Put all values of a model and its optimizer where a sharding says; drop functions compiled before."""
-    every = {id(v): v for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)}
-    for variable in every.values():
-        variable.assign(jax.device_put(variable.value, sharding))
+def _variables(model):
+    """Those of a model, its optimizer and its metrics, each once."""
+    every = (*model.variables, *model.optimizer.variables, *model.metrics_variables)
+    return list({id(variable): variable for variable in every}.values())
+
+
+def _place(model, layout_of):
+    """Put all values of a model and its optimizer where their layouts say; drop functions compiled before."""
+    for variable in _variables(model):
+        variable._layout = layout_of(variable)
+        variable.assign(variable.value)
     model.train_function = model.test_function = model.predict_function = None
 
 
