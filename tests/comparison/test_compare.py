@@ -132,16 +132,18 @@ def test_showers_of_the_training_are_refused(real, tmp_path):
 
 def test_own_test_part_is_what_recipes_leave(real, tmp_path):
     """All of the file is refused, its test part is not, and has the rows of the papers' split."""
-    generator, name, path = zdc.load_model(OLD), tmp_path / "gan.keras", tmp_path / "own.root"
-    own = zdc.load("zn", "test", size=60)
-    zdc.write_root(zdc.Showers(own.particles, own.pdg, own.responses), path)
+    name, path = tmp_path / "gan.keras", tmp_path / "own.root"
+    own = zdc.load("zn", "test", size=200)
+    zdc.write_root(zdc.Showers(np.tile(own.particles[:1], (200, 1)), np.full(200, own.pdg[0]), own.responses), path)
     training, validation, test = zdc.open_showers(path).at_least().split()
-    save_model(generator, name, {}, sketch_of([training, validation]))
-    with pytest.raises(ValueError, match="received 60 of which at least 48 are .*; --part test .part='test'. takes"):
+    save_model(zdc.load_model(OLD), name, {}, sketch_of([training, validation]))
+    with pytest.raises(ValueError, match="received 200 of which at least 160 are .*; --part test .part='test'. takes"):
         zdc.compare(name, path, runs=1)
     table = zdc.compare({"gan": name}, path, runs=1, part="test")
-    assert table.costs["gan"]["overlap"] == "0 of 12" and table.provenance["part"] == "test"
-    assert np.array_equal(table.looks["real"].real.particles, test.particles)
+    assert table.costs["gan"]["overlap"] == "0 of 40" and table.provenance["part"] == "test"
+    assert table.provenance["judged"] == 20 and table.provenance["showers"] == 40  # the other half is the floor
+    expected, _ = repeated_pairs(test, 0)
+    assert np.array_equal(table.looks["real"].response, expected.response)
     with pytest.raises(ValueError, match="part: expected all or test, received 'training'"):
         zdc.compare(name, path, part="training")
 
