@@ -25,7 +25,7 @@ const short = value => {
 };
 
 // tables: the best number of a column in bold, models on the front shaded
-const ideals = { ...data.ideals, "weights": null, "kind": null, "rows seen in training": null };
+const ideals = { ...data.ideals, "weights": null, "kind": null, "recipe [CPU s]": null, "rows seen in training": null };
 function table(id, lines, marked) {
   const [head, ...body] = lines;
   const isModel = line => !["floor", "other library", "Geant4"].includes(line[0]);
@@ -243,7 +243,7 @@ function trade() {
     const at = tries.find(free) ?? tries[0];
     placed.push(at);
     figure.append(make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" }),
-      make("text", { x: x(p.x) + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start" }, name));
+      make("text", { x: x(p.x) + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start", style: `fill: ${data.colours[p.name] || "#5c6675"}` }, name));
   }
   $("trade").replaceChildren(figure);
 }
@@ -268,7 +268,7 @@ function options(id, names) { $(id).replaceChildren(...names.map(name => make("o
 
 $("about").textContent = `${data["made with"].judged} showers of ${data.detector} (${data.shape.join(" x ")} cells, ${data.unit}), ${data["made with"].runs} generations of each model; sorted by ${data.sort}.`;
 $("failures").textContent = Object.entries(data.failures).map(([name, why]) => `${name} could not be judged: ${why}`).join("\n");
-$("host").textContent = data.host ? `Milliseconds a shower: processor time of one thread, with an accelerator time on the clock; ${data.host}; every model alone in a process. Memory: the largest of that process, its framework included.` : "Times were not measured.";
+$("host").textContent = data.host ? `Milliseconds a shower: processor time of one thread, with an accelerator time on the clock; ${data.host}; every model alone in a process. Memory: the largest of that process, its framework included. Recipe: processor time until the model was saved, since the recipe's last start.` : "Times were not measured.";
 $("notes").textContent = data.notes.join(" ");
 table("t-quality", data.tables.quality, true);
 table("t-cost", data.tables.cost, true);
