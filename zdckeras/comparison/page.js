@@ -216,7 +216,7 @@ function trade() {
   const from = Math.min(...ys) - 0.08 * span, to = Math.max(...ys) + 0.1 * span;
   const x = value => left + (Math.log10(value) - low) / (far - low) * (right - left);
   const y = value => bottom - (value - from) / (to - from) * (bottom - top);
-  const figure = make("svg", { viewBox: `0 0 ${right + 14} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
+  const figure = make("svg", { viewBox: `0 0 ${right + 24} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
   for (let power = low; power <= far; power++) figure.append(
     make("line", { x1: x(10 ** power), x2: x(10 ** power), y1: top, y2: bottom, stroke: "#e4e7ec" }),
     make("text", { x: x(10 ** power), y: bottom + 18, "text-anchor": "middle" }, short(10 ** power)));
