@@ -14,9 +14,9 @@ by factors of 0.67 to 1.5). Whole photons come, and their properties are measure
     python recipes/corr_vae.py --data showers.root      # your own, or a folder with the npz pair
     python recipes/corr_vae.py --preset paper --dry-run # what the published sizes and schedule would cost
 
-Interrupted, the same command goes on where it stopped. 8 minutes of processor time; of ours, moves asked for and obtained
-are correlated by 0.89 (width) to 0.99 (centre); the 1.000 of photons is imposed, not learnt. Asked for nothing, WS is
-3.59 (floor 1.07).
+Interrupted, the same command goes on where it stopped. 8 minutes of processor time. Of ours, moves asked for and
+obtained are correlated by 0.89 (width) to 0.99 (centre); the 1.000 of photons is imposed, not learnt. Asked for
+nothing, WS is 3.59 (floor 1.07).
 """
 
 import keras
