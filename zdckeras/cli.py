@@ -17,7 +17,7 @@ import json
 import os
 import sys
 
-from zdckeras.command import SHOW, whole
+from zdckeras.command import SHOW, plain_warnings, whole
 
 OUTPUT = "a name that ends in .root, or a folder for npz files, which are made in memory (4 kB a shower)"
 MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
@@ -230,7 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        with plain_warnings(options.prog):
+            options.run(options)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError, RuntimeError) as error:
         status, message = 2, " ".join(str(error).split())
     except MemoryError:

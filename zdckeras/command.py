@@ -4,7 +4,9 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,6 +62,24 @@ def check_folder(folder: str | Path) -> None:
         refuse(f"cannot write into {folder}: {error.strerror or error}")
 
 
+@contextmanager
+def plain_warnings(program: str) -> Iterator[None]:
+    """While it lasts, warnings are told in one line, each once, without the line of code that gave them."""
+    said, before = set(), warnings.formatwarning
+
+    def one_line(message, *place, **line):
+        text = f"{program}: warning: {' '.join(str(message).split())}\n"
+        first = text not in said
+        said.add(text)
+        return f"\n{text}" if first else ""  # a progress bar may be in the line
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a program; what goes wrong is told in one line, status 2 for wrong values or files, 1 for other trouble.
 
@@ -69,7 +89,8 @@ def run(main: Callable[[], object]) -> None:
         main: function without arguments.
     """
     try:
-        status = main()
+        with plain_warnings(Path(sys.argv[0]).name):
+            status = main()
     except KeyboardInterrupt:
         refuse("interrupted; the same command goes on from the last saved state", 1)
     except Exception as error:

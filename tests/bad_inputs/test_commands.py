@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import uproot
 
 import zdckeras as zdc
 from zdckeras.cli import main
-from zdckeras.command import run
+from zdckeras.command import plain_warnings, run
 from zdckeras.data.particles import CONDITIONS, conditions_of
 
 ROOT = Path(__file__).parents[2]
@@ -126,3 +127,12 @@ def test_commands(words, capsys, monkeypatch):
     found = {line: ends(lambda line=line: main(filled(line, words)), capsys) for line in COMMANDS}
     assert {line: said for line, said in found.items() if said} == {}
     assert not Path(words["OUT"]).exists() or not list(Path(words["OUT"]).rglob("*.npz"))
+
+
+def test_warnings_are_told_in_one_line_and_once():
+    before = warnings.formatwarning
+    with plain_warnings("zdckeras compare"):
+        told = [warnings.formatwarning(UserWarning(text), UserWarning, "a.py", 1)
+                for text in ("far\nout", "far\nout", "no")]
+    assert told == ["\nzdckeras compare: warning: far out\n", "", "\nzdckeras compare: warning: no\n"]
+    assert warnings.formatwarning is before
