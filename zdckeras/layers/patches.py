@@ -236,7 +236,7 @@ class _Published(_Patches):
         seeds, (inputs, outputs), encodes = seeds_of([seed, self.SALT]), self._ends(), isinstance(self, _Encoder)
         self.take = linear(inputs, hidden, seeds)
         self.read = None if encodes and width is None else linear(hidden, outputs, seeds, encodes)
-        self.bias = None if encodes else self.add_weight(shape=(), initializer="zeros", name="bias")
+        self.bias = None if encodes else self.add_weight(shape=(1,), initializer="zeros", name="bias")
         if self.POSITIONS:
             self.positions = self.add_weight(shape=(self.tokens, hidden), name="positions",
                                              initializer=keras.initializers.RandomNormal(0, 0.1, next(seeds)))

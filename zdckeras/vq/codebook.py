@@ -84,10 +84,11 @@ class Codebook(layers.Layer):
         start = threshold or (FIRST_USES if behind else 1.0)
         self.project = linear(width, projection, seeds, False) if projection else None
         self.behind = linear(width, width, seeds) if behind else None
-        if projection:
-            self.project.trainable = False
-        if behind:
-            self.behind.trainable = not self.averaged
+        for layer, learns in ((self.project, False), (self.behind, not self.averaged)):
+            if layer is not None:  # what stays as it is drawn is the same on every backend
+                drawn = np.random.default_rng(next(seeds)).normal(size=layer.kernel.shape) / np.sqrt(width)
+                layer.kernel.assign(drawn.astype("float32"))
+                layer.trainable = learns
 
         def state(name, values):
             return self.add_weight(shape=values.shape, initializer=lambda *a, **k: ops.convert_to_tensor(values),
