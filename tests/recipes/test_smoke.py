@@ -72,7 +72,7 @@ def run(recipe, quick):
             patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
             patch.setattr(generators.milliseconds, "__defaults__", (1,))
             patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
-            patch.setattr(plots.save_figure, "__defaults__", (75,))
+            patch.setattr(plots.save_figure, "__defaults__", (90,))
             patch.setenv("ZDCKERAS_TRACEBACK", "1")
             patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
             runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
