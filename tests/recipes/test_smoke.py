@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 import zdckeras as zdc
-from zdckeras import backend, generators, plots
+from zdckeras import backend, generators
 from zdckeras.data.particles import SPECIES
 from zdckeras.simulation import reference
 
@@ -72,7 +72,6 @@ def run(recipe, quick):
             patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
             patch.setattr(generators.milliseconds, "__defaults__", (1,))
             patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
-            patch.setattr(plots.save_figure, "__defaults__", (90,))
             patch.setenv("ZDCKERAS_TRACEBACK", "1")
             patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])
             runpy.run_path(str(FOLDER / f"{recipe}.py"), run_name="__main__")
