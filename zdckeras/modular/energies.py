@@ -75,7 +75,7 @@ class EnergyDecoder(LightDecoder):
     FEATURES, CELLS = TiltedFeatures, EnergyCells
     BRIGHTEST = 12.0
     NUMBERS = ((1.5, 0.5, -4.0, 10.0), (0.0, 1.0, -10.0, 7.0))  # ln k and ln h
-    SHARED = ((0.0, -2.0, 2.0), (-1.5, -6.0, 1.0))  # d and ln s
+    TOTALS = ((0.0, -2.0, 2.0), (-1.5, -6.0, 1.0))  # d and ln s
 
     def expected(self, features):
         return self.mean + features[:, self.features.LOG : self.features.LOG + 1]

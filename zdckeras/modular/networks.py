@@ -154,7 +154,7 @@ class LightDecoder(layers.Layer):
     FEATURES, CELLS = ArrivalFeatures, PhotonCells
     BRIGHTEST = 9.0  # ln m, at most
     NUMBERS = ((1.5, 0.5, -4.0, 8.0),)  # of cells beside m: before training b_0 and s, and what ln r lies between
-    SHARED = ()  # of all cells together: before training, and what it lies between
+    TOTALS = ()  # of the sum over all cells: before training, and what it lies between
 
     def __init__(self, detector, latent=16, hidden=(256, 320), known=192, rim=48, rank=None, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -171,7 +171,7 @@ class LightDecoder(layers.Layer):
         self.inner = _faint(rank or both, self.frame.inner_cells, seeds)
         self.rim = linear(both, rim, seeds)
         self.outer = _faint(rim, self.frame.rim_cells, seeds)
-        self.lumps = linear(both, 2 * len(self.NUMBERS) + len(self.SHARED), seeds)
+        self.lumps = linear(both, 2 * len(self.NUMBERS) + len(self.TOTALS), seeds)
         self.lump_code = silu_layers((64,), self.features.width, seeds)
         self.lump_map = _faint(64, len(self.NUMBERS) * self.frame.inner_cells, seeds)
         self.mean = self.add_weight(shape=(len(self.frame.order),), initializer="zeros", trainable=False, name="mean")
@@ -187,13 +187,13 @@ class LightDecoder(layers.Layer):
         log_mean = ops.minimum(self.frame.crop(maps + self.expected(features), index), self.BRIGHTEST)
         place, seen = ops.minimum(index, self.frame.inner_cells - 1), index < self.frame.inner_cells
         lumps, found = self.lump_map(self.lump_code(features)), []
-        read = ops.split(self.lumps(both), 2 * len(self.NUMBERS) + len(self.SHARED), axis=-1)
+        read = ops.split(self.lumps(both), 2 * len(self.NUMBERS) + len(self.TOTALS), axis=-1)
         for k, (born, slope, low, high) in enumerate(self.NUMBERS):
             lump = ops.where(seen, self.frame.crop(lumps, place + k * self.frame.inner_cells), 0.0)
             log = born + read[2 * k] + lump + (slope + 0.5 * ops.tanh(read[2 * k + 1])) * log_mean
             found.append(ops.clip(log, low, high))
-        shared = zip(read[2 * len(self.NUMBERS) :], self.SHARED, strict=True)
-        return log_mean, *found, *(ops.clip(born + value, low, high) for value, (born, low, high) in shared)
+        totals = zip(read[2 * len(self.NUMBERS) :], self.TOTALS, strict=True)
+        return log_mean, *found, *(ops.clip(born + value, low, high) for value, (born, low, high) in totals)
 
     def expected(self, features):
         """The map a, (4 D,) or (B, 4 D), that is added to those of arrivals with these features (B, F)."""
