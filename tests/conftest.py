@@ -22,6 +22,8 @@ from zdckeras.flow_distill.sums import PhotonSums
 DETECTOR = "ecal"
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 LONG = ("recipes/test_smoke", "test_backends", "tools/test_sweep", "export/test_onnx", "test_readme")  # minutes each
+NEUTRAL = ("simulation/", "tools/test_geant4", "tools/test_pack", "tools/test_check_serving", "tools/test_train_all",
+           "test_plots", "comparison/test_page")  # all of these are marked neutral: what that is, setup.cfg says
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
 
 
@@ -39,8 +41,14 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """What takes long first, or one worker is left alone with it at the end."""
+    """What takes long first, or one worker is left alone with it at the end; skips what runs under another backend."""
     items.sort(key=lambda item: not any(f"tests/{name}.py" in item.nodeid for name in LONG))
+    elsewhere = {"jax": ("compiles_long", "neutral"), "torch": ("neutral",)}.get(keras.backend.backend(), ())
+    for item in items:
+        if any(f"tests/{name}" in item.nodeid for name in NEUTRAL):
+            item.add_marker("neutral")
+        for mark in filter(item.get_closest_marker, elsewhere):
+            item.add_marker(pytest.mark.skip(reason=f"{mark}: see setup.cfg"))
 
 
 def numpy_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
@@ -56,9 +64,9 @@ def numpy_truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     return (mean + stddev * cut).astype(dtype or "float32")
 
 
+# compiling takes most of the time, running next to none
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 if keras.backend.backend() == "jax":
-    # compiling takes most of the time, running next to none
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
     import jax
     from keras.src.initializers import random_initializers
 

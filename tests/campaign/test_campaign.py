@@ -76,6 +76,7 @@ def test_shards_hold_what_sample_gives(finished, generator, particles, tmp_path)
     assert len(read_shard(finished / names[-1])) == ROWS - 4 * SHARD
 
 
+@pytest.mark.neutral
 def test_killed_and_resumed_by_other_workers_the_bytes_are_the_same(finished, model, particles, tmp_path):
     """Killed when the first shards are there, then done by two workers."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -96,6 +97,7 @@ def test_killed_and_resumed_by_other_workers_the_bytes_are_the_same(finished, mo
     assert kept == digests(finished)
 
 
+@pytest.mark.neutral
 def test_a_worker_that_dies_is_told_and_the_rest_goes_on(finished, model, particles, tmp_path):
     """Its process is killed; what it had done stays, and the same command finishes."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -128,6 +130,7 @@ def test_a_scheduler_that_does_not_answer(model, particles, tmp_path, capsys):
     assert "No scheduler of a Dask cluster answers at tcp://127.0.0.1:1" in said
 
 
+@pytest.mark.neutral
 def test_damaged_shards_are_made_again(finished, model, particles, tmp_path, capsys):
     before, shard = digests(finished), finished / "shard-000002.npz"
     whole = shard.read_bytes()
@@ -257,6 +260,7 @@ def test_full_disk_leaves_no_half_shard(model, particles, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.neutral
 def test_a_dask_cluster_gives_the_same_bytes(finished, model, particles, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:

@@ -73,6 +73,7 @@ def test_memory_is_that_of_this_process():
     assert 40 < peak_memory() - before < 90 and block[-1] == 1.0
 
 
+@pytest.mark.neutral
 def test_a_saved_model_and_the_simulation_in_processes_of_their_own():
     showers = zdc.load("zn", "test", size=16)
     model, simulation = costs_of(SMALL, showers), simulation_costs("zn", showers)

@@ -2,13 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from zdckeras import backend
 from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 ROWS = 8
 
 
@@ -22,7 +20,7 @@ def generator(vae):
     return vae.generator
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_steering(vae, showers, evaluate):
     """What is asked for is what w says afterwards; what is left open stays."""
     decoder, rng = vae.decoder, np.random.default_rng(3)
@@ -42,7 +40,7 @@ def test_properties_of_responses(showers):
     np.testing.assert_array_equal(properties_of(showers.response), table[:, [names.index(name) for name in PROPERTIES]])
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_generating_what_is_asked_for(vae, generator, showers):
     """The same as steering by hand; the seed repeats; blocks do not matter beyond the noise they draw."""
     particles = showers.particles[:6]

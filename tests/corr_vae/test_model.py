@@ -3,11 +3,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras import backend
 from zdckeras.corr_vae.model import CorrVAE, total_correlation
 from zdckeras.training.batches import Batches
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 SIZES = {"channels": (4, 2), "width": 2, "latents": 6, "objects": 3, "hidden": 6, "seed": 2}
 ROWS = 8
@@ -28,7 +26,7 @@ def says(head, mean, log_deviation):
                                                          for part in (mean, log_deviation)])])
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_total_correlation_of_normal_codes():
     """Against -ln(1 - r^2) / 2 of two numbers that are correlated by r; 0 for independent ones."""
     rng, rows = np.random.default_rng(0), 1500
@@ -62,7 +60,7 @@ def test_terms(showers, evaluate):
         build(showers, weights={"sharpness": 1.0})
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_training_reaches_every_weight_and_survives_its_file(showers, eager, tmp_path):
     vae = build(showers, asking=0.5)
     vae.compile(keras.optimizers.Adam(1e-2, clipnorm=1.0), run_eagerly=eager)
@@ -78,7 +76,7 @@ def test_training_reaches_every_weight_and_survives_its_file(showers, eager, tmp
     assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), vae.get_weights(), strict=True))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_scatter_is_fitted_by_reconstruction(showers):
     vae = build(showers)
     found = vae.fit_scatter(showers, batch_size=20)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from zdckeras import backend
 from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import total_correlation
 from zdckeras.corr_vae.published import (
@@ -20,7 +19,6 @@ from zdckeras.corr_vae.published import (
 from zdckeras.loading import load_model
 from zdckeras.training.batches import Batches
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 SIZES = dict(divide=32, latents=4, objects=3, context=2)
 ROWS = 8
@@ -44,7 +42,7 @@ def test_grids_there_and_back(detector, grids):
     assert there == grids and back == [grids[1], grids[0], {"zn": (44, 44), "zp": (56, 30)}[detector]]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_terms_by_hand(vae, showers, evaluate):
     batch = batch_of(vae, showers)[0][0]
     terms = evaluate(lambda *a: vae.terms(dict(zip(batch, a, strict=True))), *batch.values())
@@ -77,7 +75,7 @@ def test_terms_by_hand(vae, showers, evaluate):
     np.testing.assert_allclose(loss, sum(vae.WEIGHTS[name] * terms[name] for name in terms), rtol=1e-4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_two_parts_of_a_training_move_all_weights(showers, eager, tmp_path):
     vae = ImageCorrVAE.published(showers, weights=BEGIN, **SIZES)
     vae.compile(keras.optimizers.Adam(3e-3, clipnorm=1.0), run_eagerly=eager)

@@ -82,7 +82,8 @@ def test_logit_log_determinant_is_the_numerical_one(alpha):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("noise", "bell"), [(0.5, 0.0), (1.0, 0.13)])
-@pytest.mark.parametrize(("shape", "brightest"), [((44, 44), 2000), ((56, 30), 2000), ((44, 44), 3000)])
+@pytest.mark.parametrize(("shape", "brightest"), [
+    ((44, 44), 2000), pytest.param((56, 30), 2000, marks=pytest.mark.compiles_long), ((44, 44), 3000)])
 def test_code_gives_the_same_photons_back(shape, brightest, noise, bell, convention):
     counts, masks = images(shape, brightest), masks_of(shape, convention)
     code = ShapeCode.fit(images(shape, 40, rows=64, seed=1).reshape(-1, *shape), noise, bell)

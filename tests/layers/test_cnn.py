@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -7,7 +6,7 @@ from zdckeras.layers.cnn import GridDecoder, convolve, downscale, mirrored, unfo
 from zdckeras.layers.dense import seeds_of
 
 # What these layers give is compared with that of JAX in test_backends.py.
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles every shape of weights")
+pytestmark = pytest.mark.compiles_long
 numpy = ops.convert_to_numpy
 SHAPES = [(30, 30), (36, 36), (56, 30)]
 

@@ -6,7 +6,7 @@ from keras import ops
 from zdckeras.layers.dense import dense_layers, products, seeds_of, silu_layers
 
 # What these layers give is compared with that of JAX in test_backends.py.
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles every shape of weights")
+pytestmark = pytest.mark.compiles_long
 numpy = ops.convert_to_numpy
 
 

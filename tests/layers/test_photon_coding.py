@@ -19,7 +19,6 @@ from zdckeras.layers.photon_coding import (
     photon_pair,
 )
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 grad = backend.steps().grad
 SCALER = {"mean": [0.0] * 9, "scale": [1000.0, 1.0, 1.0, 1.0, 10.0, 10.0, 1000.0, 1000.0, 1.0]}
@@ -100,7 +99,7 @@ def spread():
     return light.astype("float32"), rng.standard_normal((16, 10), "float32"), sums.astype("float32")
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_channel_sums_are_met_and_follow_the_light_where_they_are_not_given(spread):
     layer, (light, noise, sums) = scatter(0.3), spread
     given = numpy(layer(tensor(light), tensor(noise), tensor(sums)))
@@ -140,7 +139,7 @@ def test_dispersion_stays_within_its_range():
     assert layer.fit(light, [[[300, 0], [0, 0]]]) == 2.0
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_scatter_comes_back_from_its_configuration(spread):
     layer, (light, noise, _) = scatter(0.0, latent=4, seed=5), spread
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
@@ -150,7 +149,7 @@ def test_scatter_comes_back_from_its_configuration(spread):
     assert np.array_equal(first, second) and not np.array_equal(first, other)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", BODIES)
 def test_layers_come_back_from_their_configuration(name):
     for layer in pair(name):
@@ -160,7 +159,7 @@ def test_layers_come_back_from_their_configuration(name):
         assert len(ours) > 5 and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", BODIES)
 def test_photons_become_tokens_and_tokens_light(name, showers, evaluate):
     """Both follow what they see and the particle; light stays within its bounds whatever the tokens."""
@@ -179,7 +178,7 @@ def test_photons_become_tokens_and_tokens_light(name, showers, evaluate):
     assert loud.min() == np.float32(LEAST_LIGHT) or loud.max() == pytest.approx(top, rel=1e-4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_encoder_sees_the_logarithm_of_the_counts(showers, evaluate):
     encoder, _ = pair("mixer")
     photons, particles = showers.response[:2], showers.particles[:2]
@@ -187,7 +186,7 @@ def test_encoder_sees_the_logarithm_of_the_counts(showers, evaluate):
     np.testing.assert_allclose(evaluate(encoder, photons, particles), expected, atol=1e-5)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_multiplications_are_counted():
     """By hand: 16 tokens of 4 numbers, 48 known of the particle, a mixer of width 8; 3 spots on 900 cells."""
     encoder, decoder = pair("mixer")
@@ -196,7 +195,7 @@ def test_multiplications_are_counted():
     assert decoder.operations() == body + (64 + 48) * 6 + 6 * 6 + 6 * 13 + 3 * 900
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(("layer", "body", "context", "contexts"), [
     (PhotonEncoder, MixerEncoder, CONTEXT - 1, f"{CONTEXT} or 0"), (PhotonDecoder, MixerDecoder, 0, f"{CONTEXT}")])
 def test_bodies_for_something_else_are_refused(layer, body, context, contexts):
@@ -206,7 +205,7 @@ def test_bodies_for_something_else_are_refused(layer, body, context, contexts):
             layer("ecal", SCALER, body(image, width=2, context=known, hidden=4, across=2, depth=1))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("informed", [True, False])
 def test_pair_is_made_for_training_showers(showers, evaluate, informed):
     """Scaled to their particles; an encoder that is not informed answers photons alone."""

@@ -144,7 +144,8 @@ def test_wrong_input_is_refused(name):
     assert tile((30, 30), 7) == (5, 5)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.compiles_long] * (name != "mixer"))
+                                  for name in PUBLISHED])
 def test_published_bodies_have_their_grids_and_learn(name, eager):
     """Tokens as wide as the body where no width is asked for; a decoder's output is 1/2 on average before it learns."""
     encoder, decoder, sizes, there, back = PUBLISHED[name]

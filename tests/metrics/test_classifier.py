@@ -77,6 +77,7 @@ def spots(rows, seed, width=2.0):
     return rng.poisson(9.0 * np.exp(-(x**2 + y**2) / width))
 
 
+@pytest.mark.compiles_long
 def test_pixels_of_equal_and_of_mixed_up_responses():
     """Two draws of one process cannot be told apart; cells in another order can, though every shape sum is the same."""
     real, again = spots(600, 0), spots(600, 1)

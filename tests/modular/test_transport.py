@@ -110,6 +110,7 @@ def test_wrong_optics_and_survey_move_what_arrives(particles):
     assert bent == pytest.approx(0.02 * 24.35, abs=1e-2) and moved == pytest.approx(-0.05, abs=1e-3)
 
 
+@pytest.mark.compiles_long
 def test_layer_comes_back_from_its_configuration(particles):
     layer = Transport("zp", levels=2, short=0.25, kick=1.01, shift=(0.1, 0.2))
     again = Transport.from_config(layer.get_config())

@@ -34,6 +34,7 @@ def run(monkeypatch, *words):
     runpy.run_path(str(RECIPE), run_name="__main__")
 
 
+@pytest.mark.neutral
 def test_wrong_units_are_refused_and_right_ones_judged_without_a_floor(tmp_path, monkeypatch, capsys, without_graphs):
     monkeypatch.setattr("zdckeras.simulation.reference.PRIMARIES_AT_ONCE", 500)
     showers = zdc.load("zn", "train", ROWS)

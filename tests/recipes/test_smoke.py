@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 import zdckeras as zdc
 from zdckeras import backend, generators
@@ -29,6 +30,7 @@ AGAIN = RECIPES[JIT::2]  # a second run has nothing of a backend: each recipe on
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
     "flow_matching": ["--rows", "patches"], "diffusion": ["--rows", "published" if JIT else "patches"],
+    "vq_vae": ["--sizes", "0.25M"] if JIT else [],
 }
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
@@ -50,13 +52,14 @@ def recipe(request):
 
 @pytest.fixture(scope="module")
 def quick(recipe, without_graphs):
-    """A context: samples without XLA, and on TensorFlow most recipes without graphs."""
+    """A context: samples without XLA, classifies by few trees, and on TensorFlow runs most recipes without graphs."""
 
     @contextmanager
     def patched():
         with pytest.MonkeyPatch.context() as patch, nullcontext() if recipe in GRAPHS else without_graphs():
             patch.setattr(backend, "jit_sampling", lambda: JIT)
             patch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
+            patch.setitem(HistGradientBoostingClassifier.__init__.__kwdefaults__, "max_iter", 10)
             yield patch
 
     return patched

@@ -23,7 +23,7 @@ def bench(monkeypatch):
     return bench_backends
 
 
-@pytest.mark.skipif(keras.config.backend() == "jax", reason="compiles for half a minute; the tool checks itself")
+@pytest.mark.compiles_long
 def test_times_on_this_backend_and_by_hand(bench, tmp_path, capsys):
     """Times of the running backend; the step by hand has the same losses over three steps."""
     record = tmp_path / "bench.json"

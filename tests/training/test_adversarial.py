@@ -8,7 +8,7 @@ from zdckeras.training.adversarial import term_weights, train_adversarially, war
 from zdckeras.training.loop import DivergedError
 
 # The stages themselves run under every backend in test_backends.py.
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles four models for a minute")
+pytestmark = pytest.mark.compiles_long
 SMALL = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
 STAGE = dict(epochs=1, batch=16, rate=1e-3)
 

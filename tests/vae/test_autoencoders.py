@@ -3,14 +3,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras import backend
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.photon_coding import deviance, photon_pair
 from zdckeras.training.batches import Batches
 from zdckeras.vae.autoencoders import CodeGenerator, NoiseGeneratorAutoencoder, PhotonVAE, SupervisedAutoencoder
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 ROWS, LATENT = 8, 3
 KINDS = {"vae": (PhotonVAE, {}), "supervised": (SupervisedAutoencoder, {}),
@@ -35,7 +33,7 @@ def batch(showers):
     return Batches(data, ROWS, seed=1, normal={"z": (LATENT,)})[0][0]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", KINDS)
 def test_loss_is_the_sum_of_its_terms(showers, batch, evaluate, name):
     model, scaler = build(showers, name, weight=0.02), None
@@ -64,7 +62,7 @@ def test_loss_is_the_sum_of_its_terms(showers, batch, evaluate, name):
     np.testing.assert_allclose(loss, 0.02 * numpy(deviance(arrays[1], light)) + rest, rtol=2e-4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_supervised_decoder_is_driven_by_what_was_read(showers, batch, evaluate):
     """Its encoder sees photons alone; told of other particles it says the same, and so does every second light."""
     model = build(showers, "supervised")
@@ -108,7 +106,7 @@ def test_model_and_generator_survive_their_files(showers, batch, tmp_path, name)
     assert (loaded.sample(showers.particles[:6], seed=6, batch_size=4) != made).any()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_generator_draws_from_the_light_of_codes(showers, batch, evaluate):
     """The noise generator's codes, not the noise itself, where there is one."""
     conditions, z = batch["conditions"], batch["z"]

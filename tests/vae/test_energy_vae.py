@@ -8,7 +8,6 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.training.batches import Batches
 from zdckeras.vae.energy_vae import DecoderGenerator, ImageDecoder, ImageEncoder, ResponseVAE
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 BOXCOX = {"power": 0.1, "shift": 0.1}
 SCALER = {"mean": [0.0] * 9, "scale": [1000.0, 1.0, 1.0, 1.0, 10.0, 10.0, 1000.0, 1000.0, 1.0]}
@@ -43,7 +42,7 @@ def says(vae, mean, log_deviation):
                                                                 np.broadcast_to(log_deviation, LATENT)])])
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_divergence_in_closed_form(showers, arrays, evaluate):
     """0 for N(0, 1), else sum (m^2 + s^2 - 1) / 2 - ln s; the code is m + s z."""
     vae, (conditions, responses, z) = build(showers, kl=2.0), arrays
@@ -58,7 +57,7 @@ def test_divergence_in_closed_form(showers, arrays, evaluate):
         np.testing.assert_allclose(found, wrong + 2.0 * kl, rtol=1e-4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_weights_and_deviation(showers, arrays, evaluate):
     """At N(0, 1) only the reconstruction is left, in units of 2 s^2; the centre term adds to it."""
     found = {}
@@ -72,7 +71,7 @@ def test_weights_and_deviation(showers, arrays, evaluate):
     np.testing.assert_allclose(added, added[0], rtol=0.05)  # the mean over the batch
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_centre_term_changes_the_gradient(showers, arrays, evaluate):
     """By the responses that the decoder makes: of two models with the same weights."""
     gradients = []
@@ -127,7 +126,7 @@ def sampled(generator, showers):
     return generator.sample(showers.particles[:6], seed=5, batch_size=4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_generator_is_the_decoder_without_what_is_too_faint(generator, showers, sampled, evaluate):
     """x = BoxCox^-1(y), and exactly 0 below the floor."""
     noise = np.concatenate([np.random.default_rng([5, b]).standard_normal((4, LATENT), "float32") for b in range(2)])

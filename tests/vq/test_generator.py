@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras import backend
 from zdckeras.data.detectors import channel_sums
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
@@ -12,7 +11,6 @@ from zdckeras.vq.generator import TokenGenerator
 from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.vq_vae import PhotonVQVAE
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 ROWS, CODES, TOKENS, LATENT = 4, 8, 4, 10
 KINDS = ["alone", "sums"]
 
@@ -60,7 +58,7 @@ def inputs(showers):
     return noise, showers.particles[:ROWS].astype("float32")
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_photons_are_those_of_the_parts(parts, generators, inputs, evaluate):
     """Of tokens from the prior with Phi(noise), their light, and what scatters around it."""
     (noise, particles), (model, alone, *_) = inputs, parts
@@ -78,7 +76,7 @@ def test_photons_are_those_of_the_parts(parts, generators, inputs, evaluate):
     assert np.abs(channel_sums(photons) - channel_sums(light)).max() < 1.01
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_channel_sums_are_those_drawn_first(generators, inputs, evaluate):
     generator, (noise, particles) = generators["sums"], inputs
     photons = evaluate(generator.generate, noise, particles)
@@ -99,7 +97,7 @@ def test_seeds_repeat(showers):
     assert (made != generator.sample(particles, seed=4, batch_size=ROWS)).any(axis=(1, 2)).all()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_say_the_same(parts, showers, inputs, evaluate, tmp_path, kind):
     generator, (noise, particles) = build(parts, showers, kind, temperature=1.3, top_k=6, top_p=0.99), inputs
@@ -115,7 +113,7 @@ def test_files_say_the_same(parts, showers, inputs, evaluate, tmp_path, kind):
     assert np.array_equal(*(evaluate(one.generate, noise, particles) for one in (generator, again)))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_cold_tokens_are_the_likeliest(parts, showers, inputs, evaluate):
     """Whatever their noise, and so are the photons; warm ones differ."""
     (noise, particles), prior = inputs, parts[1]
@@ -131,7 +129,7 @@ def test_cold_tokens_are_the_likeliest(parts, showers, inputs, evaluate):
     assert np.array_equal(tokens, logits.argmax(axis=-1)) and len(np.unique(tokens)) > 1
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_parts_that_do_not_fit_are_refused(parts, showers):
     model, alone, knows, sums = parts
     with pytest.raises(ValueError, match="a model of channel sums beside a prior that knows them"):

@@ -4,7 +4,6 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from zdckeras import backend
 from zdckeras.vq.prior import TokenPrior, draw
 
 numpy = ops.convert_to_numpy
@@ -118,7 +117,7 @@ def test_loss_is_the_cross_entropy(evaluate):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-@pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; what it adds are two layers' inputs")
+@pytest.mark.compiles_long
 def test_tokens_depend_on_the_channel_sums_that_are_known(evaluate):
     """All of them, on every sum, and so does the loss; whose sums they are does not matter to other rows."""
     prior, tokens = small(depth=1, sums=5), np.random.default_rng(7).integers(0, 6, (6, 5))

@@ -11,7 +11,7 @@ from zdckeras.vq.generator import fit_prior, reconstruction, token_generators
 from zdckeras.vq.vq_vae import PhotonVQVAE, encode
 
 # Codebook and prior themselves run under every backend in test_backends.py.
-pytestmark = [pytest.mark.skipif(backend.name() == "jax", reason="JAX compiles three models for a minute"),
+pytestmark = [pytest.mark.compiles_long,
               pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")]
 PRIOR = dict(epochs=4, batch=16, rate=2e-2, width=8, heads=2, depth=1)
 SUMS = dict(epochs=2, batch=16, rate=1e-2, steps=1, hidden=(8,), bins=4, embedding=(8,))

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from zdckeras import backend
 from zdckeras.gan.losses import generator_loss
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.photon_coding import deviance, photon_pair
@@ -11,7 +10,6 @@ from zdckeras.training.batches import Batches
 from zdckeras.vq.vq_gan import PhotonVQGAN, perceptual_loss
 from zdckeras.vq.vq_vae import PhotonVQVAE
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 ROWS = 8
 
@@ -41,7 +39,7 @@ def test_perceptual_loss_by_hand():
     assert numpy(perceptual_loss(body, ops.convert_to_tensor(y), ops.convert_to_tensor(y))).tolist() == [0.0]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_terms_of_the_generator(showers, batch, evaluate):
     gan = build(showers, adversarial=0.3, perceptual=0.6)
     names = ("deviance", "codebook", "adversarial", "perceptual")

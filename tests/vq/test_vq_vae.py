@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras import backend
 from zdckeras.data.showers import Showers
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.particle_features import ParticleFeatures
@@ -12,7 +11,6 @@ from zdckeras.layers.photon_coding import deviance, photon_pair
 from zdckeras.training.batches import Batches
 from zdckeras.vq.vq_vae import MODEL_SIZES, PhotonVQVAE, encode
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 BODIES = {"cnn": (CnnEncoder, CnnDecoder, dict(channels=(4, 4, 2, 2))),
           "vit": (VitEncoder, VitDecoder, dict(hidden=8, heads=2, depth=1, patch=15)),
@@ -30,7 +28,7 @@ def data(showers, rows):
     return Batches({"conditions": showers.particles, "responses": showers.response}, rows, seed=1)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_loss_is_weighted_deviance_and_that_of_the_codebook(showers, evaluate, decay):
     """By hand: tokens of the nearest codes, light of those codes."""
@@ -50,7 +48,7 @@ def test_loss_is_weighted_deviance_and_that_of_the_codebook(showers, evaluate, d
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(("name", "decay"), [("cnn", None), ("vit", None), ("mixer", 0.9)])
 def test_every_weight_learns(showers, eager, name, decay):
     """Straight through the quantisation; codes move by moving averages or gradients."""
@@ -66,7 +64,7 @@ def test_every_weight_learns(showers, eager, name, decay):
     assert (moved > 1e-4).all() and any("codes" in v.path for v in model.trainable_variables) == (decay is None)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_file_says_the_same(showers, evaluate, tmp_path):
     model = build(showers, weight=0.02, codebook={"decay": 0.9})
     model.codebook(np.random.default_rng(0).normal(size=(9, 4, WIDTH)).astype("float32"), training=True)
@@ -78,7 +76,7 @@ def test_file_says_the_same(showers, evaluate, tmp_path):
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(*answers, strict=True))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_tokens_give_the_light_again(showers, evaluate):
     """Of all responses, in blocks of any size."""
     model, some = build(showers), showers[:10]
@@ -105,7 +103,7 @@ def neutrons(showers):
     return Showers(showers.particles, showers.pdg, {"zn": response})
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_sizes_are_what_they_are_called(neutrons):
     """Of all by a formula, which is that of the smallest when it is built; 36 tokens."""
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
@@ -122,7 +120,7 @@ def test_sizes_are_what_they_are_called(neutrons):
     assert model.encoder.body.hidden == MODEL_SIZES["0.25M"]["hidden"]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_multiplications_of_both_ways(showers):
     model = build(showers)
     assert model.operations() == model.encoder.operations() + model.decoder.operations() + 4 * CODES * WIDTH
@@ -136,7 +134,7 @@ def test_sizes_that_cannot_be_are_refused(showers, size, message):
         PhotonVQVAE.of_size(showers, **{"size": "0.25M", **size})
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_parts_that_do_not_fit_are_refused(showers):
     model, other = build(showers, "mixer"), build(showers, "cnn")
     with pytest.raises(ValueError, match="encoder and decoder of the same tokens, received 4 x 4 and 16 x 4"):
@@ -145,7 +143,7 @@ def test_parts_that_do_not_fit_are_refused(showers):
         PhotonVQVAE(model.encoder, model.decoder, {"codes": 0})
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_nothing_to_encode_is_refused(showers):
     """`Showers` are never empty; what looks like them may be."""
 

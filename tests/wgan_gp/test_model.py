@@ -10,7 +10,6 @@ from zdckeras.wgan_gp.model import EnergyGenerator, EnergyScoreFit, ResponseWGAN
 from zdckeras.wgan_gp.networks import EnergyNetwork
 from zdckeras.wgan_gp.regressor import ParameterRegressor
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 SCALER = {"mean": [0.0] * 9, "scale": [100.0, 1.0, 1.0, 1.0, 10.0, 10.0, 100.0, 1.0, 1.0]}
 BOXCOX = {"power": 0.1, "shift": 0.1}
 LATENT, ROWS = 16, 12
@@ -134,7 +133,7 @@ def test_a_phase_moves_its_weights_and_no_others(gan, batch, moving):
         "critic": gan.critic_steps, "generator": 1}
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
     """And the generator the first: logged is the mean over parts, rows beyond equal parts do not matter."""
     gan = build(showers, regressor, critic_steps=5)
@@ -160,7 +159,7 @@ def test_five_critic_steps_see_five_parts_of_the_batch(showers, regressor):
     assert {name: int(o.iterations) for name, o in gan.optimizer.by_phase.items()} == {"critic": 10, "generator": 2}
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_terms_by_hand(gan, batch, evaluate):
     """Weights, the distance as a difference of scores, and the distance of centres of gravity [cells^2]."""
     found = losses(gan, batch)
@@ -191,7 +190,7 @@ def test_penalty_and_score_use_the_condition_that_a_response_belongs_to(gan, bat
         assert abs(swapped[term] - plain[term]) > 1e-4 * abs(plain[term]), term
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_a_blind_critic_learns_from_the_regressor_alone(gan, batch, evaluate):
     """The frozen regressor carries gradient to responses: with the critic's own view cut off it is all there is."""
     def gradient():
@@ -226,7 +225,7 @@ def test_responses_of_another_detector_are_refused(gan, batch):
         gan.train_on_batch({**batch, "responses": batch["responses"][:, :, :29]})
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_a_warm_start_on_the_score_lowers_it(gan, showers, eager):
     """And the term of the centre with it; nothing but the generator moves."""
     fit = EnergyScoreFit(gan)

@@ -9,7 +9,6 @@ from zdckeras.data.particles import conditions_of
 from zdckeras.wgan_gp import networks as energy
 from zdckeras.wgan_gp.networks import EnergyNetwork, gamma_like
 
-SKIP_JAX = pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 SCALER = {"mean": [0.0] * 9, "scale": [100.0, 1.0, 1.0, 1.0, 10.0, 10.0, 100.0, 1.0, 1.0]}
 SIZES = {"latent": 20, "hidden": 8, "channels": (4, 3, 2), "spots": 3}
@@ -74,14 +73,14 @@ def seen(network, evaluate):
     return noise, conditions, evaluate(network, noise, conditions)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_energies_are_finite_and_not_negative(seen):
     *_, responses = seen
     assert responses.shape == (5 * ROWS, 30, 30) and responses.dtype == np.float32
     assert np.isfinite(responses).all() and responses.min() == 0.0 < responses.max()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_responses_follow_the_noise(seen):
     *_, responses = seen
     first, second, *_, again = responses.reshape(5, ROWS, 30, 30)
@@ -90,7 +89,7 @@ def test_responses_follow_the_noise(seen):
     assert (np.abs(first[1:] - first[:1]).max(axis=(1, 2)) > 1.0).all()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_responses_follow_the_impact(seen):
     *_, responses = seen
     first, _, moved, *_ = responses.reshape(5, ROWS, 30, 30)
@@ -100,7 +99,7 @@ def test_responses_follow_the_impact(seen):
     assert 1.0 < shift[0] < 7.0 and -6.0 < shift[1] < -0.7
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_responses_follow_the_energy(seen):
     """S = E f exp(s + ...), both small before training."""
     _, conditions, responses = seen
@@ -109,7 +108,7 @@ def test_responses_follow_the_energy(seen):
     assert ((ratio > 0.4) & (ratio < 2.5)).all()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_sum_without_fluctuations_is_the_mean_response(network, evaluate):
     """s = 0 and z_0 = 0: the sum is E f, whatever cells make of it."""
     before = network.spots.read.get_weights()
@@ -122,7 +121,7 @@ def test_sum_without_fluctuations_is_the_mean_response(network, evaluate):
     np.testing.assert_allclose(total, 200.0 * conditions[:, 0], rtol=0.05)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("detector", ["ecal", "focalh"])
 def test_operations_are_two_for_each_use_of_a_weight(detector):
     network = EnergyNetwork(detector, SCALER, **SIZES)
@@ -134,7 +133,7 @@ def test_operations_are_two_for_each_use_of_a_weight(detector):
     assert network.operations() == 2 * (dense + convolutions + cells * (3 + energy.NOISY))
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_the_study_s_grids():
     """256 x 4 x 4, 128 x 8 x 8, 64 x 16 x 16, 32 x 32 x 32 of 512 numbers."""
     network = EnergyNetwork("ecal", SCALER)
@@ -143,14 +142,14 @@ def test_the_study_s_grids():
     assert kernels == [(3, 3, 256, 4 * 128), (3, 3, 128, 4 * 64), (3, 3, 64, 4 * 32), (3, 3, 32, 1)]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_other_detectors(evaluate):
     network = EnergyNetwork("focalh", SCALER, **SIZES)
     responses = evaluate(network, np.random.default_rng(4).normal(size=(2, 20)), electrons(30.0)[:2])
     assert responses.shape == (2, 36, 36) and responses.min() >= 0.0 < responses.sum()
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_comes_back_from_its_configuration(network, seen, evaluate):
     noise, conditions, responses = seen
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
@@ -162,7 +161,7 @@ def test_comes_back_from_its_configuration(network, seen, evaluate):
     np.testing.assert_allclose(evaluate(again, noise, conditions), responses, rtol=1e-4, atol=1e-3)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_seeds_differ(network):
     other = EnergyNetwork("ecal", SCALER, seed=4, **SIZES)
     kernels = [[w for w in n.get_weights() if w.ndim > 1] for n in (network, other)]

@@ -51,7 +51,7 @@ def test_parameters_are_momentum_and_place(showers, regressor):
     np.testing.assert_allclose([truth.mean(axis=0), truth.std(axis=0)], [[0.0] * 3, [1.0] * 3], atol=1e-4)
 
 
-@pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
+@pytest.mark.compiles_long
 def test_losses_are_equation_5(gan, batch):
     data = {name: ops.convert_to_tensor(values) for name, values in batch.items()}
     real = BoxCox(**BOXCOX).forward(data["responses"])

@@ -9,7 +9,6 @@ from zdckeras.training.batches import Batches
 from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit, emulated_response_loss, parameter_errors
 from zdckeras.wgan_gp.regressor import Emulator, ParameterRegressor
 
-SKIP_JAX = pytest.mark.skipif(backend.name() == "jax", reason="compiles for long; see test_backends.py")
 numpy = ops.convert_to_numpy
 BOXCOX = {"power": 0.1, "shift": 0.1}
 
@@ -69,7 +68,7 @@ def fit(model, showers, eager, epochs=8):
     return model.fit(data, epochs=epochs, verbose=0, shuffle=False).history["loss"]
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_emulator_learns_the_blocks_of_real_responses(emulator, regressor, showers, eager):
     model, before = EmulatorFit(emulator, regressor, BOXCOX), regressor.get_weights()
     blocks = numpy(emulator.blocks(BoxCox(**BOXCOX).forward(tensor(showers.response))))
@@ -116,7 +115,7 @@ def test_parameter_errors_of_known_errors(regressor, showers):
     assert found == pytest.approx([0.683 * 0.2, 0.0, 0.0, 0.683 * 3.0, 0.683 * 0.5], rel=1e-3, abs=1e-6)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_parameter_errors_are_those_of_what_the_regressor_reads(regressor, showers):
     read = numpy(regressor(BoxCox(**BOXCOX).forward(tensor(showers.response))))
     wrong = (read - numpy(regressor.truth(tensor(showers.particles)))) * regressor.scale

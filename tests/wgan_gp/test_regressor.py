@@ -18,7 +18,7 @@ from zdckeras.wgan_gp.regressor import (
 )
 
 # What these layers give is compared with that of JAX in test_backends.py.
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles every shape of weights")
+pytestmark = pytest.mark.compiles_long
 numpy = ops.convert_to_numpy
 SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
 CHANNELS = (4, 3, 2)

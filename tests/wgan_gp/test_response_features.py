@@ -9,7 +9,6 @@ from zdckeras.data.showers import Showers
 from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes
 from zdckeras.wgan_gp.response_features import IMPACT_RADII, LIT_THRESHOLDS, EnergySummary
 
-SKIP_JAX = pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; see test_backends.py")
 ROWS = 16
 
 
@@ -71,7 +70,7 @@ def test_empty_responses(columns):
     np.testing.assert_allclose(empty["width"], 0.5 * np.log(0.05), rtol=1e-5)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_fitted_columns_are_standardised(showers, evaluate):
     fitted = EnergySummary.fit(showers, "ecal")
     table = evaluate(EnergySummary("ecal", **fitted), showers.response, showers.particles)
@@ -81,12 +80,12 @@ def test_fitted_columns_are_standardised(showers, evaluate):
     assert fitted["response"] == pytest.approx(response.mean(), rel=1e-6)
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 def test_fit_uses_the_first_rows(showers):
     assert EnergySummary.fit(showers, "ecal", rows=5) == EnergySummary.fit(showers[:5], "ecal")
 
 
-@SKIP_JAX
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("fill", [0.0, 0.7])
 def test_gradients_are_finite(fill, showers, evaluate):
     summary, conditions = EnergySummary("ecal"), showers.particles[:3]
