@@ -3,7 +3,8 @@
 A teacher moves the latent codes of single arrivals from noise to data (`recipes/flow_matching.py`), in eight steps of
 Heun's method, 16 evaluations. Students of its size need one: average velocities (MeanFlow, arXiv:2505.13447), learnt
 from data or from the teacher's velocities, and students that are shown where the teacher's paths end, without and with
-the physics loss on channel sums (arXiv:2512.20346) of the light that the decoder makes.
+the physics loss on channel sums (arXiv:2512.20346) of the light that the decoder makes. Two more have no teacher: one
+is trained on the energy score of its codes, and goes on against a critic.
 
     python recipes/one_step.py                          # embedded data, neutron calorimeter
     python recipes/one_step.py --data showers.root      # your own showers, or a folder with the npz pair
@@ -15,6 +16,7 @@ copy of `runs/flow_matching/states` in `runs/one_step/` they are not trained aga
 from functools import partial
 
 from zdckeras.command import run
+from zdckeras.diffusion.adversarial import fit_code_gan
 from zdckeras.diffusion.judging import judge_generators, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
@@ -28,28 +30,34 @@ from zdckeras.recipe import command_line, recipe_data, recipe_states, save_model
 
 SHIPPED = "pairs, 1 step"
 ROWS = ("teacher, heun 8", SHIPPED, "teacher, 1 step", "MeanFlow, 1 step", "MeanFlow from the teacher, 1 step",
-        "MeanFlow from the teacher, 2 steps", "pairs + ch, 1 step")
+        "MeanFlow from the teacher, 2 steps", "pairs + ch, 1 step", "energy score, 1 step", "GAN, 1 step")
 PRESETS = {
     "laptop": dict(
         train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), levels=3, rows=ROWS,
         vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3),
         mean_flow=dict(epochs=10, batch=512, rate=1e-3), paths=dict(epochs=15, batch=512, rate=2e-3),
-        physics=dict(rows=50_000, epochs=2, batch=256, rate=3e-4, channels=1.0)),
+        physics=dict(rows=50_000, epochs=2, batch=256, rate=3e-4, channels=1.0),
+        score=dict(epochs=20, batch=512, rate=2e-3),
+        adversarial=dict(epochs=15, batch=512, generator=5e-4, critic=1e-3)),
     "paper": dict(
         train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, batches=(1, 256), levels=3, rows=ROWS,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
         codes=2_000_000, prior=dict(epochs=40, batch=1024, rate=2e-3, hidden=384),
         mean_flow=dict(epochs=60, batch=1024, rate=1e-3), paths=dict(epochs=40, batch=1024, rate=2e-3),
-        physics=dict(rows=1_000_000, epochs=4, batch=512, rate=3e-4, channels=1.0)),
+        physics=dict(rows=1_000_000, epochs=4, batch=512, rate=3e-4, channels=1.0),
+        score=dict(epochs=40, batch=1024, rate=2e-3),
+        adversarial=dict(epochs=40, batch=1024, generator=5e-4, critic=1e-3)),
     "smoke": dict(
-        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(4,), levels=1, rows=ROWS[:2],
+        train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(4,), levels=1,
+        rows=(*ROWS[:2], ROWS[-1]),
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8),
         mean_flow=dict(epochs=1, batch=64, rate=1e-3), paths=dict(epochs=1, batch=64, rate=1e-3),
-        physics=dict(rows=64, epochs=1, batch=64, rate=3e-4, channels=1.0)),
+        physics=dict(rows=64, epochs=1, batch=64, rate=3e-4, channels=1.0),
+        score=dict(epochs=1, batch=64, rate=1e-3), adversarial=dict(epochs=1, batch=64, generator=1e-3, critic=1e-3)),
 }
 
 
@@ -76,6 +84,9 @@ def train_models(args, p, data):
     path = state("pairs_ch", *stages, p["paths"], p["physics"])
     priors["pairs + ch"], histories["pairs + ch"] = fit_pairs(teacher, vae, some, path, seed=seed,
                                                               start=priors["pairs"], **settings)
+    folder = recipe_states(args, p["vae"], *stages, p["score"], p["adversarial"], data=data)
+    more, losses = fit_code_gan(teacher, codes, folder, p["score"], p["adversarial"], seed)
+    priors, histories = priors | more, histories | losses
     rows = {"teacher, heun 8": teacher, "teacher, 1 step": teacher.sampled_by("euler", 1)}
     rows |= {f"{row}, 1 step": prior for row, prior in priors.items()}
     rows |= {f"{row}, 2 steps": priors[row].sampled_by("euler", 2) for row in priors if row.startswith("Mean")}

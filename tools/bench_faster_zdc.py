@@ -11,6 +11,12 @@ Ours, to set beside it: python tools/bench_backends.py --only "flow matching" --
 
 A training step is `zdc.utils.nn.gradient_step` with the authors' loss, network and optimizer, sampling their `gen_zdc`
 in 11 steps; packages of theirs that only record, plot or train other models are left out. Processor time, medians.
+
+With --train it trains for so many seconds of processor time in place of being timed, and leaves showers to judge:
+
+    zdckeras simulate showers/ --detector zn --size 20000 --seed 1
+    zdckeras simulate test/ --detector zn --size 1000 --seed 2
+    peer/bin/python tools/bench_faster_zdc.py faster_zdc/ --train 350 --showers showers/ --particles test/ --out theirs/
 """
 
 import argparse
@@ -56,6 +62,40 @@ def published(folder, float32):
     return flow_matching, nn
 
 
+def train_and_generate(settings, model, params, state, opt_state, step, nn):
+    """Train on showers for a while, on batches in a new order every epoch, and write showers of other particles."""
+    import jax
+    import numpy as np
+    from sklearn.preprocessing import StandardScaler
+
+    def pair(folder):
+        responses, particles = (np.load(os.path.join(folder, f"data_nonrandom_{name}.npz"))["arr_0"].astype("float32")
+                                for name in ("responses", "particles"))
+        return np.log1p(responses)[..., None], particles
+
+    (images, rows), (_, asked) = pair(settings.showers), pair(settings.particles)
+    scaler, rng, key = StandardScaler().fit(rows[:, :9]), np.random.default_rng(0), jax.random.PRNGKey(1)
+    known, begin, samples, order = scaler.transform(rows[:, :9]), time.process_time(), 0, []
+    while time.process_time() - begin < settings.train:
+        order = order if len(order) >= settings.batch else rng.permutation(len(images))
+        some, order = order[: settings.batch], order[settings.batch :]
+        key, now = jax.random.split(key)
+        params, opt_state, _, (state, loss, *_) = step(params, (state, now, images[some], known[some]), opt_state)
+        loss.block_until_ready()
+        samples += settings.batch
+    took, made = time.process_time() - begin, []
+    generate = jax.jit(lambda key, x: nn.forward(model, params, state, key, x, method="gen_zdc")[0])
+    condition = scaler.transform(asked[:, :9])
+    for k, first in enumerate(range(0, len(asked), settings.batches[-1])):
+        some = condition[first : first + settings.batches[-1]]
+        made.append(np.expm1(np.asarray(generate(jax.random.fold_in(key, k), some), "float32"))[..., 0])
+    os.makedirs(settings.out, exist_ok=True)
+    photons = np.rint(np.minimum(np.concatenate(made), 65535.0)).astype("uint16")
+    for name, values in (("responses", photons), ("particles", asked)):
+        np.savez_compressed(os.path.join(settings.out, f"data_nonrandom_{name}.npz"), values)
+    return f"{samples} samples, compiling included, in {took:.0f} s; the last loss is {float(loss):.3f}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="clone of m-wojnar/faster_zdc")
@@ -63,9 +103,14 @@ def main():
     parser.add_argument("--batch", type=int, default=64, help="of a training step")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="of sampling")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--train", type=float, metavar="S", help="seconds of processor time of a training")
+    for name, what in (("showers", "to train on"), ("particles", "to generate for"), ("out", "where to")):
+        parser.add_argument(f"--{name}", metavar="FOLDER", help=f"of the npz pair {what}, with --train")
     settings = parser.parse_args()
     if not os.path.isdir(os.path.join(settings.folder, "zdc")):
         parser.error(f"{settings.folder}: expected a clone of m-wojnar/faster_zdc, found no folder zdc")
+    if settings.train and not (settings.showers and settings.particles and settings.out):
+        parser.error("--train: expected --showers, --particles and --out beside it")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     os.environ.update(OMP_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false", JAX_PLATFORMS="cpu")
     import jax
@@ -81,6 +126,9 @@ def main():
 
     step = jax.jit(partial(nn.gradient_step, optimizer=flow_matching.optimizer,
                            loss_fn=partial(flow_matching.loss_fn, model=model)))
+    if settings.train:
+        print(train_and_generate(settings, model, params, state, flow_matching.optimizer.init(params), step, nn))
+        return
     opt_state, seen = flow_matching.optimizer.init(params), particles[: settings.batch]
     took, first = median(lambda: jax.block_until_ready(step(params, (state, key, images, seen), opt_state)),
                          settings.repeats)

@@ -15,7 +15,7 @@ from zdckeras.modular.networks import ArrivalFeatures
 from zdckeras.simulation.reference import load
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-pytestmark = pytest.mark.skipif(keras.config.backend() == "jax", reason="sizes as on TensorFlow; slow")
+pytestmark = pytest.mark.neutral
 
 
 @pytest.fixture(scope="module")

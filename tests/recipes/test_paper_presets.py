@@ -22,7 +22,7 @@ from zdckeras.vq.vq_vae import PhotonVQVAE
 from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-pytestmark = pytest.mark.skipif(keras.config.backend() == "jax", reason="sizes as on TensorFlow; slow")
+pytestmark = pytest.mark.neutral
 SCALER = {"mean": [0.0] * 9, "scale": [1.0] * 9}
 
 
