@@ -36,6 +36,7 @@ def test_models_of_earlier_versions_make_the_same_showers(name, eager):
     np.testing.assert_allclose(sums, expected.sum(axis=(1, 2), dtype="float64"), rtol=0.02, atol=3.0)
 
 
+@pytest.mark.neutral
 def test_every_class_is_found_by_a_fresh_process():
     """Each is named by a file alone, and its module has not been imported before."""
     texts = [path.read_text() for path in Path(zdckeras.__file__).parent.rglob("*.py")]

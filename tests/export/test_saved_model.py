@@ -285,6 +285,7 @@ def test_missing_tensorflow_is_named(generator, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.neutral
 def test_command_puts_a_model_file_in_place_of_an_older_version(generator, served, tmp_path, capsys):
     generator.save(tmp_path / "model.keras")
     old = tmp_path / "served" / "3" / "notes"

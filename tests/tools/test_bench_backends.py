@@ -69,7 +69,7 @@ def test_every_family_trains_on_its_batches_and_samples(bench, without_graphs):
     from zdckeras.training.batches import Batches
 
     showers = {}
-    rare = 6 if keras.config.backend() == "jax" else 1  # JAX compiles for some seconds each
+    rare = 11 if keras.config.backend() == "jax" else 1  # JAX compiles for some seconds each
     for name, (detectors, build) in list(bench.FAMILIES.items())[::rare]:
         showers.setdefault(detectors, load(detectors, "train", 40))
         case = build(bench.SIZES["smoke"], showers[detectors])
