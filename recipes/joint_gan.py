@@ -86,10 +86,9 @@ def train_models(args, p, data):
                         generator=p["joint" if scope == "joint" else "generator"], critic=p["critic"]), None
                     settings, generator, network = p["adversarial"], GanGenerator(gan.average), gan.average
                     stages = score_stages(gan, data.more.only(*detectors), p["sums"], p["shape"])
-                    _, begun = timed(folder / "shape.npz", partial(warm_start_scores, gan, stages, folder, seed))
-                history, seconds = timed(folder / "GAN.npz", partial(
-                    train_adversarially, gan, arrays, folder / "GAN.npz", seed=seed, adam={} if how else None,
-                    **settings))
+                    _, begun = timed(partial(warm_start_scores, gan, stages, folder, seed))
+                history, seconds = timed(partial(train_adversarially, gan, arrays, folder / "GAN.npz", seed=seed,
+                                                   adam={} if how else None, **settings))
                 steps = settings["epochs"] * (len(training) // settings["batch"])
                 generator = kinds.setdefault(f"{kind} {scope}", generator)
                 trained[f"{kind} {scope}, seed {seed}"] = Training(generator, network.get_weights(), history,

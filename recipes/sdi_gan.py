@@ -98,7 +98,7 @@ def train_models(args, p, data, rows):
 
     def adversarial(gan, path, seed, settings, **adam):
         steps = settings["epochs"] * (len(data.training) // settings["batch"])
-        return *timed(path, partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam)), steps
+        return *timed(partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam)), steps
 
     for seed in range(args.seeds):
         folder = states / f"seed{seed}"
@@ -114,7 +114,7 @@ def train_models(args, p, data, rows):
                                      generator=p["generator"], critic=p["critic"])
         generator, stages = kinds.setdefault("ours", GanGenerator(gan.average)), score_stages(
             gan, data.more, p["sums"], p["shape"])
-        _, begun = timed(folder / "shape.npz", partial(warm_start_scores, gan, stages, folder, seed))
+        _, begun = timed(partial(warm_start_scores, gan, stages, folder, seed))
         trained[f"{START}, seed {seed}"] = Training(generator, gan.average.get_weights(), {}, begun, 0)
         history, seconds, steps = adversarial(gan, folder / "ours.npz", seed, p["adversarial"])
         trained[f"ours, seed {seed}"] = Training(generator, gan.average.get_weights(), history, begun + seconds, steps)

@@ -84,8 +84,8 @@ def train_published(args, p, data, states, boxcox, regressor):
     gan, path = ImageWGAN.published(regressor, boxcox, p["divide"], p["latent"], args.seed,
                                     critic_steps=p["critic_steps"]), states / "published WGAN-GP.npz"
     print(f"published generator: {gan.generator.count_params():,} weights; critic: {gan.critic.count_params():,}")
-    return gan, *timed(path, partial(train_adversarially, gan, data.arrays, path, seed=args.seed, adam=ADAM,
-                                     uniform={"share": (1, 1)}, **p["published"]))
+    return gan, *timed(partial(train_adversarially, gan, data.arrays, path, seed=args.seed, adam=ADAM,
+                               uniform={"share": (1, 1)}, **p["published"]))
 
 
 def train_gan(args, p, data, states, boxcox, regressor):
@@ -97,10 +97,10 @@ def train_gan(args, p, data, states, boxcox, regressor):
     print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} MFLOP a "
           f"response; critic: {gan.critic.count_params():,} weights")
     stages = {"score": (EnergyScoreFit(gan), data.arrays, p["warm_start"])}
-    histories, first = timed(states / "score.npz", partial(warm_start_scores, gan, stages, states, args.seed))
+    histories, first = timed(partial(warm_start_scores, gan, stages, states, args.seed))
     weights, path = {"ours, score alone": gan.average.get_weights()}, states / "WGAN-GP.npz"
-    histories["ours"], more = timed(path, partial(train_adversarially, gan, data.arrays, path, seed=args.seed,
-                                                  uniform={"share": (1, 1)}, **p["adversarial"]))
+    histories["ours"], more = timed(partial(train_adversarially, gan, data.arrays, path, seed=args.seed,
+                                            uniform={"share": (1, 1)}, **p["adversarial"]))
     weights["ours"] = gan.average.get_weights()
     return gan, weights, histories, {"ours, score alone": first, "ours": first + more}
 

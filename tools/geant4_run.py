@@ -159,7 +159,7 @@ class RawShowers:
         if path.exists():
             if not is_npz(path):
                 raise SystemExit(f"Expected a new file or one of this tool, received {path}, no npz archive.")
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 found = archive["settings"].item() if "settings" in archive.files else "unknown ones"
                 if found != self.settings:
                     raise SystemExit(f"Expected a new file or one made with the settings {self.settings}; received "

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text, save_m
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.simulation.reference import load, resimulate
-from zdckeras.training.loop import states_folder
+from zdckeras.training.loop import processor_seconds, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
 from zdckeras.training.states import digest
 
@@ -280,7 +279,7 @@ def write_text(path: str | Path, text: str, provenance: dict | None = None) -> N
 def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, keras.Model]) -> None:
     """Trained models and what they were made from into the recipe's folder, before anything else can fail.
 
-    "recipe_s" in a model's provenance are the processor seconds of the whole recipe until then, since its last start.
+    "recipe_s" in a model's provenance are the processor seconds of the recipe's trainings, earlier starts included.
 
     Arguments:
         args: from `command_line`.
@@ -288,7 +287,7 @@ def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, ke
         models: file name -> Keras model.
     """
     for name, model in models.items():
-        save_model(model, args.out / name, data.provenance | {"recipe_s": round(time.process_time(), 1)}, data.sketch)
+        save_model(model, args.out / name, data.provenance | {"recipe_s": round(processor_seconds(), 1)}, data.sketch)
     with atomic_path(args.out / PROVENANCE_FILE) as temporary:
         temporary.write_text(json.dumps(data.provenance, indent=1, default=str), encoding="utf-8")
 

@@ -64,7 +64,7 @@ def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
         ValueError: for a file that is no shard.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             particles, responses = archive[PARTICLES], {}
             for name in (name.removeprefix(SHAPE) for name in archive.files if name.startswith(SHAPE)):
                 shape, values = tuple(archive[SHAPE + name].tolist()), archive[RESPONSE + name]

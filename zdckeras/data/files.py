@@ -242,7 +242,7 @@ def _from_npz(path):
     """The only array of an npz file, never a pickled one."""
     if not is_npz(path):
         raise ValueError("expected an npz archive, a .root file or a folder")
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
         if len(archive.files) != 1:
             raise ValueError(f"expected one array, found {', '.join(archive.files) or 'none'}")
         return archive[archive.files[0]]

@@ -271,7 +271,7 @@ def _read_array(path):
     if not is_npz(path):
         raise ValueError(f"{path}: not an npz archive (empty, truncated or another format).")
     with named(path):
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if KEY not in archive.files:
                 raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
         return open_array(path, KEY)

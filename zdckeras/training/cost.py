@@ -1,16 +1,13 @@
 """What a training will cost (weights, operations, memory, time on a GPU), and what it has cost."""
 
-import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import keras
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.training.loop import SPENT, processor_seconds
 
 GPU_RATE = 1e13  # operations a second that small convolutions reach on a large GPU in float32: an assumption
 ACTIVATION_COPIES = 2  # each activation and its gradient
@@ -201,22 +198,15 @@ def printed_cost(passes: Mapping[str, Passes], rows: int, settings: dict) -> Non
     print(training_cost(passes, settings["batch"], steps).text())
 
 
-def timed(state: str | Path, training: Callable[[], Any]) -> tuple[Any, float]:
-    """What a training gives, and the processor seconds that it took, kept in `<state>.json` for when it is finished.
+def timed(training: Callable[[], Any]) -> tuple[Any, float]:
+    """What a training gives, and the processor seconds that it took until its last saved state, resumed or not.
 
     Arguments:
-        state: path of its state file, by which a training that has nothing left to do is known.
-        training: function without arguments; the seconds of an interrupted call are lost.
+        training: function without arguments, around one or several trainings with state files of their own.
 
     Returns:
         (what the training gives, seconds).
     """
-    state = Path(state)
-    kept, before = state.with_suffix(".json"), state.stat().st_mtime_ns if state.exists() else None
-    begin, spent = time.process_time(), json.loads(kept.read_text()) if kept.exists() else 0.0
+    begun = len(SPENT)
     found = training()
-    if state.stat().st_mtime_ns != before:
-        spent += time.process_time() - begin
-        with atomic_path(kept) as temporary:
-            temporary.write_text(json.dumps(spent), encoding="utf-8")
-    return found, spent
+    return found, processor_seconds(begun)

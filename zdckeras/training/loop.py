@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from numbers import Real
@@ -18,6 +19,8 @@ from zdckeras.training.batches import Batches
 from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
+
+SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
 
 
 class SampleLoss(keras.Model):
@@ -55,7 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, path, batches, every=1):
         super().__init__()
         self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity = {}, {}
+        self.history, self.identity, self.seconds, self.begun = {}, {}, 0.0, time.process_time()
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -80,7 +83,7 @@ class Checkpoint(keras.callbacks.Callback):
             check_identity(path, read_state(path), self.identity)
         model.optimizer.build(model.trainable_variables)
         record = read_state(path, self._variables())
-        self.history = record["history"]
+        self.history, self.seconds = record["history"], record.get("seconds", 0.0) if own else 0.0
         return record["epochs"]
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -104,8 +107,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self, epochs):
         """Write the state after `epochs` epochs."""
-        write_state(self.path, self._variables(),
-                    {"epochs": epochs, "history": self.history, "training": self.identity})
+        now = time.process_time()
+        self.seconds, self.begun = self.seconds + now - self.begun, now
+        write_state(self.path, self._variables(), {"epochs": epochs, "history": self.history,
+                                                   "training": self.identity, "seconds": self.seconds})
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
@@ -150,7 +155,13 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
         with backend.shared(model), logged(checkpoint) as logs:
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
                       callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+    SPENT.append((keeper.path.resolve(), keeper.seconds))
     return keeper.history
+
+
+def processor_seconds(since: int = 0) -> float:
+    """Processor seconds of the trainings in `SPENT` from one on, with what they took before they were interrupted."""
+    return sum(dict(SPENT[since:]).values())
 
 
 def states_folder(out: str | Path, *settings: Any) -> Path:

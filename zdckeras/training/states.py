@@ -77,7 +77,7 @@ def read_state(path: str | Path, variables: list | None = None) -> dict:
     try:
         if not is_npz(path):
             raise ValueError("no npz archive, empty or truncated")
-        with np.load(path, allow_pickle=False) as state:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as state:
             record = json.loads(str(state[RECORD]))
             if not isinstance(record["epochs"], int) or not isinstance(record["history"], dict):
                 raise ValueError("its record is not one of a training")
