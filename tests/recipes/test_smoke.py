@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
 ANSWERS = {"classifier": "probabilities.png"}  # recipes that make no responses, and their picture
 JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer than sampling so few
-GRAPHS = ("autoencoders", "classifier")  # run as users do on TensorFlow; tracing the others takes minutes
+GRAPHS = ("classifier",)  # run as users do on TensorFlow; tracing the others takes minutes
 AGAIN = RECIPES[JIT::2]  # a second run has nothing of a backend: each recipe once
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],

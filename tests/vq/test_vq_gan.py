@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.gan.losses import generator_loss
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.photon_coding import deviance, photon_pair
@@ -58,10 +59,12 @@ def test_terms_of_the_generator(showers, batch, evaluate):
     assert found.min() > 0.0 and np.array_equal(made, np.rint(made))
 
 
-def test_each_phase_moves_its_own_weights(showers, eager):
-    """Every weight of critic, encoder and decoder moves; codes follow their averages; the fitted spread stays."""
+def test_each_phase_moves_its_own_weights(showers):
+    """Every weight of critic, encoder and decoder moves, codes follow their averages, the fitted spread stays; compiled
+    as recipes do."""
     gan = build(showers)
-    gan.compile({name: keras.optimizers.Adam(1e-3) for name in gan.phases()}, run_eagerly=eager)
+    gan.compile({name: keras.optimizers.Adam(1e-3) for name in gan.phases()},
+                jit_compile=backend.jit_compile())
     gan.model.scatter.dispersion.assign(0.4)
     before = {part: [numpy(w) for w in part.trainable_weights] for part in (gan.critic, gan.model)}
     codes = numpy(gan.model.codebook.table())
