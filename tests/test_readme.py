@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.data.detectors import channel_sums
@@ -148,6 +149,7 @@ def prose(file):
 @pytest.mark.parametrize("file", [FILES[0], *(pytest.param(file, marks=pytest.mark.neutral) for file in FILES[1:])])
 def test_blocks_run(file, models, tmp_path, monkeypatch):
     shutil.copytree(models, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setitem(HistGradientBoostingClassifier.__init__.__kwdefaults__, "max_iter", 10)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
     for number, language, lines in blocks(texts()[file]):

@@ -234,13 +234,18 @@ def main(arguments=None):
         parser.error(f"expected a folder with saved_model.pb, received {options.folder}")
     folder = options.folder.resolve()
     inputs = examples(noise_width(folder))
-    true = by_tensorflow(folder, inputs)
+    asked = {}
     if options.local:
-        compare("C library", Local(folder), inputs, true)
+        asked["C library"] = Local(folder)
     if options.url:
-        compare("REST", Rest(options.url), inputs, true)
+        asked["REST"] = Rest(options.url)
     if options.grpc:
-        compare("gRPC", Grpc(options.grpc, options.model or folder.parent.name), inputs, true)
+        asked["gRPC"] = Grpc(options.grpc, options.model or folder.parent.name)
+    for ask in asked.values():
+        ask({name: values[:1] for name, values in inputs.items()})  # a wrong address is told at once
+    true = by_tensorflow(folder, inputs)
+    for name, ask in asked.items():
+        compare(name, ask, inputs, true)
 
 
 if __name__ == "__main__":
