@@ -64,8 +64,9 @@ def numpy_truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     return (mean + stddev * cut).astype(dtype or "float32")
 
 
-# compiling takes most of the time, running next to none
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# compiling takes most of the time, running next to none; the last of these takes a third of it
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+                                   "--xla_cpu_use_fusion_emitters=false")
 if keras.backend.backend() == "jax":
     import jax
     from keras.src.initializers import random_initializers
