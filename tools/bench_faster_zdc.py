@@ -111,6 +111,9 @@ def main():
         parser.error(f"{settings.folder}: expected a clone of m-wojnar/faster_zdc, found no folder zdc")
     if settings.train and not (settings.showers and settings.particles and settings.out):
         parser.error("--train: expected --showers, --particles and --out beside it")
+    for folder in (settings.showers, settings.particles) if settings.train else ():
+        if not os.path.isfile(os.path.join(folder, "data_nonrandom_particles.npz")):
+            parser.error(f"{folder}: expected a folder with the npz pair, found no data_nonrandom_particles.npz")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     os.environ.update(OMP_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false", JAX_PLATFORMS="cpu")
     import jax
