@@ -1,6 +1,8 @@
+import keras
 import numpy as np
 import pytest
 
+from zdckeras.metrics import classifier
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.simulation.reference import load, resimulate
 
@@ -86,6 +88,17 @@ def test_pixels_of_equal_and_of_mixed_up_responses():
     assert pixel_auc(real, again, seed=5, pairs=40, epochs=1) == pixel_auc(real, again, seed=5, pairs=40, epochs=1)
     with pytest.raises(ValueError, match="at least 8 rows"):
         pixel_auc(real[:4], again[:4])
+
+
+def test_judge_computes_in_float32_under_any_policy():
+    real, generated = spots(24, 0), spots(24, 1, width=5.0)
+    plain, before = pixel_auc(real, generated, seed=11, epochs=1), keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        classifier._network.cache_clear()
+        assert pixel_auc(real, generated, seed=11, epochs=1) == plain
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_species_are_told_apart_one_by_one():

@@ -159,14 +159,15 @@ def _labelled(real, generated, rows):
 
 @lru_cache(maxsize=4)
 def _network(shape, seed):
-    """The classifier, compiled once for all that it judges, and how its weights and its optimizer begin."""
+    """The classifier, compiled once for all that it judges, and how its weights and its optimizer begin; in float32
+    whatever the policy: what is judged does not change its judge."""
     initial = [keras.initializers.HeNormal(seed + 10 * k) for k in range(5)]
-    network = keras.Sequential([keras.Input((*shape, 1))])
+    network, single = keras.Sequential([keras.Input((*shape, 1))]), {"dtype": "float32"}
     for channels, start in zip((16, 32, 32), initial, strict=False):
-        network.add(keras.layers.Conv2D(channels, 4, 2, "same", activation="relu", kernel_initializer=start))
-    network.add(keras.layers.Flatten())
-    network.add(keras.layers.Dense(64, "relu", kernel_initializer=initial[3]))
-    network.add(keras.layers.Dense(1, "sigmoid", kernel_initializer=initial[4]))
+        network.add(keras.layers.Conv2D(channels, 4, 2, "same", activation="relu", kernel_initializer=start, **single))
+    network.add(keras.layers.Flatten(**single))
+    network.add(keras.layers.Dense(64, "relu", kernel_initializer=initial[3], **single))
+    network.add(keras.layers.Dense(1, "sigmoid", kernel_initializer=initial[4], **single))
     network.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
     network.optimizer.build(network.trainable_variables)
     return network, [[keras.ops.convert_to_numpy(v) for v in part]
