@@ -29,19 +29,20 @@ from zdckeras.recipe import command_line, recipe_data, recipe_states, save_model
 
 SHIPPED = "latent, heun 4"
 IMAGES = {"published": "U-Net as published", "patches": "patches"}
+ADAM = dict(rate=4.4e-4, beta_1=0.7, beta_2=0.88)  # of the published row
 DIAL = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 2), ("heun", 4))
 PRESETS = {
     "laptop": dict(
         train=40_000, test=5_000, generations=2, few=1_000, arrivals=4_000, pairs=2_000, dial=DIAL,
         batches=(1, 256), levels=3,
-        published=dict(rows=8_000, network="unet", fit=dict(epochs=2, batch=64, rate=4.4e-4, betas=(0.7, 0.88))),
+        published=dict(rows=8_000, network="unet", fit=dict(epochs=2, batch=64, adam=ADAM)),
         patches=dict(rows=40_000, network="patches", fit=dict(epochs=2, batch=128, rate=1e-3)),
         vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=300_000, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL,
         batches=(1, 256), levels=3,
-        published=dict(rows=300_000, network="unet", fit=dict(epochs=100, batch=256, rate=4.4e-4, betas=(0.7, 0.88))),
+        published=dict(rows=300_000, network="unet", fit=dict(epochs=100, batch=256, adam=ADAM)),
         patches=dict(rows=300_000, network="patches", sizes=dict(hidden=192, depth=6),
                      fit=dict(epochs=100, batch=256, rate=1e-3)),
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
@@ -50,7 +51,7 @@ PRESETS = {
     "smoke": dict(
         train=128, test=96, generations=2, few=64, arrivals=64, pairs=32, dial=(("heun", 4),), batches=(4,), levels=1,
         published=dict(rows=64, network="unet", sizes=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
-                       fit=dict(epochs=1, batch=32, rate=1e-3, betas=(0.7, 0.88))),
+                       fit=dict(epochs=1, batch=32, adam=ADAM)),
         patches=dict(rows=64, network="patches", sizes=dict(patch=11, hidden=8, depth=1, across=4),
                      fit=dict(epochs=1, batch=32, rate=1e-3)),
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),

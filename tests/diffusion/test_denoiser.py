@@ -96,6 +96,10 @@ def test_the_average_of_the_weights_is_kept_and_found_again(vae, codes, tmp_path
     assert all(any(a.shape == s.shape and np.array_equal(a, s) for s in saved) for a in average)
     assert all(any(a.shape == s.shape and np.abs(a - s).max() < 1e-6 for s in saved) for a in last)  # compiled anew
     assert all(np.array_equal(a, b) for a, b in zip(fit(0.9, tmp_path / "average.npz")[1], average, strict=True))
+    begun = [numpy(w) for w in randomise(DiffusionPrior(vae.features.width, vae.latent, **SIZES)).trainable_weights]
+    _, short, _ = fit(0.9999, tmp_path / "short.npz")  # of six steps: nearer to where they end than to their begin
+    near, far = (sum(np.abs(a - b).sum() for a, b in zip(last, other, strict=True)) for other in (short, begun))
+    assert near < 0.4 * far
 
 
 @pytest.mark.parametrize(("settings", "message"), [

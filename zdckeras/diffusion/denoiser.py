@@ -115,7 +115,7 @@ def _size(x):
 
 
 def fit_averaged(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float,
-                 momentum: float = 0.999, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, list]:
+                 momentum: float = 0.999) -> dict[str, list]:
     """`fit_adam`, after which the model has the moving average of its weights: noisy losses want it.
 
     Arguments:
@@ -123,14 +123,14 @@ def fit_averaged(model: keras.Model, batches: Batches, path: str | Path, epochs:
         batches: `Batches`.
         path: of the state file, which keeps weights and averages.
         epochs, rate: as in `fit_adam`.
-        momentum: of the average, w' <- m w' + (1 - m) w after every step.
-        betas: of Adam.
+        momentum: of the average, w' <- m w' + (1 - m) w after every step; at most 1 - 4 / steps, or a short training
+            would answer with the weights that it began with.
 
     Returns:
         History, name -> list over epochs.
     """
-    optimizer = keras.optimizers.Adam(annealed(rate, batches, epochs), *betas, clipnorm=1.0, use_ema=True,
-                                      ema_momentum=momentum)
+    optimizer = keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0, use_ema=True,
+                                      ema_momentum=min(momentum, max(1.0 - 4.0 / (epochs * len(batches)), 0.0)))
     model.compile(optimizer, jit_compile=backend.jit_compile())
     history = fit_adam(model, batches, path, epochs, rate)
     optimizer.finalize_variable_values(model.trainable_variables)  # also of a training that was done before

@@ -1,6 +1,7 @@
 """Diffusion and flow matching of whole responses: logarithms of photons, one cell a number."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.modular.counts import normal_quantile
 from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_adam
 
 IMPACT = CONDITION_COUNT + 1  # first column of the expected impact in `ParticleFeatures`
 BRIGHTEST = math.log(60_000.0)  # ln of the photons of a cell, at most
@@ -156,15 +158,18 @@ class ImageGenerator(WithParts, RangedSampler):
 
 
 def fit_images(model: ImageDiffusion, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
-               rate: float, seed: int = 0, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, list]:
+               rate: float | None = None, seed: int = 0, adam: Mapping[str, Any] | None = None) -> dict[str, list]:
     """Train an `ImageDiffusion` on arrays of conditions and responses; returns its history.
 
     Arguments:
         model: fresh `ImageDiffusion`.
         arrays: "conditions" (N, 9), "responses" (N, nx, ny).
-        path, epochs, batch, rate, betas: as in `fit_averaged`.
+        path, epochs, batch, rate: as in `fit_averaged`.
         seed: of order and noise.
+        adam: settings of `tuned`, as a study has them, in place of the rate, its schedule and averaged weights.
     """
     shape = model.detector.shape
     batches = Batches(arrays, batch, seed, uniform={"u": shape, "t": ()}, normal={"noise": shape})
-    return fit_averaged(model, batches, path, epochs, rate, betas=betas)
+    if adam is not None:
+        return fit_adam(model, batches, path, epochs, adam["rate"], adam=adam)
+    return fit_averaged(model, batches, path, epochs, rate)
