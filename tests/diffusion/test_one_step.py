@@ -92,9 +92,9 @@ def test_students_learn_and_leave_the_teacher_alone(vae, prior, codes, tmp_path)
     settings = dict(epochs=12, batch=32, rate=1e-2)
     pairs, history = fit_pairs(prior, vae, codes, tmp_path / "pairs.npz", **settings)
     assert history["loss"][-1] < 0.7 * history["loss"][0]
-    more, physics = fit_pairs(prior, vae, codes, tmp_path / "ch.npz", channels=1.0, start=pairs, epochs=1, batch=32,
-                              rate=1e-4)
-    assert physics["loss"][0] > history["loss"][-1]
+    (more, physics), (_, plain) = (fit_pairs(prior, vae, codes, tmp_path / f"{ch}.npz", channels=ch, start=pairs,
+                                             epochs=1, batch=32, rate=1e-4) for ch in (1.0, 0.0))
+    assert physics["loss"][0] > plain["loss"][0]  # by what channel sums add
     assert max(np.abs(numpy(a) - numpy(b)).max() for a, b in zip(pairs.weights, more.weights, strict=True)) < 0.05
     made, losses = fit_mean_flow(prior, codes, tmp_path / "mean.npz", **settings)
     first, *_, last = np.reshape(losses["loss"], (3, 4)).mean(axis=1)
