@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.command import positive, whole
-from zdckeras.data.atomic import atomic_path, is_npz
+from zdckeras.data.atomic import atomic_path, is_npz, open_npz
 
 
 def find_geant4():
@@ -159,7 +159,7 @@ class RawShowers:
         if path.exists():
             if not is_npz(path):
                 raise SystemExit(f"Expected a new file or one of this tool, received {path}, no npz archive.")
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            with open_npz(path) as archive:
                 found = archive["settings"].item() if "settings" in archive.files else "unknown ones"
                 if found != self.settings:
                     raise SystemExit(f"Expected a new file or one made with the settings {self.settings}; received "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path, open_npz
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.responses import measured
 from zdckeras.data.showers import Showers
@@ -64,7 +64,7 @@ def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
         ValueError: for a file that is no shard.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             particles, responses = archive[PARTICLES], {}
             for name in (name.removeprefix(SHAPE) for name in archive.files if name.startswith(SHAPE)):
                 shape, values = tuple(archive[SHAPE + name].tolist()), archive[RESPONSE + name]

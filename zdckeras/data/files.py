@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zdckeras.data.atomic import is_npz
+from zdckeras.data.atomic import is_npz, open_npz
 from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.formats import (  # noqa: F401
     METADATA_FILE,
@@ -242,7 +242,7 @@ def _from_npz(path):
     """The only array of an npz file, never a pickled one."""
     if not is_npz(path):
         raise ValueError("expected an npz archive, a .root file or a folder")
-    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+    with open_npz(path) as archive:
         if len(archive.files) != 1:
             raise ValueError(f"expected one array, found {', '.join(archive.files) or 'none'}")
         return archive[archive.files[0]]

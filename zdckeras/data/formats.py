@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path, atomic_set, is_npz
+from zdckeras.data.atomic import atomic_path, atomic_set, is_npz, open_npz
 from zdckeras.data.detectors import DETECTORS, Detector
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
@@ -271,7 +271,7 @@ def _read_array(path):
     if not is_npz(path):
         raise ValueError(f"{path}: not an npz archive (empty, truncated or another format).")
     with named(path):
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             if KEY not in archive.files:
                 raise ValueError(f"expected an array {KEY!r}, found {', '.join(archive.files) or 'none'}.")
         return open_array(path, KEY)

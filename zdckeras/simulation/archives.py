@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zdckeras.data.atomic import is_npz
+from zdckeras.data.atomic import is_npz, open_npz
 from zdckeras.data.detectors import Detector, get_detector
 
 
@@ -33,7 +33,7 @@ def read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
     if not is_npz(path):
         raise ValueError(f"{path} is not a complete npz file: truncated or of another kind.")
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise ValueError(f"{path} has no array {', '.join(missing)}; expected {', '.join(names)}, "

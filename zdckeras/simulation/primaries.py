@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from zdckeras.data.atomic import is_npz
+from zdckeras.data.atomic import is_npz, open_npz
 from zdckeras.data.particles import check_pdg, conditions_of
 from zdckeras.simulation.decays import properties
 from zdckeras.simulation.transport import BEAM_ENERGY
@@ -66,7 +66,7 @@ def load_table(path: str | Path = TABLE) -> PrimaryTable:
     try:
         if not is_npz(path):
             raise ValueError("no npz archive, empty, truncated or of another kind")
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_npz(path) as file:
             pt, pz, pdg = (file[name] for name in ("pt", "pz", "pdg"))
             metadata = json.loads(str(file["metadata"]))
     except (KeyError, BadZipFile, zlib.error, EOFError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path, is_npz
+from zdckeras.data.atomic import atomic_path, is_npz, open_npz
 from zdckeras.data.responses import ROWS_AT_ONCE
 
 RECORD = "record"  # member with JSON, beside the variables v0, v1, ...
@@ -77,7 +77,7 @@ def read_state(path: str | Path, variables: list | None = None) -> dict:
     try:
         if not is_npz(path):
             raise ValueError("no npz archive, empty or truncated")
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as state:
+        with open_npz(path) as state:
             record = json.loads(str(state[RECORD]))
             if not isinstance(record["epochs"], int) or not isinstance(record["history"], dict):
                 raise ValueError("its record is not one of a training")
