@@ -14,7 +14,7 @@ from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, sh
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
-OPTIONS = dict(log=None, devices=None, device_noise=False, mixed_precision=False)
+OPTIONS = dict(log=None, devices=None, minutes=None, device_noise=False, mixed_precision=False)
 SIZES = dict(train=30, validation=12, test=9, epochs=7)
 
 

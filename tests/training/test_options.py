@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from zdckeras.diffusion.denoiser import fit_averaged
 from zdckeras.layers.dense import linear
 from zdckeras.recipe import command_line
 from zdckeras.training.adversarial import train_adversarially
-from zdckeras.training.batches import Batches
+from zdckeras.training.batches import Batches, silent
 from zdckeras.training.loop import SampleLoss, fit_adam, fit_arrays, states_folder
 from zdckeras.training.options import OPTIONS, DeviceNoise, add_arguments, apply_arguments, set_options
 from zdckeras.training.phases import Phase, PhasedModel
@@ -127,6 +128,45 @@ def test_the_device_draws_fresh_noise_of_the_right_kind():
     assert (first["z"] != second["z"]).all() and (first["u"] != second["u"]).mean() > 0.99
     assert first["u"].min() >= 0 and first["u"].max() < 1 and abs(first["u"].mean() - 0.5) < 0.03
     assert abs(first["z"].mean()) < 0.1 and abs(first["z"].std() - 1) < 0.05
+
+
+def test_every_training_lets_the_device_draw(tmp_path, options):
+    """Those that bring batches of their own, too, whose rows then come without noise; validation keeps its own."""
+    seen = []
+
+    class Looking(Noisy):
+        def call(self, inputs):
+            seen.append(sorted(inputs))
+            return super().call(inputs)
+
+    set_options(device_noise=True)
+    batches, held = (Batches(ARRAYS, 4, seed, **NOISE, shuffle=seed == 5) for seed in (5, 6))
+    first = fit_adam(Looking(), batches, tmp_path / "a.npz", 2, 0.1, validation=held)
+    assert seen and {tuple(names) for names in seen} == {("u", "x", "z")}
+    assert sorted(batches[0][0]) == ["u", "x", "z"] and sorted(silent(batches)[0][0]) == ["x"]
+    model = Noisy()
+    again = fit_adam(model, batches, tmp_path / "b.npz", 2, 0.1, validation=held)
+    np.testing.assert_allclose(again["val_loss"], first["val_loss"], rtol=1e-6)
+    kernel, bias = model.get_weights()
+    by_hand = [np.square(x @ kernel + bias - z)[:, 0] + u.sum((1, 2)) for x, z, u in (
+        [held[k][0][name] for name in "xzu"] for k in (0, 1))]
+    assert again["val_loss"][-1] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    averaged = fit_averaged(Noisy(), batches, tmp_path / "c.npz", 2, 0.1)
+    set_options()
+    plain = fit_averaged(Noisy(), batches, tmp_path / "d.npz", 2, 0.1)
+    assert not np.allclose(averaged["loss"], plain["loss"])
+
+
+def test_minutes_end_a_training_and_more_go_on(tmp_path, options):
+    losses, weights = fitted(tmp_path / "a.npz", 4)
+    set_options(minutes=1e-9)
+    assert len(fitted(tmp_path / "b.npz", 4)[0]) == 1 and len(fitted(tmp_path / "b.npz", 4)[0]) == 2
+    set_options(minutes=10.0)
+    resumed, same = fitted(tmp_path / "b.npz", 4)
+    np.testing.assert_allclose(resumed, losses, rtol=1e-6)
+    np.testing.assert_allclose(same[0], weights[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="minutes: expected more than 0, received -1"):
+        set_options(minutes=-1)
 
 
 def test_device_noise_trains_repeats_and_goes_on(tmp_path):

@@ -6,7 +6,6 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.diffusion.samplers import EVALUATIONS, SAMPLERS, draws, even_times
 from zdckeras.diffusion.schedules import LAWS, TARGETS, Schedule, times_of
@@ -131,7 +130,6 @@ def fit_averaged(model: keras.Model, batches: Batches, path: str | Path, epochs:
     """
     optimizer = keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0, use_ema=True,
                                       ema_momentum=min(momentum, max(1.0 - 4.0 / (epochs * len(batches)), 0.0)))
-    model.compile(optimizer, jit_compile=backend.jit_compile())
-    history = fit_adam(model, batches, path, epochs, rate)
+    history = fit_adam(model, batches, path, epochs, rate, optimizer=optimizer)
     optimizer.finalize_variable_values(model.trainable_variables)  # also of a training that was done before
     return history

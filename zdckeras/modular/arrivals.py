@@ -196,7 +196,7 @@ class ArrivalBatches(Batches):
     def __getitem__(self, index):
         (batch,) = super().__getitem__(index)
         share = (self.epoch + index / max(len(self), 1)) / max(self.epochs, 1)
-        batch["beta"] = np.full(len(batch["z"]), beta_schedule(share), "float32")
+        batch["beta"] = np.full(len(batch["kind"]), beta_schedule(share), "float32")
         return (batch,)
 
 

@@ -102,9 +102,8 @@ def fit_vae(detector: str, path: str | Path, rows: int, epochs: int, batch: int,
     batches = ArrivalBatches(detector, rows, epochs, batch, seed, model.latent, own, showers)
     known = {name: batches.arrays[name] for name in model.features.INPUTS}
     model.fit_scales(known, batches.arrays["responses"])
-    model.compile(keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=50.0),
-                  jit_compile=backend.jit_compile())
-    return model, fit_adam(model, batches, path, epochs, rate)
+    optimizer = keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=50.0)
+    return model, fit_adam(model, batches, path, epochs, rate, optimizer=optimizer)
 
 
 def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, showers=None) -> dict[str, np.ndarray]:

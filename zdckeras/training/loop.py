@@ -15,9 +15,9 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.arguments import whole_number
-from zdckeras.training.batches import Batches
+from zdckeras.training.batches import Batches, silent
 from zdckeras.training.one_cycle import tuned
-from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
+from zdckeras.training.options import OPTIONS, DeviceNoise, Minutes, WithDeviceNoise, logged
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
 SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
@@ -97,7 +97,7 @@ class Checkpoint(keras.callbacks.Callback):
                                 "Try a smaller learning rate.")
         for key, value in logs.items():
             self.history.setdefault(key, []).append(value)
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"] or self.model.stop_training:
             self.save(epoch + 1)
 
     @property
@@ -152,9 +152,10 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     if done < epochs:
+        limit = [Minutes(OPTIONS.minutes)] if OPTIONS.minutes else []
         with backend.shared(model), logged(checkpoint) as logs:
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                      callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+                      callbacks=[*limit, keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
     SPENT.append((keeper.path.resolve(), keeper.seconds))
     return keeper.history
 
@@ -183,8 +184,8 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
 
 def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
              validation: Batches | None = None, start: str | Path | None = None,
-             callbacks: Sequence[keras.callbacks.Callback] = (),
-             adam: Mapping[str, Any] | None = None) -> dict[str, list]:
+             callbacks: Sequence[keras.callbacks.Callback] = (), adam: Mapping[str, Any] | None = None,
+             optimizer: keras.optimizers.Optimizer | None = None, device_noise: bool | None = None) -> dict[str, list]:
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
@@ -195,15 +196,22 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         until: stop after this many epochs, all by default.
         start, callbacks: as in `train`.
         adam: settings of `tuned`, as a study has them, in place of the `rate`, its schedule, and clipped gradients.
+        optimizer: in place of all these.
+        device_noise: whether the device draws the noise of the batches, see `zdckeras.training.options`, which decides
+            by default.
 
     Returns:
         History, name -> list over epochs.
     """
     path = Path(path)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
+    if OPTIONS.device_noise if device_noise is None else device_noise:
+        noise = DeviceNoise(batches.uniform, batches.normal, batches.seed)
+        model, batches = WithDeviceNoise(model, noise), silent(batches)
     if not model.compiled:
-        optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
-                     tuned(epochs * len(batches), **adam))
+        if optimizer is None:
+            optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
+                         tuned(epochs * len(batches), **adam))
         model.compile(optimizer, jit_compile=backend.jit_compile())
     return train(model, batches, epochs if until is None else until, path, validation, start=start,
                  callbacks=callbacks)
@@ -222,16 +230,13 @@ def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Pa
         epochs, batch, rate: length of training, rows of a step and highest learning rate.
         seed: of order and noise.
         uniform, normal: name -> shape of one row's noise.
-        callbacks, adam: as in `fit_adam`.
-        device_noise: whether the device draws it, see `zdckeras.training.options`, which decides by default.
+        callbacks, device_noise, adam: as in `fit_adam`.
 
     Returns:
         History, name -> list over epochs.
     """
-    if OPTIONS.device_noise if device_noise is None else device_noise:
-        model, uniform, normal = WithDeviceNoise(model, DeviceNoise(uniform, normal, seed)), None, None
     return fit_adam(model, Batches(arrays, batch, seed, uniform, normal), path, epochs, rate, callbacks=callbacks,
-                    adam=adam)
+                    adam=adam, device_noise=device_noise)
 
 
 def annealed(learning_rate: float, batches: Batches, epochs: int,

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import keras
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.command import whole
+from zdckeras.command import positive, whole
 
 # kind of log -> packages that it needs
 LOGS = {"csv": (), "tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",),
@@ -27,28 +28,32 @@ class Options:
         log: "csv" or "tensorboard": losses of every epoch go to logs/<name> beside the state file; "mlflow" or "wandb"
             (Weights & Biases): to a run of their own; None: nowhere.
         device_noise: whether models draw their noise themselves, see `DeviceNoise`.
+        minutes: after which every training ends with the epoch that it is in; None: all epochs.
     """
 
     log: str | None = None
     device_noise: bool = False
+    minutes: float | None = None
 
 
 OPTIONS = Options()
 
 
-def set_options(log: str | None = None, device_noise: bool = False) -> None:
+def set_options(log: str | None = None, device_noise: bool = False, minutes: float | None = None) -> None:
     """Set the `Options` of this process; without arguments, put them back.
 
     Raises:
-        ValueError: for an unknown kind of log.
+        ValueError: for an unknown kind of log, or minutes that are not above 0.
     """
     if log not in (None, *LOGS):
         raise ValueError(f"log: expected one of {', '.join(LOGS)} or None, received {log!r}.")
-    OPTIONS.log, OPTIONS.device_noise = log, bool(device_noise)
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes: expected more than 0, received {minutes!r}.")
+    OPTIONS.log, OPTIONS.device_noise, OPTIONS.minutes = log, bool(device_noise), minutes
 
 
 def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
-    """The arguments --log, --devices, --device-noise and --mixed-precision; `apply_arguments` and, of the
+    """The arguments --log, --devices, --minutes, --device-noise and --mixed-precision; `apply_arguments` and, of the
     second, `apply_devices` give them effect.
 
     Arguments:
@@ -60,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
                         "where their own environment variables say")
     parser.add_argument("--devices", type=whole(1), help="that share every batch of a training, on JAX and "
                         "TensorFlow")
+    parser.add_argument("--minutes", type=positive, help="after which every training ends with the epoch that it is "
+                        "in, for queues with a limit; the same command with more minutes goes on")
     parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
                         "GPU; repeats on one backend, not across backends")
     parser.set_defaults(mixed_precision=False)
@@ -69,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
 
 def apply_arguments(args: argparse.Namespace) -> None:
     """Set the `Options` and the policy that a command line asks for, before models are made."""
-    set_options(getattr(args, "log", None), getattr(args, "device_noise", False))
+    set_options(getattr(args, "log", None), getattr(args, "device_noise", False), getattr(args, "minutes", None))
     if getattr(args, "mixed_precision", False):
         keras.config.set_dtype_policy("mixed_bfloat16")  # which needs no scaling of losses
 
@@ -106,6 +113,22 @@ class _Refused(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         parser.error(f"{option_string}: the models of this recipe compute in float32, or densities, inverses and "
                      f"counts would be lost")
+
+
+class Minutes(keras.callbacks.Callback):
+    """Ends a training with the epoch in which its time, counted from its (last) start, is over.
+
+    Arguments:
+        minutes: of the clock.
+    """
+
+    def __init__(self, minutes):
+        super().__init__()
+        self.end = time.monotonic() + 60.0 * minutes
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() >= self.end:
+            self.model.stop_training = True
 
 
 @contextmanager
@@ -153,7 +176,7 @@ class DeviceNoise(keras.layers.Layer):
         seed: whole number.
 
     Returns:
-        call of a batch, name -> (B, ...), gives it with the noise.
+        call of a batch, name -> (B, ...), gives it with the noise; what it has already, as of validation, stays.
     """
 
     def __init__(self, uniform=None, normal=None, seed=0, **kwargs):
@@ -164,8 +187,9 @@ class DeviceNoise(keras.layers.Layer):
 
     def call(self, batch):
         rows = ops.shape(next(iter(batch.values())))[0]
-        drawn = {name: keras.random.uniform((rows, *shape), seed=self.source) for name, shape in self.uniform.items()}
-        drawn |= {name: keras.random.normal((rows, *shape), seed=self.source) for name, shape in self.normal.items()}
+        drawn = {name: kind((rows, *shape), seed=self.source)
+                 for kind, wanted in ((keras.random.uniform, self.uniform), (keras.random.normal, self.normal))
+                 for name, shape in wanted.items() if name not in batch}
         return {**batch, **drawn}
 
 
