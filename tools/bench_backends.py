@@ -5,8 +5,10 @@ jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A tra
 `--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the model
 generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the extreme readings
 and, in brackets, the first call with compilation; where a model counts its operations, also the share that sampling
-reaches of the rate at which NumPy multiplies matrices in the same process. ONNX Runtime runs what tf2onnx makes of the
-same function, in one session; the JSON file also has its mean difference to TensorFlow, relative to the mean.
+reaches of the rate at which NumPy multiplies matrices in the same process, or on a GPU the backend itself. ONNX Runtime
+runs what tf2onnx makes of the same function, in one session; the JSON file also has its mean difference to TensorFlow,
+relative to the mean. Several of these commands at once, for other models, take turns with their readings if they name
+one --lock: compiling, which takes longer, goes on side by side.
 
 The rows "by hand" set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`. Its losses
 over three steps must agree to 1e-4; then blocks of both alternate in one process, and the ratio is that of their
@@ -22,7 +24,19 @@ import sys
 from functools import partial
 
 import numpy as np
-from bench_common import compiled, machine, matrix_rate, pin, run_alone, timed, version, write_json
+from bench_common import (
+    compiled,
+    device,
+    device_rate,
+    machine,
+    matrix_rate,
+    pin,
+    run_alone,
+    timed,
+    turn,
+    version,
+    write_json,
+)
 from bench_families import FAMILIES, SIZES
 from bench_peers import PEERS
 
@@ -79,7 +93,9 @@ def train(case, twin, settings, engine):
     first = {what: timed(partial(run, batches[:1])) for what, run in runs.items()}
     losses = [[first[what][0] for what in runs]]
     losses += [[run(batches[k % len(batches) :][:1]) for run in runs.values()] for k in (1, 2)]
-    times = np.array([[timed(partial(run, batches))[1:] for run in runs.values()] for _ in range(settings.repeats + 1)])
+    with turn(settings.lock):
+        times = np.array([[timed(partial(run, batches))[1:] for run in runs.values()]
+                          for _ in range(settings.repeats + 1)])
     rows = {what: {**reading(times[1:, k] / len(batches)), "first_s": first[what][1]} for k, what in enumerate(runs)}
     if twin:
         wall, cpu = (rows["training step"][unit] / rows["by hand"][unit] for unit in ("ms", "cpu_ms"))
@@ -127,10 +143,11 @@ def sample(case, settings, engine):
 
         made, first, _ = timed(run)
         repeats = 3 if first > SLOW else settings.repeats
-        row = rows[f"sampling, batch {batch}"] = {**reading(np.array([timed(run)[1:] for _ in range(repeats)])),
-                                                  "first_s": first + seconds}
+        with turn(settings.lock):
+            times = np.array([timed(run)[1:] for _ in range(repeats)])
+        row = rows[f"sampling, batch {batch}"] = {**reading(times), "first_s": first + seconds}
         if case.operations:
-            row["share"] = 2 * batch * case.operations / (1e-3 * row["cpu_ms"]) / settings.rate
+            row["share"] = 2 * batch * case.operations / (1e-3 * row[settings.clock]) / settings.rate
         if engine == "ONNX Runtime":
             expected = run(reference)
             row["difference"] = max(
@@ -141,8 +158,11 @@ def sample(case, settings, engine):
 def measure(engine, settings):
     """Print the rows of one engine; runs in a process of its own."""
     pin(settings.threads)
-    settings.rate = matrix_rate()
+    settings.rate, settings.clock = matrix_rate(), "cpu_ms"
     import keras
+
+    if (where := device()) != "cpu":
+        settings.rate, settings.clock = device_rate(), "ms"
 
     from zdckeras.simulation.reference import load
 
@@ -160,7 +180,8 @@ def measure(engine, settings):
                 names = [what] if what != "sampling" else [f"sampling, batch {batch}" for batch in settings.batches]
                 rows = {name: {"failed": f"{type(error).__name__}: {error}"} for name in names}
             for name, row in rows.items():
-                print(json.dumps({"engine": engine, "family": family, "what": name, **row}), flush=True)
+                told = {"engine": engine, "device": where, "family": family, "what": name, "matrices": settings.rate}
+                print(json.dumps({**told, **row}), flush=True)
 
 
 def cell(row, width=None):
@@ -198,6 +219,7 @@ def main(arguments=None):
     parser.add_argument("--rows", type=whole(1), default=1024, help="showers of the embedded data")
     parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--lock", help="file of which several commands make their readings one after the other")
     parser.add_argument("--json", help="also write the rows to this file")
     parser.add_argument("--measure", choices=ENGINES, help=argparse.SUPPRESS)
     settings = parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """What benchmarks share: each contender alone in a process pinned to its cores, rows of JSON, versions, times."""
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -7,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,24 @@ def machine(threads):
              if line.startswith("model name")] if information.exists() else []
     return (f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
             f"{threads} thread(s) used, Python {platform.python_version()}")
+
+
+def device():
+    """What the running backend computes on, in words."""
+    import keras
+
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        return tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU") if found else "cpu"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def pin(threads):
@@ -83,11 +103,30 @@ def matrix_rate(size=768, readings=7):
     return 2 * size**3 / float(np.median([timed(lambda: a @ a)[2] for _ in range(readings)][1:]))
 
 
+def device_rate(size=8192, readings=7):
+    """The same of the running backend's own product on its device, on the clock, in its precision of float32."""
+    import keras
+
+    a = keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((size, size), "float32"))
+    product = compiled(lambda a: keras.ops.matmul(a, a)[0, 0])
+    times = [timed(lambda: keras.ops.convert_to_numpy(product(a)))[1] for _ in range(readings)]
+    return 2 * size**3 / float(np.median(times[2:]))
+
+
 def timed(run):
     """Result of `run()`, its seconds and the seconds of processor time, which other processes do not disturb."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = run()
     return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+@contextmanager
+def turn(lock):
+    """Waits until no other process is within the same file's turn; at once without a file."""
+    with nullcontext() if lock is None else open(lock, "a", encoding="utf-8") as file:
+        if file is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+        yield
 
 
 def write_json(path, record):

@@ -10,7 +10,9 @@ SIZES = {  # those of the recipes, and small ones
         sums={}, shape=dict(steps=3, hidden=(128, 128), embedding=(128, 64)), gan={},
         wgan=dict(channels=(64, 32, 16, 8), latent=512), body=dict(channels=(48, 24, 12, 8)), vq="0.25M",
         prior=dict(width=96, heads=4, depth=3), corr={}, arrivals=dict(decoder=dict(rank=128)), levels=3, latent={},
-        unet=dict(), patches=dict(), divide=(16, 4), flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict()),
+        unet=dict(), study=dict(channels=16, multipliers=(1, 2, 4, 8), heads=4, attention=(2,)), patches=dict(),
+        divide=(16, 4), flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict(), vit=dict(width=32, hidden=40),
+        tokens=dict(hidden=60, depth=2, width=32, projection=8)),
     "smoke": dict(
         sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
         shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
@@ -22,11 +24,15 @@ SIZES = {  # those of the recipes, and small ones
                       prior=dict(steps=2, hidden=(8,), context=8)), levels=1,
         latent=dict(hidden=16, depth=2, context=8),
         unet=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
+        study=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1), vit=dict(width=4, patch=11, hidden=8, depth=1),
+        tokens=dict(hidden=8, heads=2, depth=1, width=8, projection=4),
         patches=dict(patch=11, hidden=8, depth=1, across=4), divide=(64, 16), flow=dict(steps=1, hidden=(8,), bins=2),
         hits=dict(hidden=(8,))),
 }
+SIZES["paper"] = SIZES["laptop"] | dict(divide=(1, 1), flow={}, vit={}, tokens={})  # published ones as published
 GAN_WEIGHTS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 IMAGE_WEIGHTS = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}
+DDPM = dict(schedule="linear", target="noise", levels=1000, limit=7.0)
 WGAN_WEIGHTS = {"adversarial": 0.1, "energy": 1.0}
 
 
@@ -190,6 +196,39 @@ def published_corr_vae(sizes, showers):
     return _shipped(model, _rows(showers), {"normal": model.noise, "uniform": model.uniform}, model.generator, showers)
 
 
+def published_vae(sizes, showers):
+    from zdckeras.layers.patches import PublishedVitDecoder, PublishedVitEncoder
+    from zdckeras.vae.autoencoders import CodeGenerator
+    from zdckeras.vae.published import ImageVAE
+
+    model = ImageVAE.of(showers, PublishedVitEncoder, PublishedVitDecoder, **sizes["vit"])
+    return _shipped(model, _rows(showers), {"normal": {"z": (model.noise_width,)}}, CodeGenerator.of(model, showers),
+                    showers)
+
+
+def published_vq_vae(sizes, showers):
+    from zdckeras.vq.vq_vae import PhotonVQVAE
+
+    model = PhotonVQVAE.published(showers, **sizes["tokens"])
+    return Case(model, _adam(), _rows(showers), {}, *_light_of_tokens(model, showers))
+
+
+def published_wgan(sizes, showers):
+    import keras
+
+    from zdckeras.data.transforms import BoxCox
+    from zdckeras.wgan_gp.model import EnergyGenerator
+    from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
+
+    divide = sizes["divide"][1]
+    regressor = ImageRegressor.fit_scales(published_reader(divide), showers)
+    model = ImageWGAN.published(regressor, BoxCox.fit(showers.response).get_config(), divide, critic_steps=5)
+    return _shipped(model, _rows(showers), {"normal": {name: (model.latent,) for name in ("z", "z2")},
+                                            "uniform": {"share": (1, 1)}},
+                    EnergyGenerator(model.generator, *_reach(showers)), showers,
+                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+
+
 def classifier(sizes, showers):
     """It samples nothing: what is timed is its answer to particles."""
     from zdckeras.hits.classifier import HitClassifier
@@ -289,13 +328,12 @@ def mean_flow(sizes, showers):
                 (case.arrays["features"],))
 
 
-def images(network, steps, published):
-    """Builder of a model of whole responses, drawn by Euler's method."""
+def images(network, published, size=None, **settings):
+    """Builder of a model of whole responses."""
     def build(sizes, showers):
         from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator
 
-        model = ImageDiffusion.fit_scales(showers, network, sizes[network], published=published, sampler="euler",
-                                          steps=steps)
+        model = ImageDiffusion.fit_scales(showers, network, sizes[size or network], published=published, **settings)
         shape = showers.detector().shape
         return _shipped(model, _rows(showers), {"uniform": {"u": shape, "t": ()}, "normal": {"noise": shape}},
                         ImageGenerator(model, *_reach(showers)), showers)
@@ -307,8 +345,11 @@ FAMILIES = {"photon sums": ("zn", photon_sums), "MAF teacher": ("zn", teacher), 
             "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan), "WGAN-GP": ("ecal", wgan),
             "VAE": ("zn", autoencoder("PhotonVAE")), "CorrVAE": ("zn", corr_vae), "VQ-VAE": ("zn", vq_vae),
             "token prior": ("zn", token_prior), "modular": ("zn", modular), "latent flow matching": ("zn", latent),
-            "MeanFlow": ("zn", mean_flow), "patches": ("zn", images("patches", 11, False)),
-            "U-Net": ("zn", images("unet", 11, True)), "VQ-GAN": ("zn", vq_gan),
+            "MeanFlow": ("zn", mean_flow), "patches": ("zn", images("patches", False, sampler="euler", steps=11)),
+            "U-Net": ("zn", images("unet", True, sampler="euler", steps=11)), "VQ-GAN": ("zn", vq_gan),
+            "published diffusion": ("zn", images("unet", True, "study", sampler="ddim", steps=50, eta=0.6, **DDPM)),
             "noise generator": ("zn", autoencoder("NoiseGeneratorAutoencoder", match="sinkhorn")),
             "published SDI-GAN": ("zn", published_gan), "published flow": ("zn", published_flow),
-            "published CorrVAE": ("zn", published_corr_vae), "classifier": ("zn", classifier)}
+            "published CorrVAE": ("zn", published_corr_vae), "published VAE": ("zn", published_vae),
+            "published VQ-VAE": ("zn", published_vq_vae), "published WGAN-GP": ("ecal", published_wgan),
+            "classifier": ("zn", classifier)}
