@@ -1,10 +1,12 @@
 """Small models of a 30 x 30 calorimeter and showers for them, the same on every backend."""
 
 import os
+import sys
 import warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import pytest
 from scipy import stats
 from xdist.scheduler import LoadFileScheduling
 
+import zdckeras
 from zdckeras.data.detectors import channel_sums
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
@@ -22,11 +25,24 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 
 DETECTOR = "ecal"
+PACKAGE = Path(zdckeras.__file__).parent
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 LONG = ("recipes/test_smoke", "test_backends", "tools/test_sweep", "export/test_onnx", "test_readme")  # minutes each
 NEUTRAL = ("simulation/", "tools/test_geant4", "tools/test_pack", "tools/test_check_serving", "tools/test_train_all",
            "test_plots", "comparison/test_page")  # all of these are marked neutral: what that is, setup.cfg says
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
+
+
+if keras.backend.backend() == "torch":  # no tensor of a GPU becomes an array unless it is asked to: nor do these
+    import torch
+
+    def array_of(tensor, *settings, real=torch.Tensor.__array__):
+        """That of a tensor, but not within the package."""
+        if PACKAGE in Path(sys._getframe(1).f_code.co_filename).parents:
+            raise TypeError("a tensor among NumPy's arrays, which on a GPU it cannot be: use keras.ops")
+        return real(tensor, *settings)
+
+    torch.Tensor.__array__ = array_of
 
 
 class ByRecipe(LoadFileScheduling):

@@ -209,7 +209,7 @@ class CorrVAE(ControlledVAE):
         stated = decoder.maps(decoder.pool(latent), conditions)
         wish, particles = ask[::2], conditions[::2]
         blank = ops.zeros_like(wish[:, :number])
-        bounds = (decoder.properties.standard(blank + np.float32(self.ranges[side]), particles)
+        bounds = (decoder.properties.standard(ops.add(blank, np.float32(self.ranges[side])), particles)
                   for side in ("smallest", "largest"))
         asked = ops.clip(true[::2] + self.asking * wish[:, :number], *bounds)
         steered = ops.stop_gradient(decoder.steer(wish[:, number : number + latents], asked, particles))

@@ -296,7 +296,8 @@ class ImageCorrVAE(ControlledVAE):
         w, z, c = zip(*(ops.split(part, sizes, axis=-1) for part in (code, mean, log_deviation)), strict=True)
         single = zip(*(ops.split(part, sizes[0], axis=-1) for part in w), strict=True)
         true = decoder.shares(measure.physical(measure(photons, inputs["conditions"]), inputs["conditions"]))
-        bright = ops.stack([ops.sum(image, axis=(1, 2)), ops.max(image, axis=(1, 2))], axis=-1) / self.brightest
+        bright = ops.stack([ops.sum(image, axis=(1, 2)), ops.max(image, axis=(1, 2))], axis=-1)
+        bright = ops.divide(bright, self.brightest)
         return {
             "pixels": ops.sum(ops.square(image - decoder(w[0], z[0], c[0])), axis=(1, 2)),
             "properties": ops.sum(ops.square(true - decoder.masked(w[0], inputs["mask"])), axis=-1),

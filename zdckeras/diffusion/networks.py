@@ -23,7 +23,7 @@ def time_features(times: Tensor, waves: int = WAVES) -> Tensor:
         >>> ops.convert_to_numpy(time_features(np.array([[1.0]], "float32"), 3)).round(3).tolist()
         [[-1.0, 1.0, -1.0]]
     """
-    waved = ops.cos(times[:, :, None] * (math.pi * np.arange(1, waves + 1, dtype="float32")))
+    waved = ops.cos(ops.multiply(times[:, :, None], math.pi * np.arange(1, waves + 1, dtype="float32")))
     return ops.reshape(waved, (-1, times.shape[1] * waves))
 
 
@@ -115,11 +115,11 @@ class PatchField(layers.Layer):
         fill = [(0, 0), *((0, self.patch * cells - n) for cells, n in zip(self.grid, self.image, strict=True))]
         patches = ops.reshape(ops.pad(x, fill), (-1, rows, self.patch, columns, self.patch))
         patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
-        away = self.centre[None] - context[:, None, self.impact : self.impact + 2]
-        waves = ops.reshape(away[..., None] * (math.pi * np.array(self.ORDERS, "float32")),
-                            (-1, self.tokens, 2 * len(self.ORDERS)))
-        near = ops.reshape(ops.exp(-ops.square(away[..., None] * (4.0 * np.array(self.ORDERS, "float32")))),
-                           (-1, self.tokens, 2 * len(self.ORDERS)))
+        away, orders = ops.subtract(self.centre, context[:, None, self.impact : self.impact + 2]), np.array(self.ORDERS)
+        waves = ops.reshape(ops.multiply(away[..., None], (math.pi * orders).astype("float32")),
+                            (-1, self.tokens, 2 * len(orders)))
+        near = ops.reshape(ops.exp(-ops.square(ops.multiply(away[..., None], (4.0 * orders).astype("float32")))),
+                           (-1, self.tokens, 2 * len(orders)))
         place = ops.concatenate([ops.cos(waves), ops.sin(waves), near, away[..., :1] * near], axis=-1)
         seen = time_features(times)
         known = self.spread(self.known(ops.concatenate([seen, context], axis=-1)))

@@ -127,7 +127,7 @@ class Transformer(layers.Layer):
     def call(self, x):
         if tuple(x.shape[1:]) != (self.length, self.width):
             raise ValueError(f"Expected shape (B, {self.length}, {self.width}), received {tuple(x.shape)}.")
-        x = ops.reshape(x + self.positions, (-1, self.width))
+        x = ops.reshape(ops.add(x, self.positions), (-1, self.width))
         for block in self.blocks:
             x, _ = block(x, length=self.length, hide=self.hide)
         return ops.reshape(self.norm(x), (-1, self.length, self.width))

@@ -54,7 +54,7 @@ class ArrivalFeatures(layers.Layer):
     def call(self, kind, energy, x, y):
         shape, half = np.array(self.detector.shape), np.array(self.detector.half_size, "float32")
         place = ops.stack([ops.cast(x, "float32"), ops.cast(y, "float32")], axis=-1)
-        position = place / self.detector.pitch + (shape / 2).astype("float32")
+        position = ops.add(place / self.detector.pitch, (shape / 2).astype("float32"))
         cell = ops.clip(ops.floor(position), 0.0, (shape - 1).astype("float32"))
         u = position - cell - 0.5
         kinds = ops.one_hot(ops.cast(kind, "int32"), len(FITTED_KINDS), dtype="float32")
@@ -66,8 +66,8 @@ class ArrivalFeatures(layers.Layer):
         periodic = [wave for k in ORDERS for wave in waves[k]]
         periodic += [a[:, :1] * b[:, 1:] for j in MIXED for k in MIXED for a in waves[j] for b in waves[k]]
         periodic = ops.concatenate(periodic, axis=-1)
-        features = [kinds, log, square, 0.25 * square * log, photon * log, photon * square, meson * log, place / half,
-                    u, periodic, photon * periodic]
+        features = [kinds, log, square, 0.25 * square * log, photon * log, photon * square, meson * log,
+                    ops.divide(place, half), u, periodic, photon * periodic]
         return ops.concatenate(features, axis=-1), ops.cast(cell, "int32")
 
     def get_config(self):
@@ -112,7 +112,7 @@ class StruckFrame:
     def stored_index(self, cell):
         """Where in stored maps (B, 4 D) the cells of the detector are, (B, D) int32, for struck cells (B, 2)."""
         first = cell[:, :1] * self.shape[1] + cell[:, 1:]
-        return backend.rows_at(self.stored, self._cells[None, :] - first)
+        return backend.rows_at(self.stored, ops.subtract(self._cells, first))
 
     @staticmethod
     def crop(maps, index):
@@ -122,7 +122,7 @@ class StruckFrame:
 
     def spread(self, responses, cell):
         """Responses (B, nx, ny) in the frame, (B, 2 nx, 2 ny), 0 beyond the detector, for struck cells (B, 2)."""
-        rows, columns = (ops.one_hot(np.arange(n, dtype="int32")[None, :] + n - cell[:, k : k + 1], 2 * n,
+        rows, columns = (ops.one_hot(ops.subtract(np.arange(n, 2 * n, dtype="int32"), cell[:, k : k + 1]), 2 * n,
                                      dtype="float32") for k, n in enumerate(self.detector.shape))
         return backend.exact_matmul(backend.exact_matmul(ops.transpose(rows, (0, 2, 1)), responses), columns)
 
@@ -204,7 +204,7 @@ class LightDecoder(layers.Layer):
         """
         nx, ny = self.detector.shape
         total, seen = np.zeros((2, *self.frame.shape))
-        for (i, j), counts in zip(np.asarray(cell), responses, strict=True):
+        for (i, j), counts in zip(ops.convert_to_numpy(cell), responses, strict=True):
             total[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += counts
             seen[nx - i : 2 * nx - i, ny - j : 2 * ny - j] += 1
         self.mean.assign(np.log(total / np.maximum(seen, 1) + 1e-3).reshape(-1)[self.frame.order].astype("float32"))

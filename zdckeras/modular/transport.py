@@ -132,7 +132,8 @@ class Transport(layers.Layer):
         nearest in mass and charge."""
         mass, charge = (conditions[:, COLUMN[name]] for name in ("mass", "charge"))
         known, (short, long) = tables().known, (SPECIES.index(code) for code in KAONS)
-        distance = ops.abs(mass[:, None] - known[None, :, 0]) + 1e4 * ops.abs(charge[:, None] - known[None, :, 1])
+        distance = ops.abs(ops.subtract(mass[:, None], known[:, 0])) + 1e4 * ops.abs(
+            ops.subtract(charge[:, None], known[:, 1]))
         nearest = ops.cast(ops.top_k(-distance, 1)[1][:, 0], "int32")
         kaon = (nearest == short) | (nearest == long)
         nearest = ops.where(kaon, ops.where(uniform < self.short, short, long), nearest)
@@ -176,10 +177,10 @@ class Transport(layers.Layer):
         direction = ops.stack([sine * ops.cos(azimuth), sine * ops.sin(azimuth), cosine], axis=1)
         away = direction * q[:, None]
         energy = ops.sqrt(ops.sum(ops.square(there.momentum), axis=1) + ops.square(mass))
-        along = (ops.sum(there.momentum * away, axis=1) / (energy + mass))[:, None] * SIGNS
+        along = ops.multiply((ops.sum(there.momentum * away, axis=1) / (energy + mass))[:, None], SIGNS)
         rest = ops.sqrt(ops.square(q)[:, None] + ops.square(backend.rows_at(tables().basic[:, 0], daughters)))
         boost = (along + rest) / ops.maximum(mass, 1e-6)[:, None]
-        moved = away[:, :, None] * SIGNS + there.momentum[:, :, None] * boost[:, None]  # (B, 3, 2, n)
+        moved = ops.multiply(away[:, :, None], SIGNS) + there.momentum[:, :, None] * boost[:, None]  # (B, 3, 2, n)
         ahead, passed, decays = moved[:, 2:] > 0.0, decays, decays[:, None]
         kept = ops.stack([there.species, ops.full_like(there.species, unseen)], axis=1)
         species = ops.where(decays, ops.where(ahead[:, 0], daughters, unseen), kept)

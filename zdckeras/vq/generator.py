@@ -170,7 +170,7 @@ def reconstruction(model: PhotonVQVAE, light: np.ndarray, rows: int = 256) -> Ca
             rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
             part = light[start : start + rows]
             noise = rng.standard_normal((len(part), model.scatter.latent), "float32")
-            made[start : start + rows] = np.asarray(model.scatter(part, noise))
+            made[start : start + rows] = ops.convert_to_numpy(model.scatter(part, noise))
         return made
 
     return sample
