@@ -36,11 +36,11 @@ COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for o
 if keras.backend.backend() == "torch":  # no tensor of a GPU becomes an array unless it is asked to: nor do these
     import torch
 
-    def array_of(tensor, *settings, real=torch.Tensor.__array__):
+    def array_of(tensor, *settings, real=torch.Tensor.__array__, **named):
         """That of a tensor, but not within the package."""
         if PACKAGE in Path(sys._getframe(1).f_code.co_filename).parents:
             raise TypeError("a tensor among NumPy's arrays, which on a GPU it cannot be: use keras.ops")
-        return real(tensor, *settings)
+        return real(tensor, *settings, **named)
 
     torch.Tensor.__array__ = array_of
 
