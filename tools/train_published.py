@@ -67,7 +67,7 @@ class Job:
         recipe, self.detector, self.make = ROWS[name]
         self.folder = args.out / re.sub(r"\W+", "_", name)
         self.told = runpy.run_path(str(RECIPES / f"{recipe}.py"))
-        self.preset = self.told["PRESETS"]["paper"]
+        self.preset = self.told["PRESETS"][args.preset]
 
     @cached_property
     def showers(self):
@@ -97,7 +97,8 @@ class Job:
 
 
 def flow_matching(job):
-    model = ImageDiffusion.fit_scales(job.showers, "unet", None, SEED, published=True, sampler="euler", steps=11)
+    sizes = job.preset["published"].get("sizes")
+    model = ImageDiffusion.fit_scales(job.showers, "unet", sizes, SEED, published=True, sampler="euler", steps=11)
     history = fit_images(model, job.arrays, job.path(), seed=SEED, **job.settings("published", "fit"))
     return ImageGenerator(model, *job.reach), history
 
@@ -122,7 +123,8 @@ def flow(job, noise=0.1):
 
 def gan(job, row):
     scaler, weights = Scaler.fit(job.showers.particles).get_config(), job.told["published_rows"](job.detector)[row]
-    model = ImageGAN.published(job.detector, scaler, 1, 1, seed=SEED, weights=weights)
+    divide = job.preset["divide"], job.preset["divide_critic"]
+    model = ImageGAN.published(job.detector, scaler, *divide, seed=SEED, weights=weights)
     history = train_adversarially(model, training_arrays(job.showers), job.path(), seed=SEED,
                                   adam=job.told["ADAM"][job.detector], **job.settings("published"))
     return ImageGanGenerator.of(model), history
@@ -268,6 +270,7 @@ def judge_all(args):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--preset", choices=("paper", "laptop", "smoke"), default="paper", help="sizes and batches")
     parser.add_argument("--epochs", type=whole(1), default=100, help="which the schedules of a rate are for")
     parser.add_argument("--train", type=whole(1), default=300_000, help="embedded training showers")
     parser.add_argument("--size", type=whole(1), default=5_000, help="of the test set")
