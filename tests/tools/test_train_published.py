@@ -21,8 +21,8 @@ def tool(monkeypatch):
 def test_rows_are_trained_and_judged(tool, tmp_path, capsys, without_graphs):
     """Losses of every epoch, the weights of the network, and responses to the test's particles, in one table."""
     with without_graphs():
-        assert tool.main([*SMALL, "--only", "flow matching", "GAN", "--out", str(tmp_path)]) is None
-    for folder, losses in (("flow_matching", "loss"), ("GAN", "generator_adversarial")):
+        assert tool.main([*SMALL, "--only", "VAE, ViT", "GAN", "--out", str(tmp_path)]) is None
+    for folder, losses in (("VAE_ViT", "loss"), ("GAN", "generator_adversarial")):
         record = json.loads((tmp_path / folder / "record.json").read_text())
         assert record["training showers"] == 64 and np.isfinite(record["history"][losses]).all()
         assert len(record["history"][losses]) == 2
@@ -33,7 +33,7 @@ def test_rows_are_trained_and_judged(tool, tmp_path, capsys, without_graphs):
     said = capsys.readouterr().out
     assert said.strip() == (tmp_path / "published.txt").read_text().strip()
     rows = [line.split("  ")[0] for line in said.splitlines()]
-    assert [rows.count(row) for row in ("flow matching", "GAN", "floor", "diffusion")] == [2, 2, 1, 0]
+    assert [rows.count(row) for row in ("VAE, ViT", "GAN", "floor", "diffusion")] == [2, 2, 1, 0]
     assert (tmp_path / "learning.png").stat().st_size > 1000
 
 
