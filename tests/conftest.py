@@ -33,18 +33,6 @@ NEUTRAL = ("simulation/", "tools/test_geant4", "tools/test_pack", "tools/test_ch
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
 
 
-if keras.backend.backend() == "torch":  # no tensor of a GPU becomes an array unless it is asked to: nor do these
-    import torch
-
-    def array_of(tensor, *settings, real=torch.Tensor.__array__, **named):
-        """That of a tensor, but not within the package."""
-        if PACKAGE in Path(sys._getframe(1).f_code.co_filename).parents:
-            raise TypeError("a tensor among NumPy's arrays, which on a GPU it cannot be: use keras.ops")
-        return real(tensor, *settings, **named)
-
-    torch.Tensor.__array__ = array_of
-
-
 class ByRecipe(LoadFileScheduling):
     """A worker takes all tests of a file, or of one recipe."""
 
@@ -157,6 +145,20 @@ def generator(showers):
 def eager():
     """Value of `run_eagerly` with which a few steps take least time."""
     return EAGER
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """On torch, no tensor becomes an array within the package unless it is asked to: on a GPU none does."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        def array_of(tensor, *settings, real=torch.Tensor.__array__, **named):
+            if PACKAGE in Path(sys._getframe(1).f_code.co_filename).parents:
+                raise TypeError("a tensor among NumPy's arrays: use keras.ops")
+            return real(tensor, *settings, **named)
+
+        monkeypatch.setattr(torch.Tensor, "__array__", array_of)
 
 
 @pytest.fixture(scope="session")

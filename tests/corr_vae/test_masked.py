@@ -65,7 +65,7 @@ def test_properties_by_hand_and_their_slopes(layer):
     expected = by_hand(layer, w, numpy(layer.open(uniform)))
     np.testing.assert_allclose(numpy(layer(w, uniform)), expected, rtol=1e-4, atol=1e-4)
     mask = layer.open(uniform)
-    slopes = numpy(layer._states(w, mask)[1])
+    slopes = numpy(layer._states(ops.convert_to_tensor(w), mask)[1])
     for j in range(P):
         found = backend.steps().grad(lambda x, j=j: layer._states(x, mask)[0][:, j], ops.convert_to_tensor(w))
         np.testing.assert_allclose(slopes[:, j], numpy(found), rtol=1e-3, atol=1e-4)

@@ -42,7 +42,7 @@ def test_answers_have_the_shape_of_what_is_seen_and_use_every_weight(name, evalu
             return self.field(values["x"], values["t"], values["c"])
 
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            return ops.mean(ops.square(y_pred - x["x"]))
+            return ops.mean(ops.square(ops.subtract(y_pred, x["x"])))
 
     model = Loss()
     model.compile(keras.optimizers.SGD(1e-2), run_eagerly=eager)

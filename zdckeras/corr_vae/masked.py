@@ -82,7 +82,7 @@ class MaskedProperties(layers.Layer):
         return straight_through(ops.sigmoid(raised / self.temperature), ops.cast(raised > 0.0, "float32"))
 
     def call(self, latents, uniform=None):
-        return self._states(latents, self.open(uniform))[0]
+        return self._states(ops.convert_to_tensor(latents), self.open(uniform))[0]
 
     def _states(self, latents, mask):
         """y (B, P), and its slopes by w, (B, P, d)."""
@@ -106,6 +106,7 @@ class MaskedProperties(layers.Layer):
         Source:
             Cimmino, Ric. Sci. 1 (1938) 326: averaged projections.
         """
+        latents, asked = ops.convert_to_tensor(latents), ops.convert_to_tensor(asked)
         for _ in range(STEPS):
             found, slopes = self._states(latents, self.open())
             lengths = ops.sum(ops.square(slopes), axis=-1) + 1e-6

@@ -50,6 +50,7 @@ def total_correlation(*groups: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         (1.3863, 0.0)
     """
     def log_density(code, mean, log_deviation):  # of code i under the distribution of row j, without the constant
+        code, mean, log_deviation = (ops.convert_to_tensor(part) for part in (code, mean, log_deviation))
         away = (code[:, None] - mean[None]) * ops.exp(-log_deviation)[None]
         return -ops.sum(0.5 * ops.square(away) + log_deviation[None], axis=-1)
 

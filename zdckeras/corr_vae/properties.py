@@ -76,6 +76,7 @@ class ResponseProperties(Summary):
 
     def standard(self, values, conditions):
         """Standardised (B, 4) from physical (B, 4) photons, centre x, centre y and width [cells]."""
+        values = ops.convert_to_tensor(values)
         return self._standard(values[:, :1], values[:, 1:3], ops.square(values[:, 3:]), conditions)
 
     def physical(self, standard, conditions):
@@ -154,8 +155,8 @@ class MaskPooling(layers.Layer):
 
     def correct(self, latents, asked):
         """The nearest w (B, latents) with A w = w', w + A^T C^-1 (w' - A w), from w (B, latents) and w' (B, P)."""
-        rows = self.rows()
-        missing = asked - backend.exact_matmul(latents, ops.transpose(rows))
+        rows, latents = self.rows(), ops.convert_to_tensor(latents)
+        missing = ops.convert_to_tensor(asked) - backend.exact_matmul(latents, ops.transpose(rows))
         back = backend.exact_matmul(ops.linalg.inv(backend.exact_matmul(rows, ops.transpose(rows))), rows)
         return latents + backend.exact_matmul(missing, back)
 

@@ -89,6 +89,7 @@ class MeanFlowTrainer(SampleLoss):
 
     def identity(self, inputs):
         """Both sides of the identity, (B, latent) each; no gradient passes through the second."""
+        inputs = {name: ops.convert_to_tensor(values) for name, values in inputs.items()}
         student, data, noise = self.student, self.student.code(inputs), inputs["noise"]
         one, other = (times_of(inputs[name], "logit-normal") for name in ("t", "s"))
         t, s = ops.maximum(one, other), ops.minimum(one, other)

@@ -139,6 +139,7 @@ def gamma_quantile(first: Tensor, second: Tensor, shape: Tensor) -> Tensor:
         >>> round(float(g.mean()), 2), round(float(g.var()), 2)
         (1.0, 0.5)
     """
+    first, second, shape = (ops.convert_to_tensor(part) for part in (first, second, shape))
     more = shape + 1.0
     return more / shape * _cube(first, more) * ops.exp(ops.log(second) / shape)
 

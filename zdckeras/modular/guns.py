@@ -45,7 +45,7 @@ class StraightFlight(Transport):
         species_row = self.identify(conditions, uniform[:, 0], pdg)
         kind, shift = ops.unstack(backend.rows_at(tables().shower, species_row), axis=1)
         place, energy = impact_from_centre(conditions, self.detector, ops), conditions[:, COLUMN["energy"]] + shift
-        on_face = ops.all(ops.abs(place) < np.array(self.detector.half_size, "float32"), axis=1)
+        on_face = ops.all(ops.less(ops.abs(place), np.array(self.detector.half_size, "float32")), axis=1)
         hit = on_face & (kind >= 0.0) & (energy > 0.0)
         found = (ops.where(hit, energy, 1.0), *ops.unstack(ops.where(hit[:, None], place, 0.0), axis=1),
                  *ops.unstack(slopes(conditions, ops), axis=1))

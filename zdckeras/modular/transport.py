@@ -139,8 +139,9 @@ class Transport(layers.Layer):
         nearest = ops.where(kaon, ops.where(uniform < self.short, short, long), nearest)
         if pdg is None:
             return nearest
-        same = ops.cast(ops.cast(pdg, "int32")[:, None] == np.array([*SPECIES, *NEUTRAL_ANTI], "int32"), "int32")
-        row = ops.sum(same * np.arange(same.shape[1], dtype="int32"), axis=1)
+        same = ops.equal(ops.cast(pdg, "int32")[:, None], np.array([*SPECIES, *NEUTRAL_ANTI], "int32"))
+        same = ops.cast(same, "int32")
+        row = ops.sum(ops.multiply(same, np.arange(same.shape[1], dtype="int32")), axis=1)
         return ops.where(ops.sum(same, axis=1) > 0, row, nearest)
 
     def _propagate(self, flight, charge, z):
