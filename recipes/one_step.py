@@ -7,6 +7,7 @@ the physics loss on channel sums (arXiv:2512.20346) of the light that the decode
 is trained on the energy score of its codes, and goes on against a critic.
 
     python recipes/one_step.py                          # embedded data, neutron calorimeter
+    python recipes/one_step.py --seeds 3                # three trainings of every student of one teacher
     python recipes/one_step.py --data showers.root      # your own showers, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped. Autoencoder and teacher are those of `flow_matching.py`: with a
@@ -15,11 +16,14 @@ copy of `runs/flow_matching/states` in `runs/one_step/` they are not trained aga
 
 from functools import partial
 
+import numpy as np
+
 from zdckeras.command import run
 from zdckeras.diffusion.adversarial import fit_code_gan
 from zdckeras.diffusion.judging import judge_generators, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
+from zdckeras.metrics.report import ordering
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
@@ -28,9 +32,10 @@ from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models, write_results
 
-SHIPPED = "pairs, 1 step"
-ROWS = ("teacher, heun 8", SHIPPED, "teacher, 1 step", "MeanFlow, 1 step", "MeanFlow from the teacher, 1 step",
-        "MeanFlow from the teacher, 2 steps", "pairs + ch, 1 step", "energy score, 1 step", "GAN, 1 step")
+TEACHER, SHIPPED = "teacher, heun 8", "GAN, 1 step"
+DISTILLED = ("pairs, 1 step", "pairs + ch, 1 step")
+ROWS = (TEACHER, "teacher, 1 step", "MeanFlow, 1 step", "MeanFlow from the teacher, 1 step",
+        "MeanFlow from the teacher, 2 steps", *DISTILLED, "energy score, 1 step", SHIPPED)
 PRESETS = {
     "laptop": dict(
         train=1, test=5_000, generations=2, arrivals=4_000, pairs=2_000, batches=(1, 256), levels=3, rows=ROWS,
@@ -51,7 +56,7 @@ PRESETS = {
         adversarial=dict(epochs=40, batch=1024, generator=5e-4, critic=1e-3)),
     "smoke": dict(
         train=1, test=96, generations=2, arrivals=64, pairs=32, batches=(4,), levels=1,
-        rows=(*ROWS[:2], ROWS[-1]),
+        rows=(TEACHER, DISTILLED[0], SHIPPED),
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)),
         codes=128, prior=dict(epochs=1, batch=64, rate=1e-3, hidden=16, depth=2, context=8),
@@ -61,56 +66,78 @@ PRESETS = {
 }
 
 
-def train_models(args, p, data):
-    """The autoencoder, priors by row, and histories."""
-    seed, histories, own = args.seed, {}, single_arrivals(data.training) if args.data else None
+def train_students(args, p, data, vae, teacher, codes, seed):
+    """One-step priors of one seed, by row, and histories."""
+    priors, histories, stages = {}, {}, (p["codes"], p["prior"], *([f"seed {seed}"] if seed else []))
 
     def state(name, *settings):
-        return recipe_states(args, p["vae"], *settings, data=data) / f"{name}.npz"
+        return recipe_states(args, p["vae"], *stages, *settings, data=data) / f"{name}.npz"
 
-    stages = p["codes"], p["prior"]
-    vae, histories["autoencoder"] = fit_vae(args.detector, state("autoencoder"), seed=seed, own=own, **p["vae"])
-    codes = code_posteriors(vae, p["codes"], seed, own)
-    teacher, histories["teacher"] = fit_prior(vae, codes, state("latent", *stages), seed=seed, **p["prior"])
-    teacher, priors = teacher.sampled_by("heun", 8), {}
     for row, distilled in (("MeanFlow", False), ("MeanFlow from the teacher", True)):
-        path = state(row.replace(" ", "_"), *stages, p["mean_flow"])
+        path = state(row.replace(" ", "_"), p["mean_flow"])
         priors[row], histories[row] = fit_mean_flow(teacher, codes, path, seed=seed, distilled=distilled,
                                                     **p["mean_flow"])
-    path = state("pairs", *stages, p["paths"])
-    priors["pairs"], histories["pairs"] = fit_pairs(teacher, vae, codes, path, seed=seed, **p["paths"])
+    priors["pairs"], histories["pairs"] = fit_pairs(teacher, vae, codes, state("pairs", p["paths"]), seed=seed,
+                                                    **p["paths"])
     settings = {name: value for name, value in p["physics"].items() if name != "rows"}
     some = {name: values[: p["physics"]["rows"]] for name, values in codes.items()}
-    path = state("pairs_ch", *stages, p["paths"], p["physics"])
+    path = state("pairs_ch", p["paths"], p["physics"])
     priors["pairs + ch"], histories["pairs + ch"] = fit_pairs(teacher, vae, some, path, seed=seed,
                                                               start=priors["pairs"], **settings)
     folder = recipe_states(args, p["vae"], *stages, p["score"], p["adversarial"], data=data)
     more, losses = fit_code_gan(teacher, codes, folder, p["score"], p["adversarial"], seed)
-    priors, histories = priors | more, histories | losses
+    return priors | more, histories | losses
+
+
+def train_models(args, p, data):
+    """The autoencoder, priors by row ("<row>, seed <k>" where there are several trainings), and histories."""
+    seed, histories, own = args.seed, {}, single_arrivals(data.training) if args.data else None
+    path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
+    vae, histories["autoencoder"] = fit_vae(args.detector, path, seed=seed, own=own, **p["vae"])
+    codes = code_posteriors(vae, p["codes"], seed, own)
+    path = recipe_states(args, p["vae"], p["codes"], p["prior"], data=data) / "latent.npz"
+    teacher, histories["teacher"] = fit_prior(vae, codes, path, seed=seed, **p["prior"])
+    teacher = teacher.sampled_by("heun", 8)
     rows = {"teacher, heun 8": teacher, "teacher, 1 step": teacher.sampled_by("euler", 1)}
-    rows |= {f"{row}, 1 step": prior for row, prior in priors.items()}
-    rows |= {f"{row}, 2 steps": priors[row].sampled_by("euler", 2) for row in priors if row.startswith("Mean")}
-    return vae, {label: rows[label] for label in p["rows"]}, histories
+    rows = {label: prior for label, prior in rows.items() if label in p["rows"]}
+    for k in range(args.seeds):
+        priors, learnt = train_students(args, p, data, vae, teacher, codes, seed + k)
+        found = {f"{row}, 1 step": prior for row, prior in priors.items()}
+        found |= {f"{row}, 2 steps": prior.sampled_by("euler", 2) for row, prior in priors.items() if "Mean" in row}
+        rows |= {f"{label}, seed {k}": found[label] for label in p["rows"] if label in found}
+        histories |= {f"{row}, seed {k}": history for row, history in learnt.items()}
+    return vae, rows, histories
+
+
+def verdicts(scores, priors):
+    """What the table says of the student that is shipped beside its teacher, and beside the other kind."""
+    found = {}
+    for name, score in scores.items():
+        found.setdefault(name.split(", seed ")[0], []).append(score["metrics"]["all"]["WS"][0])
+    one, many = np.mean(found[SHIPPED]), found[TEACHER][0]
+    faster = priors[TEACHER].operations() / priors[f"{SHIPPED}, seed 0"].operations()
+    yield f"{SHIPPED}: WS {one / many:.2f} times that of {TEACHER}, codes in {1 / faster:.2f} of its operations"
+    yield f"of students: {ordering({row: found[row] for row in (*DISTILLED, SHIPPED) if row in found})}"
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/one_step", ("zn", "zp")).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/one_step", ("zn", "zp"), trainings=1).parse_args()
     p = PRESETS[args.preset]
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     vae, priors, histories = train_models(args, p, data)
     generators = {label: ModularGenerator(Transport(args.detector, p["levels"]), prior, vae.decoder, *data.reach)
                   for label, prior in priors.items()}
-    save_models(args, data, {"generator.keras": generators[SHIPPED], "teacher.keras": generators["teacher, heun 8"]})
+    shipped = f"{SHIPPED}, seed 0"
+    save_models(args, data, {"generator.keras": generators[shipped], "teacher.keras": generators[TEACHER]})
     table, times, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
                                            p["batches"])
-    one, many = (table.scores[label]["metrics"]["all"]["WS"][0] for label in (SHIPPED, "teacher, heun 8"))
-    faster = priors["teacher, heun 8"].operations() / priors[SHIPPED].operations()
     lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
              judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
-             f"{SHIPPED}: WS {one / many:.2f} times that of its teacher, codes in {1 / faster:.2f} of its operations"]
-    figure = quality_against_time(table, times, {label: [label] for label in generators})
+             *verdicts(table.scores, priors)]
+    figure = quality_against_time(table, times, {label: [label] for label in generators if "seed" not in label}
+                                  | {row: [f"{row}, seed 0"] for row in p["rows"] if f"{row}, seed 0" in generators})
     save_figure(figure, args.out / "one_step.png")
-    shown = {label: partial(answer, generators[label], data.test) for label in ("teacher, heun 8", SHIPPED)}
+    shown = {label: partial(answer, generators[label], data.test) for label in (TEACHER, shipped)}
     table.provenance = data.provenance
     write_results(args, "one_step.txt", "\n".join(lines), table, data.test, shown, histories)
 

@@ -20,7 +20,7 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
     """Channels, shapes, classifiers and times of generators on one test set.
 
     Arguments:
-        generators: name -> generator.
+        generators: name -> generator; "<row>, seed <k>" are trainings of one row of the table.
         test: `Showers`.
         floor: further responses to its particles, (N, nx, ny) each; none where own data have none.
         runs: generations of each.
@@ -52,9 +52,10 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
     lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
     lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
     for line in lines[1:]:
-        generator = generators.get(line[0])
+        label = line[0] if line[0] in generators else f"{line[0]}, seed 0"
+        generator = generators.get(label)
         line += ["-"] * (len(batches) + 2) if generator is None else [
-            *(f"{time:.3f}" for time in times[line[0]]), f"{generator.count_params():,}",
+            *(f"{time:.3f}" for time in times[label]), f"{generator.count_params():,}",
             f"{2e-6 * generator.operations():.1f}"]
     return table, times, text_table(lines)
 
