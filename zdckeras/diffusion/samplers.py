@@ -56,6 +56,7 @@ def _run(step, x, rows):
         for k, row in enumerate(rows.tolist()):
             x = step(k, x, *row)
         return x
+    x = ops.convert_to_tensor(x)
     return ops.fori_loop(0, len(rows), lambda k, x: step(k, x, *ops.unstack(ops.take(rows, k, axis=0), rows.shape[1])),
                          x)
 

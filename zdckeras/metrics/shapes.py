@@ -62,11 +62,11 @@ def shapes(responses: np.ndarray) -> np.ndarray:
     table = np.empty((rows, len(SHAPE_OBSERVABLES)))
     for start in range(0, rows, ROWS_AT_ONCE):
         counts = responses[start : start + ROWS_AT_ONCE].reshape(-1, cells)
-        top = np.partition(counts, cells - core, axis=1)[:, cells - core :].astype("float64")
         lit = np.count_nonzero(counts, axis=1)
         counts = counts.astype("float64")
         if not (np.isfinite(counts).all() and (counts >= 0).all()):
             raise ValueError(f"Expected finite, non-negative photon counts in rows {start} to {start + len(counts)}.")
+        top = np.sort(counts, axis=1)[:, cells - core :]  # a whole sort is faster than NumPy's partition
         moments = Moments(counts, weights, least=np.finfo("float64").tiny)
         photons, some = moments.total[:, 0], moments.some[:, 0]
         empty = photons == 0
