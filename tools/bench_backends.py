@@ -24,6 +24,7 @@ import sys
 from functools import partial
 
 import numpy as np
+from bench_cases import SIZES
 from bench_common import (
     compiled,
     device,
@@ -37,7 +38,7 @@ from bench_common import (
     version,
     write_json,
 )
-from bench_families import FAMILIES, SIZES
+from bench_families import FAMILIES
 from bench_peers import PEERS
 
 from zdckeras.command import run, whole
