@@ -41,10 +41,8 @@ from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_energy_pictures
 from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results, write_text
-from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.gun import GUNS
-from zdckeras.simulation.library import packaged_library
-from zdckeras.simulation.reference import resimulate
+from zdckeras.simulation.reference import half_libraries, resimulate
 
 STUDENTS = {"bs": (0.0, False), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
 SHIPPED = "teacher"  # exact, and at batch 256 as fast as its students
@@ -99,7 +97,7 @@ def judge_other_library(args, p, data, states):
     Training, test and floor have one library of showers elsewhere: a model that learnt them by heart would not be seen.
     """
     name, rng, cut = args.detector, np.random.default_rng([args.seed, 10]), photon_cut(data.test)
-    first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
+    first, second = half_libraries(name)
     vae, _ = fit_vae(name, states / "first_half.npz", seed=args.seed, showers=first, **p["vae"])
     model = ModularGenerator(Transport(name, p["levels"]), vae.prior, vae.decoder, *data.reach)
     arrivals = draw_arrivals(name, p["arrivals"], rng)

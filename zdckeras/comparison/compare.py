@@ -20,9 +20,7 @@ from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.metrics.provenance import overlap, versions
 from zdckeras.metrics.report import row_diversity, score
 from zdckeras.recipe import own_parts
-from zdckeras.simulation.frozen import FrozenShowers
-from zdckeras.simulation.library import packaged_library
-from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, load, resimulate
+from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, half_libraries, load, resimulate
 
 FLOOR_SEEDS = (1, 2, 3)
 LIBRARY_SEEDS = (91, 92)
@@ -103,7 +101,8 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
 
     if floor:
         judge("floor", [*floor[1:], floor[0]])  # the first two are independent of what diversity is compared with
-    if showers.metadata.get("source") == FROZEN_SOURCE and [*showers.responses] == [name] and len(floor) > 1:
+    embedded = showers.metadata.get("source") in (FROZEN_SOURCE, GUN_SOURCE)
+    if embedded and [*showers.responses] == [name] and len(floor) > 1:
         table.add("other library", _other_library(real, name, diversity, seed, pixels, channels))
     cut = _photon_cut(showers)
     for label, contender in contenders.items():
@@ -173,9 +172,8 @@ def _measure(table, contenders, real, name):
 
 def _other_library(real, name, diversity, seed, pixels, channels):
     """Score of a simulation with one half of the Geant4 showers, judged by one with the other half."""
-    halves = [FrozenShowers(name, half) for half in packaged_library(name).halves()]
     first, second = (resimulate(real, k, {name: half}) for k, half in
-                     zip(LIBRARY_SEEDS, halves, strict=True))
+                     zip(LIBRARY_SEEDS, half_libraries(name), strict=True))
     closer = CloserLook(first, name, None, seed, pixels, channels)
     found = score(first, closer.watch([second.response]), diversity, name, channels, seed=seed)
     return found | closer.result(found["auc"])

@@ -74,6 +74,23 @@ class PointLibrary:
         """Index (N,) of the first point of each shower."""
         return np.cumsum(self.counts) - self.counts
 
+    def halves(self) -> "tuple[PointLibrary, PointLibrary]":
+        """Every second shower and the others, by kind and energy: two libraries of independent showers, alike else.
+
+        Example:
+            >>> [len(half) for half in packaged_points("focalh").halves()]
+            [161, 161]
+        """
+        order = np.lexsort([self.energy, self.pdg])
+        return self.select(order[::2]), self.select(order[1::2])
+
+    def select(self, which: np.ndarray) -> "PointLibrary":
+        """The showers named by indices, as a library of their own."""
+        spans = [np.arange(start, start + count) for start, count in zip(self.first[which], self.counts[which],
+                                                                         strict=True)]
+        return PointLibrary(self.detector, self.pdg[which], self.energy[which], self.points[np.concatenate(spans)],
+                            self.counts[which], self.metadata)
+
     @property
     def deposited(self) -> np.ndarray:
         """Energy [MeV] that each shower leaves in the active material, (N,) float64."""

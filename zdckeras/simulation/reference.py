@@ -10,9 +10,12 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
+from zdckeras.simulation.library import packaged_library
+from zdckeras.simulation.points import packaged_points
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.transport import transport
 
+Simulator = FrozenShowers | PointShowers  # what answers for a detector, with or without a gun
 FROZEN_SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
 GUN_SOURCE = "Geant4 11.4 showers of a gun, energy in the scintillator"
 PRIMARIES_AT_ONCE = 20_000  # primaries simulated at once; part of the meaning of a seed
@@ -20,8 +23,27 @@ DATA_PARTS = ("train", "validation", "test")
 ROUNDS = 2000  # attempts to bring a condition over its photon cut again
 
 
+def half_libraries(name: str) -> tuple[Simulator, Simulator]:
+    """Showers from one half of a detector's packaged library of Geant4 showers, and from the other, for `resimulate`.
+
+    Arguments:
+        name: detector.
+
+    Example:
+        >>> particles = load("focalh", "test", size=4)
+        >>> first, second = (resimulate(particles, 1, {"focalh": half}) for half in half_libraries("focalh"))
+        >>> bool((first.response == second.response).all())
+        False
+    """
+    if name in GUNS:
+        first, second = (PointShowers(name, half) for half in packaged_points(name).halves())
+    else:
+        first, second = (FrozenShowers(name, half) for half in packaged_library(name).halves())
+    return first, second
+
+
 def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
-            rng: np.random.Generator, frozen: Mapping[str, FrozenShowers] | None = None) -> dict[str, np.ndarray]:
+            rng: np.random.Generator, frozen: Mapping[str, Simulator] | None = None) -> dict[str, np.ndarray]:
     """One response of each detector to each particle: transport, decays, showers, photons; or, for a detector with a
     gun, the energy of its showers.
 
@@ -44,7 +66,8 @@ def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
         ((1, 44, 44), True)
     """
     if detectors[0] in GUNS:
-        return {name: PointShowers(name).respond(conditions, pdg, rng) for name in detectors}
+        guns = {name: (frozen or {}).get(name) or PointShowers(name) for name in detectors}
+        return {name: gun.respond(conditions, pdg, rng) for name, gun in guns.items()}
     arrivals = transport(conditions, pdg, rng, tuple(detectors))
     showers = {name: (frozen or {}).get(name) or FrozenShowers(name) for name in detectors}
     return {
@@ -160,7 +183,7 @@ def load(name: str, part: str = "train", size: int = 20_000, seed: int = 0, prog
     return concatenate(draws(name, part, size, seed, progress=progress))
 
 
-def resimulate(showers: Showers, seed: int, frozen: Mapping[str, FrozenShowers] | None = None) -> Showers:
+def resimulate(showers: Showers, seed: int, frozen: Mapping[str, Simulator] | None = None) -> Showers:
     """A second, independent response to the same particles, again over the photon cut: the Monte-Carlo floor.
 
     Particles that fail the cut are simulated again until they pass, as the first response passed it.
