@@ -149,6 +149,13 @@ def test_milliseconds_are_of_groups_that_take_turns():
     assert {(rows, noise) for _, rows, noise in log} == {((3, 9), (3, WIDTH))}
 
 
+def test_slow_generators_are_called_three_times(monkeypatch):
+    monkeypatch.setattr("zdckeras.generators.LONGEST", 1e-3)
+    seen = []
+    milliseconds({"slow": [Clock(1.0, 2.0, seen)]}, particles(2), batch=2, repeats=9)
+    assert len(seen) == 4
+
+
 def test_milliseconds_leave_out_the_first_call_which_compiles():
     assert milliseconds({"a": [Clock(300.0, 1.0, [])]}, particles(2), batch=2, repeats=1)["a"] < 300.0
 
