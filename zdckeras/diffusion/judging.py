@@ -29,7 +29,8 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
         batches: responses at once that are timed.
 
     Returns:
-        `Table`; name -> milliseconds a response for each of `batches`; and both as one text.
+        `Table`; name, of several trainings that of the first, -> milliseconds a response for each of `batches`; and
+        both as one text.
     """
     pixels = {}
 
@@ -45,14 +46,15 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
     if len(floor):
         pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
     table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
-    times = {label: [milliseconds({"": [generator]}, test.particles, batch)[""] / batch for batch in batches]
-             for label, generator in generators.items()}
+    first = {label.split(", seed ")[0]: label for label in reversed(generators)}.values()  # of a row's trainings
+    times = {label: [milliseconds({"": [generators[label]]}, test.particles, batch)[""] / batch for batch in batches]
+             for label in reversed(first)}
     for label, score in table.scores.items():
         score["pixels"] = pixels[label]
     lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
     lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
     for line in lines[1:]:
-        label = line[0] if line[0] in generators else f"{line[0]}, seed 0"
+        label = next((name for name in times if name.split(", seed ")[0] == line[0]), None)
         generator = generators.get(label)
         line += ["-"] * (len(batches) + 2) if generator is None else [
             *(f"{time:.3f}" for time in times[label]), f"{generator.count_params():,}",
