@@ -89,7 +89,7 @@ def train_models(args, p, data):
                     _, begun = timed(partial(warm_start_scores, gan, stages, folder, seed))
                 history, seconds = timed(partial(train_adversarially, gan, arrays, folder / "GAN.npz", seed=seed,
                                                  adam={} if how else None, **settings))
-                steps = settings["epochs"] * (len(training) // settings["batch"])
+                steps = len(history["loss"]) * (len(training) // settings["batch"])
                 generator = kinds.setdefault(f"{kind} {scope}", generator)
                 trained[f"{kind} {scope}, seed {seed}"] = Training(generator, network.get_weights(), history,
                                                                    begun + seconds, steps)

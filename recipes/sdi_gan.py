@@ -97,8 +97,8 @@ def train_models(args, p, data, rows):
         return {name: weight for name, weight in weights.items() if data.repeats or name != "diversity"}
 
     def adversarial(gan, path, seed, settings, **adam):
-        steps = settings["epochs"] * (len(data.training) // settings["batch"])
-        return *timed(partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam)), steps
+        history, seconds = timed(partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam))
+        return history, seconds, len(history["loss"]) * (len(data.training) // settings["batch"])
 
     for seed in range(args.seeds):
         folder = states / f"seed{seed}"

@@ -133,9 +133,10 @@ def training_lines(p, data, histories, seconds):
     lines = [["training", "generator's steps", "processor s", "critic's loss", "penalty", "ranks right"]]
     for name, spent in seconds.items():
         settings = p["published" if name == "published" else "adversarial"]
-        steps, history = settings["epochs"] * (len(data.training) // settings["batch"]), histories.get(name, {})
+        history = histories.get(name, {})
+        steps = len(history.get("loss", ())) * (len(data.training) // settings["batch"])
         ends = [f"{history[term][-1]:.3f}" if term in history else "-" for term in CRITIC]
-        lines.append([name, str(steps if history else 0), f"{spent:.0f}", *ends])
+        lines.append([name, str(steps), f"{spent:.0f}", *ends])
     return lines
 
 

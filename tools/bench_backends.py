@@ -162,7 +162,8 @@ def measure(engine, settings):
     settings.rate, settings.clock = matrix_rate(), "cpu_ms"
     import keras
 
-    if (where := device()) != "cpu":
+    where = "cpu" if engine == "ONNX Runtime" else device()  # whose session has one provider
+    if where != "cpu":
         settings.rate, settings.clock = device_rate(), "ms"
 
     from zdckeras.simulation.reference import load

@@ -1,20 +1,21 @@
 """Train the published networks at their published sizes and batches, for some epochs or minutes each: wants a GPU.
 
-    python tools/train_published.py --epochs 100 --minutes 10 --device-noise --out runs/published
-    python tools/train_published.py --only diffusion "SDI-GAN" --minutes 10 --out runs/published
+    python tools/train_published.py --minutes 10 --device-noise --out runs/published
+    python tools/train_published.py --only diffusion "SDI-GAN" --epochs 30 --train 60000 --device-noise
     python tools/train_published.py --judge --out runs/published
 
-Networks, losses, optimizers and batches are those of the rows "published" of the recipes' preset `paper`; training
-showers are fewer than the studies' 300,000 if --train says so. Each training leaves losses, times and the responses to
-the test particles; --judge makes one table and one picture of all that is there, on any machine. Schedules are
-stretched over --epochs, so a training that its minutes end has not come to the end of its schedule.
+Networks, losses, optimizers, batches, epochs and the number of training showers are those of the rows "published" of
+the recipes' preset `paper`. --epochs shortens a training, its parts alike, but not the networks that are trained before
+it (WGAN-GP's regressor, the flow's photon number). Each training leaves losses, times and the responses to the test
+particles; --judge makes one table and one picture of all that is there, on any machine. Schedules are stretched over the
+epochs, so a training that its minutes end has not come to the end of its schedule.
 """
 
 import argparse
 import json
 import re
 import runpy
-import time
+import sys
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import keras
 import numpy as np
 from bench_common import device, machine, version
 
-from zdckeras.command import check_folder, run, whole
+from zdckeras.command import check_folder, refuse, run, whole
 from zdckeras.corr_vae.published import BEGIN, LATER, ImageCorrVAE
 from zdckeras.data.atomic import atomic_path, open_npz
 from zdckeras.data.particles import Scaler
@@ -38,8 +39,9 @@ from zdckeras.metrics.report import judge, over_seeds, text_table
 from zdckeras.plots import learning_curves, save_figure
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.adversarial import train_adversarially
-from zdckeras.training.loop import fit_arrays
+from zdckeras.training.loop import fit_arrays, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
+from zdckeras.training.states import read_state
 from zdckeras.vae.autoencoders import CodeGenerator
 from zdckeras.vq.generator import token_generators
 from zdckeras.vq.published import ImageVQGAN
@@ -63,16 +65,17 @@ class Job:
     """
 
     def __init__(self, name, args):
-        self.name, self.args, self.epochs = name, args, args.epochs
+        self.name, self.args = name, args
         recipe, self.detector, self.make = ROWS[name]
         self.folder = args.out / re.sub(r"\W+", "_", name)
         self.told = runpy.run_path(str(RECIPES / f"{recipe}.py"))
         self.preset = self.told["PRESETS"][args.preset]
+        self.size = args.train or self.preset["train"]
 
     @cached_property
     def showers(self):
         """The training showers."""
-        return load(self.detector, "train", self.args.train, SEED)
+        return load(self.detector, "train", self.size, SEED)
 
     @cached_property
     def arrays(self):
@@ -85,15 +88,20 @@ class Job:
         return self.showers.particles.min(axis=0), self.showers.particles.max(axis=0)
 
     def path(self, name=None):
-        """Of a state file."""
-        return self.folder / "states" / f"{name or self.folder.name}.npz"
+        """Of a state file; other showers, epochs, batches or options have others."""
+        args = self.args
+        return states_folder(self.folder, args.preset, args.epochs, self.size, args.batch) / (
+            f"{name or self.folder.name}.npz")
 
-    def settings(self, *keys):
-        """Those of a training in the preset, for as many epochs as this job has."""
+    def settings(self, *keys, beside=None, before=False):
+        """Those of a training in the preset; of --epochs its share beside another part, or none of it before all."""
         found = self.preset
         for key in keys:
             found = found[key]
-        return found | {"epochs": self.epochs} | ({"batch": self.args.batch} if self.args.batch else {})
+        total = found["epochs"] + (self.preset[beside]["epochs"] if beside else 0)
+        share = self.args.epochs / total if self.args.epochs and not before else 1.0
+        batch = {"batch": self.args.batch} if self.args.batch else {}
+        return found | {"epochs": max(round(share * found["epochs"]), 1)} | batch
 
 
 def flow_matching(job):
@@ -107,17 +115,16 @@ def diffusion(job):
     published = job.preset["published"]
     model = ImageDiffusion.fit_scales(job.showers, "unet", published["sizes"], SEED, published=True,
                                       **job.told["IMAGES"]["published"][1], **job.preset["images"])
-    history = fit_images(model, job.arrays, job.path(), seed=SEED, **job.settings("published", "fit"))
-    return ImageGenerator(model, *job.reach), history
+    fit = job.settings("published", "fit")
+    return ImageGenerator(model, *job.reach), fit_images(model, job.arrays, job.path(), seed=SEED, **fit)
 
 
 def flow(job, noise=0.1):
     """Splines over all cells, with a flow for the photon number."""
-    few = {"epochs": min(job.epochs, 10)}
-    number = fit_sums(job.showers, job.path("number"), seed=SEED, total=True, **job.settings("number") | few)
+    number = fit_sums(job.showers, job.path("number"), seed=SEED, total=True, **job.settings("number", before=True))
     shape = PublishedFlow.fit_scales(job.detector, *job.arrays.values(), noise=noise, seed=SEED, **job.preset["shape"])
-    history = fit_arrays(shape, job.arrays, job.path(), batch=job.preset["batch"], seed=SEED,
-                         uniform={"u_cells": (shape.detector.cells,)}, **job.settings("teacher"))
+    fit = {"batch": job.preset["batch"]} | job.settings("teacher")
+    history = fit_arrays(shape, job.arrays, job.path(), seed=SEED, uniform={"u_cells": (shape.detector.cells,)}, **fit)
     return PublishedFlowGenerator(number, shape, *job.reach), history
 
 
@@ -133,7 +140,10 @@ def gan(job, row):
 def autoencoder(job, row, body):
     args = argparse.Namespace(rows=[row], seed=SEED)
     models = dict(job.told["published"](args, job.preset, job.showers))
-    model = models[f"published {row}, {body}"]
+    name = f"published {row}, {body}"
+    if name not in models:
+        raise ValueError(f"expected one of {', '.join(models)} at preset {job.args.preset}, received {name}")
+    model = models[name]
     history = fit_arrays(model, job.arrays, job.path(), seed=SEED, adam=job.told["ADAM"][body],
                          normal={"z": (model.noise_width,)}, **job.settings("fit"))
     return CodeGenerator.of(model, job.showers), history
@@ -141,10 +151,11 @@ def autoencoder(job, row, body):
 
 def _tokens(job, model, history, adam, second):
     """The prior of a trained model's tokens, and the generator of both."""
-    reader, _ = fit_reader(job.showers, job.path().parent, job.settings("prior"), adam, SEED)
+    settings = job.settings("prior")
+    reader, _ = fit_reader(job.showers, job.path().parent, settings, adam, SEED)
     how = dict(kind=ParticleTokenPrior, reader=reader, adam=second)
     held = load(job.detector, "validation", 2000, SEED)
-    made, losses = token_generators(model, job.showers, held, job.path().parent, job.settings("prior") | how,
+    made, losses = token_generators(model, job.showers, held, job.path().parent, settings | how,
                                     {"prior": None}, (1.0,), SEED)
     return made["prior"][1.0], history | {"prior": losses["prior"]["loss"]}
 
@@ -158,38 +169,38 @@ def vq_vae(job):
 
 
 def vq_gan(job):
-    """A tenth of the epochs before there is a critic, as published."""
+    """Nine of a hundred epochs before there is a critic, as published."""
     adam, p = job.told["ADAM"], job.preset
     model = PhotonVQVAE.published(job.showers, width=p["width"], averaged=True, seed=SEED, **p["published"])
-    warm = job.settings("warm_start") | {"epochs": max(job.epochs // 10, 1)}
+    warm = job.settings("warm_start", beside="adversarial")
     fit_arrays(model, job.arrays, job.path("warm_start"), seed=SEED, adam=adam["generator"], **warm)
     held = load(job.detector, "validation", 2000, SEED)
     model.scatter.fit(encode(model, held)[1], held.response)
     against = ImageVQGAN.of(model, job.showers, seed=SEED, **p["published"])
-    history = train_adversarially(against, job.arrays, job.path(), seed=SEED, **job.settings("adversarial"),
-                                  adam={phase: adam[phase] for phase in ("critic", "generator")})
+    adam_of = {phase: adam[phase] | dict(rate=p["faster"] * adam[phase]["rate"]) for phase in ("critic", "generator")}
+    history = train_adversarially(against, job.arrays, job.path(), seed=SEED, adam=adam_of,
+                                  **job.settings("adversarial", beside="warm_start"))
     return _tokens(job, model, history, adam["particle tokens"], adam["prior"])
 
 
 def corr_vae(job):
-    """Two parts, of which the first has a tenth of the epochs."""
+    """Two parts, 27 and 223 of 250 epochs."""
     begun = ImageCorrVAE.published(job.showers, job.preset["divide"], seed=SEED, weights=BEGIN)
     model, noise = begun.weighing(LATER), dict(normal=begun.noise, uniform=begun.uniform, seed=SEED)
-    first = job.settings("begin") | {"epochs": max(job.epochs // 10, 1)}
-    fit_arrays(begun, job.arrays, job.path("begin"), **noise, **first)
-    return model.generator, fit_arrays(model, job.arrays, job.path(), **noise, **job.settings("published"))
+    fit_arrays(begun, job.arrays, job.path("begin"), **noise, **job.settings("begin", beside="published"))
+    fit = job.settings("published", beside="begin")
+    return model.generator, fit_arrays(model, job.arrays, job.path(), **noise, **fit)
 
 
 def wgan_gp(job):
-    """Emulator and regressor first, for as many epochs."""
+    """Emulator and regressor first."""
     boxcox, p = BoxCox.fit(job.showers.response[:5000]).get_config(), job.preset
     reader = ImageRegressor.fit_scales(published_reader(p["divide"], SEED), job.showers)
     emulator = Emulator(job.detector, seed=SEED)
-    few = {"epochs": max(min(job.epochs, p["emulator"]["epochs"]), 1)}
     fit_arrays(EmulatorFit(emulator, reader, boxcox), job.arrays, job.path("emulator"), seed=SEED,
-               **p["emulator"] | few)
+               **job.settings("emulator", before=True))
     fit_arrays(RegressorFit(reader, boxcox, emulator), job.arrays, job.path("regressor"), seed=SEED,
-               **p["regressor"] | few)
+               **job.settings("regressor", before=True))
     model = ImageWGAN.published(reader, boxcox, p["divide"], p["latent"], SEED, critic_steps=p["critic_steps"])
     history = train_adversarially(model, job.arrays, job.path(), seed=SEED, adam=job.told["ADAM"],
                                   uniform={"share": (1, 1)}, **job.settings("published"))
@@ -213,16 +224,16 @@ ROWS = {  # row -> recipe, detector, function of a `Job` that gives generator an
 
 def train(name, args):
     """Train one row, answer the test particles, and write what came of it."""
-    job, begin = Job(name, args), time.perf_counter()
+    job = Job(name, args)
     generator, history = job.make(job)
-    trained = time.perf_counter() - begin
+    trained = sum(read_state(path)["clock"] for path in job.path().parent.glob("*.npz"))
     test = load(job.detector, "test", args.size, SEED)
     responses = generator.sample(test.particles, seed=1)
     times = {f"ms, batch {batch}": milliseconds({"": [generator]}, test.particles, batch)[""] / batch
              for batch in (1, 256)}
-    record = {"row": name, "weights": generator.count_params(), "training showers": args.train,
-              "seconds": round(trained, 1), **times, "backend": keras.config.backend(), "machine": machine(1),
-              "device": device(), "history": history,
+    record = {"row": name, "weights": generator.count_params(), "training showers": job.size,
+              "test showers": len(test), "seconds": round(trained, 1), **times, "history": history,
+              "backend": keras.config.backend(), "machine": machine(1), "device": device(),
               "versions": {one: version(one) for one in ("keras", "jax", "tensorflow", "torch")}}
     with atomic_path(job.folder / "responses.npz") as temporary:
         np.savez_compressed(temporary, responses=responses)
@@ -238,9 +249,14 @@ def stored(responses, particles, seed):
 def judge_all(args):
     """A table for each detector, and the learning curves, of all rows that are there."""
     found, records = {}, {}
-    for name, job in ((name, Job(name, args)) for name in ROWS):
+    for name, job in ((name, Job(name, args)) for name in args.only):
         if (record := job.folder / "record.json").is_file():
             found[name], records[name] = job, json.loads(record.read_text(encoding="utf-8"))
+            if records[name]["test showers"] != args.size:
+                refuse(f"{record}: expected the responses to {args.size} test showers, received "
+                       f"{records[name]['test showers']}; give --size")
+    if not found:
+        refuse(f"{args.out}: expected trained rows, received none of {', '.join(args.only)}")
     lines = [["", "weights", "epochs", "seconds", "ms, batch 1", "ms, batch 256", "first loss", "last"]]
     for name, r in records.items():
         losses = r["history"]["generator_adversarial" if "generator_adversarial" in r["history"] else "loss"]
@@ -271,8 +287,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--preset", choices=("paper", "laptop", "smoke"), default="paper", help="sizes and batches")
-    parser.add_argument("--epochs", type=whole(1), default=100, help="which the schedules of a rate are for")
-    parser.add_argument("--train", type=whole(1), default=300_000, help="embedded training showers")
+    parser.add_argument("--epochs", type=whole(1), help="of a training, all its parts together; those of the study")
+    parser.add_argument("--train", type=whole(1), help="embedded training showers; as many as in the study")
     parser.add_argument("--size", type=whole(1), default=5_000, help="of the test set")
     parser.add_argument("--batch", type=whole(1), help="rows of a step, where not those of the study")
     parser.add_argument("--judge", action="store_true", help="make the table of what is there, and train nothing")
@@ -284,10 +300,15 @@ def main(arguments=None):
     apply_arguments(args)
     if args.judge:
         return judge_all(args)
+    failed = 0
     for name in args.only:
         print(f"\n== {name}", flush=True)
-        train(name, args)
-    return None
+        try:
+            train(name, args)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            failed += 1
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

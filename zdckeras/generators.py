@@ -311,17 +311,17 @@ def milliseconds(groups: Mapping[str, Sequence[Sampler]], conditions: ArrayLike,
         groups: name -> list of `Sampler`, called one after the other.
         conditions: (N, 9), repeated where N is less than the batch.
         batch: particles at once.
-        repeats: calls of each, after one that compiles; three where they take more than 10 seconds together.
+        repeats: calls of each, after one that compiles; fewer, but three, once they took 10 seconds.
 
     Returns:
         Name -> milliseconds for one batch, noise and its copy to the device included.
     """
     rng, times = np.random.default_rng(0), {name: [] for name in groups}
     rows = np.resize(np.asarray(conditions, "float32"), (batch, np.shape(conditions)[1]))
-    for call in range(repeats + 1):
-        if call > 3 and sum(sum(values[1:]) for values in times.values()) > 1e3 * LONGEST:
-            break
+    for _ in range(repeats + 1):
         for name, group in groups.items():
+            if len(times[name]) > 3 and sum(times[name][1:]) > 1e3 * LONGEST:
+                continue
             begin = time.perf_counter()
             for generator in group:
                 noise = rng.standard_normal((batch, generator.noise_width), "float32")

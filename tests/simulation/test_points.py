@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.points import (
     CUBE_RADII,
     CUBE_SIZES,
@@ -18,6 +19,7 @@ from zdckeras.simulation.points import (
     read_points,
     save_points,
 )
+from zdckeras.simulation.reference import half_libraries, load, resimulate
 
 
 def cloud(size, seed=0):
@@ -257,3 +259,21 @@ def test_raw_file_with_nothing_in_it(tmp_path):
     with pytest.raises(ValueError, match="no array points"):
         np.savez(tmp_path / "b.npz", counts=np.ones(1))
         read_points(tmp_path / "b.npz", "ecal")
+
+
+@pytest.mark.parametrize("name", ["ecal", "focalh"])
+def test_halves_have_every_shower_once(name):
+    library = packaged_points(name)
+    halves = library.halves()
+    assert sum(map(len, halves)) == len(library) and abs(len(halves[0]) - len(halves[1])) <= 1
+    energies = np.concatenate([half.energy for half in halves])
+    np.testing.assert_array_equal(np.sort(energies), np.sort(library.energy))
+    deposited = np.concatenate([half.deposited for half in halves])
+    np.testing.assert_allclose(deposited[np.argsort(energies)], library.deposited[np.argsort(library.energy)])
+    with pytest.raises(ValueError, match="Expected at least one shower to select, received none"):
+        library.select(np.array([], "int64"))
+    test = load(name, "test", size=20)
+    first, second = (resimulate(test, 1, {name: half}).response for half in half_libraries(name))
+    assert not np.array_equal(first, second) and 0.5 < first.sum() / test.response.sum() < 2.0
+    with pytest.raises(ValueError, match=f"Expected PointShowers for {name}, received FrozenShowers"):
+        resimulate(test, 1, {name: FrozenShowers("zn")})

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ def tool(monkeypatch):
 def test_rows_are_trained_and_judged(tool, tmp_path, capsys, without_graphs):
     """Losses of every epoch, the weights of the network, and responses to the test's particles, in one table."""
     with without_graphs():
-        assert tool.main([*SMALL, "--only", "VAE, ViT", "GAN", "--out", str(tmp_path)]) is None
+        assert tool.main([*SMALL, "--only", "VAE, ViT", "GAN", "VAE, CNN", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "VAE, CNN: expected one of published VAE, ViT at preset smoke, received published VAE, CNN" in said
     for folder, losses in (("VAE_ViT", "loss"), ("GAN", "generator_adversarial")):
         record = json.loads((tmp_path / folder / "record.json").read_text())
         assert record["training showers"] == 64 and np.isfinite(record["history"][losses]).all()
@@ -35,6 +38,29 @@ def test_rows_are_trained_and_judged(tool, tmp_path, capsys, without_graphs):
     rows = [line.split("  ")[0] for line in said.splitlines()]
     assert [rows.count(row) for row in ("VAE, ViT", "GAN", "floor", "diffusion")] == [2, 2, 1, 0]
     assert (tmp_path / "learning.png").stat().st_size > 1000
+
+
+def test_tables_of_nothing_or_of_other_showers_are_refused(tool, tmp_path, capsys):
+    for folder, expected in (("none", "expected trained rows, received none of GAN"),
+                             ("some", "expected the responses to 40 test showers, received 30; give --size")):
+        if folder == "some":
+            (tmp_path / "some" / "GAN").mkdir(parents=True)
+            (tmp_path / "some" / "GAN" / "record.json").write_text('{"test showers": 30}')
+        with pytest.raises(SystemExit) as stop:
+            tool.main([*SMALL, "--only", "GAN", "--judge", "--out", str(tmp_path / folder)])
+        assert stop.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_parts_of_a_training_share_its_epochs(tool, tmp_path):
+    parser = dict(preset="paper", train=None, batch=None, out=tmp_path)
+    for epochs, shares in ((None, [27, 223, 9, 91, 60]), (100, [11, 89, 9, 91, 60]), (1, [1, 1, 1, 1, 60])):
+        corr_vae, vq_gan, flow = (tool.Job(name, SimpleNamespace(epochs=epochs, **parser))
+                                  for name in ("CorrVAE", "VQ-GAN", "flow"))
+        found = [corr_vae.settings("begin", beside="published"), corr_vae.settings("published", beside="begin"),
+                 vq_gan.settings("warm_start", beside="adversarial"),
+                 vq_gan.settings("adversarial", beside="warm_start"), flow.settings("number", before=True)]
+        assert [one["epochs"] for one in found] == shares
+        assert (corr_vae.size, vq_gan.size) == (236_000, 300_000)
 
 
 def test_unknown_rows_are_refused(tool, capsys):

@@ -11,9 +11,10 @@ from zdckeras.layers.dense import linear
 from zdckeras.recipe import command_line
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.batches import Batches, silent
-from zdckeras.training.loop import SampleLoss, fit_adam, fit_arrays, states_folder
+from zdckeras.training.loop import SampleLoss, fit_adam, fit_arrays, states_folder, train
 from zdckeras.training.options import OPTIONS, DeviceNoise, add_arguments, apply_arguments, set_options
 from zdckeras.training.phases import Phase, PhasedModel
+from zdckeras.training.states import StateError, read_state
 
 ARRAYS = {"x": np.arange(16.0).reshape(8, 2) / 16.0}
 
@@ -157,16 +158,54 @@ def test_every_training_lets_the_device_draw(tmp_path, options):
     assert not np.allclose(averaged["loss"], plain["loss"])
 
 
-def test_minutes_end_a_training_and_more_go_on(tmp_path, options):
+def test_a_training_without_its_noise_is_not_taken_up_with_another(tmp_path):
+    first = Batches({"x": ARRAYS["x"], "u": np.zeros((8, 2, 2))}, 4, 5, normal={"z": (1,)})
+    fit_adam(Noisy(), first, tmp_path / "a.npz", 1, 0.1, device_noise=True)
+    with pytest.raises(StateError, match=r"noise of the device 'u \(2, 2\)', received 'z \(1,\)'"):
+        second = Batches({"x": ARRAYS["x"], "z": np.zeros((8, 1))}, 4, 5, uniform={"u": (2, 2)})
+        second.arrays = first.arrays
+        fit_adam(Noisy(), second, tmp_path / "a.npz", 2, 0.1, device_noise=True)
+
+
+def test_a_compiled_model_keeps_its_optimizer(tmp_path):
+    for device_noise in (False, True):
+        model = Noisy()
+        model.compile(keras.optimizers.SGD(0.0))
+        before = model.get_weights()
+        fit_adam(model, Batches(ARRAYS, 4, 5, **NOISE), tmp_path / f"{device_noise}.npz", 2, 0.1,
+                 device_noise=device_noise)
+        assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(ValueError, match="Expected adam or optimizer, received both"):
+        fit_adam(Noisy(), Batches(ARRAYS, 4, 5, **NOISE), tmp_path / "a.npz", 2, 0.1, adam={"rate": 0.1},
+                 optimizer=keras.optimizers.SGD(0.1))
+
+
+def test_what_is_stopped_between_saves_is_kept(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 3
+
+    model = Noisy()
+    model.compile(keras.optimizers.SGD(0.1))
+    history = train(model, Batches(ARRAYS, 4, 5, **NOISE), 9, tmp_path / "a.npz", every=3, callbacks=[Stop()])
+    assert len(history["loss"]) == read_state(tmp_path / "a.npz")["epochs"] == 4
+
+
+def test_minutes_end_a_training_and_without_them_it_goes_on(tmp_path, options):
+    """A repeated command trains no further, so that what was made of it stays true."""
     losses, weights = fitted(tmp_path / "a.npz", 4)
+    unlimited = states_folder(tmp_path)
     set_options(minutes=1e-9)
-    assert len(fitted(tmp_path / "b.npz", 4)[0]) == 1 and len(fitted(tmp_path / "b.npz", 4)[0]) == 2
+    assert len(fitted(tmp_path / "b.npz", 4)[0]) == 1 and len(fitted(tmp_path / "b.npz", 4)[0]) == 1
+    assert states_folder(tmp_path) != unlimited
     set_options(minutes=10.0)
     resumed, same = fitted(tmp_path / "b.npz", 4)
     np.testing.assert_allclose(resumed, losses, rtol=1e-6)
     np.testing.assert_allclose(same[0], weights[0], rtol=1e-6)
-    with pytest.raises(ValueError, match="minutes: expected more than 0, received -1"):
+    with pytest.raises(ValueError, match="minutes: expected a number above 0, received -1"):
         set_options(minutes=-1)
+    with pytest.raises(ValueError, match="minutes: expected a number above 0, received '3'"):
+        set_options(minutes="3")
 
 
 def test_device_noise_trains_repeats_and_goes_on(tmp_path):

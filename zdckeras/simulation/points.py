@@ -85,7 +85,23 @@ class PointLibrary:
         return self.select(order[::2]), self.select(order[1::2])
 
     def select(self, which: np.ndarray) -> "PointLibrary":
-        """The showers named by indices, as a library of their own."""
+        """The showers named by indices, as a library of their own.
+
+        Arguments:
+            which: (M,) indices, at least one.
+
+        Raises:
+            ValueError: for none.
+
+        Example:
+            >>> library = packaged_points("focalh")
+            >>> one = library.select(np.array([3]))
+            >>> len(one), bool(np.isclose(one.deposited[0], library.deposited[3]))
+            (1, True)
+        """
+        which = np.arange(len(self))[which]
+        if not len(which):
+            raise ValueError("Expected at least one shower to select, received none.")
         spans = [np.arange(start, start + count) for start, count in zip(self.first[which], self.counts[which],
                                                                          strict=True)]
         return PointLibrary(self.detector, self.pdg[which], self.energy[which], self.points[np.concatenate(spans)],

@@ -57,6 +57,9 @@ def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
     Returns:
         Detector name -> (N, nx, ny) uint16 photon counts, many of them empty, or float32 energies [MeV].
 
+    Raises:
+        ValueError: for showers of another kind of detector.
+
     Example:
         >>> from zdckeras.data.particles import conditions_of
         >>> pdg = np.array([2112])
@@ -65,6 +68,10 @@ def respond(conditions: np.ndarray, pdg: np.ndarray, detectors: Sequence[str],
         >>> r.shape, bool(500 < r.sum() < 2500)
         ((1, 44, 44), True)
     """
+    for name, simulator in (frozen or {}).items():
+        kind = PointShowers if name in GUNS else FrozenShowers
+        if not isinstance(simulator, kind):
+            raise ValueError(f"Expected {kind.__name__} for {name}, received {type(simulator).__name__}.")
     if detectors[0] in GUNS:
         guns = {name: (frozen or {}).get(name) or PointShowers(name) for name in detectors}
         return {name: gun.respond(conditions, pdg, rng) for name, gun in guns.items()}

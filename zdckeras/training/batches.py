@@ -46,7 +46,7 @@ class Batches(keras.utils.PyDataset):
         if self.rows < batch_size and whole:
             raise ValueError(f"Expected at least one batch of {batch_size} rows, received {self.rows}.")
         self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
-        self.uniform, self.normal = uniform or {}, normal or {}
+        self.uniform, self.normal, self.drawn = uniform or {}, normal or {}, {}
         self.shuffle, self.whole, self.running = shuffle, whole, False  # whether `fit` is within an epoch
         self.start_epoch(0)
 
@@ -82,12 +82,15 @@ class Batches(keras.utils.PyDataset):
 
 
 def silent(batches: Batches) -> Batches:
-    """The same batches without their noise, for models that draw it themselves.
+    """The same batches without their noise, for models that draw it themselves, which `drawn` then names.
+
+    Arguments:
+        batches: `Batches`.
 
     Example:
         >>> list(silent(Batches({"x": np.arange(6.0)}, 4, normal={"z": (2,)}))[0][0])
         ['x']
     """
     others = copy.copy(batches)
-    others.uniform, others.normal = {}, {}
+    others.uniform, others.normal, others.drawn = {}, {}, {**batches.uniform, **batches.normal}
     return others

@@ -17,7 +17,7 @@ from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.training.batches import Batches, silent
 from zdckeras.training.one_cycle import tuned
-from zdckeras.training.options import OPTIONS, DeviceNoise, Minutes, WithDeviceNoise, logged
+from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
 from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
 
 SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
@@ -58,7 +58,17 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, path, batches, every=1):
         super().__init__()
         self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity, self.seconds, self.begun = {}, {}, 0.0, time.process_time()
+        self.history, self.identity, self.kept = {}, {}, 0
+        self.spent, self.begun = np.zeros(2), self._clocks()  # seconds of the processor and on the clock
+
+    @staticmethod
+    def _clocks():
+        return np.array([time.process_time(), time.monotonic()])
+
+    @property
+    def over(self):
+        """Whether the `minutes` of `zdckeras.training.options` are over, all starts together."""
+        return OPTIONS.minutes is not None and self.spent[1] >= 60.0 * OPTIONS.minutes
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -83,8 +93,12 @@ class Checkpoint(keras.callbacks.Callback):
             check_identity(path, read_state(path), self.identity)
         model.optimizer.build(model.trainable_variables)
         record = read_state(path, self._variables())
-        self.history, self.seconds = record["history"], record.get("seconds", 0.0) if own else 0.0
+        self.history, self.kept = record["history"], record["epochs"]
+        self.spent = np.array([record.get(name, 0.0) if own else 0.0 for name in ("seconds", "clock")])
         return record["epochs"]
+
+    def on_train_begin(self, logs=None):
+        self.epoch, self.begun = self.kept, self._clocks()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.start_epoch(epoch)
@@ -97,8 +111,16 @@ class Checkpoint(keras.callbacks.Callback):
                                 "Try a smaller learning rate.")
         for key, value in logs.items():
             self.history.setdefault(key, []).append(value)
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"] or self.model.stop_training:
-            self.save(epoch + 1)
+        self.epoch, now = epoch + 1, self._clocks()
+        self.spent, self.begun = self.spent + now - self.begun, now
+        if self.over:
+            self.model.stop_training = True
+        if self.epoch % self.every == 0:
+            self.save(self.epoch)
+
+    def on_train_end(self, logs=None):
+        if self.kept < self.epoch:  # the last one, or whatever stopped it
+            self.save(self.epoch)
 
     @property
     def saved(self):
@@ -107,10 +129,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self, epochs):
         """Write the state after `epochs` epochs."""
-        now = time.process_time()
-        self.seconds, self.begun = self.seconds + now - self.begun, now
-        write_state(self.path, self._variables(), {"epochs": epochs, "history": self.history,
-                                                   "training": self.identity, "seconds": self.seconds})
+        self.kept, (seconds, clock) = epochs, self.spent.tolist()
+        write_state(self.path, self._variables(), {"epochs": epochs, "history": self.history, "seconds": seconds,
+                                                   "clock": clock, "training": self.identity})
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
@@ -151,12 +172,11 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
                          "file, or remove this one to train anew.")
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
-    if done < epochs:
-        limit = [Minutes(OPTIONS.minutes)] if OPTIONS.minutes else []
+    if done < epochs and not keeper.over:
         with backend.shared(model), logged(checkpoint) as logs:
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                      callbacks=[*limit, keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
-    SPENT.append((keeper.path.resolve(), keeper.seconds))
+                      callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+    SPENT.append((keeper.path.resolve(), float(keeper.spent[0])))
     return keeper.history
 
 
@@ -177,7 +197,8 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
         False
     """
     policy, device = keras.config.dtype_policy().name, OPTIONS.device_noise
-    further = [*([policy] if policy != "float32" else []), *(["device noise"] if device else [])]
+    further = [*([policy] if policy != "float32" else []), *(["device noise"] if device else []),
+               *([f"{OPTIONS.minutes:g} minutes"] if OPTIONS.minutes else [])]
     text = json.dumps([*settings, backend.name(), *further])
     return Path(out) / "states" / sha256(text.encode()).hexdigest()[:8]
 
@@ -196,16 +217,22 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         until: stop after this many epochs, all by default.
         start, callbacks: as in `train`.
         adam: settings of `tuned`, as a study has them, in place of the `rate`, its schedule, and clipped gradients.
-        optimizer: in place of all these.
+        optimizer: in place of the rate and its schedule.
         device_noise: whether the device draws the noise of the batches, see `zdckeras.training.options`, which decides
             by default.
 
     Returns:
         History, name -> list over epochs.
+
+    Raises:
+        ValueError: for `adam` and an `optimizer`.
     """
     path = Path(path)
+    if adam is not None and optimizer is not None:
+        raise ValueError("Expected adam or optimizer, received both.")
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if OPTIONS.device_noise if device_noise is None else device_noise:
+        optimizer = model.optimizer if model.compiled else optimizer
         noise = DeviceNoise(batches.uniform, batches.normal, batches.seed)
         model, batches = WithDeviceNoise(model, noise), silent(batches)
     if not model.compiled:

@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 
 import keras
@@ -28,7 +28,8 @@ class Options:
         log: "csv" or "tensorboard": losses of every epoch go to logs/<name> beside the state file; "mlflow" or "wandb"
             (Weights & Biases): to a run of their own; None: nowhere.
         device_noise: whether models draw their noise themselves, see `DeviceNoise`.
-        minutes: after which every training ends with the epoch that it is in; None: all epochs.
+        minutes: of the clock, all its starts together, after which every training ends with the epoch that it is in;
+            None: all epochs.
     """
 
     log: str | None = None
@@ -47,8 +48,8 @@ def set_options(log: str | None = None, device_noise: bool = False, minutes: flo
     """
     if log not in (None, *LOGS):
         raise ValueError(f"log: expected one of {', '.join(LOGS)} or None, received {log!r}.")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes: expected more than 0, received {minutes!r}.")
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real) or not minutes > 0):
+        raise ValueError(f"minutes: expected a number above 0, received {minutes!r}.")
     OPTIONS.log, OPTIONS.device_noise, OPTIONS.minutes = log, bool(device_noise), minutes
 
 
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser, half: bool = False) -> None:
     parser.add_argument("--devices", type=whole(1), help="that share every batch of a training, on JAX and "
                         "TensorFlow")
     parser.add_argument("--minutes", type=positive, help="after which every training ends with the epoch that it is "
-                        "in, for queues with a limit; the same command with more minutes goes on")
+                        "in; what follows takes it as it is then")
     parser.add_argument("--device-noise", action="store_true", help="noise drawn by the device, for large batches on a "
                         "GPU; repeats on one backend, not across backends")
     parser.set_defaults(mixed_precision=False)
@@ -113,22 +114,6 @@ class _Refused(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         parser.error(f"{option_string}: the models of this recipe compute in float32, or densities, inverses and "
                      f"counts would be lost")
-
-
-class Minutes(keras.callbacks.Callback):
-    """Ends a training with the epoch in which its time, counted from its (last) start, is over.
-
-    Arguments:
-        minutes: of the clock.
-    """
-
-    def __init__(self, minutes):
-        super().__init__()
-        self.end = time.monotonic() + 60.0 * minutes
-
-    def on_epoch_end(self, epoch, logs=None):
-        if time.monotonic() >= self.end:
-            self.model.stop_training = True
 
 
 @contextmanager

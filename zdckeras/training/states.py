@@ -53,6 +53,8 @@ def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     noise = {**(batches.uniform or {}), **(batches.normal or {})}
     found = {"data": digest(batches.arrays), "rows": batches.rows, "batch size": batches.batch_size,
              "seed": batches.seed, "noise": ", ".join(f"{name} {tuple(shape)}" for name, shape in noise.items())}
+    if batches.drawn:
+        found["noise of the device"] = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.drawn.items())
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer), default=str))
     return json.loads(json.dumps(found, default=str)) | dict(_flat(config, "optimizer"))
 
