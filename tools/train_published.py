@@ -7,8 +7,8 @@
 Networks, losses, optimizers, batches, epochs and the number of training showers are those of the rows "published" of
 the recipes' preset `paper`. --epochs shortens a training, its parts alike, but not the networks that are trained before
 it (WGAN-GP's regressor, the flow's photon number). Each training leaves losses, times and the responses to the test
-particles; --judge makes one table and one picture of all that is there, on any machine. Schedules are stretched over the
-epochs, so a training that its minutes end has not come to the end of its schedule.
+particles; --judge makes one table and one picture of all that is there, on any machine. Schedules are stretched over
+the epochs, so a training that its minutes end has not come to the end of its schedule.
 """
 
 import argparse
