@@ -15,6 +15,7 @@ up to 4 steps are written out one after another, more are one compiled loop.
 
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -56,7 +57,7 @@ def _run(step, x, rows):
         for k, row in enumerate(rows.tolist()):
             x = step(k, x, *row)
         return x
-    x = ops.convert_to_tensor(x)
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
     return ops.fori_loop(0, len(rows), lambda k, x: step(k, x, *ops.unstack(ops.take(rows, k, axis=0), rows.shape[1])),
                          x)
 
