@@ -18,7 +18,7 @@ from zdckeras.command import run
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import judge, ordering, over_seeds, text_table
+from zdckeras.metrics.report import by_row, judge, ordering, over_seeds, text_table
 from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
@@ -93,9 +93,7 @@ def train_models(args, p, data):
 
 def verdicts(scores):
     """What the table says of the best range of noise, and of the losses of students."""
-    found = {}
-    for name, score in scores.items():
-        found.setdefault(name.split(", seed ")[0], []).append(WS(score))
+    found = by_row({name: WS(score) for name, score in scores.items()})
     ranges = sorted((name for name in found if name.startswith("r = ")), key=lambda name: -sum(found[name]))
     yield f"least WS with {ranges[-1]}: {ordering({name: found[name] for name in ranges[-2:]})}"
     yield f"students: {ordering({name: found[name] for name in STUDENTS if name in found})}"
@@ -109,7 +107,7 @@ def main():
     table = judged(args, data, samplers, p["generations"])
     columns = {"WS": WS, "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
     text = "\n\n".join([text_table(over_seeds(table.scores, columns)), "\n".join([*verdicts(table.scores), *said])])
-    first = {name.split(", seed ")[0]: sample for name, sample in samplers.items() if name.endswith("seed 0")}
+    first = {row: trainings[0] for row, trainings in by_row(samplers).items()}
     shown = {name: first[name] for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}
     write_results(args, "noise.txt", text, table, data.test, shown, histories)
 

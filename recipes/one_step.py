@@ -23,7 +23,7 @@ from zdckeras.diffusion.adversarial import fit_code_gan
 from zdckeras.diffusion.judging import judge_generators, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
-from zdckeras.metrics.report import ordering
+from zdckeras.metrics.report import by_row, ordering
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
@@ -90,7 +90,7 @@ def train_students(args, p, data, vae, teacher, codes, seed):
 
 
 def train_models(args, p, data):
-    """The autoencoder, priors by row ("<row>, seed <k>" where there are several trainings), and histories."""
+    """The autoencoder, priors by row ("<row>, seed <k>" where they are trained once for every seed), and histories."""
     seed, histories, own = args.seed, {}, single_arrivals(data.training) if args.data else None
     path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
     vae, histories["autoencoder"] = fit_vae(args.detector, path, seed=seed, own=own, **p["vae"])
@@ -98,7 +98,7 @@ def train_models(args, p, data):
     path = recipe_states(args, p["vae"], p["codes"], p["prior"], data=data) / "latent.npz"
     teacher, histories["teacher"] = fit_prior(vae, codes, path, seed=seed, **p["prior"])
     teacher = teacher.sampled_by("heun", 8)
-    rows = {"teacher, heun 8": teacher, "teacher, 1 step": teacher.sampled_by("euler", 1)}
+    rows = {TEACHER: teacher, "teacher, 1 step": teacher.sampled_by("euler", 1)}
     rows = {label: prior for label, prior in rows.items() if label in p["rows"]}
     for k in range(args.seeds):
         priors, learnt = train_students(args, p, data, vae, teacher, codes, seed + k)
@@ -111,9 +111,7 @@ def train_models(args, p, data):
 
 def verdicts(scores, priors):
     """What the table says of the student that is shipped beside its teacher, and beside the other kind."""
-    found = {}
-    for name, score in scores.items():
-        found.setdefault(name.split(", seed ")[0], []).append(score["metrics"]["all"]["WS"][0])
+    found = by_row({name: score["metrics"]["all"]["WS"][0] for name, score in scores.items()})
     one, many = np.mean(found[SHIPPED]), found[TEACHER][0]
     faster = priors[TEACHER].operations() / priors[f"{SHIPPED}, seed 0"].operations()
     yield f"{SHIPPED}: WS {one / many:.2f} times that of {TEACHER}, codes in {1 / faster:.2f} of its operations"

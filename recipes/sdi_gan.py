@@ -33,7 +33,7 @@ from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import ordering, over_seeds, text_table
+from zdckeras.metrics.report import by_row, ordering, over_seeds, text_table
 from zdckeras.recipe import command_line, in_floors, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.cost import printed_cost, timed
@@ -151,9 +151,7 @@ def judge_models(args, p, data, trained):
 
 def verdicts(scores):
     """What the table says of the ordering that the study claims, of its last row against ours, and of the last row."""
-    found = {}
-    for name, score in scores.items():
-        found.setdefault(name.split(", seed ")[0], []).append(WS(score))
+    found = by_row({name: WS(score) for name, score in scores.items()})
     order, last = [row for row in found if row.startswith("published")], list(found)[-1]
     if len(order) > 1:
         yield f"published rows: {ordering({row: found[row] for row in order})}"
@@ -180,7 +178,7 @@ def main():
     kept = {"published": f"{list(rows)[-1]}, seed 0"} | ({"generator": "ours, seed 0"} if args.rows == "all" else {})
     save_models(args, data, {f"{kind}.keras": trained[name].ready() for kind, name in kept.items()})
     table, text = judge_models(args, p, data, trained)
-    first = {name.split(", seed ")[0]: one for name, one in trained.items() if name.endswith("seed 0")}
+    first = {row: trainings[0] for row, trainings in by_row(trained).items()}
     write_results(args, "ablation.txt", text, table, data.test, {row: one.sample for row, one in first.items()},
                   {row: one.history for row, one in first.items() if one.history})
 

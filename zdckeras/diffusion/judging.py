@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler, milliseconds
 from zdckeras.metrics.classifier import pixel_auc
-from zdckeras.metrics.report import SUMMARY, Table, judge, over_seeds, text_table
+from zdckeras.metrics.report import SUMMARY, Table, by_row, judge, over_seeds, text_table
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
 
@@ -46,15 +46,15 @@ def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Se
     if len(floor):
         pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
     table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
-    first = {label.split(", seed ")[0]: label for label in reversed(generators)}.values()  # of a row's trainings
+    first = {row: labels[0] for row, labels in by_row({label: label for label in generators}).items()}
     times = {label: [milliseconds({"": [generators[label]]}, test.particles, batch)[""] / batch for batch in batches]
-             for label in reversed(first)}
+             for label in first.values()}
     for label, score in table.scores.items():
         score["pixels"] = pixels[label]
     lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
     lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
     for line in lines[1:]:
-        label = next((name for name in times if name.split(", seed ")[0] == line[0]), None)
+        label = first.get(line[0])
         generator = generators.get(label)
         line += ["-"] * (len(batches) + 2) if generator is None else [
             *(f"{time:.3f}" for time in times[label]), f"{generator.count_params():,}",

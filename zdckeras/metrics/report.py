@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -204,6 +205,25 @@ class Table:
         return folder
 
 
+def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
+    """What belongs to several trainings of a row, together.
+
+    Arguments:
+        trainings: "<row>, seed <k>" -> anything; a name without a seed is a row of its own.
+
+    Returns:
+        Row -> list over its trainings, in their order.
+
+    Example:
+        >>> by_row({"floor": 1, "GAN, seed 0": 2, "GAN, seed 1": 3})
+        {'floor': [1], 'GAN': [2, 3]}
+    """
+    rows = {}
+    for name, value in trainings.items():
+        rows.setdefault(name.split(", seed ")[0], []).append(value)
+    return rows
+
+
 def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
     """Lines of a table of models trained several times: mean ± sample deviation over trainings.
 
@@ -221,11 +241,8 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
         >>> print("; ".join(" ".join(line) for line in lines))
          runs AUC weights; GAN 2 0.800 ± 0.141 1,269
     """
-    groups = {}
-    for name, result in scores.items():
-        groups.setdefault(name.split(", seed ")[0], []).append(result)
     lines = [["", "runs", *columns]]
-    for row, results in groups.items():
+    for row, results in by_row(scores).items():
         taken = [[column(result) for result in results] for column in columns.values()]
         lines.append([row, str(len(results)), *(
             f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
