@@ -52,6 +52,7 @@ PRESETS = {
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
         levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         student=dict(epochs=6, batch=256, rate=1e-3),
+        zp=dict(vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3)),  # a decoder of rank 128 costs quality there
         gun=dict(test=5_000, students=(),  # where a detector has one
                  vae=dict(rows=60_000, epochs=12, batch=128, rate=3e-3, decoder=dict(rank=128)))),
     "paper": dict(
@@ -160,7 +161,7 @@ def judge_energies(args, data, generator):
 def main():
     args = command_line(__doc__, PRESETS, "runs/modular", ("zn", "zp", *GUNS), trainings=1).parse_args()
     p, gun = PRESETS[args.preset], args.detector in GUNS
-    p = p | (p.get("gun", {}) if gun else {})
+    p = p | p.get("gun" if gun else args.detector, {})
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     own = single_arrivals(data.training) if args.data else None
