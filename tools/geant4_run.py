@@ -26,8 +26,11 @@ def find_geant4():
         raise SystemExit(f"Expected Geant4's data files in {data}; received a folder without {', '.join(missing)}.")
     try:
         import geant4_pybind  # only after the variable is set: it looks for the data on import
-    except ImportError:
+    except ModuleNotFoundError:
         raise SystemExit("Expected the package geant4_pybind, received none: pip install 'zdckeras[geant4]'.") from None
+    except ImportError as error:  # without a display its system libraries may be missing
+        raise SystemExit(f"Expected the package geant4_pybind and what it is linked with (libGL, libSM, libICE), "
+                         f"received: {error}.") from None
     return geant4_pybind
 
 

@@ -38,6 +38,17 @@ def test_missing_data_files_are_named(name, tmp_path, environment, message):
     assert not (tmp_path / "a.npz").exists()
 
 
+def test_what_geant4_lacks_is_told(name, tmp_path):
+    """Of a package that is there, but whose libraries are not, the loader's own words."""
+    for folder in ("G4EMLOW8.8", "G4PARTICLEXS4.2", "G4ENSDFSTATE3.0"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "geant4_pybind.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    clean = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TOOLS.parent}", "GEANT4_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, str(TOOLS / f"{name}.py"), DETECTORS[name], str(tmp_path / "a.npz"), "--showers", "1"]
+    run = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stderr.splitlines()[-1].endswith("libGL.so.1: cannot open shared object file.")
+
+
 @pytest.mark.parametrize("arguments, message", [
     ([], "--showers N or --seconds S"),
     (["--showers", "1", "--energy", "50", "20"], "LOW < HIGH"),
