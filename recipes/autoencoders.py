@@ -106,7 +106,7 @@ def dry_run(args, p):
 
 def train_models(args, p, data):
     """All of them, trained alike: models and histories by name."""
-    states, histories = recipe_states(args, p, data=data), {}
+    states, histories = recipe_states(args, p, ADAM, data=data), {}
     models = dict(published(args, p, data.training)) | dict(ours(args, p, data.training))
     for name, model in models.items():
         adam = ADAM[name.split(", ")[1]] if name.startswith("published") else None

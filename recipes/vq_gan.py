@@ -142,7 +142,7 @@ def main():
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
-    states = recipe_states(args, p, data=data)
+    states = recipe_states(args, p, ADAM, data=data)
     models, histories = train_models(args, p, data, states)
     generators = train_priors(args, p, data, states, models, histories)
     save_models(args, data, {"generator.keras": generators["VQ-GAN, sums and prior"]})

@@ -136,7 +136,7 @@ def main():
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
-    states = recipe_states(args, p, data=data)
+    states = recipe_states(args, p, ADAM, data=data)
     models, histories = train_models(args, p, data, states)
     published, *_, model = models.values()
     sums = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"])

@@ -148,7 +148,7 @@ def main():
         gan = ImageWGAN.published(regressor, {}, p["divide"], p["latent"], critic_steps=p["critic_steps"])
         return printed_cost(gan.passes(), p["train"], p["published"])
     data = recipe_data(args, p, "ecal")
-    states = recipe_states(args, p, WGAN_WEIGHTS, data=data)
+    states = recipe_states(args, p, WGAN_WEIGHTS, ADAM, data=data)
     boxcox = BoxCox.fit(data.training.response[:5000]).get_config()
     print(f"Box-Cox: lambda {boxcox['power']:.3f}, shift {boxcox['shift']} MeV")
     regressors, reader = train_regressors(args, p, data, states, boxcox)

@@ -56,8 +56,8 @@ def gan(sizes, showers):
     model = ResponseGAN.fit_scales(showers, weights=GAN_WEIGHTS, **sizes["gan"])
     sampler = GanGenerator(model.average)
     return shipped(model, training_arrays(showers),
-                    {"normal": {"z": (sampler.noise_width,), "z2": (sampler.noise_width,)}}, sampler, showers,
-                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+                   {"normal": {"z": (sampler.noise_width,), "z2": (sampler.noise_width,)}}, sampler, showers,
+                   {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
 def wgan(sizes, showers):
@@ -73,8 +73,8 @@ def wgan(sizes, showers):
                                     critic=dict(channels=channels), weights=WGAN_WEIGHTS, critic_steps=5)
     normal = {name: (model.latent,) for name in ("z", "z2")}
     return shipped(model, rows(showers), {"normal": normal, "uniform": {"share": (1, 1)}},
-                    EnergyGenerator(model.average, *reach(showers)), showers,
-                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+                   EnergyGenerator(model.average, *reach(showers)), showers,
+                   {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
 def autoencoder(kind, **settings):
@@ -87,7 +87,7 @@ def autoencoder(kind, **settings):
         pair = photon_pair(showers, CnnEncoder, CnnDecoder, width=16, **sizes["body"])
         model = getattr(autoencoders, kind)(*pair, **settings)
         return shipped(model, rows(showers), {"normal": {"z": (model.latent,)}},
-                        autoencoders.CodeGenerator.of(model, showers), showers)
+                       autoencoders.CodeGenerator.of(model, showers), showers)
 
     return build
 
@@ -136,7 +136,7 @@ def token_prior(sizes, showers):
     prior = TokenPrior.fit_scales(showers, codes=model.codebook.codes, tokens=model.tokens, **sizes["prior"])
     tokens = rng.integers(0, prior.codes, (len(showers), prior.tokens))
     return shipped(prior, {"conditions": showers.particles, "tokens": tokens}, {},
-                    TokenGenerator(model, prior, *reach(showers)), showers)
+                   TokenGenerator(model, prior, *reach(showers)), showers)
 
 
 def _arrival_vae(sizes, showers):
@@ -171,8 +171,8 @@ def latent(sizes, showers):
     prior.fit_scales(codes["code_mean"], codes["code_deviation"])
     parts = Transport("zn", sizes["levels"]), prior.sampled_by("heun", 4), model.decoder
     return shipped(prior, {name: codes[name] for name in ("code_mean", "code_deviation", "features")},
-                    {"uniform": {"t": ()}, "normal": {"z": (model.latent,), "noise": (model.latent,)}},
-                    ModularGenerator(*parts, *reach(showers)), showers)
+                   {"uniform": {"t": ()}, "normal": {"z": (model.latent,), "noise": (model.latent,)}},
+                   ModularGenerator(*parts, *reach(showers)), showers)
 
 
 def mean_flow(sizes, showers):

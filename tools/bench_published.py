@@ -18,8 +18,8 @@ def published_gan(sizes, showers):
     model = ImageGAN.published("zn", Scaler.fit(showers.particles).get_config(), *sizes["divide"],
                                weights=IMAGE_WEIGHTS)
     return shipped(model, training_arrays(showers), {"normal": dict.fromkeys(("z", "z2"), (model.latent,))},
-                    ImageGanGenerator.of(model), showers,
-                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+                   ImageGanGenerator.of(model), showers,
+                   {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
 def published_flow(sizes, showers):
@@ -44,7 +44,7 @@ def published_vae(sizes, showers):
 
     model = ImageVAE.of(showers, PublishedVitEncoder, PublishedVitDecoder, **sizes["vit"])
     return shipped(model, rows(showers), {"normal": {"z": (model.noise_width,)}}, CodeGenerator.of(model, showers),
-                    showers)
+                   showers)
 
 
 def published_vq_vae(sizes, showers):
@@ -65,7 +65,7 @@ def published_wgan(sizes, showers):
     regressor = ImageRegressor.fit_scales(published_reader(divide), showers)
     model = ImageWGAN.published(regressor, BoxCox.fit(showers.response).get_config(), divide, critic_steps=5)
     return shipped(model, rows(showers), {"normal": {name: (model.latent,) for name in ("z", "z2")},
-                                            "uniform": {"share": (1, 1)}},
+                                          "uniform": {"share": (1, 1)}},
                     EnergyGenerator(model.generator, *reach(showers)), showers,
                     {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
@@ -78,6 +78,6 @@ def images(network, published, size=None, **settings):
         model = ImageDiffusion.fit_scales(showers, network, sizes[size or network], published=published, **settings)
         shape = showers.detector().shape
         return shipped(model, rows(showers), {"uniform": {"u": shape, "t": ()}, "normal": {"noise": shape}},
-                        ImageGenerator(model, *reach(showers)), showers)
+                       ImageGenerator(model, *reach(showers)), showers)
 
     return build
