@@ -11,17 +11,21 @@ from zdckeras.data.particles import Scaler
 from zdckeras.gan import losses
 from zdckeras.gan.images import ADDED, ImageGAN, ImageGanGenerator, as_list, check_networks, photons_of
 from zdckeras.gan.model import training_arrays
+from zdckeras.gan.published_vit import published_vit_critic, published_vit_generator
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import train
 
 WEIGHTS = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 2.0}
 LATENT, SHAPE = 4, (30, 30)
+KINDS = ("own", "transformers")  # the second's critic gives embeddings
+VIT = dict(detector="ecal", hidden=8, heads=2, depth=1)
 EAGER = backend.name() != "jax"
 numpy = ops.convert_to_numpy
 
 
-def networks(seed=0, dropout=0.2):
-    """A user's own generator, critic and regressor, with all that trains differently from how it answers."""
+def networks(kind="own", seed=0, dropout=0.2):
+    """A user's own generator, critic and regressor, with all that trains differently from how it answers; or the
+    vision transformers of the neutron study, with the same regressor."""
     z, c, image = keras.Input((LATENT,)), keras.Input((9,)), keras.Input(SHAPE)
     dense = [layers.Dense(n, kernel_initializer=keras.initializers.GlorotUniform(seed + k))
              for k, n in enumerate((8, 900, 6, 1, 2))]
@@ -31,6 +35,9 @@ def networks(seed=0, dropout=0.2):
     code = layers.AveragePooling2D(5)(layers.Reshape((*SHAPE, 1))(image))
     x = layers.BatchNormalization()(dense[2](layers.Concatenate()([layers.Flatten()(code), c])))
     critic = keras.Model([image, c], dense[3](layers.LeakyReLU(0.1)(layers.Dropout(dropout, seed=seed)(x))))
+    if kind == "transformers":
+        generator = published_vit_generator(**VIT, dropout=dropout, latent=LATENT, seed=seed)
+        critic = published_vit_critic(**VIT, dropout=dropout, seed=seed)
     return generator, critic, keras.Model(image, dense[4](layers.Flatten()(code)))
 
 
@@ -58,10 +65,10 @@ def batch(repeated):
     return {**{name: np.asarray(a, "float32") for name, a in training_arrays(repeated).items()}, **noise}
 
 
-@pytest.fixture(scope="module")
-def model(repeated):
-    """One compiled model; tests leave its weights alone."""
-    return compiled(build(repeated, dropout=0.0))
+@pytest.fixture(scope="module", params=KINDS)
+def model(repeated, request):
+    """One compiled model of each kind; tests leave its weights alone."""
+    return compiled(build(repeated, kind=request.param, dropout=0.0))
 
 
 def test_terms_are_the_equations_of_their_images(model, batch):
@@ -71,8 +78,12 @@ def test_terms_are_the_equations_of_their_images(model, batch):
     known = model.scaled(batch["conditions"])
     first, second = (numpy(model.generator([batch[z], known], training=False)) for z in ("z", "z2"))
     real, photons = np.log1p(numpy(batch["responses_ecal"])), np.expm1(first)
-    ratio = np.abs(first - second).mean(axis=(1, 2)) / np.abs(numpy(batch["z"]) - numpy(batch["z2"])).mean(axis=1)
-    logit = numpy(model.critic([ops.convert_to_tensor(first), known], training=False))
+    (logit, *one), (_, *other), (true, *_) = (
+        [numpy(found) for found in as_list(model.critic([ops.convert_to_tensor(x), known], training=False))]
+        for x in (first, second, real))
+    assert len(one) == model.embeddings
+    away = np.abs(one[0] - other[0]) if one else np.abs(first - second)
+    ratio = away.reshape(16, -1).mean(axis=1) / np.abs(numpy(batch["z"]) - numpy(batch["z2"])).mean(axis=1)
     away = numpy(model.regressors[0](first, training=False)) - numpy(batch["peak_ecal"])
     expected = {
         "adversarial": np.log1p(np.exp(-logit)).mean(),
@@ -81,13 +92,13 @@ def test_terms_are_the_equations_of_their_images(model, batch):
         "auxiliary": 1e-3 * (away**2).sum(axis=1).mean(), "l2": 2.0 * ((real - first) ** 2).mean()}
     assert found == pytest.approx(expected, rel=1e-4)
     seen = {name: float(value) for name, value in model._critic_loss(batch, False).items()}
-    true = numpy(model.critic([ops.convert_to_tensor(real), known], training=False))
     assert seen["adversarial"] == pytest.approx((np.log1p(np.exp(-true)) + np.log1p(np.exp(logit))).mean(), rel=1e-4)
     assert seen["accuracy"] == pytest.approx(0.5 * ((true > 0).mean() + (logit < 0).mean()))
 
 
-def test_a_step_moves_each_network_by_its_own_loss_and_accuracy_is_only_watched(repeated, batch):
-    gan = compiled(build(repeated))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_moves_each_network_by_its_own_loss_and_accuracy_is_only_watched(repeated, batch, kind):
+    gan = compiled(build(repeated, kind=kind))
     before = [part.get_weights() for part in (gan.generator, gan.critic, gan.regressors[0])]
     logs = gan.train_on_batch(batch, return_dict=True)
     assert set(logs) == {"loss", "critic_adversarial", "critic_accuracy", "regressor_auxiliary",
@@ -96,6 +107,16 @@ def test_a_step_moves_each_network_by_its_own_loss_and_accuracy_is_only_watched(
     assert float(logs["loss"]) == pytest.approx(float(parts), rel=1e-4) and 0.0 <= logs["critic_accuracy"] <= 1.0
     for part, values in zip((gan.generator, gan.critic, gan.regressors[0]), before, strict=True):
         assert all((a != b).any() for a, b in zip(part.get_weights(), values, strict=True) if a.ndim > 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_acts_in_training_alone(repeated, batch, kind):
+    gan, known = build(repeated, kind=kind), np.zeros((16, 9), "float32")
+    drawn, again, *still = (numpy(gan.generator([batch["z"], known], training=how))
+                            for how in (True, True, False, None))
+    assert (drawn != again).any() and np.array_equal(*still)
+    generator = ImageGanGenerator.of(gan)
+    assert np.array_equal(*(generator.sample(repeated.particles, seed=3) for _ in range(2)))
 
 
 def test_terms_without_weight_cost_nothing(repeated):
@@ -153,6 +174,9 @@ def test_networks_that_do_not_fit_are_refused_in_one_line():
         ImageGAN(generator, critic, "zn", scaler, latent=LATENT)
     with pytest.raises(ValueError, match="critic: expected a Keras model, received str"):
         ImageGAN(generator, "critic", "ecal", scaler, latent=LATENT)
+    many = keras.Model(critic.inputs, [critic.output] * 3)
+    with pytest.raises(ValueError, match=r"critic: expected outputs of shapes .*None, 1.*, received .*, .*, "):
+        ImageGAN(generator, many, "ecal", scaler, latent=LATENT)
     with pytest.raises(ValueError, match="generator: expected a model of arrays .*10.* received one that fails"):
         check_networks(["ecal"], 10, generator)
     with pytest.raises(ValueError, match="auxiliary: expected a regressor for each of ecal, received 0"):

@@ -19,7 +19,7 @@ from zdckeras.gan.model import columns_of, responses_of
 from zdckeras.gan.published import plan_of, published_critic, published_generator, published_regressor
 from zdckeras.generators import Sampler, WithParts
 from zdckeras.training.adversarial import AdversarialModel, check_network, term_weights
-from zdckeras.training.cost import Passes
+from zdckeras.training.cost import Counts, Passes
 from zdckeras.training.phases import Phase
 
 IMAGE_TERMS = ("diversity", "intensity", "auxiliary", "l2")
@@ -38,18 +38,22 @@ def photons_of(image: Tensor) -> Tensor:
 
 
 def check_networks(names: Sequence[str], latent: int, generator: keras.Model,
-                   critic: keras.Model | None = None) -> None:
+                   critic: keras.Model | None = None) -> int:
     """ValueError, in one line, unless a generator gives the detectors' images and a critic a logit for each.
 
     Arguments:
         names: of the detectors.
         latent: numbers of noise.
         generator, critic: `keras.Model`; built if they are not.
+
+    Returns:
+        How many embeddings the critic gives beside the logits: one for each detector, or 0.
     """
     shapes, conditions = [(None, *get_detector(name).shape) for name in names], (None, CONDITION_COUNT)
     check_network("generator", generator, [(None, latent), conditions], shapes)
-    if critic is not None:
-        check_network("critic", critic, [*shapes, conditions], [(None, len(names))])
+    if critic is None:
+        return 0
+    return check_network("critic", critic, [*shapes, conditions], [(None, len(names))], more=len(names))
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -59,15 +63,17 @@ class ImageGAN(WithParts, AdversarialModel):
     L = L_adv + lambda_div L_div + lambda_in L_in + lambda_aux L_aux + lambda_l2 L_l2        (eq. 5, and L2)
 
     with L_adv of eq. 1 (the generator's half in the form that does not saturate), L_div of eq. 3 (d_I between the
-    images), L_in of eq. 4 (photons of a response), L_aux of eq. 2 (cells), L_l2 the mean squared difference of images.
-    Every term compares a generated response with the real one to the same particle; with several detectors terms are
-    averaged. Phases of a step: critic, regressor (where lambda_aux > 0; it learns from real responses), generator.
+    images, or between the critic's embeddings of them where it gives any, as the neutron study has it), L_in of eq. 4
+    (photons of a response), L_aux of eq. 2 (cells), L_l2 the mean squared difference of images. Every term compares a
+    generated response with the real one to the same particle; with several detectors terms are averaged. Phases of a
+    step: critic, regressor (where lambda_aux > 0; it learns from real responses), generator.
     Nothing is averaged over steps, nothing imposed.
 
     Arguments:
         generator: `keras.Model` of [(B, latent) noise, (B, 9) scaled conditions] that gives (B, nx, ny), of several
-            detectors a list: `zdckeras.gan.published.published_generator`, or your own.
-        critic: `keras.Model` of [images..., scaled conditions] that gives (B, detectors) logits.
+            detectors a list: `zdckeras.gan.published.published_generator`, `zdckeras.gan.published_vit`'s, or your own.
+        critic: `keras.Model` of [images..., scaled conditions] that gives (B, detectors) logits, or a list of these and
+            an embedding (B, ...) for each detector.
         detector: name, or several.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell) and "l2".
@@ -104,7 +110,7 @@ class ImageGAN(WithParts, AdversarialModel):
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         self.detectors = [get_detector(name) for name in names]
         self.weights_of = term_weights(weights, dict.fromkeys(IMAGE_TERMS, 0.0))
-        check_networks(names, latent, generator, critic)
+        self.embeddings = check_networks(names, latent, generator, critic)
         regressors = list(regressors) if self.weights_of["auxiliary"] else []
         if self.weights_of["auxiliary"] and len(regressors) != len(names):
             raise ValueError(f"auxiliary: expected a regressor for each of {', '.join(names)}, received "
@@ -119,7 +125,7 @@ class ImageGAN(WithParts, AdversarialModel):
     def published(cls, detector: str | Sequence[str], scaler: dict[str, Any], divide: int = 1,
                   divide_critic: int | None = None, dropout: float = 0.2, seed: int = 0,
                   **settings: Any) -> "ImageGAN":
-        """The networks as published, of zn, of zp, or of both.
+        """The DCGANs as published, of zp, of zn and zp, and of zn beside these two.
 
         Arguments:
             detector, scaler: as above.
@@ -137,10 +143,15 @@ class ImageGAN(WithParts, AdversarialModel):
 
     def passes(self) -> dict[str, Passes]:
         """How often a step runs each network, for `zdckeras.training.cost`."""
-        codes = 2.0 if self.weights_of["diversity"] else 1.0
-        found = {"generator": Passes(self.generator, 1.0, codes), "critic": Passes(self.critic, 0.0, 3.0)}
-        return found | {f"regressor {name}": Passes(regressor, 0.0, 2.0)
-                        for name, regressor in zip(self.names, self.regressors, strict=False)}
+        noise, known, *images = (np.ones((1, *shape), "float32") for shape in (
+            (self.latent,), (CONDITION_COUNT,), *(detector.shape for detector in self.detectors)))
+        generator = Counts.of_call(self.generator, [noise, known])
+        critic = Counts.of_call(self.critic, [*images, known])
+        twice = 1.0 if self.weights_of["diversity"] else 0.0
+        found = {"generator": Passes(generator, 1.0, 1.0 + twice),
+                 "critic": Passes(critic, 0.0, 3.0 + (twice if self.embeddings else 0.0))}
+        return found | {f"regressor {name}": Passes(Counts.of_call(regressor, image), 0.0, 2.0) for name, image,
+                        regressor in zip(self.names, images, self.regressors, strict=False)}
 
     def averages(self) -> tuple:
         return ()
@@ -167,13 +178,16 @@ class ImageGAN(WithParts, AdversarialModel):
         """Generated images, float32 under any policy."""
         return [ops.cast(image, "float32") for image in as_list(self.generator([noise, known], training=training))]
 
-    def _logits(self, images, known, training):
-        return ops.cast(self.critic([*images, known], training=training), "float32")
+    def _judged(self, images, known, training):
+        """Logits, float32 under any policy, and what embeddings the critic gives."""
+        found = as_list(self.critic([*images, known], training=training))
+        logits, *embeddings = (ops.cast(one, "float32") for one in found)
+        return logits, embeddings
 
     def _critic_loss(self, batch, training):
         known, real = self.scaled(batch["conditions"]), self._real(batch)
         made = map(ops.stop_gradient, self._made(batch["z"], known, training))
-        logits = [self._logits(images, known, training) for images in (real, made)]
+        logits = [self._judged(images, known, training)[0] for images in (real, made)]
         return {"adversarial": losses.critic_loss(*logits), "accuracy": losses.accuracy(*logits)}
 
     def _regressor_loss(self, batch, training):
@@ -188,11 +202,13 @@ class ImageGAN(WithParts, AdversarialModel):
     def _generator_loss(self, batch, training):
         weights, known, real = self.weights_of, self.scaled(batch["conditions"]), self._real(batch)
         made = self._made(batch["z"], known, training)
-        found = {"adversarial": losses.generator_loss(self._logits(made, known, training))}
+        logits, embedded = self._judged(made, known, training)
+        found = {"adversarial": losses.generator_loss(logits)}
         if weights["diversity"]:
             other = self._made(batch["z2"], known, training)
+            pairs = (embedded, self._judged(other, known, training)[1]) if embedded else (made, other)
             found["diversity"] = _mean(losses.diversity_loss(x, y, batch["z"], batch["z2"], d, ADDED) for x, y, d in
-                                       zip(made, other, columns_of(self.names, batch, "diversity"), strict=True))
+                                       zip(*pairs, columns_of(self.names, batch, "diversity"), strict=True))
         if weights["intensity"]:
             found["intensity"] = _mean(losses.intensity_loss(n, photons_of(x)) for n, x in
                                        zip(columns_of(self.names, batch, "responses"), made, strict=True))

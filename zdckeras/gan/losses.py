@@ -85,7 +85,8 @@ def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, divers
     d_I and d_z are mean absolute differences.
 
     Arguments:
-        first, second: (B, nx, ny) responses in network space, ln(1 + n), to the same particles.
+        first, second: (B, ...) responses in network space, ln(1 + n), to the same particles, or a critic's embeddings
+            of them, which the codes of both studies compare.
         z1, z2: (B, d) their latent codes.
         diversity: (B,) diversity of each particle's responses in [0, 1].
         added: to the ratio of distances; 1e-5 in the code of the proton study.
@@ -95,7 +96,7 @@ def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, divers
         >>> round(float(diversity_loss(a, a + 1.0, z, z + 0.5, ops.convert_to_tensor([0.5]))), 3)
         0.249
     """
-    images = ops.mean(absolute(first - second), axis=(1, 2))
+    images = ops.mean(absolute(first - second), axis=list(range(1, len(first.shape))))
     codes = ops.mean(ops.abs(z1 - z2), axis=-1)
     return ops.mean(diversity / (images / ops.maximum(codes, 1e-6) + added))
 

@@ -1,10 +1,11 @@
-"""The networks of the GANs as published: DCGANs over images ln(1 + n), for one calorimeter or both.
+"""DCGANs over images ln(1 + n) as published, for one calorimeter or both.
 
 Every layer but the last is followed by batch normalisation, dropout and LeakyReLU; convolutions are not padded, so that
-their kernels bring the grid to the size of the detector. The papers give neither channels nor kernels: those of ZN are
-of m-wojnar/zdc (`zdc/models/gan/gan.py` of the neutron study), those of ZP of
-patrick-bedkowski/Generative-Models-for-CERN-Fast-Simulations (`notebooks/best_models_py`, proton study), and those of
-both calorimeters of the same repository (`sdi_gan_proton_neutron_2_outputs.py`, the poster's joint model).
+their kernels bring the grid to the size of the detector. The papers give neither channels nor kernels: those of ZP are
+of patrick-bedkowski/Generative-Models-for-CERN-Fast-Simulations (`notebooks/best_models_py`, proton study), those of
+both calorimeters of the same repository (`sdi_gan_proton_neutron_2_outputs.py`, the poster's joint model), and those of
+ZN, which stand beside the joint model, of an early state of m-wojnar/zdc (`zdc/models/gan/gan.py`). The neutron study
+itself came to vision transformers, see `zdckeras.gan.published_vit`.
 """
 
 from collections.abc import Iterator, Sequence

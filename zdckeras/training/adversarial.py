@@ -64,13 +64,18 @@ def term_weights(weights: dict[str, float] | None, defaults: dict[str, float]) -
     return weights
 
 
-def check_network(kind: str, network: keras.Layer, inputs: Sequence[tuple], outputs: Sequence[tuple]) -> None:
+def check_network(kind: str, network: keras.Layer, inputs: Sequence[tuple], outputs: Sequence[tuple],
+                  more: int = 0) -> int:
     """ValueError, in one line, unless a user's Keras model takes and gives arrays of these shapes; it is built.
 
     Arguments:
         kind: what it is to be, for the message.
         network: `keras.Model` of one array, or of a list where there are several inputs.
         inputs, outputs: shapes, None for the batch.
+        more: how many arrays of any shape it may give behind these.
+
+    Returns:
+        How many arrays it gives behind these, `more` or 0.
 
     Example:
         >>> dense = keras.layers.Dense(2)
@@ -87,8 +92,10 @@ def check_network(kind: str, network: keras.Layer, inputs: Sequence[tuple], outp
         raise ValueError(f"{kind}: expected a model of arrays {list(inputs)}, received one that fails: "
                          f"{' '.join(str(error).split())[:200]}") from None
     found = [tuple(output.shape) for output in (made if isinstance(made, (list, tuple)) else [made])]
-    if found != list(outputs):
+    extra = len(found) - len(outputs)
+    if found[: len(outputs)] != list(outputs) or extra not in (0, more):
         raise ValueError(f"{kind}: expected outputs of shapes {list(outputs)}, received {found}.")
+    return extra
 
 
 def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: str | Path,
@@ -132,7 +139,7 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         arrays: name -> (N, ...), what the losses need of every response, beside normal noise "z" and "z2".
         path: of the state file, from which an interrupted training goes on.
         epochs, batch: length of training and rows of a step.
-        generator, critic: highest learning rates; the regressor has the critic's.
+        generator, critic: highest learning rates, where `adam` has none of its own; the regressor has the critic's.
         seed: of order and noise.
         uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
         callbacks, device_noise: as in `fit_arrays`.
@@ -155,6 +162,6 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         adam = {"beta_1": 0.5, "beta_2": 0.99}
         rates = {phase: annealed(rate, batches, epochs, warmup=0.1) for phase, rate in rates.items()}
     steps, own = epochs * len(batches), set(adam) == set(rates)
-    gan.compile({phase: tuned(steps, **adam[phase]) if own else keras.optimizers.Adam(rate, **adam)
+    gan.compile({phase: tuned(steps, **{"rate": rate} | adam[phase]) if own else keras.optimizers.Adam(rate, **adam)
                  for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
     return train(gan, batches, epochs, path, callbacks=callbacks)
