@@ -2,12 +2,12 @@
 
 What the proton study did (Bedkowski et al., "Deep generative models for proton Zero Degree Calorimeter simulations in
 ALICE, CERN"): a conditional DCGAN on ln(1 + n), then one more term at a time, judged by the Wasserstein distance of the
-five channels over five trainings; the neutron study (Majerz, Wojnar et al.): GAN, SDI-GAN, GAN with an L2 term, each
-with a factor on its light. The first rows are those of the detector's study (`zdckeras.gan.published`,
-`zdckeras.gan.images`: the papers' networks and terms, nothing of ours; laptop: a sixteenth of the generator's channels,
-a quarter of the critic's, rates of 1e-3 for a few hundred times fewer steps, in which a critic of batches of 32 hardly
-learns: look at its accuracy). Ours (`zdckeras.gan.model`) decides channel sums first, starts from proper scores without
-a critic, and keeps them beside it.
+five channels over five trainings; the neutron study (Majerz, Wojnar et al.): vision transformers, GAN, SDI-GAN, GAN
+with an L2 term, each with a factor on its light. The first rows are those of the detector's study
+(`zdckeras.gan.published`, `zdckeras.gan.published_vit`, `zdckeras.gan.images`: the papers' networks, terms and
+optimizers, nothing of ours; laptop: smaller networks and higher rates for a few hundred times fewer steps, in which
+critics hardly learn: look at their accuracy). Ours (`zdckeras.gan.model`) decides channel sums first, starts from
+proper scores without a critic, and keeps them beside it.
 
     python recipes/sdi_gan.py                          # embedded data, proton calorimeter, three trainings of each row
     python recipes/sdi_gan.py --detector zn --rows published
@@ -30,6 +30,7 @@ from zdckeras.data.particles import Scaler
 from zdckeras.gan.generator import GanGenerator, Training, fit_factor, training_rows
 from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
+from zdckeras.gan.published_vit import published_vit_critic, published_vit_generator
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
@@ -41,30 +42,40 @@ from zdckeras.training.cost import printed_cost, timed
 PRESETS = {
     "laptop": dict(
         train=50_000, validation=5_000, test=10_000, generations=3, pixels=2_000, generator={}, critic={},
-        divide=16, divide_critic=4, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
+        divide=16, divide_critic=4, vit=dict(hidden=32, depth=2),
+        published={"zp": dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
+                   "zn": dict(epochs=1, batch=64, generator=1e-3, critic=1.4e-4)},
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=275_000, validation=34_000, test=69_000, generations=5, pixels=7_000,
-        divide=1, divide_critic=1, published=dict(epochs=300, batch=128, generator=1e-4, critic=1e-5),
+        divide=1, divide_critic=1, vit={},
+        published={"zp": dict(epochs=300, batch=128, generator=1e-4, critic=1e-5),
+                   "zn": dict(epochs=100, batch=256, generator=1e-4, critic=1.4e-5)},
         generator=dict(hidden=512, widths=(512, 512), channels=(256, 128, 64), spots=12),
         critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128),
         sums=dict(rows=275_000, epochs=40, batch=512, rate=1e-3),
         shape=dict(rows=275_000, epochs=20, batch=256, rate=1e-3),
         adversarial=dict(epochs=100, batch=256, generator=1e-4, critic=3e-4)),
     "smoke": dict(
-        train=64, validation=48, test=128, generations=2, pixels=0, rows=("published + aux. regressor",),
-        divide=64, divide_critic=16, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-4),
+        train=64, validation=48, test=128, generations=2, pixels=0,
+        rows={"zp": ("published + aux. regressor",), "zn": ("published GAN + L2",)},
+        divide=64, divide_critic=16, vit=dict(hidden=8, heads=2, depth=1),
+        published=dict.fromkeys(("zp", "zn"), dict(epochs=1, batch=32, generator=1e-3, critic=1e-4)),
         generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
         sums=dict(rows=64, epochs=1, batch=32, rate=1e-3), shape=dict(rows=64, epochs=1, batch=32, rate=1e-3),
         adversarial=dict(epochs=1, batch=32, generator=1e-4, critic=3e-4)),
 }
-ADAM = {"zp": {}, "zn": {"beta_1": 0.5, "beta_2": 0.9}}  # of the proton study (Keras's own) and of the neutron study
+ADAM = {"zp": {}, "zn": {  # the proton study has Keras's own
+    "generator": dict(beta_1=0.76, beta_2=0.54, epsilon=1.8e-2, nesterov=True,
+                      cycle=dict(rise=0.34, start=260.0, end=9500.0)),
+    "critic": dict(beta_1=0.97, beta_2=0.96, epsilon=3.7e-5, cycle=dict(rise=0.43, start=41.0, end=1700.0))}}
 STUDY = {"zp": ("published GAN", "published SDI-GAN", "published + intensity", "published + aux. regressor"),
          "zn": ("published GAN", "published SDI-GAN", "published GAN + L2")}  # in the order that each claims
-LAMBDAS = (0.1, 1e-3, 1e-3)  # diversity, intensity per photon, auxiliary per squared cell
+LAMBDAS = {  # diversity, intensity per photon, auxiliary per squared cell; the neutron study has the first alone
+    "zp": (0.1, 1e-3, 1e-3), "zn": (1.0, 0.0, 0.0)}
 L2 = 1e-3  # per cell, the sum over which is what the neutron study weighs so
 OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
@@ -76,12 +87,22 @@ def WS(score):  # noqa: N802
     return score["metrics"]["all"]["WS"][0]
 
 
-def published_rows(detector, lambdas=LAMBDAS):
-    """Row -> weights of its terms, those of both studies."""
-    rows = {"published GAN": {}, "published SDI-GAN": {"diversity": lambdas[0]}}
-    rows["published + intensity"] = rows["published SDI-GAN"] | {"intensity": lambdas[1]}
-    rows["published + aux. regressor"] = rows["published + intensity"] | {"auxiliary": lambdas[2]}
-    return rows | {"published GAN + L2": {"l2": L2 * get_detector(detector).cells}}
+def published_rows(detector, lambdas=None):
+    """Row of the detector's study -> weights of its terms."""
+    diversity, intensity, auxiliary = lambdas or LAMBDAS[detector]
+    rows = {"published GAN": {}, "published SDI-GAN": {"diversity": diversity}}
+    rows["published + intensity"] = rows["published SDI-GAN"] | {"intensity": intensity}
+    rows["published + aux. regressor"] = rows["published + intensity"] | {"auxiliary": auxiliary}
+    rows["published GAN + L2"] = {"l2": L2 * get_detector(detector).cells}
+    return {row: rows[row] for row in STUDY[detector]}
+
+
+def published_gan(detector, p, scaler, weights, seed=0):
+    """The networks of the detector's study, with terms of these weights."""
+    if detector == "zp":
+        return ImageGAN.published(detector, scaler, p["divide"], p["divide_critic"], seed=seed, weights=weights)
+    return ImageGAN(published_vit_generator(detector, seed=seed, **p["vit"]),
+                    published_vit_critic(detector, seed=seed, **p["vit"]), detector, scaler, weights)
 
 
 def train_models(args, p, data, rows):
@@ -89,7 +110,7 @@ def train_models(args, p, data, rows):
 
     Where no particle occurs twice, its diversity is not known, and the term that needs it is left out.
     """
-    states = recipe_states(args, p, args.lambdas, OURS, PENALTY, MOMENTUM, data=data)
+    states = recipe_states(args, p, rows, OURS, PENALTY, MOMENTUM, data=data)
     detector, scaler = data.test.detector().name, Scaler.fit(data.training.particles).get_config()
     arrays, kinds, trained = training_arrays(data.training, data.repeats), {}, {}
 
@@ -103,9 +124,8 @@ def train_models(args, p, data, rows):
     for seed in range(args.seeds):
         folder = states / f"seed{seed}"
         for row, weights in rows.items():
-            gan = ImageGAN.published(detector, scaler, p["divide"], p["divide_critic"], seed=seed,
-                                     weights=known(weights))
-            taken = adversarial(gan, folder / f"{row}.npz", seed, p["published"], adam=ADAM[detector])
+            gan = published_gan(detector, p, scaler, known(weights), seed)
+            taken = adversarial(gan, folder / f"{row}.npz", seed, p["published"][detector], adam=ADAM[detector])
             generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
             trained[f"{row}, seed {seed}"] = Training(generator, gan.generator.get_weights(), *taken)
         if args.rows == "published":
@@ -163,17 +183,16 @@ def verdicts(scores):
 def main():
     parser = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=3, half=True, dry=True)
     parser.add_argument("--rows", choices=("all", "published"), default="all", help="with ours, or the papers' alone")
-    parser.add_argument("--lambdas", type=float, nargs=3, default=LAMBDAS, metavar=("DIV", "IN", "AUX"),
+    parser.add_argument("--lambdas", type=float, nargs=3, metavar=("DIV", "IN", "AUX"),
                         help="weights of the published terms")
     args = parser.parse_args()
     p, rows = PRESETS[args.preset], published_rows(args.detector, args.lambdas)
     if args.dry_run:
-        weights = rows["published + aux. regressor"]
-        scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
-        gan = ImageGAN.published(args.detector, scaler, p["divide"], p["divide_critic"], weights=weights)
-        return printed_cost(gan.passes(), p["train"], p["published"])
+        every = {name: weight for weights in rows.values() for name, weight in weights.items()}
+        gan = published_gan(args.detector, p, {"mean": [0.0] * 9, "scale": [1.0] * 9}, every)
+        return printed_cost(gan.passes(), p["train"], p["published"][args.detector])
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
-    rows = {row: rows[row] for row in p.get("rows", STUDY[args.detector]) if data.repeats or row != "published SDI-GAN"}
+    rows = {row: rows[row] for row in p.get("rows", STUDY)[args.detector] if data.repeats or row != "published SDI-GAN"}
     trained = train_models(args, p, data, rows)
     kept = {"published": f"{list(rows)[-1]}, seed 0"} | ({"generator": "ours, seed 0"} if args.rows == "all" else {})
     save_models(args, data, {f"{kind}.keras": trained[name].ready() for kind, name in kept.items()})

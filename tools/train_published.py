@@ -31,7 +31,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator, fit_images
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.gan.images import ImageGAN, ImageGanGenerator
+from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.model import training_arrays
 from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
@@ -130,10 +130,9 @@ def flow(job, noise=0.1):
 
 def gan(job, row):
     scaler, weights = Scaler.fit(job.showers.particles).get_config(), job.told["published_rows"](job.detector)[row]
-    divide = job.preset["divide"], job.preset["divide_critic"]
-    model = ImageGAN.published(job.detector, scaler, *divide, seed=SEED, weights=weights)
+    model = job.told["published_gan"](job.detector, job.preset, scaler, weights, SEED)
     history = train_adversarially(model, training_arrays(job.showers), job.path(), seed=SEED,
-                                  adam=job.told["ADAM"][job.detector], **job.settings("published"))
+                                  adam=job.told["ADAM"][job.detector], **job.settings("published", job.detector))
     return ImageGanGenerator.of(model), history
 
 

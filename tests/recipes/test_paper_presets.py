@@ -80,16 +80,16 @@ def photons(detectors, rows=2):
     return {name: values.astype("float32") for name, values in batch.items()}
 
 
-@pytest.mark.parametrize(("name", "detectors"), [("sdi_gan", ("zn",)), ("sdi_gan", ("zp",)),
+@pytest.mark.parametrize(("name", "detectors"), [("joint_gan", ("zn",)), ("sdi_gan", ("zp",)),
                                                  ("joint_gan", ("zn", "zp"))])
 def test_gans_have_the_published_size_and_train(name, detectors):
     told = recipe(name)
     preset = told["PRESETS"]["paper"]
     if name == "sdi_gan":
-        assert preset["published"] == dict(epochs=300, batch=128, generator=1e-4, critic=1e-5)
+        assert preset["published"]["zp"] == dict(epochs=300, batch=128, generator=1e-4, critic=1e-5)
         rows = told["published_rows"](detectors[0], (0.1, 1e-10, 1e-3))
-        assert list(rows.values())[:4] == [{}, {"diversity": 0.1}, {"diversity": 0.1, "intensity": 1e-10},
-                                           {"diversity": 0.1, "intensity": 1e-10, "auxiliary": 1e-3}]
+        assert list(rows.values()) == [{}, {"diversity": 0.1}, {"diversity": 0.1, "intensity": 1e-10},
+                                       {"diversity": 0.1, "intensity": 1e-10, "auxiliary": 1e-3}]
     else:
         rows = {"SDI": told["SDI"]}
         assert preset["published"] == dict(epochs=200, batch=128, generator=1e-4, critic=1e-4)
@@ -270,6 +270,26 @@ def test_vq_models_have_the_published_size_and_train(some):
     step(prior, {"conditions": some.particles, "tokens": np.arange(16 * 36).reshape(16, 36) % 256})
 
 
+def test_vision_transformers_against_each_other_have_the_published_size_and_train():
+    """By the authors' code, m-wojnar/zdc, models/gan: gan.py, sdi_gan.py (`div_weight`), gan_l2.py (`l2_weight`)."""
+    told = recipe("sdi_gan")
+    preset, rows = told["PRESETS"]["paper"], told["published_rows"]("zn")
+    assert preset["published"]["zn"] == dict(epochs=100, batch=256, generator=1e-4, critic=1.4e-5)
+    assert list(rows.values()) == [{}, {"diversity": 1.0}, {"l2": pytest.approx(1e-3 * 44 * 44)}]
+    gan = told["published_gan"]("zn", preset, SCALER, rows["published SDI-GAN"])
+    tokens = 36 * 128 + dense(9, 128) + blocks(128, 4)  # positions, particle, blocks
+    assert gan.generator.count_params() == dense(10 + 9, 36 * 128) + dense(128, 128) + tokens + 64 * 128 + 1
+    assert gan.critic.count_params() == (dense(64, 128) + tokens + 2 * 128 + dense(128, 128) + dense(36 * 128, 128)
+                                         + dense(128, 64) + dense(64, 1))
+    assert (gan.latent, gan.embeddings, gan.generator.output.shape) == (10, 1, (None, 44, 44))
+    assert [output.shape for output in gan.critic.outputs] == [(None, 1), (None, 36 * 128)]
+    passes, inside = gan.passes(), 9 * 128 + 37 * 4 * (4 + 8) * 128**2  # attention and dense layers of four blocks
+    assert passes["generator"].network.products == 19 * 36 * 128 + 36 * (128 + 64) * 128 + inside
+    assert passes["critic"].network.products == (36 * (64 + 128) * 128 + inside + 36 * 128 * 128 + 128 * 64 + 64)
+    assert [(one.forward, one.gradient) for one in passes.values()] == [(1.0, 2.0), (0.0, 4.0)]
+    step(gan, photons(("zn",)))
+
+
 def test_published_optimizers_are_those_of_the_authors_code():
     """Names and numbers as in architectures and models/quantization of m-wojnar/zdc; a schedule of 117,100 steps."""
     told = {name: recipe(name)["ADAM"] for name in ("autoencoders", "vq_vae", "vq_gan")}
@@ -288,6 +308,8 @@ def test_published_optimizers_are_those_of_the_authors_code():
         [3.5e-3 / 35, 3.5e-3, 3.5e-3 / 35 / 770], rel=1e-4)
     assert told["vq_gan"]["prior"] == told["vq_vae"]["prior, 4M"]
     assert told["vq_gan"]["particle tokens"] == told["vq_vae"]["1M"]
+    for phase, adam in recipe("sdi_gan")["ADAM"]["zn"].items():  # gan.py and vq_gan.py have the same
+        assert adam | dict(rate={"generator": 1e-4, "critic": 1.4e-5}[phase]) == told["vq_gan"][phase]
 
 
 def test_corr_vae_has_the_published_size_and_trains(some):
@@ -311,6 +333,7 @@ def test_corr_vae_has_the_published_size_and_trains(some):
 
 @pytest.mark.parametrize(("name", "words"), [
     ("sdi_gan", ["6,985,793 weights", "regressor zp: 402,050 weights", "644,400 steps"]),
+    ("sdi_gan --detector zn", ["915,841 weights", "critic: 1,422,337 weights", "107,400 steps"]),
     ("joint_gan", ["9,764,994 weights", "665,826 weights", "429,600 steps"]),
     ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
     ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
@@ -318,7 +341,8 @@ def test_corr_vae_has_the_published_size_and_trains(some):
     ("vq_gan", ["published warm start", "published critic", "prior: ", "10,539 steps", "106,561 steps"]),
     ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])
 def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--preset", "paper", "--dry-run", "--out", str(tmp_path / "out")])
+    name, *more = name.split()
+    monkeypatch.setattr(sys, "argv", [name, *more, "--preset", "paper", "--dry-run", "--out", str(tmp_path / "out")])
     runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     said = capsys.readouterr().out
     assert all(word in said for word in [*words, "memory of a step: ", "hours on a GPU"]), said
