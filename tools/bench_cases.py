@@ -10,8 +10,8 @@ SIZES = {  # those of the recipes, and small ones
         wgan=dict(channels=(64, 32, 16, 8), latent=512), body=dict(channels=(48, 24, 12, 8)), vq="0.25M",
         prior=dict(width=96, heads=4, depth=3), corr={}, arrivals=dict(decoder=dict(rank=128)), levels=3, latent={},
         unet=dict(), study=dict(channels=16, multipliers=(1, 2, 4, 8), heads=4, attention=(2,)), patches=dict(),
-        divide=(16, 4), flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict(), vit=dict(width=32, hidden=40),
-        tokens=dict(hidden=60, depth=2, width=32, projection=8)),
+        divide=4, flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict(), vit=dict(width=32, hidden=40),
+        tokens=dict(hidden=60, depth=2, width=32, projection=8), vit_gan=dict(hidden=32, depth=2)),
     "smoke": dict(
         sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),
         shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
@@ -25,10 +25,10 @@ SIZES = {  # those of the recipes, and small ones
         unet=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1),
         study=dict(channels=2, multipliers=(1, 2), blocks=1, heads=1), vit=dict(width=4, patch=11, hidden=8, depth=1),
         tokens=dict(hidden=8, heads=2, depth=1, width=8, projection=4),
-        patches=dict(patch=11, hidden=8, depth=1, across=4), divide=(64, 16), flow=dict(steps=1, hidden=(8,), bins=2),
-        hits=dict(hidden=(8,))),
+        patches=dict(patch=11, hidden=8, depth=1, across=4), divide=16, flow=dict(steps=1, hidden=(8,), bins=2),
+        hits=dict(hidden=(8,)), vit_gan=dict(hidden=8, heads=2, depth=1)),
 }
-SIZES["paper"] = SIZES["laptop"] | dict(divide=(1, 1), flow={}, vit={}, tokens={})  # published ones as published
+SIZES["paper"] = SIZES["laptop"] | dict(divide=1, flow={}, vit={}, tokens={}, vit_gan={})  # published as published
 
 
 @dataclass

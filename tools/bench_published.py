@@ -3,20 +3,20 @@
 from bench_cases import Case, adam, light_of_tokens, reach, rows, shipped
 from bench_peers import ADAM
 
-IMAGE_WEIGHTS = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}
 DDPM = dict(schedule="linear", target="noise", levels=1000, limit=7.0)
 
 
 def published_gan(sizes, showers):
-    """The SDI-GAN of images with intensity and auxiliary regressor."""
+    """The neutron study's SDI-GAN: vision transformers, and eq. 3 between the critic's embeddings."""
     import keras
 
     from zdckeras.data.particles import Scaler
     from zdckeras.gan.images import ImageGAN, ImageGanGenerator
     from zdckeras.gan.model import training_arrays
+    from zdckeras.gan.published_vit import published_vit_critic, published_vit_generator
 
-    model = ImageGAN.published("zn", Scaler.fit(showers.particles).get_config(), *sizes["divide"],
-                               weights=IMAGE_WEIGHTS)
+    networks = (make(**sizes["vit_gan"]) for make in (published_vit_generator, published_vit_critic))
+    model = ImageGAN(*networks, "zn", Scaler.fit(showers.particles).get_config(), {"diversity": 1.0})
     return shipped(model, training_arrays(showers), {"normal": dict.fromkeys(("z", "z2"), (model.latent,))},
                    ImageGanGenerator.of(model), showers,
                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
@@ -33,7 +33,7 @@ def published_flow(sizes, showers):
 def published_corr_vae(sizes, showers):
     from zdckeras.corr_vae.published import ImageCorrVAE
 
-    model = ImageCorrVAE.published(showers, sizes["divide"][1])
+    model = ImageCorrVAE.published(showers, sizes["divide"])
     return shipped(model, rows(showers), {"normal": model.noise, "uniform": model.uniform}, model.generator, showers)
 
 
@@ -61,7 +61,7 @@ def published_wgan(sizes, showers):
     from zdckeras.wgan_gp.model import EnergyGenerator
     from zdckeras.wgan_gp.published import ImageRegressor, ImageWGAN, published_reader
 
-    divide = sizes["divide"][1]
+    divide = sizes["divide"]
     regressor = ImageRegressor.fit_scales(published_reader(divide), showers)
     model = ImageWGAN.published(regressor, BoxCox.fit(showers.response).get_config(), divide, critic_steps=5)
     return shipped(model, rows(showers), {"normal": {name: (model.latent,) for name in ("z", "z2")},

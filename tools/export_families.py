@@ -11,6 +11,7 @@ from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN
 from zdckeras.gan.published import plan_of, published_generator
+from zdckeras.gan.published_vit import published_vit_generator
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder, VitEncoder
 from zdckeras.layers.photon_coding import photon_pair
@@ -98,6 +99,7 @@ FAMILIES = {
     "GAN, ZN and ZP": ("zn+zp", photon_gan),
     "GAN as published, a 16th": ("zn", lambda some: ImageGanGenerator(
         published_generator("zn", divide=16), "zn", scaler(some), plan_of(("zn",)).noise)),
+    "GAN as published, ViT": ("zn", lambda some: ImageGanGenerator(published_vit_generator(), "zn", scaler(some))),
     "WGAN-GP, ECAL": ("ecal", lambda some: zdc.EnergyGenerator(EnergyNetwork("ecal", scaler(some), **GRIDS),
                                                                *reach(some))),
     "VAE, FoCal-H": ("focalh", lambda some: zdc.DecoderGenerator(

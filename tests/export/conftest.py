@@ -9,6 +9,7 @@ from zdckeras.data.particles import Scaler
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator
 from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.gan.networks import ResponseNetwork
+from zdckeras.gan.published_vit import published_vit_generator
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder
 from zdckeras.layers.photon_coding import photon_pair
@@ -33,12 +34,11 @@ def small_gan(showers, names, latent=10):
     return zdc.GanGenerator(ResponseNetwork(names, scaler, latent, 8, (8,), (4, 4, 2), 2))
 
 
-def published(showers):
-    """The neutron study's network, bright enough for some photons without training."""
+def published(showers, network=None):
+    """A DCGAN as published, or another network for ZN, bright enough for some photons without training."""
     scaler = Scaler.fit(showers.particles).get_config()
-    generator = zdc.ImageGanGenerator.of(zdc.ImageGAN.published("zn", scaler, divide=32, seed=1))
-    generator.factors = [20.0]
-    return generator
+    network = network or zdc.ImageGAN.published("zn", scaler, divide=32, seed=1).generator
+    return zdc.ImageGanGenerator(network, "zn", scaler, factors=[20.0])
 
 
 def vae(showers, kind):
@@ -84,6 +84,7 @@ FAMILIES = {
         "ecal", Scaler.fit(showers.particles).get_config(), fraction=1e-3, latent=16, hidden=8, channels=(3, 2),
         spots=2), *WIDE),
     "published gan": published,
+    "published vit gan": lambda showers: published(showers, published_vit_generator(hidden=8, heads=2, depth=1)),
     "published wgan-gp": lambda showers: zdc.EnergyGenerator(zdc.ImageNetwork(
         published_generator(32, 16, seed=1), "ecal", [0.0] * 5, [100.0, 100.0, 1000.0, 1.0, 1.0], BOXCOX, 16), *WIDE),
     "energy vae": lambda showers: zdc.DecoderGenerator(ImageDecoder(

@@ -29,7 +29,7 @@ def test_slow_calls_are_few(tool, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "width", "shape"), [
-    ("GAN as published, a 16th", 10, (44, 44)), ("modular, latent, 1 step", 10, (44, 44)),
+    ("GAN as published, ViT", 10, (44, 44)), ("modular, latent, 1 step", 10, (44, 44)),
     ("VAE, FoCal-H", 10, None)])
 def test_families_answer_with_responses(tool, load_tool, name, width, shape):
     families = load_tool("export_families")
