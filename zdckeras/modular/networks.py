@@ -14,6 +14,7 @@ from zdckeras.simulation.response_fit import FITTED_KINDS, MESONS, PHOTON
 ORDERS = (1, 2, 3)  # of the Fourier terms of the place in the struck cell
 MIXED = (1, 2)  # of their products
 COARSE = 8  # cells along each side of the blocks whose sums the encoder sees
+CODE_REACH = 8.0  # of a code's numbers, from 0: what decoders know; a prior's tails go further, without end
 RINGS = (0.5, 1.2, 2.5, 4.5, 8.0, 14.0, 80.0)  # cells, outer radii of rings around the struck cell
 
 
@@ -148,7 +149,9 @@ class LightDecoder(layers.Layer):
         seed: of the weights.
 
     Returns:
-        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m and ln r, each (B, D).
+        call((B, latent), features (B, F), struck cell (B, 2)) gives ln m and ln r, each (B, D). Numbers of a code that
+        lie beyond +-8 count as +-8: no encoder's mean is there, and a network that extrapolates makes hundreds of times
+        the light of a particle.
     """
 
     FEATURES, CELLS = ArrivalFeatures, PhotonCells
@@ -178,7 +181,7 @@ class LightDecoder(layers.Layer):
         self.built = True
 
     def call(self, code, features, cell):
-        given = ops.concatenate([code, features], axis=-1)
+        given = ops.concatenate([ops.clip(code, -CODE_REACH, CODE_REACH), features], axis=-1)
         hidden = self.second(ops.concatenate([self.first(given), given], axis=-1))
         both = ops.concatenate([hidden, self.known(features)], axis=-1)
         inner = self.inner(both if self.narrow is None else self.narrow(both))
@@ -238,7 +241,7 @@ class ResponseEncoder(layers.Layer):
         hidden: widths of the two layers.
 
     Returns:
-        call((B, nx, ny) photons, features (B, F), struck cell (B, 2)) gives two (B, latent).
+        call((B, nx, ny) photons, features (B, F), struck cell (B, 2)) gives two (B, latent), the means within +-8.
     """
 
     FEATURES = ArrivalFeatures
@@ -262,7 +265,7 @@ class ResponseEncoder(layers.Layer):
         seen = ops.concatenate([self.seen(responses, features, cell), features], axis=-1)
         hidden = ops.concatenate([self.second(self.first(seen)), features], axis=-1)
         mean, log_deviation = ops.split(self.read(hidden), 2, axis=-1)
-        return mean, ops.clip(log_deviation, -6.0, 3.0)
+        return CODE_REACH * ops.tanh(mean / CODE_REACH), ops.clip(log_deviation, -6.0, 1.0)
 
     def seen(self, responses, features, cell):
         """What is seen of responses, (B, `numbers`)."""
