@@ -109,8 +109,8 @@ def test_codes_far_out_make_no_more_light_than_those_that_decoders_know():
 
 def test_encoders_means_are_where_decoders_know_them():
     encoder, (features, cell) = ResponseEncoder("zn", latent=3, hidden=(8, 8)), seen("zn", 1)
-    images = np.full((1, 44, 44), 60_000.0, "float32")
-    for factor, low, high in ((1.0, 0.0, 7.9), (1e6, 7.9, 8.0)):
+    images = np.ones((1, 44, 44), "float32")
+    for factor, low, high in ((1.0, 0.0, 1.0), (1e6, 7.9, 8.0)):
         encoder.read.kernel.assign(factor * ops.convert_to_numpy(encoder.read.kernel))
         assert low < np.abs(ops.convert_to_numpy(encoder(images, features, cell)[0])).max() <= high
 
