@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zdckeras import GanGenerator, ResponseGAN, load, load_model, packaged
+from zdckeras.modular.arrivals import ARRIVAL, draw_arrivals
 from zdckeras.packaged import open_generator, pack, pretrained, pretrained_names
 
 SMALL = dict(generator=dict(hidden=16, widths=(16,), channels=(4, 4, 2), spots=2),
@@ -117,6 +118,20 @@ def test_generators_that_come_with_the_package():
         assert (packaged.PLACE / f"{name}.keras").stat().st_size < 4e6
         card = (packaged.PLACE / f"{name}.md").read_text()
         assert "floor" in card and "python" in card
+
+
+@pytest.mark.parametrize("name", ["zn", "zp"])
+def test_no_arrival_has_more_light_than_its_energy_makes(name):
+    """Half a photon (ZN) or a third (ZP) a GeV, and no rare draw with hundreds of times that, whatever the code."""
+    model = pretrained(name)
+    arrivals = draw_arrivals(name, 2000, 3)
+    features, cell = model.decoder.features(*(np.asarray(arrivals[key], "float32") for key in ARRIVAL))
+    rng, light = np.random.default_rng(4), []
+    for spread in (1.0, 100.0):  # a hundred times the noise: all codes are far beyond those of training
+        noise = spread * rng.standard_normal((2000, model.decoder.latent)).astype("float32")
+        log_mean = keras.ops.convert_to_numpy(model.decoder(model.prior.generate(noise, features), features, cell)[0])
+        light.append(np.exp(log_mean).sum(axis=1) / arrivals["energy"])
+    assert 0.2 < np.median(light[0]) < 0.8 and light[0].max() < 2.0 and np.median(light[1]) < 2.0
 
 
 def test_a_generator_from_whatever_names_it(generator, file, tmp_path, monkeypatch):
