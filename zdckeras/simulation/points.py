@@ -78,8 +78,10 @@ class PointLibrary:
         """Every second shower and the others, by kind and energy: two libraries of independent showers, alike else.
 
         Example:
-            >>> [len(half) for half in packaged_points("focalh").halves()]
-            [161, 161]
+            >>> library = packaged_points("focalh")
+            >>> first, second = map(len, library.halves())
+            >>> first + second == len(library), first - second
+            (True, 1)
         """
         order = np.lexsort([self.energy, self.pdg])
         return self.select(order[::2]), self.select(order[1::2])
