@@ -40,6 +40,16 @@ def test_simulated_arrivals_are_those_of_the_primaries(detector, beam):
     assert arrivals["y"][near].std() < 0.5 * broad["y"].std()  # the beam's spot
 
 
+@pytest.mark.parametrize("detector, share", [("zn", 0.5), ("zp", 0.0)])
+def test_trainings_see_beam_energies_as_often_as_is_good_for_them(detector, share):
+    def high(arrivals):
+        return (arrivals["energy"] > 2000).mean()
+
+    expected = (1.0 - share) * high(draw_arrivals(detector, 2000, 5)) + share * high(
+        simulated_arrivals(detector, 2000, 5))
+    assert high(ArrivalBatches(detector, 2000, 1, 100, seed=1).arrays) == pytest.approx(expected, abs=0.04)
+
+
 def test_epochs_are_fresh_draws_that_repeat():
     one, other = (ArrivalBatches("zn", 40, 4, 20, seed=2, latent=3) for _ in range(2))
     first = one[0][0]
