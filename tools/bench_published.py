@@ -66,8 +66,8 @@ def published_wgan(sizes, showers):
     model = ImageWGAN.published(regressor, BoxCox.fit(showers.response).get_config(), divide, critic_steps=5)
     return shipped(model, rows(showers), {"normal": {name: (model.latent,) for name in ("z", "z2")},
                                           "uniform": {"share": (1, 1)}},
-                    EnergyGenerator(model.generator, *reach(showers)), showers,
-                    {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
+                   EnergyGenerator(model.generator, *reach(showers)), showers,
+                   {phase: keras.optimizers.Adam(**ADAM) for phase in model.phases()})
 
 
 def images(network, published, size=None, **settings):
