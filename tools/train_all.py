@@ -5,9 +5,11 @@
     python tools/train_all.py --preset smoke --out runs/smoke --size 200 --pixels 0
     python tools/train_all.py --tables                        # also into recipes/README.md, and pictures beside it
 
-doit (pydoit.org) keeps what is done in the folder of the results: stopped, the same command goes on, each recipe from
-its own last saved state; a recipe whose file changed is done again, and so is what follows from it. Every training
-leaves made.json: command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors.
+doit (pydoit.org) does what is not done yet: stopped, the same command goes on, each recipe from its own last saved
+state; a recipe whose file changed is done again, and so is what follows from it. Every training leaves made.json:
+command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors. The folder of the
+results may come from another machine: what is done there is not done again here. Many jobs on one GPU want
+KERAS_BACKEND=jax XLA_PYTHON_CLIENT_PREALLOCATE=false, and --jobs as many as there are cores.
 """
 
 import argparse
@@ -18,12 +20,12 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
-from doit.tools import config_changed
 
 from zdckeras.command import run, whole
 from zdckeras.data.atomic import atomic_path
@@ -61,7 +63,25 @@ def commit():
         return "unknown"
 
 
-def do(command, folder):
+def content(*parts):
+    """A number for words and files that something is made from."""
+    found = sha256()
+    for part in parts:
+        found.update(part.read_bytes() if isinstance(part, Path) else f"{part}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def task(name, command, folder, inputs):
+    """doit's task of a command that leaves its results in a folder; done if made.json there is of the same inputs."""
+    def same():
+        record = folder / "made.json"
+        return record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("inputs") == inputs
+
+    return {"name": name, "actions": [(do, [command, folder, inputs])], "targets": [str(folder / "made.json")],
+            "uptodate": [same]}
+
+
+def do(command, folder, inputs=""):
     """Run a command on one thread, its output into log.txt, and leave made.json; doit's `TaskFailed` if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
@@ -72,7 +92,7 @@ def do(command, folder):
         return TaskFailed(f"{' '.join(command)}: ended with {code}; the last lines are in {folder / 'log.txt'}")
     words = ["python" if word == sys.executable else word for word in command]
     record = {"command": " ".join(words), "commit": made, "date": time.strftime("%-d %B %Y"),
-              "seconds, of the last start": round(time.time() - begin, 1)}
+              "seconds, of the last start": round(time.time() - begin, 1), "inputs": inputs}
     with atomic_path(folder / "made.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
     return None
@@ -94,23 +114,20 @@ def trainings(options):
     """doit's tasks, one a training."""
     for name in options.only:
         recipe, arguments, _ = TRAININGS[name]
-        file, folder = ROOT / "recipes" / f"{recipe}.py", options.out / name
-        command = [sys.executable, str(file), "--preset", options.preset, "--out", str(folder), *arguments]
-        yield {"name": name, "actions": [(do, [command, folder])], "file_dep": [str(file)],
-               "targets": [str(folder / "made.json")], "uptodate": [config_changed(" ".join(command))]}
+        file, folder, words = ROOT / "recipes" / f"{recipe}.py", options.out / name, ["--preset", options.preset]
+        command = [sys.executable, str(file), *words, "--out", str(folder), *arguments]
+        yield task(name, command, folder, content(file, *words, *arguments))
 
 
 def comparisons(options):
     """doit's tasks, one a detector, of the trainings that are finished; those that failed are not waited for."""
     for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2] if done(options, d)):
         folder = options.out / f"compare_{detector}"
-
         words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs", str(options.runs),
                  "--pixels", str(options.pixels), "--out", str(folder), *["--no-costs"] * options.no_costs]
         command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
-        yield {"name": detector, "actions": [(do, [command, folder])], "targets": [str(folder / "page.html")],
-               "uptodate": [config_changed(" ".join(command))],
-               "file_dep": [str(options.out / name / "made.json") for name in done(options, detector)]}
+        records = [options.out / name / "made.json" for name in done(options, detector)]
+        yield task(detector, command, folder, content(*command[1:], *records))
 
 
 def fill(text, out):
@@ -208,7 +225,7 @@ def main(arguments=None):
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     words = ["run", "--continue", "-n", str(options.jobs), "-P", "thread"]
-    config = {"dep_file": str(options.out / "done"), "verbosity": 1}
+    config = {"dep_file": str(options.out / "doit.json"), "backend": "json", "verbosity": 1}
     status = DoitMain(ModuleTaskLoader({"task_train": lambda: trainings(options), "DOIT_CONFIG": config})).run(words)
     more = DoitMain(ModuleTaskLoader({"task_compare": lambda: comparisons(options), "DOIT_CONFIG": config})).run(words)
     if options.tables:

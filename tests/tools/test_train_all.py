@@ -1,3 +1,4 @@
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,12 @@ def test_trained_compared_and_not_again(train_all, tmp_path, monkeypatch):
     logs = [out / name / "log.txt" for name in ("copy", "compare_zn")]
     before = [log.stat().st_mtime_ns for log in logs]
     assert train_all.main(words) == 0 and before == [log.stat().st_mtime_ns for log in logs]
+    moved = out.rename(tmp_path / "moved")  # to another machine, say, where nothing is known of it but what it says
+    (moved / "doit.json").unlink()
+    options = argparse.Namespace(only=["copy"], out=moved, preset="laptop")
+    assert [one["uptodate"][0]() for one in train_all.trainings(options)] == [True]
+    recipe.write_text(recipe.read_text() + "# changed\n")
+    assert [one["uptodate"][0]() for one in train_all.trainings(options)] == [False]
 
 
 def test_a_failure_is_told_and_the_rest_is_done(train_all, tmp_path, monkeypatch):
