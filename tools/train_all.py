@@ -33,16 +33,16 @@ from zdckeras.data.atomic import atomic_path
 ROOT = Path(__file__).parents[1]
 # name of a training -> recipe, its arguments, the detectors its models are compared on
 TRAININGS = {
-    "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp"], ("zp",)),
+    "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp", "--seeds", "3"], ("zp",)),
     "modular_ecal": ("modular", ["--detector", "ecal"], ("ecal",)),
     "modular_focalh": ("modular", ["--detector", "focalh"], ("focalh",)),
     "flow_matching": ("flow_matching", [], ("zn",)), "diffusion": ("diffusion", [], ("zn",)),
-    "one_step": ("one_step", [], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
-    "flow_noise": ("flow_noise", [], ("zn",)),
-    "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn", "--seeds", "1"], ("zn",)),
-    "joint_gan": ("joint_gan", [], ("zn", "zp")), "autoencoders": ("autoencoders", [], ("zn",)),
+    "one_step": ("one_step", ["--seeds", "3"], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
+    "flow_noise": ("flow_noise", ["--seeds", "3"], ("zn",)),
+    "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn"], ("zn",)),
+    "joint_gan": ("joint_gan", ["--seeds", "3"], ("zn", "zp")), "autoencoders": ("autoencoders", [], ("zn",)),
     "vq_vae": ("vq_vae", [], ("zn",)), "vq_gan": ("vq_gan", [], ("zn",)), "corr_vae": ("corr_vae", [], ("zn",)),
-    "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", [], ("focalh",)),
+    "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", ["--seeds", "3"], ("focalh",)),
     "classifier": ("classifier", [], ()),
     **{f"{name}_zp": (name, ["--detector", "zp"], ("zp",)) for name in (
         "flow_matching", "diffusion", "one_step", "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
