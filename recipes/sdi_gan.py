@@ -24,7 +24,7 @@ Interrupted, the same command goes on where it stopped.
 
 from functools import partial
 
-from zdckeras.command import run
+from zdckeras.command import refuse, run
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.gan.generator import GanGenerator, Training, fit_factor, training_rows
@@ -74,8 +74,8 @@ ADAM = {"zp": {}, "zn": {  # the proton study has Keras's own
     "critic": dict(beta_1=0.97, beta_2=0.96, epsilon=3.7e-5, cycle=dict(rise=0.43, start=41.0, end=1700.0))}}
 STUDY = {"zp": ("published GAN", "published SDI-GAN", "published + intensity", "published + aux. regressor"),
          "zn": ("published GAN", "published SDI-GAN", "published GAN + L2")}  # in the order that each claims
-LAMBDAS = {  # diversity, intensity per photon, auxiliary per squared cell; the neutron study has the first alone
-    "zp": (0.1, 1e-3, 1e-3), "zn": (1.0, 0.0, 0.0)}
+LAMBDAS = {  # by row one more: diversity, intensity per photon, auxiliary per squared cell
+    "zp": {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}, "zn": {"diversity": 1.0}}
 L2 = 1e-3  # per cell, the sum over which is what the neutron study weighs so
 OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
@@ -89,12 +89,9 @@ def WS(score):  # noqa: N802
 
 def published_rows(detector, lambdas=None):
     """Row of the detector's study -> weights of its terms."""
-    diversity, intensity, auxiliary = lambdas or LAMBDAS[detector]
-    rows = {"published GAN": {}, "published SDI-GAN": {"diversity": diversity}}
-    rows["published + intensity"] = rows["published SDI-GAN"] | {"intensity": intensity}
-    rows["published + aux. regressor"] = rows["published + intensity"] | {"auxiliary": auxiliary}
-    rows["published GAN + L2"] = {"l2": L2 * get_detector(detector).cells}
-    return {row: rows[row] for row in STUDY[detector]}
+    terms = list(zip(LAMBDAS[detector], lambdas or LAMBDAS[detector].values(), strict=True))
+    rows = {row: dict(terms[:k]) for k, row in enumerate(STUDY[detector])}
+    return rows | ({"published GAN + L2": {"l2": L2 * get_detector(detector).cells}} if detector == "zn" else {})
 
 
 def published_gan(detector, p, scaler, weights, seed=0):
@@ -183,9 +180,12 @@ def verdicts(scores):
 def main():
     parser = command_line(__doc__, PRESETS, "runs/sdi_gan", ("zp", "zn"), trainings=3, half=True, dry=True)
     parser.add_argument("--rows", choices=("all", "published"), default="all", help="with ours, or the papers' alone")
-    parser.add_argument("--lambdas", type=float, nargs=3, metavar=("DIV", "IN", "AUX"),
-                        help="weights of the published terms")
+    parser.add_argument("--lambdas", type=float, nargs="+", metavar="WEIGHT", help="of the published terms: "
+                        "diversity, and for zp intensity and auxiliary regressor")
     args = parser.parse_args()
+    if args.lambdas and len(args.lambdas) != len(LAMBDAS[args.detector]):
+        refuse(f"argument --lambdas: expected the weights of {', '.join(LAMBDAS[args.detector])} for {args.detector}, "
+               f"received {len(args.lambdas)} numbers")
     p, rows = PRESETS[args.preset], published_rows(args.detector, args.lambdas)
     if args.dry_run:
         every = {name: weight for weights in rows.values() for name, weight in weights.items()}

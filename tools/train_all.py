@@ -8,8 +8,8 @@
 doit (pydoit.org) does what is not done yet: stopped, the same command goes on, each recipe from its own last saved
 state; a recipe whose file changed is done again, and so is what follows from it. Every training leaves made.json:
 command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors. The folder of the
-results may come from another machine: what is done there is not done again here. Many jobs on one GPU want
-KERAS_BACKEND=jax XLA_PYTHON_CLIENT_PREALLOCATE=false, and --jobs as many as there are cores.
+results may come from another machine: what was done there is not done again. Jobs that share a GPU take turns on it,
+and on JAX want XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import argparse

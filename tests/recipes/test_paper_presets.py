@@ -347,3 +347,14 @@ def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypa
     said = capsys.readouterr().out
     assert all(word in said for word in [*words, "memory of a step: ", "hours on a GPU"]), said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("detector", "lambdas", "asked"), [
+    ("zn", ["1", "2", "3"], "diversity for zn, received 3 numbers"),
+    ("zp", ["0.1"], "diversity, intensity, auxiliary for zp, received 1 numbers")])
+def test_weights_that_a_study_does_not_have_are_refused(detector, lambdas, asked, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["sdi_gan.py", "--detector", detector, "--out", str(out), "--lambdas", *lambdas])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / "sdi_gan.py"), run_name="__main__")
+    assert asked in capsys.readouterr().err and not out.exists()
