@@ -8,6 +8,7 @@ and velocity, linear and cosine, and the whole dial cost minutes.
 
     python recipes/diffusion.py                          # embedded data, neutron calorimeter
     python recipes/diffusion.py --detector zp --rows     # the latent rows alone
+    python recipes/diffusion.py --preset paper --dry-run # what the trainings of whole responses would cost
     python recipes/diffusion.py --data showers.root      # your own showers, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped.
@@ -26,7 +27,9 @@ from zdckeras.modular.judging import answer
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
-from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.simulation.reference import load
+from zdckeras.training.cost import printed_cost
 
 SHIPPED = "latent v, dpm_solver 10"
 IMAGES = {  # row -> name, what is learnt, and how it is sampled
@@ -74,14 +77,24 @@ def named(name, sampler, steps, eta):
     return f"{name}, {sampler} {steps}" + (f", eta {eta:g}" if eta else "")
 
 
+def image_models(args, p, training):
+    """Of whole responses, in the rows asked for."""
+    for row in args.rows:
+        yield row, ImageDiffusion.fit_scales(training, p[row]["network"], p[row].get("sizes"), args.seed,
+                                             published=row == "published", **IMAGES[row][1], **p["images"])
+
+
+def dry_run(args, p):
+    """What the trainings of these would cost."""
+    for row, model in image_models(args, p, load(args.detector, "train", FEW)):
+        printed_cost({row: model.passes()["network"]}, p[row]["rows"], p[row]["fit"])
+
+
 def train_images(args, p, data, reach):
     """Generators of whole responses, in the rows asked for, and histories."""
     generators, histories = {}, {}
-    for row in args.rows:
-        name, learnt = IMAGES[row]
-        settings = p[row]
-        model = ImageDiffusion.fit_scales(data.training, settings["network"], settings.get("sizes"), args.seed,
-                                          published=row == "published", **learnt, **p["images"])
+    for row, model in image_models(args, p, data.training):
+        (name, learnt), settings = IMAGES[row], p[row]
         some = {key: values[: settings["rows"]] for key, values in data.arrays.items()}
         path = recipe_states(args, p["train"], settings, learnt, data=data) / f"{row}.npz"
         histories[name] = fit_images(model, some, path, seed=args.seed, **settings["fit"])
@@ -108,10 +121,12 @@ def train_latent(args, p, data, reach):
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/diffusion", ("zn", "zp"))
+    parser = command_line(__doc__, PRESETS, "runs/diffusion", ("zn", "zp"), dry=True)
     parser.add_argument("--rows", nargs="*", choices=IMAGES, default=list(IMAGES), help="beside the latent ones")
     args = parser.parse_args()
     p = PRESETS[args.preset]
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     images, histories = train_images(args, p, data, data.reach)
     latent, more = train_latent(args, p, data, data.reach)

@@ -8,6 +8,7 @@ they are; the number of steps is a dial between quality and time.
 
     python recipes/flow_matching.py                          # embedded data, neutron calorimeter
     python recipes/flow_matching.py --detector zp --rows   # the latent rows alone
+    python recipes/flow_matching.py --preset paper --dry-run # what the trainings of whole responses would cost
     python recipes/flow_matching.py --data showers.root      # your own showers, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped.
@@ -25,7 +26,9 @@ from zdckeras.modular.judging import answer
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
-from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.simulation.reference import load
+from zdckeras.training.cost import printed_cost
 
 SHIPPED = "latent, heun 4"
 IMAGES = {"published": "U-Net as published", "patches": "patches"}
@@ -60,13 +63,24 @@ PRESETS = {
 }
 
 
+def image_models(args, p, training):
+    """Of whole responses, in the rows asked for."""
+    for row in args.rows:
+        yield row, ImageDiffusion.fit_scales(training, p[row]["network"], p[row].get("sizes"), args.seed,
+                                             published=row == "published", sampler="euler", steps=11)
+
+
+def dry_run(args, p):
+    """What the trainings of these would cost."""
+    for row, model in image_models(args, p, load(args.detector, "train", FEW)):
+        printed_cost({row: model.passes()["network"]}, p[row]["rows"], p[row]["fit"])
+
+
 def train_images(args, p, data, reach):
     """Generators of whole responses, in the rows asked for, and histories."""
     generators, histories = {}, {}
-    for row in args.rows:
+    for row, model in image_models(args, p, data.training):
         settings, name = p[row], f"{IMAGES[row]}, euler 11"
-        model = ImageDiffusion.fit_scales(data.training, settings["network"], settings.get("sizes"), args.seed,
-                                          published=row == "published", sampler="euler", steps=11)
         some = {key: values[: settings["rows"]] for key, values in data.arrays.items()}
         path = recipe_states(args, p["train"], settings, data=data) / f"{row}.npz"
         histories[IMAGES[row]] = fit_images(model, some, path, seed=args.seed, **settings["fit"])
@@ -88,10 +102,12 @@ def train_latent(args, p, data, reach):
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/flow_matching", ("zn", "zp"))
+    parser = command_line(__doc__, PRESETS, "runs/flow_matching", ("zn", "zp"), dry=True)
     parser.add_argument("--rows", nargs="*", choices=IMAGES, default=list(IMAGES), help="beside the latent ones")
     args = parser.parse_args()
     p = PRESETS[args.preset]
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     images, histories = train_images(args, p, data, data.reach)
     latent, more = train_latent(args, p, data, data.reach)

@@ -9,6 +9,7 @@ bins in place of four steps of three layers of 1,452 with eight.
 
     python recipes/flow_noise.py                        # embedded data, neutron calorimeter
     python recipes/flow_noise.py --seeds 3              # three trainings of every row
+    python recipes/flow_noise.py --preset paper --dry-run # what the published size and schedule would cost
     python recipes/flow_noise.py --data showers.root    # your own showers, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped.
@@ -19,8 +20,10 @@ from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerato
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import by_row, judge, ordering, over_seeds, text_table
-from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
+from zdckeras.training.cost import Passes, passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_adam
 
 RANGES = (1.0, 0.75, 0.5, 0.1, 0.01, 0.001)  # photons
@@ -40,6 +43,23 @@ PRESETS = {
         shape=dict(steps=1, hidden=(8,), bins=2), teacher=dict(epochs=1, rate=1e-3),
         student=dict(epochs=2, rate=1e-3), common=1),
 }
+
+
+def dry_run(args, p):
+    """What the training of a teacher would cost, one of those with the ranges of noise, and that of a student.
+
+    A student is as large; its step takes it forward and back twice, in the direction of the data and in that of the
+    noise, and the teacher once without and once with the gradient of what the student gave.
+    """
+    some = load(args.detector, "train", FEW)
+    teacher = PublishedFlow.fit_scales(args.detector, some.particles, some.response, seed=args.seed, **p["shape"])
+    rows = dict(conditions=some.particles.shape[1:], responses=teacher.detector.shape,
+                u_cells=(teacher.detector.cells,))
+    cost = passes_of_loss("teacher", teacher, **rows)
+    flow = cost["teacher"].network
+    student = {"student": Passes(flow, 0.0, 2.0), "its teacher": Passes(flow, 1.0, 1.0, trained=False)}
+    for name, passes in (("teacher", cost), ("student", student)):
+        printed_cost(passes, p["train"], p[name] | {"batch": p["batch"]})
 
 
 def sampler(number, shape, weights):
@@ -100,8 +120,10 @@ def verdicts(scores):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/flow_noise", ("zn", "zp"), trainings=1).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/flow_noise", ("zn", "zp"), trainings=1, dry=True).parse_args()
     p = PRESETS[args.preset]
+    if args.dry_run:
+        return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     samplers, histories, said = train_models(args, p, data)
     table = judged(args, data, samplers, p["generations"])

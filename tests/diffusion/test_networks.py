@@ -67,6 +67,8 @@ def test_published_sizes():
     assert published.count_params() == 77_372
     assert study.count_params() == 3_514_272
     assert published.operations((44, 44)) == 53_582_672
+    # two heads; four times among the 22 x 22 cells and a particle of level 1, twice among the 11 x 11 at the bottom
+    assert published.scores((44, 44)) == 2 * (4 * 485**2 + 2 * 122**2)
 
 
 def test_operations_by_hand():

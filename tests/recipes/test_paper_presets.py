@@ -337,6 +337,9 @@ def test_corr_vae_has_the_published_size_and_trains(some):
     ("joint_gan", ["9,764,994 weights", "665,826 weights", "429,600 steps"]),
     ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
     ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
+    ("flow_matching", ["published: 77,372 weights", "patches: 1,981,615 weights", "117,100 steps"]),
+    ("diffusion", ["published: 3,514,272 weights", "652.4 MFLOP", "117,100 steps"]),
+    ("flow_noise", ["teacher: 288,880,240 weights", "student: 288,880,240 weights", "117,100 steps"]),
     ("vq_vae", ["published VQ-VAE", "prior: ", "117,100 steps"]),
     ("vq_gan", ["published warm start", "published critic", "prior: ", "10,539 steps", "106,561 steps"]),
     ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])

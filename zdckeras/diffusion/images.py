@@ -23,6 +23,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise
 from zdckeras.modular.counts import normal_quantile
 from zdckeras.training.batches import Batches
+from zdckeras.training.cost import Counts, Passes, passes_of_loss
 from zdckeras.training.loop import fit_adam
 
 IMPACT = CONDITION_COUNT + 1  # first column of the expected impact in `ParticleFeatures`
@@ -115,6 +116,17 @@ class ImageDiffusion(WithParts, Denoiser):
         field = self.field
         return self.evaluations * (field.operations(self.detector.shape) if isinstance(field, UNet) else
                                    field.operations())
+
+    def passes(self) -> dict[str, Passes]:
+        """How often a step runs the network, for `zdckeras.training.cost`; attention is counted with its scores."""
+        shape = self.detector.shape
+        images = dict.fromkeys(("responses", "noise", "u"), shape)
+        found = passes_of_loss("network", self, conditions=(CONDITION_COUNT,), t=(), **images)
+        if not isinstance(self.field, UNet):
+            return found
+        counts = found["network"].network
+        counts = Counts(counts.weights, self.field.operations(shape), counts.activations + self.field.scores(shape))
+        return {"network": Passes(counts, 0.0, 1.0)}
 
     def get_config(self):
         return {**super().get_config(), **self.parts_config()}

@@ -171,9 +171,19 @@ class UNet(layers.Layer):
                 kept.append(x)
         return self.last(ops.silu(self.norm(x)))[..., 0]
 
+    def cells(self, shape: tuple[int, int]) -> list[int]:
+        """Cells of an image of nx x ny on every level."""
+        return [int(np.prod([-(-n // 2**level) for n in shape])) for level in range(len(self.settings["multipliers"]))]
+
+    def scores(self, shape: tuple[int, int]) -> int:
+        """Scores of attention for one image of nx x ny: kept for the gradient, and of no layer of their own."""
+        cells = self.cells(shape)
+        return sum(part.heads * (cells[level] + 1) ** 2 for (_, level), part in zip(self.plan, self.parts, strict=True)
+                   if isinstance(part, ParticleAttention))
+
     def operations(self, shape: tuple[int, int]) -> int:
         """Multiplications for one image of nx x ny, scores and sums of attention included."""
-        cells = [int(np.prod([-(-n // 2**level) for n in shape])) for level in range(len(self.settings["multipliers"]))]
+        cells = self.cells(shape)
         total = cells[0] * _products(self.first, self.last)
         for (_, level), part in zip(self.plan, self.parts, strict=True):
             n = cells[level]
