@@ -162,13 +162,27 @@ def test_histograms_refuse_other_columns(draw, columns):
 
 def test_learning_curves():
     figure = learning_curves({"a": {"loss": [3, 2, 1], "val_loss": [4, 3, 2]}, "b": {"loss": [5, 4]}})
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert list(lines) == ["a, training", "a, validation", "b, training"]
-    assert lines["a, validation"].get_xdata().tolist() == [1, 2, 3]
-    assert list(lines["a, validation"].get_ydata()) == [4, 3, 2]
-    assert lines["a, training"].get_color() == lines["a, validation"].get_color() != lines["b, training"].get_color()
+    trained, validated, other = figure.axes[0].lines
+    assert (trained.get_linestyle(), validated.get_linestyle(), other.get_linestyle()) == ("-", "--", "-")
+    assert validated.get_xdata().tolist() == [1, 2, 3] and list(validated.get_ydata()) == [4, 3, 2]
+    assert trained.get_color() == validated.get_color() != other.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     with pytest.raises(ValueError, match="b: expected a history with 'ws', found loss"):
         learning_curves({"b": {"loss": [5, 4]}}, "ws")
+
+
+def test_many_models_have_room_and_colours_of_their_own(tmp_path):
+    """Three trainings of eleven rows, as recipes draw them; a figure without room for its legend warns, which fails."""
+    names = [f"published row number {k // 3}, seed {k % 3}" for k in range(33)]
+    curves = learning_curves({name: {"loss": [2, 1], "val_loss": [3, 2]} for name in names})
+    assert len({line.get_color() if isinstance(line.get_color(), str) else tuple(line.get_color())
+                for line in curves.axes[0].lines}) == 33
+    sums = np.random.default_rng(0).uniform(1.0, 9.0, (50, 5))
+    for k, figure in enumerate((curves, channel_histograms(sums, dict.fromkeys(names, sums)))):
+        save_figure(figure, tmp_path / f"{k}.png", dpi=50)
+        assert len(figure.legends[0].get_texts()) >= 33
+        box = figure.axes[0].get_position()
+        assert box.width * figure.get_figwidth() > 1.5 and box.height * figure.get_figheight() > 1.0  # inches
 
 
 @pytest.mark.parametrize("suffix, start", [("png", b"\x89PNG"), ("pdf", b"%PDF")])

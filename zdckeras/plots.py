@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import fill
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -23,7 +24,7 @@ from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 RANGE = (0.2, 99.8)  # percentiles where histograms end, so that one rare bright shower does not squeeze the rest
-
+NAMED = 16  # curves, in a column of their legend
 SPARSITY_THRESHOLDS = np.geomspace(0.01, 1000.0, 26)  # MeV, of the sparsity curves
 
 
@@ -246,20 +247,21 @@ def learning_curves(histories: dict[str, dict], key: str = "loss") -> Figure:
     Raises:
         ValueError: if a history lacks the key.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    columns = -(-len(histories) // NAMED)
+    figure = Figure(figsize=(5.5 + 2.5 * columns, 4), layout="constrained")
     axis = figure.subplots()
     for colour, (name, history) in zip(_colours(histories), histories.items(), strict=True):
         if key not in history:
             raise ValueError(f"{name}: expected a history with {key!r}, found {', '.join(history) or 'nothing'}.")
-        for curve, style, part in ((key, "-", "training"), (f"val_{key}", "--", "validation")):
+        for curve, style, label in ((key, "-", name), (f"val_{key}", "--", None)):
             if curve in history:
                 epochs = np.arange(1, len(history[curve]) + 1)
-                axis.plot(epochs, history[curve], style, color=colour, label=f"{name}, {part}")
+                axis.plot(epochs, history[curve], style, color=colour, label=label)
     axis.set(xlabel="epoch", ylabel=key)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     if histories:
-        axis.legend(frameon=False)
+        figure.legend(loc="outside right upper", ncols=columns, fontsize="small", frameon=False)
     return figure
 
 
@@ -277,7 +279,8 @@ def _histograms(what, real, generated, titles, bins, across):
         if values.ndim != 2 or values.shape[1] != len(titles):
             raise ValueError(f"{name}: expected {what} (N, {len(titles)}), received {values.shape}.")
     down = -(-len(titles) // across)
-    figure = Figure(figsize=(3.1 * across, 3.2 * down + 0.4), layout="constrained")
+    columns = min(len(rows), max(1, int(3.1 * across / (0.5 + 0.085 * max(map(len, rows))))))  # of names, in inches
+    figure = Figure(figsize=(3.1 * across, 3.2 * down + 0.2 * -(-len(rows) // columns) + 0.2), layout="constrained")
     grid = figure.add_gridspec(2 * down, across, height_ratios=[3, 1] * down)
     for k, title in enumerate(titles):
         line, column = divmod(k, across)
@@ -289,8 +292,7 @@ def _histograms(what, real, generated, titles, bins, across):
         if column == 0:
             axis.set_ylabel("showers")
             below.set_ylabel("ratio")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
@@ -335,8 +337,9 @@ def histogram_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _colours(models):
-    """One colour for each model, in turn."""
-    return [COLOURS[k % len(COLOURS)] for k in range(len(models))]
+    """One colour for each model."""
+    many = len(models) > len(COLOURS)
+    return list(colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))) if many else COLOURS[: len(models)]
 
 
 def _same_shape(rows):

@@ -1,0 +1,41 @@
+"""What recipes say before any training: the cost of a preset, and what is wrong with a command."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("sdi_gan", ["6,985,793 weights", "regressor zp: 402,050 weights", "644,400 steps"]),
+    ("sdi_gan --detector zn", ["915,841 weights", "critic: 1,422,337 weights", "107,400 steps"]),
+    ("joint_gan", ["9,764,994 weights", "665,826 weights", "429,600 steps"]),
+    ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
+    ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
+    ("flow_matching", ["published: 77,372 weights", "patches: 1,981,615 weights", "117,100 steps"]),
+    ("diffusion", ["published: 3,514,272 weights", "652.4 MFLOP", "117,100 steps"]),
+    ("flow_noise", ["teacher: 288,880,240 weights", "student: 288,880,240 weights", "117,100 steps"]),
+    ("vq_vae", ["published VQ-VAE", "prior: ", "117,100 steps"]),
+    ("vq_gan", ["published warm start", "published critic", "prior: ", "10,539 steps", "106,561 steps"]),
+    ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])
+def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypatch, capsys):
+    name, *more = name.split()
+    monkeypatch.setattr(sys, "argv", [name, *more, "--preset", "paper", "--dry-run", "--out", str(tmp_path / "out")])
+    runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert all(word in said for word in [*words, "memory of a step: ", "hours on a GPU"]), said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("detector", "lambdas", "asked"), [
+    ("zn", ["1", "2", "3"], "diversity for zn, received 3 numbers"),
+    ("zp", ["0.1"], "diversity, intensity, auxiliary for zp, received 1 numbers")])
+def test_weights_that_a_study_does_not_have_are_refused(detector, lambdas, asked, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["sdi_gan.py", "--detector", detector, "--out", str(out), "--lambdas", *lambdas])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / "sdi_gan.py"), run_name="__main__")
+    assert asked in capsys.readouterr().err and not out.exists()
