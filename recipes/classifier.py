@@ -16,7 +16,7 @@ Interrupted, the same command goes on where it stopped.
 
 import numpy as np
 
-from zdckeras.command import check_folder, run
+from zdckeras.command import check_folder, refuse, run
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
@@ -89,6 +89,10 @@ def main():
     p = PRESETS[args.preset]
     check_folder(args.out)
     detectors, (training, validation, test) = three_parts(args, p)
+    for part, (_, _, photons) in {"training": training, "test": test}.items():
+        if (photons > 0).all() or not (photons > 0).any():
+            refuse(f"expected particles with and without light, received {len(photons)} of the {part} part "
+                   f"{'with' if photons.any() else 'without'} it; `zdckeras simulate --keep-all` keeps both")
     content = digest(dict(zip(("particles", "pdg", "photons"), training, strict=True))) if args.data else None
     states = recipe_states(args, p, content)
     model, history = fit_hits(detectors, training[0], training[2] > 0, states / "classifier.npz", seed=args.seed,

@@ -75,13 +75,14 @@ def train_models(args, p, states, own, reach):
     name, histories, generators = args.detector, {}, {}
     path = StraightFlight(name) if name in GUNS else Transport(name, p["levels"])
     for seed in range(args.seeds):
-        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=seed,
+        draw = args.seed + seed  # of arrivals, which are the data here, and weights
+        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=draw,
                                                              own=own, **p["vae"])
         priors = {"teacher": vae.prior}
-        arrays = encoded_arrivals(vae, p["coded"], seed, own) if not seed else None
+        arrays = encoded_arrivals(vae, p["coded"], draw, own) if not seed else None
         for row in p["students"] if not seed else ():  # of the first training only
             channels, scaled = STUDENTS[row]
-            priors[row], histories[row] = distil(vae, arrays, states / f"{row}.npz", seed=seed, channels=channels,
+            priors[row], histories[row] = distil(vae, arrays, states / f"{row}.npz", seed=draw, channels=channels,
                                                  scaled=scaled, **p["student"])
         generators |= {f"{row}, seed {seed}": ModularGenerator(path, prior, vae.decoder, *reach)
                        for row, prior in priors.items()}

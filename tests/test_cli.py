@@ -94,6 +94,44 @@ def test_a_folder_is_no_root_file_and_a_file_no_folder(tmp_path, capsys):
     assert (tmp_path / "b").read_text() == "notes"
 
 
+@pytest.mark.parametrize("words", [["simulate", "PLACE"], ["simulate", "PLACE/a.root"],
+                                   ["compare", OLD, "--out", "PLACE"]])
+def test_outputs_are_tried_before_the_work(words, monkeypatch, capsys):
+    """Where nobody can write; nothing is simulated or judged."""
+    def work(*_, **__):
+        raise AssertionError("begun")
+
+    monkeypatch.setattr("zdckeras.simulation.reference.stream", work)
+    monkeypatch.setattr("zdckeras.comparison.compare.compare", work)
+    with pytest.raises(SystemExit):
+        main([word.replace("PLACE", "/proc/no") for word in words])
+    said = capsys.readouterr().err
+    assert "cannot write" in said and "/proc/no" in said and said.count("\n") == 1
+
+
+def test_input_that_cannot_be_read_is_named(monkeypatch, tmp_path, capsys):
+    (tmp_path / "own.root").write_text("")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "own.root"))
+
+    monkeypatch.setattr("zdckeras.comparison.compare.open_showers", closed)
+    with pytest.raises(SystemExit, match="1"):
+        main(["compare", OLD, "--data", str(tmp_path / "own.root")])
+    assert capsys.readouterr().err.endswith(f"cannot read {tmp_path / 'own.root'}: Permission denied\n")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["generate", OLD, "p.npz", "shards", "--workers", "2", "--overwrite"], "Expected --overwrite without --shards"),
+    (["generate", OLD, "p.npz", "made.root", "--workers", "2"], "made.root: expected a folder for shards"),
+    (["export", OLD, "a.onnx", "--to", "onnx", "--version", "3"], "Expected --version with --to saved-model only")])
+def test_options_that_would_do_nothing_are_refused(words, message, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 def test_more_than_memory_holds(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["simulate", str(tmp_path / "out"), "--size", str(10**14)])

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 
-from zdckeras.command import SHOW, plain_warnings, whole
+from zdckeras.command import SHOW, check_folder, plain_warnings, whole
 
 OUTPUT = "a name that ends in .root, or a folder for npz files, which are made in memory (4 kB a shower)"
 MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
@@ -37,6 +37,9 @@ def generate(options):
     from zdckeras.campaign.events import particles_of
 
     if options.shards or options.scheduler or options.workers:
+        if options.overwrite:
+            raise ValueError("Expected --overwrite without --shards, --workers and --scheduler: the same command goes "
+                             "on with the shards that are there, and other settings want another folder.")
         from zdckeras.campaign.run import run_campaign
 
         rows, workers = options.shards or 10_240, options.workers or 1
@@ -67,6 +70,8 @@ def compare(options):
     """Judge generators on one test set beside the floor: print the table, and write it with a page of pictures."""
     from zdckeras.campaign.answers import look_at
 
+    if options.output:
+        check_folder(options.output)
     wrong = []
     for model in options.models:
         try:
@@ -99,7 +104,7 @@ def export(options):
         raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "
                          f"received {' '.join([*models, options.output])}.")
     given = {("--precision", "onnx"): options.precision != "float32", ("--compiled", "saved-model"): options.compiled,
-             ("--classifier", "o2"): options.classifier}
+             ("--classifier", "o2"): options.classifier, ("--version", "saved-model"): options.version != 1}
     for word, to in (key for key, value in given.items() if value):
         if options.to != to:
             raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
@@ -237,8 +242,11 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         status, message = 1, "the showers do not fit into memory: write a .root file"
     except OSError as error:
-        place = getattr(options, "output", getattr(options, "folder", ""))
-        status, message = 1, f"cannot write {place}: {error.strerror or error}; nothing new was left there"
+        read, place = error.filename, getattr(options, "output", None) or getattr(options, "folder", None)
+        if read and os.path.exists(read) and not os.access(read, os.R_OK) or not place:
+            status, message = 1, f"cannot read {read}: {error.strerror}" if read else str(error)
+        else:
+            status, message = 1, f"cannot write {place}: {error.strerror or error}; nothing new was left there"
     except KeyboardInterrupt:
         status, message = 1, "interrupted; nothing new was left there"
     except Exception as error:  # TensorFlow has many kinds of its own, on a full disk for instance

@@ -36,7 +36,10 @@ def test_tables_of_conditions_or_of_momenta(tmp_path):
                  [MOMENTUM[:, 2], PDG, MOMENTUM[:, 0], MOMENTUM[:, 1], PDG])
     placed = table(tmp_path / "placed.csv", ["pdg", "px", "py", "pz", "vx", "vy", "vz"], [PDG, *MOMENTUM.T, *VERTEX.T])
     without = table(tmp_path / "without.csv", CONDITIONS, WHOLE.T)
-    for path, expected in ((full, WHOLE), (bare, conditions_of(PDG, MOMENTUM)), (placed, WHOLE), (without, WHOLE)):
+    names = ["PDG", "Px", "Py", "Pz", "Vx", "Vy", "Vz"]
+    capitals = table(tmp_path / "capitals.CSV", names, [PDG, *MOMENTUM.T, *VERTEX.T])
+    for path, expected in ((full, WHOLE), (capitals, WHOLE), (bare, conditions_of(PDG, MOMENTUM)), (placed, WHOLE),
+                           (without, WHOLE)):
         conditions, pdg = particles_of(path)
         np.testing.assert_allclose(conditions, expected, rtol=1e-12)
         assert pdg.tolist() == PDG.tolist()
@@ -46,7 +49,11 @@ def test_tables_of_conditions_or_of_momenta(tmp_path):
     ("", "expected columns energy"), ("pdg,px,py\n1,2,3\n", "pz missing"),
     ("pdg,px,py,pz\n22,0,0\n", "line 2: expected 4"),
     ("pdg,px,py,pz\n22,0,0,many\n", "expected numbers below the header"), ("pdg,px,py,pz\n", "received 0 with"),
-    ("pdg,px,py,pz\n99,0,0,3\n", "Unknown PDG id"), ("pdg,px,py,pz\n22,0,0,nan\n", "finite numbers")])
+    ("pdg,px,py,pz,vx,vy\n22,0,0,3,1,1\n", "whole vertex vx, vy, vz or nothing of it, received 2"),
+    ("pdg,px,py,pz,pz\n22,0,0,3,4\n", "different names, received pz more than once"),
+    ("pdg,px,py,pz\n2112.7,0,0,3\n", r"whole numbers as PDG ids, received \[2112.7\]"),
+    ("pdg,px,py,pz\n1010010030,0,0,3\n", "Unknown PDG id"), ("pdg,px,py,pz\n99,0,0,3\n", "Unknown PDG id"),
+    ("pdg,px,py,pz\n22,0,0,nan\n", "finite numbers")])
 def test_wrong_tables_are_one_line(tmp_path, text, message):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
@@ -66,6 +73,22 @@ def test_events_in_either_units(tmp_path, units):
         conditions, pdg = particles_of(tmp_path / name)
         np.testing.assert_allclose(conditions, WHOLE, rtol=1e-6, atol=1e-9)
         assert pdg.tolist() == PDG.tolist()
+
+
+def test_nuclei_that_the_table_lacks_are_those_of_the_file(tmp_path):
+    """An excited fragment of lead among the three particles: its energy and mass, and the charge that its id says."""
+    pytest.importorskip("pyhepmc")
+    words = {name: " ".join(repr(float(p)) for p in row) for name, row in zip("abc", MOMENTUM, strict=True)}
+    text = EVENT.format(units="GEV CM", p=2680.0, v=" ".join(map(repr, VERTEX[0].tolist())), **words)
+    mass, pz = 193.8, 5e5
+    fragment = f"P 6 -1 1000822081 0.0 0.0 {pz} {float(np.hypot(pz, mass))!r} {mass} 1\nHepMC::Asciiv3-END"
+    (tmp_path / "EVENTS.HEPMC3").write_text(text.replace("HepMC::Asciiv3-END", fragment).replace("E 0 1 5", "E 0 1 6"))
+    with pytest.warns(UserWarning, match="lacks, kept as species of their own: 1000822081"):
+        conditions, pdg = particles_of(tmp_path / "EVENTS.HEPMC3")
+    assert pdg.tolist() == [*PDG, 1000822081]
+    np.testing.assert_allclose(conditions[:3], WHOLE, rtol=1e-6, atol=1e-9)
+    expected = [np.hypot(pz, mass), *VERTEX[0], 0.0, 0.0, pz, 1e3 * mass, 82.0]
+    np.testing.assert_allclose(conditions[3], expected, rtol=1e-4)
 
 
 def test_events_without_particles_and_without_the_package(tmp_path, monkeypatch):

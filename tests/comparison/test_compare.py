@@ -108,6 +108,18 @@ def test_one_of_several_detectors():
         zdc.compare(Mixed(both), size=SIZE, runs=1)
 
 
+def test_showers_of_both_judge_a_generator_of_one():
+    """By those that pass its own detector's cut; beside a generator of both by all of them."""
+    both, old = zdc.load("zn+zp", "test", size=SIZE), zdc.load_model(OLD)
+    lit = both.only("zn").at_least()
+    table = zdc.compare({"old": old}, both, runs=1, seed=3)
+    assert table.provenance["detector"] == "zn" and table.provenance["showers"] == len(lit) < SIZE
+    made = old.sample(lit.particles, seed=[3, 0], at_least={"zn": 10})
+    assert table.scores["old"]["shapes"] == score(lit, [made], np.ones(len(lit)), "zn", seed=3)["shapes"]
+    table = zdc.compare({"old": old, "mixed": Mixed(both)}, both, runs=1, detector="zn")
+    assert table.provenance["showers"] == SIZE and {"old", "mixed"} <= set(table.scores)
+
+
 def test_a_model_that_fails_does_not_stop_the_others(real):
     class Broken(Mixed):
         def predict_on_batch(self, x):

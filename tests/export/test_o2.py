@@ -215,6 +215,8 @@ def test_existing_folder_is_kept(models, tmp_path):
     (tmp_path / "notes").write_text("precious")
     with pytest.raises(FileExistsError, match="choose another folder"):
         export_o2(tmp_path, **models)
+    with pytest.raises(FileExistsError, match="is a folder with notes in it: expected one with O2's files alone"):
+        export_o2(tmp_path, **models, overwrite=True)
     assert (tmp_path / "notes").read_text() == "precious"
 
 
@@ -270,3 +272,9 @@ def test_classifiers_that_pass_none_are_refused(folder, tmp_path):
     (tmp_path / "o2" / "classifier_scales.txt").write_text(scales)
     with pytest.raises(ValueError, match="expected a classifier that lets some of 20 particles pass"):
         check_o2(tmp_path / "o2", 20)
+
+
+def test_few_particles_are_enough_to_try_a_folder(folder):
+    """One that passes gives a response that is empty or not: no flaw of the folder."""
+    answers = [check_o2(folder, 4, seed)[0] for seed in range(3)]
+    assert all(1 <= answer.passed.sum() <= 4 for answer in answers)

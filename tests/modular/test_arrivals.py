@@ -12,7 +12,7 @@ from zdckeras.modular.arrivals import (
     single_arrivals,
     single_scores,
 )
-from zdckeras.simulation.reference import load
+from zdckeras.simulation.reference import half_libraries, load
 from zdckeras.simulation.response_fit import FITTED_KINDS
 
 
@@ -61,6 +61,13 @@ def test_epochs_are_fresh_draws_that_repeat():
     assert first["beta"][0] == pytest.approx(0.03) and second["z"].shape == (20, 3)
     one.start_epoch(3)
     assert one[1][0]["beta"][0] == 1.0
+
+
+@pytest.mark.parametrize("detector", ["zn", "ecal"])
+def test_responses_are_those_of_the_library_given(detector):
+    arrivals, (first, second) = draw_arrivals(detector, 20, 1), half_libraries(detector)
+    made = [respond(detector, arrivals, 5, showers) for showers in (None, first, second, first)]
+    assert (made[1] == made[3]).all() and all((made[a] != made[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_own_particles_that_arrive_as_they_started():

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import zdckeras as zdc
+from zdckeras.data.files import write_showers
+
 FOLDER = Path(__file__).parents[2] / "recipes"
 
 
@@ -39,3 +42,13 @@ def test_weights_that_a_study_does_not_have_are_refused(detector, lambdas, asked
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(FOLDER / "sdi_gan.py"), run_name="__main__")
     assert asked in capsys.readouterr().err and not out.exists()
+
+
+def test_a_classifier_wants_particles_with_and_without_light(tmp_path, monkeypatch, capsys):
+    write_showers(iter([zdc.load("zn", "train", 40)]), 40, tmp_path / "lit.root")
+    words = ["--preset", "smoke", "--data", str(tmp_path / "lit.root"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["classifier.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / "classifier.py"), run_name="__main__")
+    assert "of the training part with it; `zdckeras simulate --keep-all` keeps both" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.npz"))

@@ -89,6 +89,14 @@ def test_resimulated_showers_come_from_the_same_distribution():
     assert np.corrcoef(a, b)[0, 1] > 0.5
 
 
+def test_showers_below_the_cut_are_refused_at_once(monkeypatch):
+    (everything,) = reference.draws("zn", size=50, keep_all=True)
+    monkeypatch.setattr(reference, "respond", None)
+    below = int((everything.photon_sums() < 10).sum())
+    with pytest.raises(ValueError, match=f"received {below} of 50 below it"):
+        resimulate(everything, 1)
+
+
 def test_particles_that_never_pass_are_named(monkeypatch):
     monkeypatch.setattr(reference, "ROUNDS", 2)
     lit = load("zn", "test", size=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.files import open_particles
-from zdckeras.data.kinematics import check_particles
+from zdckeras.data.kinematics import check_particles, nucleus_charges, unknown_ids
 from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
 
 FINAL = 1  # HepMC status of particles that leave the event
@@ -38,6 +38,8 @@ def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         if not len(values) or not np.isfinite(values).all():
             raise ValueError(f"expected particles of finite numbers, received {len(values)} with "
                              f"{(~np.isfinite(values)).sum()} numbers that are not")
+        if values.shape[1] > CONDITION_COUNT:
+            _check_ids(values[:, -1])
         conditions = values[:, :CONDITION_COUNT]
         pdg = (values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)).astype("int32")
         check_particles(conditions, pdg)
@@ -51,24 +53,27 @@ def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def particles_from_csv(path: str | Path) -> np.ndarray:
     """Conditions and PDG ids of a table with a header, (N, 10), or (N, 9) where it has no ids.
 
-    Columns, in any order: the nine conditions with or without `pdg`; or `pdg`, `px`, `py`, `pz` [GeV] and, if it is not
-    the origin, the vertex `vx`, `vy`, `vz` [cm]. Others are left out.
+    Columns, in any order, in capitals or not: the nine conditions with or without `pdg`; or `pdg`, `px`, `py`, `pz`
+    [GeV] and, if it is not the origin, the vertex `vx`, `vy`, `vz` [cm]. Others are left out. Nuclei that the table of
+    the `particle` package lacks want the nine conditions.
 
     Arguments:
         path: a .csv file, commas between the columns.
 
     Raises:
-        ValueError: for missing columns, lines of another length, or words in place of numbers.
+        ValueError: for missing or repeated columns, lines of another length, words in place of numbers, or unknown ids.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
-        names = [name.strip() for name in next(lines, [])]
+        names = [name.strip().lower() for name in next(lines, [])]
         rows = []
         for number, line in enumerate(lines, 2):
             if len(line) != len(names):
                 raise ValueError(f"line {number}: expected {len(names)} values, received {len(line)}")
             rows.append(line)
     columns = {name: k for k, name in enumerate(names)}
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected columns of different names, received {', '.join(repeated)} more than once")
     missing = [name for name in ("pdg", *MOMENTUM) if name not in columns]
     if missing and not set(CONDITIONS) <= set(columns):
         raise ValueError(f"expected columns {', '.join(CONDITIONS)}, or pdg, px, py, pz; {', '.join(missing)} missing")
@@ -79,7 +84,10 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
     if set(CONDITIONS) <= set(columns):
         wanted = [*CONDITIONS, *(["pdg"] if "pdg" in columns else [])]
         return values[:, [columns[name] for name in wanted]]
+    if (given := len(set(VERTEX) & set(columns))) not in (0, len(VERTEX)):
+        raise ValueError(f"expected the whole vertex {', '.join(VERTEX)} or nothing of it, received {given} of these")
     pdg = values[:, columns["pdg"]]
+    _check_ids(pdg)
     vertex = values[:, [columns[name] for name in VERTEX]] if set(VERTEX) <= set(columns) else None
     return np.column_stack([conditions_of(pdg, values[:, [columns[name] for name in MOMENTUM]], vertex), pdg])
 
@@ -87,14 +95,15 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
 def particles_from_events(path: str | Path) -> np.ndarray:
     """Final-state particles of all events of a HepMC file, (N, 10): conditions and PDG ids, in the order of the file.
 
-    A particle's vertex is where it was produced. Neutrinos, which no calorimeter sees, are left out.
+    A particle's vertex is where it was produced. Neutrinos, which no calorimeter sees, are left out. Nuclei that the
+    table of the `particle` package lacks have the energy and mass of the file, and the charge of their id.
 
     Arguments:
         path: a HepMC2 or HepMC3 file in ASCII, which may be compressed (.gz).
 
     Raises:
         ImportError: if `pyhepmc` is not installed.
-        ValueError: for a file without events.
+        ValueError: for a file without events, or ids that are in no table and of no nucleus.
     """
     if find_spec("pyhepmc") is None:
         raise ImportError("HepMC files are read by pyhepmc, which is not installed: pip install pyhepmc.")
@@ -110,12 +119,24 @@ def particles_from_events(path: str | Path) -> np.ndarray:
                      if p.status == FINAL and abs(p.pid) not in (12, 14, 16)]
             for pid, momentum, vertex in found:
                 place = vertex.position if vertex is not None else None
-                parts.append([pid, *(energy * getattr(momentum, name) for name in MOMENTUM),
+                parts.append([pid, *(energy * getattr(momentum, name) for name in (*MOMENTUM, "e")),
                               *((length * getattr(place, name) for name in "xyz") if place is not None else (0,) * 3)])
     if not parts:
         raise ValueError("expected events with final-state particles, found none")
     rows = np.array(parts, "float64")
-    return np.column_stack([conditions_of(rows[:, 0], rows[:, 1:4], rows[:, 4:]), rows[:, 0]])
+    pdg, momentum, total, vertex = rows[:, 0], rows[:, 1:4], rows[:, 4], rows[:, 5:]
+    strange, found = np.isin(pdg, unknown_ids(pdg)), np.empty((len(rows), CONDITION_COUNT))
+    found[~strange] = conditions_of(pdg[~strange], momentum[~strange], vertex[~strange])
+    mass = 1e3 * np.sqrt(np.maximum(total**2 - (momentum**2).sum(axis=1), 0.0))  # MeV
+    found[strange, :-1] = np.column_stack([total, vertex, momentum, mass])[strange]
+    found[strange, -1] = nucleus_charges(pdg[strange])
+    return np.column_stack([found, pdg])
+
+
+def _check_ids(pdg):
+    """ValueError unless PDG ids are whole numbers."""
+    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
+        raise ValueError(f"expected whole numbers as PDG ids, received {pdg[pdg != np.rint(pdg)][:5].tolist()}")
 
 
 def is_event_file(path: Path) -> bool:
@@ -125,4 +146,5 @@ def is_event_file(path: Path) -> bool:
         >>> is_event_file(Path("a.hepmc3.gz")), is_event_file(Path("a.npz"))
         (True, False)
     """
-    return path.suffix in EVENT_FILES or (path.suffix == ".gz" and Path(path.stem).suffix in EVENT_FILES)
+    *_, before, last = "", "", *(suffix.lower() for suffix in path.suffixes)
+    return last in EVENT_FILES or (last == ".gz" and before in EVENT_FILES)

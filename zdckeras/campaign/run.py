@@ -57,6 +57,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
                          f"received {seed}, {shard_rows} and {workers}.")
+    if Path(folder).suffix.lower() == ".root":
+        raise ValueError(f"{folder}: expected a folder for shards; `zdckeras merge` makes a file of them.")
     if scheduler and find_spec("distributed") is None:
         raise ImportError("A Dask cluster needs the package distributed, which is not installed: pip install "
                           "distributed.")

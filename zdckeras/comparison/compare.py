@@ -37,9 +37,10 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     floor is one half of each one's rows against the other, and the first half is what is judged; data without repeats
     are judged whole, without a floor. The table's `provenance` says how many rows there were.
 
-    Where all showers pass the papers' photon cut, generators answer until they pass it as well. Generators that take
-    the PDG id, which tells K0S from K0L, are given it. A model that cannot be opened or fails is left out and named in
-    `failures`, as long as another one is left.
+    Where all showers pass the papers' photon cut, generators answer until they pass it as well. Of showers of several
+    detectors that no generator has all of, those that pass the cut of the one to judge by are taken. Generators that
+    take the PDG id, which tells K0S from K0L, are given it. A model that cannot be opened or fails is left out and
+    named in `failures`, as long as another one is left.
 
     Arguments:
         models: generators, paths of `.keras` files, of .onnx files or of SavedModels' folders, or names of pretrained
@@ -81,6 +82,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     if own and part == "test":
         *_, showers = own_parts(showers, min(trained_on) if len(trained_on) == 1 else showers.detector(detector).name)
     name = showers.detector(detector).name
+    if not any(set(showers.responses) <= set(contender.detectors) for contender in contenders.values()):
+        cut, showers = _photon_cut(showers), showers.only(name)
+        showers = showers.at_least() if name in cut else showers
     for label, contender in contenders.items():
         if name not in contender.detectors:
             raise ValueError(f"{label}: expected a generator of {name}, received one of "
@@ -107,7 +111,8 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     cut = _photon_cut(showers)
     for label, contender in contenders.items():
         numbers = tqdm(range(runs), desc=f"judging {label}", unit="generation")
-        sample = partial(_response, contender.generator, name, contender.generator.beside(real.pdg), cut)
+        own_cut = cut if set(cut) <= set(contender.detectors) else {}
+        sample = partial(_response, contender.generator, name, contender.generator.beside(real.pdg), own_cut)
         try:
             judge(label, (sample(real.particles, seed=[seed, run]) for run in numbers))
         except Exception as error:  # whatever a model's framework raises

@@ -1,11 +1,13 @@
 """Files and folders that appear whole or not at all."""
 
 import ctypes
+import errno
 import os
 import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,20 @@ from pathlib import Path
 HOST = sha256(platform.node().encode()).hexdigest()[:6]
 FORGOTTEN = 86_400.0  # seconds after which a temporary file of another machine is taken for one of a dead run
 AT_CWD, EXCHANGE = -100, 2  # of Linux's renameat2
+
+
+def check_place(path: str | Path) -> None:
+    """See, before long work, whether something can be written to a path: its nearest folder is tried for a moment.
+
+    Raises:
+        PermissionError: if not, with the reason and the path.
+    """
+    found = next(place for place in Path(path).absolute().parents if place.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=found):
+            pass
+    except OSError as error:
+        raise PermissionError(errno.EACCES, error.strerror, str(path)) from None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zdckeras.data.atomic import is_npz, open_npz
+from zdckeras.data.atomic import check_place, is_npz, open_npz
 from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.formats import (  # noqa: F401
     METADATA_FILE,
@@ -261,6 +261,7 @@ def files_in_the_way(output: str | Path, overwrite: bool = False) -> list[Path]:
     Raises:
         FileExistsError: if there are some and `overwrite` is False.
         ValueError: for a folder where a file is expected, or the other way round.
+        PermissionError: if nothing can be written there.
 
     Example:
         >>> files_in_the_way("no/such/showers.root")
@@ -270,6 +271,7 @@ def files_in_the_way(output: str | Path, overwrite: bool = False) -> list[Path]:
     to_root = output.suffix.lower() == ROOT_SUFFIX
     if to_root and output.is_dir() or not to_root and output.is_file():
         raise ValueError(f"{output} is a {'folder' if to_root else 'file'}: expected a .root file or a folder for npz.")
+    check_place(output)
     names = (RESPONSES_FILE, PARTICLES_FILE, METADATA_FILE)
     places = [output, *(output / name for name in DETECTORS)]
     old = [output] if to_root else [place / name for place in places for name in names]
@@ -292,7 +294,7 @@ def write_showers(blocks: Iterable[Showers], size: int, output: str | Path, over
         The file or folder.
 
     Raises:
-        FileExistsError, ValueError: see `files_in_the_way`; nothing of `blocks` has been made then.
+        FileExistsError, ValueError, PermissionError: see `files_in_the_way`; nothing of `blocks` has been made then.
         MemoryError: if npz files do not fit into memory.
     """
     files_in_the_way(output, overwrite)

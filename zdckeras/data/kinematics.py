@@ -46,6 +46,23 @@ def _nucleus(code):
     return (charge if code > 0 else -charge, nucleons, strange) if 0 < nucleons >= charge + strange else None
 
 
+def nucleus_charges(pdg: np.ndarray) -> np.ndarray:
+    """Charges [e] (N,) that the ids of nuclei say themselves.
+
+    Raises:
+        ValueError: for the id of something else.
+
+    Example:
+        >>> nucleus_charges(np.array([1000822081, -1010010030])).tolist()
+        [82.0, -1.0]
+    """
+    codes = np.asarray(pdg).astype("int64").tolist()
+    if others := [code for code in codes if _nucleus(code) is None]:
+        raise ValueError(f"Unknown PDG id(s) {sorted(set(others))[:NAMED]}: expected ids of the `particle` package's "
+                         "table or of nuclei.")
+    return np.array([float(_nucleus(code)[0]) for code in codes])
+
+
 def unknown_ids(pdg: np.ndarray) -> np.ndarray:
     """PDG ids that the table lacks, each once.
 

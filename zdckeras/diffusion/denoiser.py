@@ -12,8 +12,6 @@ from zdckeras.diffusion.schedules import LAWS, TARGETS, Schedule, times_of
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import SampleLoss, annealed, fit_adam
 
-SAMPLING = ("sampler", "steps", "eta")  # settings that a trained network does not depend on
-
 
 class Denoiser(SampleLoss):
     """Base of models around a network that tells what is data and what is noise in x_t = alpha(t) x + sigma(t) e.

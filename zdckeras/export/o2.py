@@ -47,7 +47,7 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
         folder: where to; made if missing.
         neutron, proton: generators of ZN and ZP, or twice one of both.
         classifier: of particles that leave light.
-        overwrite: replace the folder if it exists.
+        overwrite: replace the folder if it exists, and has nothing else in it.
         provenance: further metadata of all three.
 
     Returns:
@@ -56,7 +56,7 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
     Raises:
         TypeError: for something else than generators and a `HitClassifier`.
         ValueError: for a generator of another detector, or as `export_onnx`.
-        FileExistsError: if the folder exists and `overwrite` is False.
+        FileExistsError: if the folder exists and `overwrite` is False, or if other files are in it.
         ImportError, RuntimeError: as `export_onnx`.
     """
     folder, models = Path(folder), {"neutron": neutron, "proton": proton, "classifier": classifier}
@@ -71,6 +71,10 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
                              f"{' and '.join(names)}.")
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists: choose another folder, or allow to overwrite it.")
+    own = {KEYS, *(f"{slot}{ending}" for slot in models for ending in (".onnx", "_scales.txt"))}
+    if folder.is_file() or folder.exists() and (others := sorted({path.name for path in folder.iterdir()} - own)):
+        raise FileExistsError(f"{folder} is {'a file' if folder.is_file() else f'a folder with {others[0]} in it'}: "
+                              "expected one with O2's files alone, which is replaced as a whole.")
     require_onnx()
     for generator in (neutron, proton):
         generator.check_weights()

@@ -11,6 +11,7 @@ from zdckeras.simulation.decays import branchings
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.gun import GUNS, PointShowers, draw_gun
 from zdckeras.simulation.primaries import draw_primaries
+from zdckeras.simulation.reference import Simulator
 from zdckeras.simulation.response_fit import FITTED_KINDS, PHOTON, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
 from zdckeras.training.batches import Batches
@@ -59,17 +60,17 @@ def draw_arrivals(detector: str, size: int, rng) -> dict:
     return {"kind": kind, "energy": energy, "x": x, "y": y}
 
 
-def respond(detector: str, arrivals: dict, rng, showers: FrozenShowers | None = None) -> np.ndarray:
+def respond(detector: str, arrivals: dict, rng, showers: Simulator | None = None) -> np.ndarray:
     """Responses (N, nx, ny) of the reference simulation to single arrivals, empty ones included.
 
     Arguments:
         detector: name.
         arrivals: as from `draw_arrivals`.
         rng: seed or NumPy generator.
-        showers: `FrozenShowers` of another library than the packaged one.
+        showers: of another library than the packaged one: `FrozenShowers`, or `PointShowers` of a detector with a gun.
     """
     if detector in GUNS:
-        return PointShowers(detector).respond(*gun_particles(detector, arrivals), rng)
+        return (showers or PointShowers(detector)).respond(*gun_particles(detector, arrivals), rng)
     showers = showers or FrozenShowers(detector)
     pdg = np.array(FITTED_KINDS)[arrivals["kind"]]
     lost = shower_kind(pdg, np.full(len(pdg), 1e4))[1] - 1e4  # what the mass takes away from the total energy

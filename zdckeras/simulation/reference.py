@@ -20,7 +20,7 @@ FROZEN_SOURCE = "Geant4 11.4 frozen showers, light scale arbitrary"
 GUN_SOURCE = "Geant4 11.4 showers of a gun, energy in the scintillator"
 PRIMARIES_AT_ONCE = 20_000  # primaries simulated at once; part of the meaning of a seed
 DATA_PARTS = ("train", "validation", "test")
-ROUNDS = 2000  # attempts to bring a condition over its photon cut again
+ROUNDS = 2000  # of attempts, up to 64 a particle, to bring a condition over its photon cut again
 
 
 def half_libraries(name: str) -> tuple[Simulator, Simulator]:
@@ -204,7 +204,8 @@ def resimulate(showers: Showers, seed: int, frozen: Mapping[str, Simulator] | No
         `Showers` of the same particles in the same order.
 
     Raises:
-        ValueError: if a particle does not pass in 2000 attempts (it cannot have come from this simulation).
+        ValueError: for showers below the cut (`keep_all`), or if a particle does not pass in 2000 rounds of attempts
+            (it cannot have come from this simulation).
 
     Example:
         >>> first = load("zn", "test", size=20)
@@ -212,6 +213,9 @@ def resimulate(showers: Showers, seed: int, frozen: Mapping[str, Simulator] | No
         >>> bool((first.particles == second.particles).all()), bool((first.response == second.response).all())
         (True, False)
     """
+    if (below := (~_lit(showers.responses)).sum()):
+        raise ValueError("Expected showers that pass the papers' photon cut, as every further response does; received "
+                         f"{below} of {len(showers)} below it.")
     rng = np.random.default_rng([seed, len(DATA_PARTS), 0, 1])  # no stream of `load` starts like this
     responses = {name: np.zeros_like(r) for name, r in showers.responses.items()}
     open_rows = np.arange(len(showers))
