@@ -34,7 +34,7 @@ from zdckeras.training.cost import printed_cost, timed
 PRESETS = {
     "laptop": dict(
         train=50_000, test=10_000, generations=3, generator={}, joint=dict(channels=(32, 16, 8)), critic={},
-        divide=32, divide_critic=4, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
+        divide=32, divide_critic=4, published=dict(epochs=1, batch=32, generator=1e-4, critic=1e-4),
         sums=dict(rows=100_000, epochs=16, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
