@@ -43,8 +43,8 @@ PRESETS = {
     "laptop": dict(
         train=50_000, validation=5_000, test=10_000, generations=3, pixels=2_000, generator={}, critic={},
         divide=16, divide_critic=4, vit=dict(hidden=32, depth=2),
-        published={"zp": dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
-                   "zn": dict(epochs=1, batch=64, generator=3e-3, critic=5e-3)},
+        published={"zp": dict(epochs=1, batch=32, generator=1e-4, critic=1e-4),
+                   "zn": dict(epochs=1, batch=64, generator=5e-4, critic=5e-4)},
         sums=dict(rows=100_000, epochs=12, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
