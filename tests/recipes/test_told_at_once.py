@@ -10,6 +10,7 @@ import zdckeras as zdc
 from zdckeras.data.files import write_showers
 
 FOLDER = Path(__file__).parents[2] / "recipes"
+pytestmark = pytest.mark.neutral
 
 
 @pytest.mark.parametrize(("name", "words"), [
