@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.files import open_particles
-from zdckeras.data.kinematics import check_particles, nucleus_charges, unknown_ids
+from zdckeras.data.kinematics import check_ids, check_particles, nucleus_charges, unknown_ids
 from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
 
 FINAL = 1  # HepMC status of particles that leave the event
@@ -38,8 +38,6 @@ def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         if not len(values) or not np.isfinite(values).all():
             raise ValueError(f"expected particles of finite numbers, received {len(values)} with "
                              f"{(~np.isfinite(values)).sum()} numbers that are not")
-        if values.shape[1] > CONDITION_COUNT:
-            _check_ids(values[:, -1])
         conditions = values[:, :CONDITION_COUNT]
         pdg = (values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)).astype("int32")
         check_particles(conditions, pdg)
@@ -81,13 +79,14 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
         values = np.array(rows, dtype="float64").reshape(-1, len(names))
     except ValueError as error:
         raise ValueError(f"expected numbers below the header, {error}") from None
+    if "pdg" in columns:
+        check_ids(values[:, columns["pdg"]])
     if set(CONDITIONS) <= set(columns):
         wanted = [*CONDITIONS, *(["pdg"] if "pdg" in columns else [])]
         return values[:, [columns[name] for name in wanted]]
     if (given := len(set(VERTEX) & set(columns))) not in (0, len(VERTEX)):
         raise ValueError(f"expected the whole vertex {', '.join(VERTEX)} or nothing of it, received {given} of these")
     pdg = values[:, columns["pdg"]]
-    _check_ids(pdg)
     vertex = values[:, [columns[name] for name in VERTEX]] if set(VERTEX) <= set(columns) else None
     return np.column_stack([conditions_of(pdg, values[:, [columns[name] for name in MOMENTUM]], vertex), pdg])
 
@@ -131,12 +130,6 @@ def particles_from_events(path: str | Path) -> np.ndarray:
     found[strange, :-1] = np.column_stack([total, vertex, momentum, mass])[strange]
     found[strange, -1] = nucleus_charges(pdg[strange])
     return np.column_stack([found, pdg])
-
-
-def _check_ids(pdg):
-    """ValueError unless PDG ids are whole numbers."""
-    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
-        raise ValueError(f"expected whole numbers as PDG ids, received {pdg[pdg != np.rint(pdg)][:5].tolist()}")
 
 
 def is_event_file(path: Path) -> bool:

@@ -23,7 +23,7 @@ from zdckeras.data.formats import (  # noqa: F401
     write_root,
     written_together,
 )
-from zdckeras.data.kinematics import check_particles
+from zdckeras.data.kinematics import check_ids, check_particles
 from zdckeras.data.particles import CONDITION_COUNT, pdg_of
 from zdckeras.data.showers import Showers, concatenate
 
@@ -229,9 +229,8 @@ def _particles(place, source):
         raise ValueError(f"{place}: expected finite numbers, received {values.dtype} values that are not all finite.")
     conditions = values[:, :CONDITION_COUNT].astype("float64")
     pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)
-    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
-        raise ValueError(f"{place}: expected whole numbers as PDG ids, received {pdg[:5].tolist()}.")
     try:
+        check_ids(pdg)
         check_particles(conditions, pdg)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None

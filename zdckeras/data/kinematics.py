@@ -80,6 +80,21 @@ def unknown_ids(pdg: np.ndarray) -> np.ndarray:
     return np.array([code for code in np.unique(pdg).tolist() if lacks(int(code))], "int64")
 
 
+def check_ids(pdg: np.ndarray) -> None:
+    """Refuse PDG ids (N,) that are no whole numbers.
+
+    Raises:
+        ValueError: in one line.
+
+    Example:
+        >>> check_ids(np.array([2112.0, 22.6]))
+        Traceback (most recent call last):
+        ValueError: expected whole numbers as PDG ids, received [2112.0, 22.6].
+    """
+    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
+        raise ValueError(f"expected whole numbers as PDG ids, received {pdg[:NAMED].tolist()}.")
+
+
 def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
     """Refuse particles that cannot be; tell the first rows and, where one change mends nearly all, the likely cause.
 
