@@ -103,7 +103,7 @@ def test_outputs_are_tried_before_the_work(words, monkeypatch, capsys):
 
     monkeypatch.setattr("zdckeras.simulation.reference.stream", work)
     monkeypatch.setattr("zdckeras.comparison.compare.compare", work)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="2"):
         main([word.replace("PLACE", "/proc/no") for word in words])
     said = capsys.readouterr().err
     assert "cannot write" in said and "/proc/no" in said and said.count("\n") == 1

@@ -1,7 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
 import ctypes
-import errno
 import os
 import platform
 import re
@@ -24,14 +23,14 @@ def check_place(path: str | Path) -> None:
     """See, before long work, whether something can be written to a path: its nearest folder is tried for a moment.
 
     Raises:
-        PermissionError: if not, with the reason and the path.
+        ValueError: if not, with the path and the reason: it is wrong input, found before anything has been made.
     """
     found = next(place for place in Path(path).absolute().parents if place.exists())
     try:
         with tempfile.TemporaryDirectory(dir=found):
             pass
     except OSError as error:
-        raise PermissionError(errno.EACCES, error.strerror, str(path)) from None
+        raise ValueError(f"cannot write {path}: {error.strerror or error}.") from None
 
 
 @contextmanager

@@ -259,8 +259,7 @@ def files_in_the_way(output: str | Path, overwrite: bool = False) -> list[Path]:
 
     Raises:
         FileExistsError: if there are some and `overwrite` is False.
-        ValueError: for a folder where a file is expected, or the other way round.
-        PermissionError: if nothing can be written there.
+        ValueError: for a folder where a file is expected or the other way round, or if nothing can be written there.
 
     Example:
         >>> files_in_the_way("no/such/showers.root")
@@ -293,7 +292,7 @@ def write_showers(blocks: Iterable[Showers], size: int, output: str | Path, over
         The file or folder.
 
     Raises:
-        FileExistsError, ValueError, PermissionError: see `files_in_the_way`; nothing of `blocks` has been made then.
+        FileExistsError, ValueError: see `files_in_the_way`; nothing of `blocks` has been made then.
         MemoryError: if npz files do not fit into memory.
     """
     files_in_the_way(output, overwrite)
