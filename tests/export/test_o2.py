@@ -1,5 +1,6 @@
 import re
 import shutil
+from contextlib import suppress
 
 import keras
 import numpy as np
@@ -270,11 +271,15 @@ def test_classifiers_that_pass_none_are_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "o2")
     scales = scale_text().replace("\n0\n", "\n1e9\n", 1)  # energies of -10^9 GeV
     (tmp_path / "o2" / "classifier_scales.txt").write_text(scales)
-    with pytest.raises(ValueError, match="expected a classifier that lets some of 20 particles pass"):
+    with pytest.raises(ValueError, match="lets some of 20 particles pass, received one that lets none; try at least 50"):
         check_o2(tmp_path / "o2", 20)
 
 
 def test_few_particles_are_enough_to_try_a_folder(folder):
     """One that passes gives a response that is empty or not: no flaw of the folder."""
-    answers = [check_o2(folder, 4, seed)[0] for seed in range(3)]
-    assert all(1 <= answer.passed.sum() <= 4 for answer in answers)
+    answers = []
+    for seed in range(40):  # those draws of which at least one passes
+        with suppress(ValueError):
+            answers.append(check_o2(folder, 4, seed)[0])
+    assert len(answers) > 3 and all(1 <= answer.passed.sum() <= 4 for answer in answers)
+    assert any(not photons[answer.passed].any() for answer in answers for photons in answer.photons.values())

@@ -232,8 +232,9 @@ def check_o2(folder: str | Path, size: int = 1000, seed: int = 0) -> tuple[O2Ans
     noise = {slot: rng.standard_normal((size, NUMBERS), "float32") for slot, shape in SLOTS.items() if shape}
     found = play_o2(folder, conditions, noise)
     if not found.passed.any():
+        more = "" if size >= FEWEST else f"; try at least {FEWEST} particles"
         raise ValueError(f"{folder}: expected a classifier that lets some of {size} particles pass, received one that "
-                         f"lets none.")
+                         f"lets none{more}.")
     for slot, photons in found.photons.items():
         empty = photons[found.passed].sum(axis=(1, 2)) == 0
         if len(empty) >= FEWEST and (empty.all() or not empty.any()):
