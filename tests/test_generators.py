@@ -301,6 +301,24 @@ def test_draws_over_a_cut_are_limited(monkeypatch):
     assert np.array_equal(generator.sample(conditions[:2], seed=1, at_least=1).sum(axis=(1, 2)), [1, 1])
 
 
+def test_a_cut_of_one_of_two_detectors_is_reached_in_that_one():
+    class Two(Dim):
+        """ZP always has light."""
+
+        def __init__(self):
+            super().__init__()
+            self.detectors = [get_detector("zn"), get_detector("zp")]
+
+        def generate(self, noise, conditions):
+            return super().generate(noise, conditions), ops.ones((ops.shape(noise)[0], *self.detectors[1].shape))
+
+    conditions = particles(40)
+    conditions[:, 2] = 1.0
+    free, cut, either = (Two().sample(conditions, seed=1, at_least=n) for n in (0, {"zn": 1}, 1))
+    assert free["zn"].sum() < 20 and (cut["zn"].sum(axis=(1, 2)) == 1).all()
+    assert np.array_equal(either["zn"], free["zn"])  # ZP's light is enough
+
+
 @pytest.mark.parametrize("cut", [-1, np.nan, np.inf, "1", True, {"zp": 1}, {"zn": -1}])
 def test_cuts_that_are_none(flat, cut):
     with pytest.raises(ValueError, match="at_least: expected photons of at least 0 for ecal, received"):

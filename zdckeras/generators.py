@@ -249,9 +249,8 @@ class Sampler(keras.Model):
 
 
 def _dim(responses, cut):
-    """Rows in which no detector reaches its number of photons."""
-    return np.flatnonzero(np.all([counts.sum(axis=(1, 2)) < cut.get(name, 0) for name, counts in responses.items()],
-                                 axis=0))
+    """Rows in which none of the detectors that are cut reaches its number of photons."""
+    return np.flatnonzero(np.all([responses[name].sum(axis=(1, 2)) < photons for name, photons in cut.items()], axis=0))
 
 
 def _dtype(detector):

@@ -40,6 +40,14 @@ def by_hand(layer, w, mask):
     return np.stack(columns, axis=1)
 
 
+def test_masks_begin_as_those_of_the_published_code():
+    """a = e^v - e^w of normal v, w: deviation sqrt(2 e (e - 1)), and as often open as closed."""
+    logits = numpy(MaskedProperties(40, 500, seed=2).mask_logits)
+    assert (logits > 0.0).mean() == pytest.approx(0.5, abs=0.02)
+    assert logits.std() == pytest.approx(np.sqrt(2.0 * np.e * (np.e - 1.0)), rel=0.1)
+    assert np.median(np.abs(logits)) == pytest.approx(0.935, abs=0.05)
+
+
 def test_draws_are_bernoullis(layer):
     uniform = np.random.default_rng(1).random((4000, P, D), "float32")
     mask, chance = numpy(layer.open(uniform)), numpy(layer.probabilities())

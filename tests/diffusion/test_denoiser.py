@@ -70,6 +70,18 @@ def test_what_a_sampler_clips(prior, codes, evaluate):
     assert found.max() == pytest.approx(0.3, abs=1e-4) and (found < 0.299).any()
 
 
+@pytest.mark.parametrize("settings", [dict(target="data"), dict(limit=1.0)])
+def test_heun_ends_with_data_where_the_network_tells_no_velocity(vae, codes, evaluate, settings):
+    """The last step leads to the data that are told before it, here the same ones everywhere."""
+    prior = DiffusionPrior(vae.features.width, vae.latent, sampler="heun", steps=3, **SIZES, **settings)
+    prior.field.read.bias.assign(np.full(vae.latent, 0.5 if "target" in settings else 0.0))
+    noise = np.random.default_rng(3).standard_normal((20, vae.latent), "float32")
+    found = (evaluate(prior.generate, noise, codes["features"][:20]) - numpy(prior.mean)) / numpy(prior.scale)
+    assert np.abs(found).max() < 1.0 + 1e-4
+    if "target" in settings:
+        np.testing.assert_allclose(found, 0.5, atol=1e-4)
+
+
 def test_a_copy_samples_otherwise_with_the_same_weights(prior):
     copy = prior.sampled_by("ddim", 5, 0.5)
     assert (copy.draws, copy.evaluations, prior.draws, prior.evaluations) == (5, 5, 1, 6)

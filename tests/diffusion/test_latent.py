@@ -36,6 +36,12 @@ def test_fresh_arrivals_repeat_by_seed(vae, codes):
     assert np.abs(other["code_mean"] - codes["code_mean"]).max() > 0.01
 
 
+def test_blocks_of_one_seed_are_not_those_of_the_next(vae, monkeypatch):
+    monkeypatch.setattr(latent, "BLOCK", 16)
+    first, second = (code_posteriors(vae, 48, seed)["features"] for seed in (0, 1))
+    assert not set(map(bytes, first)) & set(map(bytes, second))
+
+
 def test_codes_are_standardised(prior, codes):
     rng = np.random.default_rng(0)
     shape = codes["code_mean"].shape

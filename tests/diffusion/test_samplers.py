@@ -64,6 +64,21 @@ def test_errors_fall_with_the_order_of_the_sampler(evaluate, sampler, order, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_heun_can_do_without_the_noise_where_there_is_none(evaluate, kind):
+    """Noise that is known by what the data leave of x is unknown at the end; second order is lost in one step alone."""
+    schedule, noise = Schedule(kind), normal(3, 1, 20_000)
+    exact = mixture(schedule)
+
+    def from_data(x, t):
+        data = exact(x, t)[0] + 0.02 * ops.cos(3.0 * x)
+        return schedule.estimates("data", data, x, ops.broadcast_to(ops.cast(t, "float32"), ops.shape(x)))
+
+    made = evaluate(lambda noise: SAMPLERS["heun"](from_data, noise, schedule, even_times(16), euler_last=True), noise)
+    assert stats.kstest(made, cumulative).statistic < 0.05
+    assert made.std() == pytest.approx(np.sqrt(SHARES @ (DEVIATIONS**2 + MEANS**2) - (SHARES @ MEANS) ** 2), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_euler_and_ddim_are_one_on_straight_paths_and_close_on_others(evaluate, kind):
     noise = normal(3, 1, 200)
     first, second = (sample(evaluate, name, kind, noise, 12) for name in ("euler", "ddim"))

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from zdckeras import backend
+from zdckeras.data.showers import Showers
+from zdckeras.gan.losses import auxiliary_loss
 from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import DivergedError, train
@@ -81,6 +83,19 @@ def test_training_arrays(repeated):
     diversity = arrays["diversity_ecal"]
     assert np.array_equal(diversity[::2], diversity[1::2]) and diversity.max() == 1.0 and diversity.min() > 0.0
     assert set(training_arrays(repeated, diversity=False)) == set(arrays) - {"diversity_ecal"}
+
+
+def test_empty_responses_have_no_brightest_cell(repeated):
+    """They are left out of the auxiliary loss and of its gradient."""
+    response = repeated.response.copy()
+    response[::2] = 0.0
+    dark = Showers(repeated.particles, repeated.pdg, {"ecal": response})
+    peak = training_arrays(dark, diversity=False)["peak_ecal"]
+    assert (peak[::2] == -1.0).all() and np.array_equal(peak[1::2], training_arrays(repeated)["peak_ecal"][1::2])
+    read = np.random.default_rng(0).normal(size=peak.shape).astype("float32")
+    expected = np.square(read - peak)[1::2].sum(axis=1).mean()
+    assert float(auxiliary_loss(*map(keras.ops.convert_to_tensor, (read, peak)))) == pytest.approx(expected, rel=1e-5)
+    assert float(auxiliary_loss(*map(keras.ops.convert_to_tensor, (read[::2], peak[::2])))) == 0.0
 
 
 def test_no_diversity_without_repeated_conditions(showers):

@@ -47,6 +47,10 @@ def test_few_showers_have_no_resolution(electrons):
     assert few.resolution_rows()[1:] == [["real", "-", "-"], ["half", "-", "-"]] and "half" in few.tables
 
 
+def test_folders_may_be_words(report, tmp_path):
+    assert report.write(str(tmp_path / "more")) == (tmp_path / "more" / "report.txt").read_text().rstrip("\n")
+
+
 def test_text(report, tmp_path):
     text = report.write(tmp_path / "new", [["more", "words"], ["a", "b"]], "a sentence")
     assert (tmp_path / "new" / "report.txt").read_text(encoding="utf-8") == text + "\n"

@@ -71,3 +71,6 @@ def test_diversity_of_pairs_is_between_zero_and_one():
     diversity = pair_diversity(first, second)
     assert diversity.max() == 1.0 and diversity.min() >= 0.0
     assert np.array_equal(diversity, pair_diversity(second, first))
+    energies = np.array([[[0.6, 0.2]], [[1.5, 0.0]]], "float32")  # MeV
+    assert pair_diversity(energies, energies).tolist() == [0.0, 0.0]
+    assert pair_diversity(energies, energies[::-1]) == pytest.approx([1.0, 1.0])

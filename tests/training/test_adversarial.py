@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.training.test_phases import Pair
 from zdckeras.data.showers import concatenate
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
@@ -11,6 +12,13 @@ from zdckeras.training.loop import DivergedError
 pytestmark = pytest.mark.compiles_long
 SMALL = dict(hidden=8, widths=(8,), channels=(4, 4, 2), spots=2)
 STAGE = dict(epochs=1, batch=16, rate=1e-3)
+
+
+class Repeated(Pair):
+    """`Pair`, its phases called as in adversarial training."""
+
+    def phases(self):
+        return dict(zip(("critic", "generator"), super().phases().values(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,22 @@ def test_divergence_is_told(stages, twice, tmp_path):
     arrays["conditions"] = arrays["conditions"] * np.nan
     with pytest.raises(DivergedError, match="nothing was saved"):
         train_adversarially(fresh(twice, energy=1.0), arrays, tmp_path / "GAN.npz", 1, 16, 1e-3, 1e-3)
+
+
+def test_schedules_last_as_long_as_the_training_however_often_a_phase_runs(tmp_path):
+    """All rates reach their highest, and end a hundredth of it, at once."""
+    model = Repeated((3, 1))
+    model.latent = 2
+    arrays = {name: np.ones((40, 1), "float32") for name in "xy"}
+    with pytest.raises(ValueError, match="at least 3 rows, one for each repetition .* received 2"):
+        train_adversarially(model, arrays, tmp_path / "few.npz", 5, 2, 1e-3, 2e-3)
+    rates = []
+    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: rates.append(
+        {name: float(o.learning_rate) for name, o in model.optimizer.by_phase.items()}))
+    train_adversarially(model, arrays, tmp_path / "state.npz", 5, 8, 1e-3, 2e-3, callbacks=[told])
+    assert {name: int(o.iterations) for name, o in model.optimizer.by_phase.items()} == {"critic": 75, "generator": 25}
+    assert rates[-1] == pytest.approx({"critic": 2e-5, "generator": 1e-5}, rel=1e-3)
+    assert all(found["critic"] == pytest.approx(2 * found["generator"], rel=0.1) for found in rates)
 
 
 def test_weights_of_terms_have_defaults_and_bounds():

@@ -69,10 +69,10 @@ class ByHand:
             seen["a_fit"].append(terms["a_fit"])
             seen["a_size"].append(terms["a_size"])
             self.a -= self.rates[0] * (2.0 * np.mean(x * (self.a * x - y)) + 0.2 * self.a)
-            self.iterations += 1
         for x, y in parts[: self.repeats[1]]:
             seen["b_follow"].append(self.terms(x, y)["b_follow"])
             self.b -= self.rates[1] * 2.0 * np.mean(x * x) * (self.b - self.a)
+        self.iterations += 1
         momentum = min(self.momentum, (1 + self.iterations) / (10 + self.iterations))
         self.twin += (1 - momentum) * (self.a - self.twin)
         return {name: np.mean(values) for name, values in seen.items()}
@@ -142,6 +142,12 @@ def test_rows_beyond_equal_parts_are_left_out():
     reference.step(data["x"], data["y"])
     model.train_on_batch(more)
     assert slopes(model)[0] == pytest.approx(reference.a, rel=1e-5)
+
+
+def test_batches_smaller_than_the_repetitions_are_refused():
+    few = {name: values[:2] for name, values in arrays(BATCH).items()}
+    with pytest.raises(ValueError, match="at least 3 rows, one for each repetition of a phase, received 2"):
+        pair(repeats=(3, 1), run_eagerly=True, jit_compile=False).train_on_batch(few)
 
 
 @pytest.mark.parametrize("moving", ["a", "b"])

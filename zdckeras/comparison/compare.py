@@ -16,7 +16,7 @@ from zdckeras.comparison.leaderboard import Comparison
 from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
-from zdckeras.data.showers import PAPER_PHOTONS, Showers
+from zdckeras.data.showers import Showers
 from zdckeras.metrics.provenance import overlap, versions
 from zdckeras.metrics.report import row_diversity, score
 from zdckeras.recipe import own_parts
@@ -83,7 +83,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         *_, showers = own_parts(showers, min(trained_on) if len(trained_on) == 1 else showers.detector(detector).name)
     name = showers.detector(detector).name
     if not any(set(showers.responses) <= set(contender.detectors) for contender in contenders.values()):
-        cut, showers = _photon_cut(showers), showers.only(name)
+        cut, showers = showers.photon_cut(), showers.only(name)
         showers = showers.at_least() if name in cut else showers
     for label, contender in contenders.items():
         if name not in contender.detectors:
@@ -108,7 +108,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     embedded = showers.metadata.get("source") in (FROZEN_SOURCE, GUN_SOURCE)
     if embedded and [*showers.responses] == [name] and len(floor) > 1:
         table.add("other library", _other_library(real, name, diversity, seed, pixels, channels))
-    cut = _photon_cut(showers)
+    cut = showers.photon_cut()
     for label, contender in contenders.items():
         numbers = tqdm(range(runs), desc=f"judging {label}", unit="generation")
         own_cut = cut if set(cut) <= set(contender.detectors) else {}
@@ -213,10 +213,3 @@ def _response(generator, detector, beside, cut, conditions, seed):
     """Responses of one detector, whether the generator has several or not."""
     made = generator.sample(conditions, seed, beside=beside, at_least=cut)
     return made[detector] if isinstance(made, dict) else made
-
-
-def _photon_cut(showers):
-    """Name -> photons of the papers' cut, which every shower reaches in one of its detectors; nothing otherwise."""
-    cut = {name: PAPER_PHOTONS[name] for name in showers.responses if name in PAPER_PHOTONS}
-    reached = [showers.photon_sums(name) >= photons for name, photons in cut.items()]
-    return cut if cut and np.any(reached, axis=0).all() else {}

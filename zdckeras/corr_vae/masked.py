@@ -54,7 +54,8 @@ class MaskedProperties(layers.Layer):
                              f"received {properties}, {latents}, {hidden} and {temperature}.")
         self.settings = dict(properties=properties, latents=latents, hidden=hidden, temperature=temperature, seed=seed)
         self.temperature, rng, seeds = temperature, np.random.default_rng([seed, 43]), seeds_of([seed, 44])
-        start = rng.normal(0.0, np.sqrt(2.0), (properties, latents))
+        closed, opened = rng.normal(size=(2, properties, latents))
+        start = np.exp(opened) - np.exp(closed)  # the code takes these numbers for logarithms of their shares
         self.mask_logits = self.add_weight(shape=start.shape, name="mask",
                                            initializer=keras.initializers.Constant(start.tolist()))
 

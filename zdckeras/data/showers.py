@@ -185,6 +185,12 @@ class Showers:
             raise ValueError(f"Empty selection: none of {len(self)} showers has {found}.")
         return self[kept]
 
+    def photon_cut(self) -> dict[str, int]:
+        """Detector -> photons of the papers' cut, if every shower reaches that of one of its detectors; {} if not."""
+        cut = {name: PAPER_PHOTONS[name] for name in self.responses if name in PAPER_PHOTONS}
+        reached = [self.photon_sums(name) >= photons for name, photons in cut.items()]
+        return cut if cut and np.any(reached, axis=0).all() else {}
+
     def split(self, by_condition: bool = False) -> tuple["Showers", "Showers", "Showers"]:
         """The papers' split: 20 % test, then 10 % of the total as validation, the rest for training.
 

@@ -90,6 +90,8 @@ class Denoiser(SampleLoss):
     def draw(self, noise: Tensor, context: Tensor) -> Tensor:
         """Samples (B, ...) from noise (`draws`, B, ...) and context (B, C)."""
         settings = {"eta": self.eta} if self.sampler == "ddim" else {}
+        if self.sampler == "heun":
+            settings["euler_last"] = self.target == "data" or self.limit is not None
         return SAMPLERS[self.sampler](lambda x, t: self.estimates(x, t, context), noise, self.schedule, self.times,
                                       **settings)
 

@@ -69,13 +69,17 @@ def auxiliary_loss(predicted: Tensor, peak: Tensor) -> Tensor:
 
     Arguments:
         predicted: (B, 2) coordinates that the regressor reads from a response.
-        peak: (B, 2) brightest cell of the real response to the same particle.
+        peak: (B, 2) brightest cell of the real response to the same particle; negative where that is empty, in rows
+            that do not count (the study's responses all have light).
 
     Example:
-        >>> float(auxiliary_loss(ops.convert_to_tensor([[3.0, 4.0]]), ops.zeros((1, 2))))
+        >>> read, peak = ops.convert_to_tensor([[3.0, 4.0], [9.0, 9.0]]), ops.convert_to_tensor([[0.0, 0.0], [-1.0, -1.0]])
+        >>> float(auxiliary_loss(read, peak))
         25.0
     """
-    return ops.mean(ops.sum(ops.square(predicted - peak), axis=-1))
+    lit = ops.cast(peak[:, 0] >= 0.0, predicted.dtype)
+    distance = ops.sum(ops.square(predicted - ops.cast(peak, predicted.dtype)), axis=-1)
+    return ops.sum(lit * distance) / ops.maximum(ops.sum(lit), 1.0)
 
 
 def diversity_loss(first: Tensor, second: Tensor, z1: Tensor, z2: Tensor, diversity: Tensor,

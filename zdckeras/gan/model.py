@@ -32,7 +32,7 @@ def training_arrays(showers: Showers, diversity: bool = True) -> dict[str, np.nd
 
     Returns:
         "conditions" (N, 9) and, for each detector d, "responses_d" (N, nx, ny), "peak_d" (N, 2), the brightest cell of
-        the row's own response, and "diversity_d" (N,).
+        the row's own response, (-1, -1) of an empty one, and "diversity_d" (N,).
 
     Raises:
         ValueError: if no condition occurs twice, so that there is no diversity.
@@ -40,8 +40,9 @@ def training_arrays(showers: Showers, diversity: bool = True) -> dict[str, np.nd
     arrays = {"conditions": showers.particles.astype("float32")}
     for name, counts in showers.responses.items():
         arrays[f"responses_{name}"] = counts
-        peak = counts.reshape(len(counts), -1).argmax(axis=1)
-        arrays[f"peak_{name}"] = np.column_stack(np.divmod(peak, counts.shape[2])).astype("float32")
+        flat = counts.reshape(len(counts), -1)
+        peak = np.column_stack(np.divmod(flat.argmax(axis=1), counts.shape[2])).astype("float32")
+        arrays[f"peak_{name}"] = np.where(flat.any(axis=1)[:, None], peak, np.float32(-1.0))
         if diversity:
             arrays[f"diversity_{name}"] = condition_statistics(showers, name).diversity.astype("float32")
     return arrays

@@ -69,6 +69,6 @@ class EnergyReport:
         """
         parts = [self.shape_rows(), self.resolution_rows(), *more]
         text = "\n\n".join(part if isinstance(part, str) else text_table(part) for part in parts)
-        with atomic_path(folder / "report.txt") as path:
+        with atomic_path(Path(folder) / "report.txt") as path:
             path.write_text(text + "\n", encoding="utf-8")
         return text

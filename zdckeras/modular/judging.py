@@ -27,8 +27,8 @@ def answer(generator: Sampler, showers: Showers, conditions: np.ndarray, seed: i
 
 
 def photon_cut(showers: Showers) -> int:
-    """Photons that every response of showers of one detector has; energies are not cut."""
-    return int(showers.photon_sums().min()) if showers.detector().unit == "photons" else 0
+    """Photons of the papers' cut, if showers of one detector all reach it; 0 if not, and for energies."""
+    return showers.photon_cut().get(showers.detector().name, 0)
 
 
 def judge_single_arrivals(generators: Mapping[str, ModularGenerator], size: int, seed: int = 0,

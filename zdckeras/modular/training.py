@@ -74,13 +74,13 @@ def pair_diversity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Two draws are enough for the weight "div": |n - n'| / 2 is the population deviation of the pair in every cell.
 
     Arguments:
-        first, second: (N, nx, ny) photons.
+        first, second: (N, nx, ny) photons or energies.
 
     Example:
         >>> pair_diversity(np.array([[[4, 0]], [[1, 0]]]), np.array([[[0, 0]], [[0, 0]]])).tolist()
         [1.0, 0.25]
     """
-    deviation = [np.abs(a.astype("int64") - b).sum() / 2 for a, b in zip(first, second, strict=True)]
+    deviation = [np.abs(a.astype("float64") - b).sum() / 2 for a, b in zip(first, second, strict=True)]
     return np.asarray(deviation, "float64") / max(max(deviation), 1e-9)
 
 

@@ -134,6 +134,8 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
                         adam: Mapping[str, Any] | None = None) -> dict[str, list]:
     """Generator against critic (and regressor), each with Adam on a cosine schedule, or as published.
 
+    A phase that runs several times in a step has as many times the steps in its schedule.
+
     Arguments:
         gan: `PhasedModel` with a phase "generator" and `latent` numbers of noise, warmed up.
         arrays: name -> (N, ...), what the losses need of every response, beside normal noise "z" and "z2".
@@ -156,12 +158,17 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
     if OPTIONS.device_noise if device_noise is None else device_noise:
         gan.device_noise, uniform, normal = DeviceNoise(uniform, normal, seed), None, None
     batches = Batches(arrays, batch, seed, uniform, normal)
-    rates = {phase: generator if phase == "generator" else critic for phase in gan.phases()}
+    repeats = {name: phase.repeats for name, phase in gan.phases().items()}
+    if batch < max(repeats.values()):
+        raise ValueError(f"Expected batches of at least {max(repeats.values())} rows, one for each repetition of the "
+                         f"critic's phase, received {batch}.")
+    rates = {phase: generator if phase == "generator" else critic for phase in repeats}
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
     if adam is None:
         adam = {"beta_1": 0.5, "beta_2": 0.99}
-        rates = {phase: annealed(rate, batches, epochs, warmup=0.1) for phase, rate in rates.items()}
+        rates = {phase: annealed(rate, batches, epochs * repeats[phase], warmup=0.1) for phase, rate in rates.items()}
     steps, own = epochs * len(batches), set(adam) == set(rates)
-    gan.compile({phase: tuned(steps, **{"rate": rate} | adam[phase]) if own else keras.optimizers.Adam(rate, **adam)
-                 for phase, rate in rates.items()}, jit_compile=backend.jit_compile())
+    gan.compile({phase: tuned(steps * repeats[phase], **{"rate": rate} | adam[phase]) if own else
+                 keras.optimizers.Adam(rate, **adam) for phase, rate in rates.items()},
+                jit_compile=backend.jit_compile())
     return train(gan, batches, epochs, path, callbacks=callbacks)

@@ -268,7 +268,7 @@ def fit_arrays(model: keras.Model, arrays: dict[str, np.ndarray], path: str | Pa
 
 def annealed(learning_rate: float, batches: Batches, epochs: int,
              warmup: float = 0.05) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Cosine learning-rate schedule from a short linear warm-up down to zero over a training of `epochs`."""
+    """Cosine learning-rate schedule from a short linear warm-up down to a hundredth over a training of `epochs`."""
     if isinstance(learning_rate, bool) or not isinstance(learning_rate, Real) or not 0.0 < learning_rate < np.inf:
         raise ValueError(f"Expected a finite learning rate above 0, received {learning_rate!r}.")
     steps = max(len(batches) * whole_number(epochs, "epochs"), 2)

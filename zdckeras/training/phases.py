@@ -214,7 +214,7 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     def _average(self):
         for trained, twin in self.averages():
-            steps = ops.cast(self.optimizer.iterations, "float32")
+            steps = ops.cast(self.optimizer.iterations, "float32") / next(iter(self._phases.values())).repeats
             momentum = ops.minimum(self.momentum, (1.0 + steps) / (10.0 + steps))
             for source, target in zip(trained.variables, twin.variables, strict=True):
                 target.assign(target + (1.0 - momentum) * (source - target))
@@ -234,5 +234,8 @@ def _cut(batch, parts):
     if parts == 1:
         return [batch]
     rows = next(iter(batch.values())).shape[0] or ops.shape(next(iter(batch.values())))[0]
+    if isinstance(rows, int) and rows < parts:
+        raise ValueError(f"Expected a batch of at least {parts} rows, one for each repetition of a phase, received "
+                         f"{rows}.")
     rows = rows // parts
     return [{name: values[k * rows : (k + 1) * rows] for name, values in batch.items()} for k in range(parts)]
