@@ -161,6 +161,10 @@ def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
         main(["simulate", str(tmp_path / "out.root"), "--size", "5"])
     assert "interrupted; nothing new was left there" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("zdckeras.campaign.run.run_campaign", interrupted)
+    with pytest.raises(SystemExit, match="1"):
+        main(["generate", "zn", "particles.npz", str(tmp_path / "shards"), "--workers", "2"])
+    assert "interrupted; shards that are done stay, and the same command goes on" in capsys.readouterr().err
 
 
 class Round(zdc.Sampler):
@@ -229,6 +233,9 @@ def test_comparison_is_printed_and_written(round_zn, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith(text_table(table.quality_rows()))
     assert "page.html, report.md, report.csv and report.json are in" in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "zn", "--size", "80", "--out", str(tmp_path / "report")])
+    assert "report holds a report: choose another --out, or add --overwrite" in capsys.readouterr().err
     written = json.loads((tmp_path / "report" / "report.json").read_text())
     assert list(written) == ["floor", "other library", "zn"] and written["zn"]["auc"] == table.scores["zn"]["auc"]
 

@@ -52,6 +52,16 @@ def test_gallery_shows_what_it_is_given(showers):
     assert "\n" not in axes[3].get_title()
 
 
+def test_gallery_of_a_nucleus_that_no_table_has():
+    pdg = np.array([1000822071, 22])
+    particles = conditions_of(np.array([22, 22]), np.array([[0.0, 0.0, 100.0]] * 2))
+    particles[0] = [np.hypot(5e5, 192.8), 0, 0, 0, 0, 0, 5e5, 192.8e3, 82]
+    with pytest.warns(UserWarning, match="1000822071"):
+        showers = Showers(particles, pdg, {"zn": np.ones((2, 44, 44), "uint16")})
+    titles = [axis.get_title() for axis in pictures(response_gallery(showers, {}))]
+    assert titles[0].startswith("1000822071, 5000") and titles[1].startswith(r"$\gamma$, 100 GeV")
+
+
 def test_gallery_refuses_other_shapes(showers):
     with pytest.raises(ValueError, match=r"teacher: expected responses of shape \(3, 56, 30\), received \(2, 56, 30\)"):
         response_gallery(showers, {"teacher": showers.response[:2]})

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -10,7 +11,15 @@ from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.metrics.provenance import provenance_of
 from zdckeras.metrics.report import judge
-from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, showers_for, write_results
+from zdckeras.recipe import (
+    check_results,
+    command_line,
+    judged,
+    recipe_data,
+    recipe_states,
+    showers_for,
+    write_results,
+)
 from zdckeras.simulation import reference
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
@@ -208,8 +217,32 @@ def test_states_belong_to_settings_detector_data_and_seed():
     words = [(), ("--detector", "zp"), ("--seed", "1")]
     folders = [recipe_states(parse(*one, detectors=DETECTORS), {"epochs": 1}) for one in words]
     folders += [recipe_states(parse(detectors=DETECTORS), {"epochs": 2}), recipe_states(parse(), {"epochs": 1})]
-    assert len(set(folders)) == 5 and {folder.parent for folder in folders} == {Path("runs/x/states")}
+    assert len({folder.name for folder in folders}) == 5
+    assert [folder.parts[1] for folder in folders] == ["x", "x_zp", "x", "x", "x"]
     assert folders[0] == recipe_states(parse(detectors=DETECTORS), {"epochs": 1})
+
+
+def test_other_presets_have_folders_of_their_own():
+    parser = command_line("about", ["laptop", "smoke"], "runs/x", DETECTORS)
+    given = {"": "runs/x", "--preset smoke": "runs/x_smoke", f"--detector {DETECTORS[1]} --preset smoke":
+             f"runs/x_{DETECTORS[1]}_smoke", "--preset smoke --out here": "here", "--preset laptop": "runs/x"}
+    assert {words: str(parser.parse_args(words.split()).out) for words in given} == given
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--seed", "1"], "has results of seed 0, asked for are seed 1: choose another --out"),
+    (["--data", "own.root"], "has results of data embedded simulation, asked for are data own.root"), ([], None)])
+def test_results_of_other_data_and_seeds_are_kept(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    write_root(own(conditions=4, dim=0), tmp_path / "own.root")
+    args = parse("--out", str(tmp_path), *words)
+    made = {"recipe": Path(sys.argv[0]).stem, "preset": args.preset, "seed": 0, "data": "embedded simulation"}
+    (tmp_path / "provenance.json").write_text(json.dumps(made))
+    if message is None:
+        return check_results(args)
+    with pytest.raises(SystemExit, match="2"):
+        recipe_data(args, {"train": 1}, "zn")
+    assert message in capsys.readouterr().err
 
 
 def test_results_are_written(tmp_path, capsys):

@@ -124,7 +124,8 @@ def comparisons(options):
     for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2] if done(options, d)):
         folder = options.out / f"compare_{detector}"
         words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs", str(options.runs),
-                 "--pixels", str(options.pixels), "--out", str(folder), *["--no-costs"] * options.no_costs]
+                 "--pixels", str(options.pixels), "--out", str(folder), "--overwrite",
+                 *["--no-costs"] * options.no_costs]
         command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
         records = [options.out / name / "made.json" for name in done(options, detector)]
         yield task(detector, command, folder, content(*command[1:], *records))

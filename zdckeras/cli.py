@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from zdckeras.command import SHOW, check_folder, plain_warnings, whole
 
@@ -71,6 +72,8 @@ def compare(options):
     from zdckeras.campaign.answers import look_at
 
     if options.output:
+        if Path(options.output, "report.json").exists() and not options.overwrite:
+            raise ValueError(f"{options.output} holds a report: choose another --out, or add --overwrite.")
         check_folder(options.output)
     wrong = []
     for model in options.models:
@@ -167,7 +170,8 @@ def parser():
     one.add_argument("--detector", default="zn", help="zn, zp, zn+zp, ecal or focalh")
     one.add_argument("--size", type=whole(1, 10**15), default=100_000, help="number of showers")
     one.add_argument("--seed", type=whole(0), default=0, help="of the draw")
-    one.add_argument("--part", choices=("train", "validation", "test"), default="train", help="independent draws")
+    one.add_argument("--part", choices=("train", "validation", "test"), default="train", help="independent draws; "
+                     "recipes train on train and judge by test, seed 0")
     one.add_argument("--keep-all", action="store_true",
                      help="also responses below the papers' cut of 10 photons in ZN, 1 in ZP; most are empty")
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -202,6 +206,7 @@ def parser():
     one.add_argument("--channels", choices=("papers", "proton-paper", "o2"), default="papers", help="convention of the "
                      "five channels")
     one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for page.html, report.md, .csv and .json")
+    one.add_argument("--overwrite", action="store_true", help="replace the report in --out")
     one.add_argument("--pixels", type=whole(0), default=4_000, metavar="PAIRS", help="for the classifier that sees the "
                      "photons of every cell; 0 leaves it out")
     one.add_argument("--no-costs", dest="costs", action="store_false", help="leave out time and memory, each "
@@ -231,6 +236,13 @@ def parser():
     return command
 
 
+def _left(options):
+    """What a command that did not end has left behind."""
+    if getattr(options, "shards", None) or getattr(options, "workers", None) or getattr(options, "scheduler", None):
+        return "shards that are done stay, and the same command goes on"
+    return "nothing new was left there"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
     options = parser().parse_args(arguments)
@@ -246,9 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
         if read and os.path.exists(read) and not os.access(read, os.R_OK) or not place:
             status, message = 1, f"cannot read {read}: {error.strerror}" if read else str(error)
         else:
-            status, message = 1, f"cannot write {place}: {error.strerror or error}; nothing new was left there"
+            status, message = 1, f"cannot write {place}: {error.strerror or error}; {_left(options)}"
     except KeyboardInterrupt:
-        status, message = 1, "interrupted; nothing new was left there"
+        status, message = 1, f"interrupted; {_left(options)}"
     except Exception as error:  # TensorFlow has many kinds of its own, on a full disk for instance
         if os.environ.get(SHOW):
             raise

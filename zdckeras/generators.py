@@ -17,6 +17,7 @@ from tqdm import tqdm
 from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.data.detectors import Detector, get_detector
+from zdckeras.data.kinematics import check_particles
 from zdckeras.data.particles import CONDITION_COUNT, outside_range
 from zdckeras.data.showers import Showers
 
@@ -52,8 +53,7 @@ class Sampler(keras.Model):
         self._one_at_a_time = Lock()
         shapes = [np.shape(edge) for edge in (low, high) if edge is not None]
         if shapes and (shapes != [(CONDITION_COUNT,)] * 2 or not (self.low <= self.high).all()):
-            raise ValueError(f"Expected low and high of shape ({CONDITION_COUNT},), low at most high; received {low} "
-                             f"and {high}.")
+            raise ValueError(f"Expected low and high of shape (9,), low at most high; received {low} and {high}.")
 
     def generate(self, noise, conditions):
         """Photon counts from standard normal noise (B, noise_width) and physical conditions (B, 9)."""
@@ -168,16 +168,17 @@ class Sampler(keras.Model):
             Iterator of `Showers`, N rows in all.
 
         Raises:
-            ValueError: as `sample`, or unless there is one id for each particle.
+            ValueError: as `sample`, unless there is one id for each particle, or for those that cannot be.
         """
-        if np.shape(pdg) != np.shape(conditions)[:1]:
-            raise ValueError(f"Expected one PDG id for each of {len(conditions)} particles, received shape "
-                             f"{np.shape(pdg)}.")
+        rows = len(conditions)
+        if np.shape(pdg) != (rows,):
+            raise ValueError(f"Expected one PDG id for each of {rows} particles, received shape {np.shape(pdg)}.")
         blocks = self.blocks(conditions, seed, batch_size, self.beside(pdg))
-        metadata = {"source": self.name, "seed": seed}
-        rows = (slice(start, start + batch_size) for start in range(0, len(pdg), batch_size))
-        bar = tqdm(blocks, desc="generating", total=-(-len(pdg) // batch_size), unit="block", disable=not progress)
-        return (Showers(conditions[part], pdg[part], made, metadata) for part, made in zip(rows, bar, strict=True))
+        check_particles(np.asarray(conditions, "float64"), np.asarray(pdg))
+        about = {"source": self.name, "seed": seed}
+        parts = (slice(start, start + batch_size) for start in range(0, len(pdg), batch_size))
+        bar = tqdm(blocks, "generating", -(-len(pdg) // batch_size), unit="block", disable=not progress)
+        return (Showers.answering(conditions[k], pdg[k], made, about) for k, made in zip(parts, bar, strict=True))
 
     def beside(self, pdg: np.ndarray) -> dict[str, np.ndarray]:
         """PDG ids (N,) as the further input of `sample` and `blocks`, if the generator takes them."""

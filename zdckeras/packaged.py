@@ -50,11 +50,14 @@ def pretrained_names() -> list[str]:
 def model_file(model: str | Path) -> Path:
     """The `.keras` file behind the name of a pretrained generator or a path, looked at but not loaded.
 
+    A bare name of a pretrained one always means that; what has the same name in the current folder is ./<name>.
+
     Raises:
         FileNotFoundError, ValueError: as `pretrained` and `load_model`, at once.
     """
     bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
-    path = _pretrained_file(model) if bare and not Path(model).exists() else Path(model)
+    named = bare and (model in pretrained_names() or not Path(model).exists())
+    path = _pretrained_file(model) if named else Path(model)
     read_config(path)
     return path
 

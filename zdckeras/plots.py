@@ -15,7 +15,8 @@ from sklearn.metrics import roc_curve
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
-from zdckeras.data.particles import COLUMN, species
+from zdckeras.data.kinematics import name_of
+from zdckeras.data.particles import COLUMN
 from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
 from zdckeras.metrics.energy_report import EnergyReport
@@ -114,7 +115,7 @@ def response_gallery(showers: Showers, generated: dict[str, np.ndarray], detecto
             title = f"{image.sum():.0f}"
             if line == 0:
                 energy = showers.particles[column, COLUMN["energy"]]
-                title = f"${species(showers.pdg[column]).latex_name}$, {energy:.0f} GeV\n{title}"
+                title = f"{name_of(showers.pdg[column], latex=True)}, {energy:.0f} GeV\n{title}"
             axis.set_title(title, fontsize=8, pad=2)
     unit = showers.detector(detector).unit
     figure.colorbar(picture, ax=axes, label=f"{unit} in the cell", shrink=0.8, pad=0.01)

@@ -31,10 +31,14 @@ NO_FLOOR = "no particle occurs twice: judged without a floor and without diversi
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """An `ArgumentParser` that looks for the files of --data, and for the --devices, at once."""
+    """An `ArgumentParser` that looks for the files of --data, and for the --devices, at once, and names the --out."""
 
     def parse_args(self, args=None, namespace=None):
         found = super().parse_args(args, namespace)
+        if found.out is None:  # other detectors and presets have folders of their own
+            chosen = {name: getattr(found, name, None) for name in ("detector", "preset")}
+            more = [word for name, word in chosen.items() if word and word != self.get_default(name)]
+            found.out = Path("_".join([str(self.out), *more]))
         try:
             apply_devices(found)
         except ValueError as error:
@@ -55,7 +59,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     Arguments:
         about: docstring of the recipe, shown by --help.
         presets: names of its presets; the first is the default.
-        out: folder of the results by default.
+        out: folder of the results by default, with detector and preset behind where these are not the first.
         detectors: names to choose from with --detector, the first being the default; none leaves the argument out.
         trainings: default of --seeds, trainings of every row; None leaves the argument out.
         half: whether --mixed-precision is sound for its models; else it is refused.
@@ -67,7 +71,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     Example:
         >>> args = command_line("about", ["laptop", "smoke"], "runs/x", ("zn", "zp")).parse_args(["--detector", "zp"])
         >>> args.preset, args.detector, args.data, str(args.out), args.seed
-        ('laptop', 'zp', None, 'runs/x', 0)
+        ('laptop', 'zp', None, 'runs/x_zp', 0)
     """
     parser = RecipeParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     presets = list(presets)
@@ -76,7 +80,9 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
         parser.add_argument("--detector", choices=detectors, default=detectors[0])
     parser.add_argument("--data", nargs="+", metavar="FILE", help="your showers: .root files (also file.root:tree, "
                         "patterns, root:// addresses), or a folder with them or with the npz pair")
-    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.out = Path(out)
+    parser.add_argument("--out", type=Path, help=f"folder of the results (default: {out}, detector and preset behind "
+                        "where these are others)")
     if trainings:
         parser.add_argument("--seeds", type=whole(1), default=trainings, help="trainings of every row")
     if dry:
@@ -194,6 +200,7 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         draws: as in `showers_for`.
     """
     check_folder(args.out)
+    check_results(args)
     wanted, detector = sizes | {"train": max(sizes["train"], more)}, detector or args.detector
     try:
         found, validation, test, resimulated = showers_for(detector, args.data, wanted, draws, args.seed)
@@ -218,6 +225,20 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         print(f"{len(training)} training, {len(validation)} validation and {provenance['test']} test showers; floor: "
               f"{provenance['floor']}", flush=True)
     return RecipeData(training, validation, test, resimulated, found, provenance | {"versions": versions()}, content)
+
+
+def check_results(args: argparse.Namespace) -> None:
+    """End the program in one line where --out has results of another recipe, preset, detector, seed or data."""
+    try:
+        made = json.loads((args.out / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    asked = {"recipe": Path(sys.argv[0]).stem, "preset": args.preset, "detector": getattr(args, "detector", None),
+             "seed": args.seed, "data": "embedded simulation" if args.data is None else args.data}
+    other = [name for name, value in asked.items() if value is not None and name in made and made[name] != value]
+    if other:
+        refuse(f"{args.out} has results of {', '.join(f'{name} {made[name]}' for name in other)}, asked for are "
+               f"{', '.join(f'{name} {asked[name]}' for name in other)}: choose another --out")
 
 
 def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None = None) -> Path:

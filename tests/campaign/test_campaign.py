@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
-from zdckeras.campaign.answers import Answer, open_answer
+from zdckeras.campaign.answers import Answer, digest_of, is_exported, open_answer, reach_of
 from zdckeras.campaign.run import make_shard, merge_shards, run_campaign
 from zdckeras.campaign.shards import MANIFEST, Manifest, checksum, read_shard, write_shard
 from zdckeras.cli import main
@@ -20,6 +20,7 @@ from zdckeras.data.files import open_showers
 from zdckeras.data.particles import Scaler, conditions_of
 from zdckeras.data.showers import Showers
 from zdckeras.gan.networks import ResponseNetwork
+from zdckeras.packaged import model_file
 
 ROOT = Path(__file__).parents[2]
 ROWS, SHARD = 1100, 256
@@ -117,6 +118,38 @@ def test_a_worker_that_dies_is_told_and_the_rest_goes_on(finished, model, partic
     assert started.returncode == 2 and "A worker died" in said and "Traceback" not in said
     assert main(["generate", *words[4:], "--workers", "1"]) == 0
     assert digests(tmp_path / "dying") == digests(finished)
+
+
+def test_a_share_of_unknown_ids_goes_through(model, particles, tmp_path):
+    """Up to 1 % of all particles, wherever they stand, are kept by every part and by what joins them."""
+    with np.load(particles) as archive:
+        rows = archive["arr_0"]
+    rows[1099, 9] = 9900210  # in the last shard one of 76
+    np.savez(tmp_path / "p.npz", rows)
+    with pytest.warns(UserWarning, match="kept as species of their own: 9900210"):
+        run_campaign(str(model), tmp_path / "p.npz", tmp_path / "shards", 7, SHARD, progress=False)
+    assert merge_shards(tmp_path / "shards", tmp_path / "a.root").is_file()
+    with pytest.warns(UserWarning, match="9900210"):
+        assert open_showers(tmp_path / "a.root").pdg[1099] == 9900210
+        main(["generate", str(model), str(tmp_path / "p.npz"), str(tmp_path / "b.root"), "--seed", "7"])
+
+
+def test_particles_outside_the_trained_range_are_told(model, tmp_path):
+    far = conditions_of(np.array([2112]), np.array([[0.0, 0.0, 9000.0]]))
+    np.savez(tmp_path / "p.npz", np.column_stack([far, [2112]]))
+    for name in ("zn", model):
+        reach = reach_of(name)
+        assert reach["low"].shape == reach["high"].shape == (9,) and (reach["low"] <= reach["high"]).all()
+    with pytest.warns(UserWarning, match=r"outside the trained range: energy \(1 of 1 outside"):
+        run_campaign("zn", tmp_path / "p.npz", tmp_path / "shards", 7, SHARD, progress=False)
+
+
+def test_a_folder_with_the_name_of_a_pretrained_generator_is_not_meant(monkeypatch, tmp_path):
+    (tmp_path / "zn").mkdir()
+    digest = digest_of("zn")
+    monkeypatch.chdir(tmp_path)
+    assert digest_of("zn") == digest and not is_exported("zn") and model_file("zn").name == "zn.keras"
+    assert is_exported("./zn") and is_exported(tmp_path / "zn")
 
 
 def test_a_scheduler_that_does_not_answer(model, particles, tmp_path, capsys):

@@ -32,8 +32,9 @@ def table(path, names, columns):
 
 def test_tables_of_conditions_or_of_momenta(tmp_path):
     full = table(tmp_path / "full.csv", ["pdg", *CONDITIONS], [PDG, *WHOLE.T])
-    bare = table(tmp_path / "bare.csv", ["pz", "other", "px", "py", "pdg"],
-                 [MOMENTUM[:, 2], PDG, MOMENTUM[:, 0], MOMENTUM[:, 1], PDG])
+    bare = table(tmp_path / "bare.csv", ["pz", "", "px", "py", "", "pdg", "mass"],
+                 [MOMENTUM[:, 2], PDG, MOMENTUM[:, 0], MOMENTUM[:, 1], PDG, PDG, WHOLE[:, 7]])
+    (tmp_path / "bare.csv").write_text((tmp_path / "bare.csv").read_text().replace("22.0,22.0,0.0", "a word,22.0,0.0"))
     placed = table(tmp_path / "placed.csv", ["pdg", "px", "py", "pz", "vx", "vy", "vz"], [PDG, *MOMENTUM.T, *VERTEX.T])
     without = table(tmp_path / "without.csv", CONDITIONS, WHOLE.T)
     names = ["PDG", "Px", "Py", "Pz", "Vx", "Vy", "Vz"]
@@ -53,7 +54,9 @@ def test_tables_of_conditions_or_of_momenta(tmp_path):
     ("pdg,px,py,pz,pz\n22,0,0,3,4\n", "different names, received pz more than once"),
     ("pdg,px,py,pz\n2112.7,0,0,3\n", r"whole numbers as PDG ids, received \[2112.7\]"),
     ("pdg,px,py,pz\n1010010030,0,0,3\n", "Unknown PDG id"), ("pdg,px,py,pz\n99,0,0,3\n", "Unknown PDG id"),
-    ("pdg,px,py,pz\n22,0,0,nan\n", "finite numbers")])
+    ("pdg,px,py,pz\n22,0,0,nan\n", "finite numbers"),
+    ("pdg,energy,px,py,pz\n22,5,0,0,5000\n", r"E.2 = p.2 \+ m.2, received 1 of 1 .* energy 5, px 0, py 0, pz 5000"),
+    ("pdg,mass,px,py,pz\n2112,0.9396,0,0,900\n", "masses look like GeV, expected MeV")])
 def test_wrong_tables_are_one_line(tmp_path, text, message):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
@@ -89,6 +92,23 @@ def test_nuclei_that_the_table_lacks_are_those_of_the_file(tmp_path):
     np.testing.assert_allclose(conditions[:3], WHOLE, rtol=1e-6, atol=1e-9)
     expected = [np.hypot(pz, mass), *VERTEX[0], 0.0, 0.0, pz, 1e3 * mass, 82.0]
     np.testing.assert_allclose(conditions[3], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda lines: lines[:-1], "received one with 3 events of which 3 can be read and no such line"),
+    (lambda lines: lines[: len(lines) // 2], "and no such line"),
+    (lambda lines: [line for k, line in enumerate(lines) if k != 14], "3 events of which [01] can be read$")])
+def test_files_that_are_cut_or_damaged_are_not_answered_in_part(tmp_path, change, message):
+    pytest.importorskip("pyhepmc")
+    words = {name: " ".join(repr(float(p)) for p in row) for name, row in zip("abc", MOMENTUM, strict=True)}
+    lines = EVENT.format(units="GEV CM", p=2680.0, v="0 0 0", **words).splitlines()
+    head, event, tail = lines[:2], lines[2:-1], lines[-1:]
+    path = tmp_path / "a.hepmc3"
+    path.write_text("\n".join([*head, *event, *event, *event, *tail]) + "\n")
+    assert len(particles_of(path)[0]) == 9
+    path.write_text("\n".join(change([*head, *event, *event, *event, *tail])) + "\n")
+    with pytest.raises(ValueError, match=message):
+        particles_of(path)
 
 
 def test_events_without_particles_and_without_the_package(tmp_path, monkeypatch):

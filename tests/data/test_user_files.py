@@ -92,8 +92,28 @@ def test_files_as_users_have_them(tmp_path):
     with pytest.raises(ValueError, match="expected a TTree 'showers', found {'showers_a'"):
         open_showers(assigned(tmp_path / "d.root", "showers_a", {"showers_b": columns()}))
     assert len(open_showers(f"{tmp_path / 'd.root'}:showers_b")) == 7
-    with pytest.raises(ValueError, match="expected a TTree 'showers_c', found"):
+    generated = {name: values for name, values in columns().items() if not name.startswith("response_")}
+    assert len(open_showers(assigned(tmp_path / "e.root", "reco", {"gen": generated}))) == 7  # the one with responses
+    with pytest.raises(ValueError, match="expected a TTree 'showers_c', found.* given as file.root:tree"):
         open_showers(f"{tmp_path / 'd.root'}:showers_c")
+
+
+def test_what_is_named_twice_or_lies_beside_is_refused(tmp_path):
+    """Rows twice would be on both sides of a split."""
+    path = write_root(make(), tmp_path / "a.root")
+    for names in ([path, path], [f"{tmp_path}/*.root", f"{tmp_path}/./a.root"], [path, tmp_path]):
+        with pytest.raises(ValueError, match="a.root: expected every file or folder once, received it twice"):
+            open_showers(names)
+    write_npz(make(), tmp_path)
+    with pytest.raises(ValueError, match="found a.root and npz files: name one of them"):
+        open_showers(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["made.npz", "made.HDF5", "a.csv"])
+def test_names_of_other_files_do_not_become_folders(tmp_path, name):
+    with pytest.raises(ValueError, match="expected a name that ends in .root or a folder for npz files"):
+        write_showers([make()], len(make()), tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vectors_are_read_if_all_are_of_one_length(tmp_path):

@@ -145,9 +145,8 @@ def test_rows_beyond_equal_parts_are_left_out():
 
 
 def test_batches_smaller_than_the_repetitions_are_refused():
-    few = {name: values[:2] for name, values in arrays(BATCH).items()}
     with pytest.raises(ValueError, match="at least 3 rows, one for each repetition of a phase, received 2"):
-        pair(repeats=(3, 1), run_eagerly=True, jit_compile=False).train_on_batch(few)
+        pair(repeats=(3, 1), run_eagerly=True, jit_compile=False).train_on_batch(arrays(2))
 
 
 @pytest.mark.parametrize("moving", ["a", "b"])

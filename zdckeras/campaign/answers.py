@@ -56,10 +56,8 @@ def open_answer(model: str | Path) -> Answer:
         ImportError: if what runs it is not installed.
     """
     path = Path(model)
-    if path.suffix == ".onnx":
-        return _from_onnx(path)
-    if path.is_dir():
-        return _from_saved_model(path)
+    if is_exported(model):
+        return _from_onnx(path) if path.suffix == ".onnx" else _from_saved_model(path)
     from zdckeras.packaged import open_generator
 
     generator = open_generator(model)
@@ -73,14 +71,19 @@ def open_answer(model: str | Path) -> Answer:
     return Answer(generator.name, names, generator.noise_width, call)
 
 
-def _from_onnx(path):
+def _session(path):
+    """ONNX Runtime's session of a file; FileNotFoundError or ValueError if there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"No such file: {path}")
     try:
-        session = open_session(path)
+        return open_session(path)
     except Exception as error:  # ONNX Runtime has a dozen kinds of its own
         raise ValueError(f"{path}: expected an ONNX model, received one that ONNX Runtime refuses: "
                          f"{' '.join(str(error).split())[:200]}") from None
+
+
+def _from_onnx(path):
+    session = _session(path)
     about = session.get_modelmeta().custom_metadata_map
     inputs = {entry.name: entry.shape for entry in session.get_inputs()}
     if set(inputs) != {"noise", "condition"} or "detector" not in about:
@@ -114,9 +117,35 @@ def _from_saved_model(folder):
                   lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order])
 
 
+def reach_of(model: str | Path) -> dict[str, np.ndarray]:
+    """{"low" (9,), "high" (9,)} of the particles a generator was trained on; {} if its file does not say.
+
+    Arguments:
+        model: as `open_answer` takes it; a SavedModel does not say.
+    """
+    from zdckeras.loading import read_config
+    from zdckeras.packaged import model_file
+
+    if not is_exported(model):
+        about = read_config(model_file(model)).get("config", {})
+    elif Path(model).is_dir():
+        return {}
+    else:
+        texts = _session(Path(model)).get_modelmeta().custom_metadata_map
+        about = {name: [float(word) for word in texts[name].split(",")] for name in ("low", "high") if name in texts}
+    return {name: np.array(about[name]) for name in ("low", "high")} if about.get("low") and about.get("high") else {}
+
+
 def is_exported(model: object) -> bool:
-    """Whether a model is named by what an exporter wrote: a .onnx file, or the folder of a SavedModel."""
-    return isinstance(model, (str, Path)) and (Path(model).suffix == ".onnx" or Path(model).is_dir())
+    """Whether a model is named by what an exporter wrote: a .onnx file, or the folder of a SavedModel.
+
+    A folder that has the name of a pretrained generator is meant by ./<name> alone.
+    """
+    if not isinstance(model, (str, Path)) or not (Path(model).suffix == ".onnx" or Path(model).is_dir()):
+        return False
+    from zdckeras.packaged import pretrained_names
+
+    return model not in pretrained_names()
 
 
 def look_at(model: object) -> None:
@@ -132,10 +161,10 @@ def look_at(model: object) -> None:
 
 def digest_of(model: str | Path) -> str:
     """SHA-256 of a model: of its file, or of all files in its folder."""
-    path = Path(model)
-    if not path.exists():
-        from zdckeras.packaged import model_file
+    from zdckeras.packaged import model_file, pretrained_names
 
+    path = Path(model)
+    if not path.exists() or model in pretrained_names():
         path = model_file(model)
     found = sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

@@ -1,6 +1,7 @@
 """Particles to answer: out of files of showers, tables (CSV) and generated events (HepMC3)."""
 
 import csv
+import gzip
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 
 from zdckeras.data.files import open_particles
 from zdckeras.data.kinematics import check_ids, check_particles, nucleus_charges, unknown_ids
-from zdckeras.data.particles import CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
 
 FINAL = 1  # HepMC status of particles that leave the event
 MOMENTUM, VERTEX = ("px", "py", "pz"), ("vx", "vy", "vz")
 EVENT_FILES = (".hepmc", ".hepmc3", ".hepmc2")
+FOOTER = b"END_EVENT_LISTING"  # in the last line of a whole HepMC file
 
 
 def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +46,7 @@ def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     except ImportError:
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds
-        raise ValueError(f"{place}: cannot be read as particles: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{place}: cannot be read as particles: {' '.join(str(error).split())[:600]}") from None
     return conditions, pdg
 
 
@@ -52,8 +54,9 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
     """Conditions and PDG ids of a table with a header, (N, 10), or (N, 9) where it has no ids.
 
     Columns, in any order, in capitals or not: the nine conditions with or without `pdg`; or `pdg`, `px`, `py`, `pz`
-    [GeV] and, if it is not the origin, the vertex `vx`, `vy`, `vz` [cm]. Others are left out. Nuclei that the table of
-    the `particle` package lacks want the nine conditions.
+    [GeV] and, if it is not the origin, the vertex `vx`, `vy`, `vz` [cm]; of `energy` [GeV], `mass` [MeV] and `charge`
+    those that are there are taken, the rest follows from the id. Columns of other names are not looked at. Nuclei that
+    the table of the `particle` package lacks want the nine conditions.
 
     Arguments:
         path: a .csv file, commas between the columns.
@@ -69,16 +72,17 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
             if len(line) != len(names):
                 raise ValueError(f"line {number}: expected {len(names)} values, received {len(line)}")
             rows.append(line)
-    columns = {name: k for k, name in enumerate(names)}
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    columns = {name: k for k, name in enumerate(names) if name in (*CONDITIONS, "pdg")}
+    if repeated := sorted({name for name in columns if names.count(name) > 1}):
         raise ValueError(f"expected columns of different names, received {', '.join(repeated)} more than once")
     missing = [name for name in ("pdg", *MOMENTUM) if name not in columns]
     if missing and not set(CONDITIONS) <= set(columns):
         raise ValueError(f"expected columns {', '.join(CONDITIONS)}, or pdg, px, py, pz; {', '.join(missing)} missing")
     try:
-        values = np.array(rows, dtype="float64").reshape(-1, len(names))
+        values = np.array([[row[k] for k in columns.values()] for row in rows], "float64").reshape(-1, len(columns))
     except ValueError as error:
         raise ValueError(f"expected numbers below the header, {error}") from None
+    columns = {name: k for k, name in enumerate(columns)}
     if "pdg" in columns:
         check_ids(values[:, columns["pdg"]])
     if set(CONDITIONS) <= set(columns):
@@ -88,7 +92,10 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
         raise ValueError(f"expected the whole vertex {', '.join(VERTEX)} or nothing of it, received {given} of these")
     pdg = values[:, columns["pdg"]]
     vertex = values[:, [columns[name] for name in VERTEX]] if set(VERTEX) <= set(columns) else None
-    return np.column_stack([conditions_of(pdg, values[:, [columns[name] for name in MOMENTUM]], vertex), pdg])
+    found = conditions_of(pdg, values[:, [columns[name] for name in MOMENTUM]], vertex)
+    for name in {"energy", "mass", "charge"} & set(columns):
+        found[:, COLUMN[name]] = values[:, columns[name]]
+    return np.column_stack([found, pdg])
 
 
 def particles_from_events(path: str | Path) -> np.ndarray:
@@ -102,16 +109,18 @@ def particles_from_events(path: str | Path) -> np.ndarray:
 
     Raises:
         ImportError: if `pyhepmc` is not installed.
-        ValueError: for a file without events, or ids that are in no table and of no nucleus.
+        ValueError: for a file without events, one that is cut off or damaged, or ids that are in no table and of no
+            nucleus.
     """
     if find_spec("pyhepmc") is None:
         raise ImportError("HepMC files are read by pyhepmc, which is not installed: pip install pyhepmc.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pyhepmc
-    parts = []
+    parts, read = [], 0
     with pyhepmc.open(str(path), "r") as events:
         for event in events:
+            read += 1
             energy = 1e-3 if event.momentum_unit == pyhepmc.Units.MEV else 1.0
             length = 0.1 if event.length_unit == pyhepmc.Units.MM else 1.0
             found = [(p.pid, p.momentum, p.production_vertex) for p in event.particles
@@ -120,6 +129,10 @@ def particles_from_events(path: str | Path) -> np.ndarray:
                 place = vertex.position if vertex is not None else None
                 parts.append([pid, *(energy * getattr(momentum, name) for name in (*MOMENTUM, "e")),
                               *((length * getattr(place, name) for name in "xyz") if place is not None else (0,) * 3)])
+    begun, whole = _events_in(path)
+    if begun and (read < begun or not whole):  # the reader stops without a word
+        raise ValueError(f"expected a whole file of events that ends in {FOOTER.decode()}, received one with {begun} "
+                         f"events of which {read} can be read{'' if whole else ' and no such line'}")
     if not parts:
         raise ValueError("expected events with final-state particles, found none")
     rows = np.array(parts, "float64")
@@ -130,6 +143,16 @@ def particles_from_events(path: str | Path) -> np.ndarray:
     found[strange, :-1] = np.column_stack([total, vertex, momentum, mass])[strange]
     found[strange, -1] = nucleus_charges(pdg[strange])
     return np.column_stack([found, pdg])
+
+
+def _events_in(path):
+    """(number of lines that begin an event, whether the footer is there) of a HepMC file."""
+    begun, whole = 0, False
+    with (gzip.open if Path(path).suffix.lower() == ".gz" else open)(path, "rb") as lines:
+        for line in lines:
+            begun += line.startswith(b"E ")
+            whole = whole or FOOTER in line
+    return begun, whole
 
 
 def is_event_file(path: Path) -> bool:

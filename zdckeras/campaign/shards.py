@@ -72,7 +72,7 @@ def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
                 responses[name].reshape(-1)[cells_after(archive[GAPS + name])] = values
     except Exception as error:  # damaged archives raise half a dozen unrelated kinds
         raise ValueError(f"{path}: expected a shard of a campaign: {' '.join(str(error).split())[:200]}") from None
-    return Showers(particles[:, :-1], particles[:, -1].astype("int32"), responses, metadata or {})
+    return Showers.answering(particles[:, :-1], particles[:, -1], responses, metadata or {})
 
 
 def gaps_between(cells: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.campaign.answers import Answer, is_exported, open_answer
+from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_of
 from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler
 from zdckeras.metrics.provenance import provenance_of, training_sketch_of
@@ -22,10 +22,11 @@ class Answered(Sampler):
 
     Arguments:
         answer: from `zdckeras.campaign.answers.open_answer`.
+        reach: "low" and "high", the range of its training, where its file says it.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(name="".join(c if c.isalnum() else "_" for c in answer.name))
+    def __init__(self, answer: Answer, **reach: np.ndarray) -> None:
+        super().__init__(name="".join(c if c.isalnum() else "_" for c in answer.name), **reach)
         self.answer, self.noise_width = answer, answer.width
         self.detectors = [get_detector(name) for name in answer.detectors]
         self.built = True
@@ -123,7 +124,7 @@ def open_contender(model: Model) -> Contender:
     if is_exported(model):
         path = Path(model)
         kind, about = ("SavedModel", {}) if path.is_dir() else ("ONNX", _about(path))
-        return Contender(Answered(open_answer(path)), kind, path, about)
+        return Contender(Answered(open_answer(path), **reach_of(path)), kind, path, about)
     generator = open_generator(model)
     if isinstance(model, Sampler):
         return Contender(generator, type(generator).__name__)

@@ -15,7 +15,8 @@ from matplotlib import colormaps
 from zdckeras.comparison.leaderboard import QUALITY, Comparison
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
-from zdckeras.data.particles import COLUMN, species
+from zdckeras.data.kinematics import name_of
+from zdckeras.data.particles import COLUMN
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES
 from zdckeras.metrics.report import without_nan
@@ -100,7 +101,7 @@ def _gallery(table, real: Showers, names):
 
     rows = table.looks["real"].rows
     tabs = {code: tab for tab, code in TABS.items()}
-    titles = [f"{species(real.pdg[row]).name}, {real.particles[row, COLUMN['energy']]:.0f} GeV" for row in rows]
+    titles = [f"{name_of(real.pdg[row])}, {real.particles[row, COLUMN['energy']]:.0f} GeV" for row in rows]
     return {"titles": titles, "tabs": [tabs.get(int(real.pdg[row]), "") for row in rows],
             "images": {label: [sparse(image) for image in table.looks[label].gallery] for label in ("real", *names)}}
 

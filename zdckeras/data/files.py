@@ -28,6 +28,8 @@ from zdckeras.data.particles import CONDITION_COUNT, pdg_of
 from zdckeras.data.showers import Showers, concatenate
 
 ROOT_SUFFIX = ".root"  # in whatever case
+OTHER_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".csv", ".txt", ".json", ".parquet", ".hepmc", ".hepmc3", ".gz",
+                  ".keras", ".onnx")  # of files that showers are not written to
 
 
 def open_showers(path: str | Path | Iterable[str | Path]) -> Showers:
@@ -108,12 +110,23 @@ def find_sources(path: str | Path | Iterable[str | Path]) -> list[Source]:
 
     Raises:
         FileNotFoundError: if nothing is there.
-        ValueError: for an empty name, or something else than these.
+        ValueError: for an empty name, something else than these, or one file or folder named twice.
 
     Example:
         >>> find_sources("root://host//file.root:events/showers")
         [Source(place='root://host//file.root', tree='events/showers', detectors=())]
     """
+    found, seen = _find(path), set()
+    for place, tree, _ in found:
+        key = (place if "://" in place else str(Path(place).resolve()), tree)
+        if key in seen:
+            raise ValueError(f"{place}: expected every file or folder once, received it twice.")
+        seen.add(key)
+    return found
+
+
+def _find(path):
+    """`find_sources`, whether or not something is named twice."""
     if not isinstance(path, (str, Path)):
         try:
             parts = list(path)
@@ -121,7 +134,7 @@ def find_sources(path: str | Path | Iterable[str | Path]) -> list[Source]:
             raise ValueError(f"Expected the name of a file or folder, or several, received {path!r}.") from None
         if not parts:
             raise ValueError("Expected the name of a file or folder, or several, received none.")
-        return [source for part in parts for source in find_sources(part)]
+        return [source for part in parts for source in _find(part)]
     name = str(path)
     if not name.strip() or "\0" in name:
         raise ValueError(f"Expected the name of a file or folder, received {name!r}.")
@@ -133,7 +146,7 @@ def find_sources(path: str | Path | Iterable[str | Path]) -> list[Source]:
         if not found:
             raise FileNotFoundError(f"No file or folder matches {file}")
         if tree is None:
-            return [source for one in found for source in find_sources(Path(one))]
+            return [source for one in found for source in _find(Path(one))]
         return [Source(one, tree) for one in found]
     place = Path(file)
     if not place.exists():
@@ -160,6 +173,8 @@ def _in_folder(folder):
                    and not file.name.startswith("."))
     if single and several:
         raise ValueError(f"{_expected(folder)}; found both of the last two.")
+    if files and (single or several):
+        raise ValueError(f"{_expected(folder)}; found {files[0].name} and npz files: name one of them.")
     if single or several:
         return [Source(str(folder), None, several)]
     if not files:
@@ -228,8 +243,8 @@ def _particles(place, source):
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise ValueError(f"{place}: expected finite numbers, received {values.dtype} values that are not all finite.")
     conditions = values[:, :CONDITION_COUNT].astype("float64")
-    pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)
     try:
+        pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)
         check_ids(pdg)
         check_particles(conditions, pdg)
     except ValueError as error:
@@ -240,7 +255,7 @@ def _particles(place, source):
 def _from_npz(path):
     """The only array of an npz file, never a pickled one."""
     if not is_npz(path):
-        raise ValueError("expected an npz archive, a .root file or a folder")
+        raise ValueError("expected an npz archive, a .root file, a folder, a .csv table or a HepMC file (.hepmc3)")
     with open_npz(path) as archive:
         if len(archive.files) != 1:
             raise ValueError(f"expected one array, found {', '.join(archive.files) or 'none'}")
@@ -267,6 +282,9 @@ def files_in_the_way(output: str | Path, overwrite: bool = False) -> list[Path]:
     """
     output = Path(output)
     to_root = output.suffix.lower() == ROOT_SUFFIX
+    if output.suffix.lower() in OTHER_SUFFIXES:
+        raise ValueError(f"{output}: expected a name that ends in .root or a folder for npz files, received one that "
+                         f"ends in {output.suffix}.")
     if to_root and output.is_dir() or not to_root and output.is_file():
         raise ValueError(f"{output} is a {'folder' if to_root else 'file'}: expected a .root file or a folder for npz.")
     check_place(output)

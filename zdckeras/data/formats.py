@@ -47,10 +47,8 @@ def read_npz(responses_file: str | Path, particles_file: str | Path, detector: s
     particles = _read_array(particles_file)
     columns = len(CONDITIONS) + 1
     if particles.ndim != 2 or particles.shape[1] != columns:
-        raise ValueError(
-            f"{particles_file}: expected shape (N, {columns}), {len(CONDITIONS)} conditions and the PDG id; "
-            f"received {particles.shape}."
-        )
+        raise ValueError(f"{particles_file}: expected shape (N, {columns}), {columns - 1} conditions and the PDG id; "
+                         f"received {particles.shape}.")
     if detector is None:
         fitting = [name for name, one in DETECTORS.items() if as_images(responses, one).shape[1:] == one.shape]
         if len(fitting) != 1:
@@ -172,7 +170,7 @@ def read_root(path: str | Path, tree: str | None = None) -> Showers:
         ValueError: for a file that is not ROOT, empty or truncated; a missing tree or branch, listing those
             found; a branch of another shape; and whatever `Showers` refuses.
     """
-    with open_tree(path, tree) as (file, branches):
+    with open_tree(path, tree, responses=True) as (file, branches):
         names = branches.keys(recursive=False)
         responses = [BRANCH + name for name in DETECTORS if BRANCH + name in names]
         missing = [name for name in (*CONDITIONS, "pdg") if name not in names]
@@ -196,8 +194,8 @@ def read_root_particles(path: str | Path, tree: str | None = None) -> np.ndarray
 
 
 @contextmanager
-def open_tree(path, tree=None):
-    """(file, tree) of a ROOT file; what goes wrong while it is open is a ValueError that names it."""
+def open_tree(path, tree=None, responses=False):
+    """(file, tree) of a ROOT file: that named, "showers", or the only one with conditions and, if wanted, responses."""
     remote = "://" in str(path)
     if not remote and not Path(path).is_file():
         raise FileNotFoundError(f"No such file: {path}")
@@ -209,10 +207,13 @@ def open_tree(path, tree=None):
         found = {name: kind for name, kind in file.classnames(cycle=False).items() if _is_tree(kind)}
         chosen = tree
         if tree is None:
-            fitting = [name for name in found if set(CONDITIONS) <= set(file[name].keys(recursive=False))]
+            branches = {name: set(file[name].keys(recursive=False)) for name in found}
+            fitting = [name for name, has in branches.items()
+                       if set(CONDITIONS) <= has and (not responses or any(one.startswith(BRANCH) for one in has))]
             chosen = TREE if TREE in found or len(fitting) != 1 else fitting[0]
         if chosen not in found:
-            raise ValueError(f"expected a TTree {chosen!r}, found {file.classnames(cycle=False) or 'nothing'}.")
+            raise ValueError(f"expected a TTree {chosen!r}, found {file.classnames(cycle=False) or 'nothing'}; one of "
+                             f"another name is given as file.root:tree.")
         yield file, file[chosen]
 
 
@@ -224,8 +225,7 @@ def named(path):
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds, AssertionError and IndexError among them
-        reason = said(error)
-        raise ValueError(f"{path}: cannot be read as showers: {reason}") from error
+        raise ValueError(f"{path}: cannot be read as showers: {said(error)}") from error
 
 
 def said(error: Exception) -> str:
@@ -252,8 +252,8 @@ def _open(path, remote):
     except (ImportError, ValueError) as error:
         if not remote or isinstance(error, ValueError) and "rotocol" not in str(error):
             raise
-        raise ImportError(f"{path}: reading from there needs a package that is not installed: pip install "
-                          "'zdckeras[xrootd]' for root://, else the one that fsspec names.") from None
+        raise ImportError(f"{path}: reading from there needs what is not installed: pip install 'zdckeras[xrootd]' for "
+                          "root://, else what fsspec names.") from None
 
 
 def _is_tree(kind):

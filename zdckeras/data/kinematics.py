@@ -17,6 +17,7 @@ BINDING = 3e-3  # of it, by which heavy nuclei differ; light ones and those with
 SHARE = 0.01  # of rows that may have ids which are in no table
 NAMED = 5  # rows and ids in a message
 MEV = 1e-3
+FIRST = "the PDG id looks to be the first column, expected it last"
 
 
 @cache
@@ -44,6 +45,20 @@ def _nucleus(code):
         return None
     strange, charge, nucleons = int(digits[2]), int(digits[3:6]), int(digits[6:9])
     return (charge if code > 0 else -charge, nucleons, strange) if 0 < nucleons >= charge + strange else None
+
+
+def name_of(pdg: int, latex: bool = False) -> str:
+    """What a species is called; the id itself where the table of the `particle` package lacks it.
+
+    Example:
+        >>> name_of(2112), name_of(3122, latex=True), name_of(1000822071)
+        ('n', '$\\\\Lambda$', '1000822071')
+    """
+    try:
+        particle = species(pdg)
+    except ValueError:
+        return str(int(pdg))
+    return f"${particle.latex_name}$" if latex else particle.name
 
 
 def nucleus_charges(pdg: np.ndarray) -> np.ndarray:
@@ -124,7 +139,7 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
     unknown = unknown_ids(pdg)
     strange = [code for code in unknown.tolist() if _nucleus(code) is None]
     if (rows := np.isin(pdg, strange).sum()) > SHARE * len(pdg):
-        cause = _cause(particles, pdg)
+        cause = _cause(particles, pdg, of_ids=True)
         raise ValueError(f"Unknown PDG id(s) {strange[:NAMED]} in {rows} of {len(pdg)} rows: expected ids of the "
                          f"`particle` package's table{f'; {cause}' if cause else ''}.")
     wrong = _faults(particles, pdg)
@@ -166,8 +181,8 @@ def _faults(particles, pdg):
     }
 
 
-def _cause(particles, pdg):
-    """The one change after which nearly all rows are right, in words, or None."""
+def _cause(particles, pdg, of_ids=False):
+    """The one change, of ids alone if asked for, after which nearly all rows are right, in words, or None."""
     def scaled(names, factor):
         changed = particles.copy()
         changed[:, [COLUMN[name] for name in names]] *= factor
@@ -195,10 +210,10 @@ def _cause(particles, pdg):
         "momenta look like MeV, expected GeV": lambda: scaled(momenta, MEV),
         "masses look like GeV, expected MeV": lambda: scaled(["mass"], 1e3),
         "energy and pz look swapped": swapped,
-        "the PDG id looks to be the first column, expected it last": rolled,
+        FIRST: rolled,
         "energies look kinetic, expected total ones": kinetic,
     }
-    for text, change in changes.items():
+    for text, change in ({FIRST: rolled} if of_ids else changes).items():
         if np.any(list(_faults(*change()).values()), axis=0).mean() < 0.1:
             return text
     heavy = np.abs(pdg) > 2**24

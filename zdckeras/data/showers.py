@@ -57,18 +57,7 @@ class Showers:
         if pdg.dtype.kind not in "iuf" or not np.all((pdg == np.rint(pdg)) & (abs(pdg) < 2**31)):
             raise ValueError(f"pdg: expected whole numbers, received dtype {pdg.dtype} with values {pdg[:5].tolist()}.")
         check_particles(particles, pdg)
-        if not isinstance(self.responses, dict) or not self.responses:
-            raise ValueError("responses: expected a dictionary with at least one detector name -> (N, nx, ny) array.")
-        responses = {}
-        for name, values in self.responses.items():
-            detector = detector_of(name)
-            expected, shape = (rows, *detector.shape), np.shape(values)
-            if shape != expected:
-                raise ValueError(f"responses[{detector.name!r}]: expected shape {expected}, received {shape}.")
-            if detector.name in responses:
-                raise ValueError(f"responses: expected one array for {detector.name!r}, received two.")
-            responses[detector.name] = measured(values, detector, f"responses[{detector.name!r}]")
-        self._set(particles, pdg.astype("int32"), responses, self.metadata)
+        self._set(particles, pdg.astype("int32"), _checked_responses(self.responses, rows), self.metadata)
 
     def _set(self, *values):
         """The four attributes, checked."""
@@ -84,6 +73,12 @@ class Showers:
         made = object.__new__(cls)
         made._set(particles, pdg, responses, metadata)
         return made
+
+    @classmethod
+    def answering(cls, particles: np.ndarray, pdg: np.ndarray, responses: dict, metadata: dict) -> "Showers":
+        """`Showers` of a part of particles that have been checked as a whole; the responses are checked here."""
+        return cls._of(_checked_particles(particles), np.asarray(pdg).astype("int32"),
+                       _checked_responses(responses, len(particles)), metadata)
 
     def __len__(self):
         return len(self.particles)
@@ -259,6 +254,22 @@ def checked(showers: Any) -> Showers:
     if not isinstance(showers, Showers):
         raise TypeError(f"Expected Showers, received {type(showers).__name__} {str(showers)[:50]!r}.")
     return showers
+
+
+def _checked_responses(given, rows):
+    """Detector name -> (rows, nx, ny) as they are kept; ValueError for what cannot be responses."""
+    if not isinstance(given, dict) or not given:
+        raise ValueError("responses: expected a dictionary with at least one detector name -> (N, nx, ny) array.")
+    responses = {}
+    for name, values in given.items():
+        detector = detector_of(name)
+        expected, shape = (rows, *detector.shape), np.shape(values)
+        if shape != expected:
+            raise ValueError(f"responses[{detector.name!r}]: expected shape {expected}, received {shape}.")
+        if detector.name in responses:
+            raise ValueError(f"responses: expected one array for {detector.name!r}, received two.")
+        responses[detector.name] = measured(values, detector, f"responses[{detector.name!r}]")
+    return responses
 
 
 def _checked_particles(particles):

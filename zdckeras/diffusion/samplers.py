@@ -141,8 +141,8 @@ def heun(predict: Callable, noise: Tensor, schedule: Schedule, times: Sequence[f
          euler_last: bool = False) -> Tensor:
     """An `euler` step, and again with the mean of the velocities at both its ends; second order, 2 evaluations.
 
-    With `euler_last` the last step stays one of `euler`, as in the source: without noise at its end, what the data leave
-    of x says nothing of a velocity there. A network that is asked for the velocity itself has one.
+    With `euler_last` the last step stays one of `euler`, as in the source: without noise at its end, what the data
+    leave of x says nothing of a velocity there. A network that is asked for the velocity itself has one.
 
     Source:
         Karras et al., arXiv:2206.00364, algorithm 1, along the clock of the schedule.

@@ -243,7 +243,9 @@ def metadata(generator: keras.Model) -> dict[str, str]:
     for values in weights:
         digest.update(np.ascontiguousarray(values).tobytes())
     units = ", ".join(f"{name} [{unit}]" for name, unit in zip(CONDITIONS, UNIT_NAMES, strict=True))
-    return {
+    reach = {name: ",".join(f"{value:.9g}" for value in values)
+             for name, values in (("low", generator.low), ("high", generator.high)) if values is not None}
+    return reach | {
         "detector": ",".join(detector.name for detector in generator.detectors),
         "shape": ",".join("x".join(map(str, detector.shape)) for detector in generator.detectors) + " (x first)",
         "unit": ",".join(detector.unit for detector in generator.detectors),

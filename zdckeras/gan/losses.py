@@ -73,8 +73,8 @@ def auxiliary_loss(predicted: Tensor, peak: Tensor) -> Tensor:
             that do not count (the study's responses all have light).
 
     Example:
-        >>> read, peak = ops.convert_to_tensor([[3.0, 4.0], [9.0, 9.0]]), ops.convert_to_tensor([[0.0, 0.0], [-1.0, -1.0]])
-        >>> float(auxiliary_loss(read, peak))
+        >>> peak = ops.convert_to_tensor([[0.0, 0.0], [-1.0, -1.0]])
+        >>> float(auxiliary_loss(ops.convert_to_tensor([[3.0, 4.0], [9.0, 9.0]]), peak))
         25.0
     """
     lit = ops.cast(peak[:, 0] >= 0.0, predicted.dtype)
