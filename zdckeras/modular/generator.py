@@ -112,10 +112,9 @@ class ModularGenerator(WithParts, RangedSampler):
 
         def add(chunk, added):
             place = chunk * rows + ops.arange(rows, dtype="int32")
-            real = ops.cast(place < total, "float32")[:, None]
             one = backend.rows_at(order, ops.minimum(place, rows * slots - 1))
-            back = ops.one_hot(one // slots, rows, axis=0, dtype="float32")  # (B, B): arrivals to their particles
-            return chunk + 1, added + backend.exact_matmul(back, real * maps(one))
+            particle = ops.where(place < total, one // slots, rows)  # beyond the last, of none
+            return chunk + 1, added + ops.segment_sum(maps(one), particle, rows + 1)[:rows]
 
         dark = ops.zeros((rows, cells.PARTS * self.decoder.detector.cells + cells.SHARED), "float32")
         _, added = ops.while_loop(lambda chunk, _: chunk * rows < total, add, (ops.zeros((), "int32"), dark))
