@@ -227,6 +227,8 @@ def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path):
     served = zdc.export_saved_model(generator, tmp_path / "served")
     sources = [zdc.export_onnx(generator, tmp_path / "gan.onnx"), served]
     expected = generator.sample(rows[:, :9], seed=3)
+    np.testing.assert_allclose(list(reach_of(sources[0]).values()), [generator.low, generator.high], rtol=1e-6)
+    assert reach_of(served) == {}
     for source in sources:
         answer = open_answer(source)
         made = answer.block(rows[:, :9], rows[:, 9], 3, 0)["zn"]

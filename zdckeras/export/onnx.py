@@ -244,7 +244,7 @@ def metadata(generator: keras.Model) -> dict[str, str]:
         digest.update(np.ascontiguousarray(values).tobytes())
     units = ", ".join(f"{name} [{unit}]" for name, unit in zip(CONDITIONS, UNIT_NAMES, strict=True))
     reach = {name: ",".join(f"{value:.9g}" for value in values)
-             for name, values in (("low", generator.low), ("high", generator.high)) if values is not None}
+             for name in ("low", "high") if (values := getattr(generator, name, None)) is not None}
     return reach | {
         "detector": ",".join(detector.name for detector in generator.detectors),
         "shape": ",".join("x".join(map(str, detector.shape)) for detector in generator.detectors) + " (x first)",
