@@ -18,7 +18,7 @@ from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.kinematics import check_particles
-from zdckeras.data.particles import CONDITION_COUNT, outside_range
+from zdckeras.data.particles import CONDITION_COUNT, warn_outside
 from zdckeras.data.showers import Showers
 
 DRAWS = 512  # of a particle, at most, to bring its response over a photon cut
@@ -87,8 +87,8 @@ class Sampler(keras.Model):
                              f"{values.shape} with {(~finite).sum()} values that are not finite.")
         if (values[:, 0] <= 0).any():
             raise ValueError(f"Expected positive energies [GeV], received {values[:, 0].min()}.")
-        if self.low is not None and (outside := outside_range(values, self.low, self.high)):
-            warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=3)
+        if self.low is not None:
+            warn_outside(values, self.low, self.high, level=3)
         return values.astype("float32")
 
     def blocks(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,

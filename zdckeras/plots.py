@@ -15,8 +15,7 @@ from sklearn.metrics import roc_curve
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
-from zdckeras.data.kinematics import name_of
-from zdckeras.data.particles import COLUMN
+from zdckeras.data.particles import COLUMN, name_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics import directional
 from zdckeras.metrics.energy_report import EnergyReport

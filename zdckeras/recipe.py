@@ -27,6 +27,7 @@ from zdckeras.training.states import digest
 PICTURED = 2000  # test particles in histograms and galleries
 FEW = 64  # showers that give scales to networks which --dry-run only counts
 ROWS = "rows of the whole test part"  # in the metadata of the test
+EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
 
 
@@ -208,7 +209,7 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         refuse(error)
     settings = {name: value for name, value in vars(args).items()
                 if name not in ("out", "data") and value is not None and value is not False}
-    provenance = {"recipe": Path(sys.argv[0]).stem, **settings, "detector": detector, "data": "embedded simulation"}
+    provenance = {"recipe": Path(sys.argv[0]).stem, **settings, "detector": detector, "data": EMBEDDED}
     content, training = None, found[: sizes["train"]]
     if args.data is not None:
         training, parts = found, {"training": found, "validation": validation, "test": test}
@@ -234,7 +235,7 @@ def check_results(args: argparse.Namespace) -> None:
     except (OSError, ValueError):
         return
     asked = {"recipe": Path(sys.argv[0]).stem, "preset": args.preset, "detector": getattr(args, "detector", None),
-             "seed": args.seed, "data": "embedded simulation" if args.data is None else args.data}
+             "seed": args.seed, "data": EMBEDDED if args.data is None else args.data}
     other = [name for name, value in asked.items() if value is not None and name in made and made[name] != value]
     if other:
         refuse(f"{args.out} has results of {', '.join(f'{name} {made[name]}' for name in other)}, asked for are "

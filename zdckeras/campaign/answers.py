@@ -161,10 +161,10 @@ def look_at(model: object) -> None:
 
 def digest_of(model: str | Path) -> str:
     """SHA-256 of a model: of its file, or of all files in its folder."""
-    from zdckeras.packaged import model_file, pretrained_names
+    from zdckeras.packaged import model_file
 
     path = Path(model)
-    if not path.exists() or model in pretrained_names():
+    if not (path.exists() and is_exported(model)):
         path = model_file(model)
     found = sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

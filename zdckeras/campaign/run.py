@@ -6,7 +6,6 @@ Nothing here imports Keras before a worker has set how many threads it may use, 
 import multiprocessing
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from zdckeras.campaign.answers import BLOCK, digest_of, open_answer, reach_of
 from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
-from zdckeras.data.particles import outside_range
+from zdckeras.data.particles import warn_outside
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                "TF_NUM_INTEROP_THREADS"), "1"),
@@ -68,8 +67,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
 
     digest = digest_of(model)
     conditions, pdg = particles_of(particles)
-    if (reach := reach_of(model)) and (outside := outside_range(conditions, **reach)):
-        warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=2)
+    if reach := reach_of(model):
+        warn_outside(conditions, **reach)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
     manifest = Manifest.open(folder, settings)

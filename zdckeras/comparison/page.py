@@ -15,8 +15,7 @@ from matplotlib import colormaps
 from zdckeras.comparison.leaderboard import QUALITY, Comparison
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
-from zdckeras.data.kinematics import name_of
-from zdckeras.data.particles import COLUMN
+from zdckeras.data.particles import COLUMN, name_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES
 from zdckeras.metrics.report import without_nan

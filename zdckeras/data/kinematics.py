@@ -47,20 +47,6 @@ def _nucleus(code):
     return (charge if code > 0 else -charge, nucleons, strange) if 0 < nucleons >= charge + strange else None
 
 
-def name_of(pdg: int, latex: bool = False) -> str:
-    """What a species is called; the id itself where the table of the `particle` package lacks it.
-
-    Example:
-        >>> name_of(2112), name_of(3122, latex=True), name_of(1000822071)
-        ('n', '$\\\\Lambda$', '1000822071')
-    """
-    try:
-        particle = species(pdg)
-    except ValueError:
-        return str(int(pdg))
-    return f"${particle.latex_name}$" if latex else particle.name
-
-
 def nucleus_charges(pdg: np.ndarray) -> np.ndarray:
     """Charges [e] (N,) that the ids of nuclei say themselves.
 

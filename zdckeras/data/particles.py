@@ -1,5 +1,6 @@
 """The nine condition columns with their units, the species behind a PDG id, and the standard scaler."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,6 +44,20 @@ def species(pdg: int) -> Particle:
         return Particle.from_pdgid(int(pdg))
     except (ParticleNotFound, InvalidParticle, ValueError, OverflowError):
         raise ValueError(f"Unknown PDG id {pdg}: it is not in the table of the `particle` package.") from None
+
+
+def name_of(pdg: int, latex: bool = False) -> str:
+    """What a species is called; the id itself where the table of the `particle` package lacks it.
+
+    Example:
+        >>> name_of(2112), name_of(3122, latex=True), name_of(1000822071)
+        ('n', '$\\\\Lambda$', '1000822071')
+    """
+    try:
+        particle = species(pdg)
+    except ValueError:
+        return str(int(pdg))
+    return f"${particle.latex_name}$" if latex else particle.name
 
 
 def check_pdg(pdg: np.ndarray) -> None:
@@ -153,6 +168,12 @@ class Scaler:
     def inverse(self, values: np.ndarray) -> np.ndarray:
         """Undo `transform`."""
         return np.asarray(values, "float64") * self.scale + self.mean
+
+
+def warn_outside(conditions: np.ndarray, low: np.ndarray, high: np.ndarray, level: int = 2) -> None:
+    """Warn, naming them, of conditions (N, 9) outside the range (9,) of a training; `level` as `stacklevel`."""
+    if outside := outside_range(conditions, low, high):
+        warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=level + 1)
 
 
 def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
