@@ -8,6 +8,7 @@ and velocity, linear and cosine, and the whole dial cost minutes.
 
     python recipes/diffusion.py                          # embedded data, neutron calorimeter
     python recipes/diffusion.py --detector zp --rows     # the latent rows alone
+    python recipes/diffusion.py --rows --seeds 3           # three trainings of the priors over codes
     python recipes/diffusion.py --preset paper --dry-run # what the trainings of whole responses would cost
     python recipes/diffusion.py --data showers.root      # your own showers, or a folder with the npz pair
 
@@ -15,10 +16,11 @@ Interrupted, the same command goes on where it stopped.
 """
 
 from functools import partial
+from itertools import product
 
 from zdckeras.command import run
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator, fit_images
-from zdckeras.diffusion.judging import judge_dial, quality_against_time
+from zdckeras.diffusion.judging import judge_dial
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.unet import STUDY
 from zdckeras.modular.arrivals import single_arrivals
@@ -31,7 +33,7 @@ from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import printed_cost
 
-SHIPPED = "latent v, dpm_solver 10"
+SHIPPED = "latent v, dpm_solver 10, seed 0"
 IMAGES = {  # row -> name, what is learnt, and how it is sampled
     "published": ("U-Net as published", dict(schedule="linear", target="noise", levels=1000, limit=7.0)),
     "patches": ("patches", dict(schedule="cosine", target="velocity", levels=1000)),
@@ -103,25 +105,26 @@ def train_images(args, p, data, reach):
 
 
 def train_latent(args, p, data, reach):
-    """Generators in the latent space, one for each position of the dial, and histories."""
+    """Generators in the latent space, one for each position of the dial and seed, and histories."""
     name, histories, generators = args.detector, {}, {}
     path, own = recipe_states(args, p["vae"], data=data) / "autoencoder.npz", None
     if args.data:
         own = single_arrivals(data.training)
     vae, histories["autoencoder"] = fit_vae(name, path, seed=args.seed, own=own, **p["vae"])
     codes = code_posteriors(vae, p["codes"], args.seed, own)
-    for row, dial in zip(LATENT, (p["brief"], p["dial"]), strict=True):
-        states = recipe_states(args, p["vae"], p["codes"], p["prior"], LATENT[row], data=data)
-        path = states / f"{row.replace(' ', '_')}.npz"
-        prior, histories[row] = fit_prior(vae, codes, path, seed=args.seed, **LATENT[row], **p["prior"])
+    for k, (row, dial) in product(range(args.seeds), zip(LATENT, (p["brief"], p["dial"]), strict=True)):
+        stages = p["vae"], p["codes"], p["prior"], LATENT[row], *([f"seed {k}"] if k else [])
+        path = recipe_states(args, *stages, data=data) / f"{row.replace(' ', '_')}.npz"
+        prior, histories[f"{row}, seed {k}"] = fit_prior(vae, codes, path, seed=args.seed + k, **LATENT[row],
+                                                         **p["prior"])
         for sampling in dial:
             parts = Transport(name, p["levels"]), prior.sampled_by(*sampling), vae.decoder
-            generators[named(row, *sampling)] = ModularGenerator(*parts, *reach)
+            generators[f"{named(row, *sampling)}, seed {k}"] = ModularGenerator(*parts, *reach)
     return generators, histories
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/diffusion", ("zn", "zp"), dry=True)
+    parser = command_line(__doc__, PRESETS, "runs/diffusion", ("zn", "zp"), trainings=1, dry=True)
     parser.add_argument("--rows", nargs="*", choices=IMAGES, default=list(IMAGES), help="beside the latent ones")
     args = parser.parse_args()
     p = PRESETS[args.preset]
@@ -134,10 +137,10 @@ def main():
     models |= {f"{row}.keras": images[named(IMAGES[row][0], **p["images"])] for row in args.rows}
     save_models(args, data, models)
     sizes = {name: p[name] for name in ("few", "generations", "arrivals", "pairs", "batches")}
-    table, times, text = judge_dial(images, latent, data.test, data.floor, args.seed, **sizes)
-    dial = {name: [label for label in latent if f"v, {name}" in label and "eta" not in label]
-            for name in ("ddim", "dpm_solver", "ddpm")}
-    save_figure(quality_against_time(table, times, dial), args.out / "dial.png")
+    dials = {name: [named("latent v", *sampling) for sampling in p["dial"] if sampling[0] == name and not sampling[2]]
+             for name in ("ddim", "dpm_solver")}
+    table, figure, text = judge_dial(images, latent, dials, data.test, data.floor, args.seed, **sizes)
+    save_figure(figure, args.out / "dial.png")
     few = data.test[: p["few"]]
     shown = {label: partial(answer, generator, few) for label, generator in
              {SHIPPED: latent[SHIPPED], **images}.items()}

@@ -132,8 +132,7 @@ def main():
     lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
              judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
              *verdicts(table.scores, priors)]
-    figure = quality_against_time(table, times, {label: [label] for label in generators if "seed" not in label}
-                                  | {row: [f"{row}, seed 0"] for row in p["rows"] if f"{row}, seed 0" in generators})
+    figure = quality_against_time(table, times, {row: [row] for row in by_row(generators)})
     save_figure(figure, args.out / "one_step.png")
     shown = {label: partial(answer, generators[label], data.test) for label in (TEACHER, shipped)}
     table.provenance = data.provenance

@@ -12,6 +12,7 @@ from zdckeras.data.showers import PAPER_PHOTONS, Showers
 from zdckeras.metrics.provenance import provenance_of
 from zdckeras.metrics.report import judge
 from zdckeras.recipe import (
+    TAKEN,
     check_results,
     command_line,
     judged,
@@ -220,6 +221,18 @@ def test_states_belong_to_settings_detector_data_and_seed():
     assert len({folder.name for folder in folders}) == 5
     assert [folder.parts[1] for folder in folders] == ["x", "x_zp", "x", "x", "x"]
     assert folders[0] == recipe_states(parse(detectors=DETECTORS), {"epochs": 1})
+
+
+def test_states_of_an_earlier_run_with_other_settings_are_named_and_stages_of_this_one_are_not(tmp_path, capsys):
+    args = parse("--out", str(tmp_path))
+    for run in range(2):  # the second finds what the first left
+        for stage in ("autoencoder", "prior"):
+            recipe_states(args, stage).mkdir(parents=True, exist_ok=True)
+        assert capsys.readouterr().out == "", run
+        TAKEN.clear()
+    recipe_states(args, "autoencoder", "longer")
+    assert capsys.readouterr().out == f"{tmp_path / 'states'} holds states of other settings or data; they are not " \
+        "taken up\n"
 
 
 def test_other_presets_have_folders_of_their_own():

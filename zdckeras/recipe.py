@@ -28,6 +28,7 @@ PICTURED = 2000  # test particles in histograms and galleries
 FEW = 64  # showers that give scales to networks which --dry-run only counts
 ROWS = "rows of the whole test part"  # in the metadata of the test
 EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
+TAKEN = set()  # folders of states of this run: a recipe of several stages has several
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
 
 
@@ -255,8 +256,8 @@ def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None =
     apply_arguments(args)
     content = data.digest if data else None
     folder = states_folder(args.out, *settings, getattr(args, "detector", None), content, args.seed)
-    others = [other for other in folder.parent.glob("*") if other.is_dir() and other != folder]
-    if others and not folder.exists():
+    TAKEN.add(folder)
+    if not folder.exists() and any(other.is_dir() and other not in TAKEN for other in folder.parent.glob("*")):
         print(f"{folder.parent} holds states of other settings or data; they are not taken up", flush=True)
     return folder
 
