@@ -7,8 +7,8 @@ from zdckeras.diffusion.judging import quality_against_time
 
 
 def test_points_of_a_dial_are_the_tables_distances_at_their_times():
-    distance = {"floor": (1.0, 0.1), "euler 1": (3.0, 0.2), "euler 4, seed 0": (2.0, 0.1), "euler 4, seed 1": (2.6, 0.1),
-                "MAF": (1.5, 0.1)}
+    distance = {"floor": (1.0, 0.1), "euler 1": (3.0, 0.2), "MAF": (1.5, 0.1),
+                "euler 4, seed 0": (2.0, 0.1), "euler 4, seed 1": (2.6, 0.1)}
     table = SimpleNamespace(scores={label: {"metrics": {"all": {"WS": pair}}} for label, pair in distance.items()})
     times = {"euler 1": [0.5, 0.1], "euler 4, seed 0": [0.9, 0.2], "MAF": [2.0, 0.3]}
     groups = {"euler": ["euler 1", "euler 4"], "MAF": ["MAF"], "none": []}

@@ -97,8 +97,8 @@ def quality_against_time(table: Table, times: Mapping[str, Sequence[float]],
     """Wasserstein distance of the channel sums against the time of a response: what a dial of steps is worth.
 
     Arguments:
-        table, times: from `judge_generators`; the first of the times is shown. Bars are the deviation over the trainings
-            of a row, over generations if there is one training.
+        table, times: from `judge_generators`; the first of the times is shown. Bars are the deviation over the
+            trainings of a row, over generations if there is one training.
         groups: name -> rows of the table, the positions of one dial, which are joined by a line.
     """
     rows = by_row({label: scores["metrics"]["all"]["WS"] for label, scores in table.scores.items()})
