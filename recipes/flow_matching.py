@@ -90,7 +90,7 @@ def train_images(args, p, data, reach):
 
 
 def train_latent(args, p, data, reach):
-    """Generators in the latent space, one for each position of the dial and seed, one with the flow prior; histories."""
+    """Generators over codes, one for each position of the dial and seed, one with the flow prior; histories."""
     name, histories, own = args.detector, {}, single_arrivals(data.training) if args.data else None
     path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
     vae, histories["autoencoder"] = fit_vae(name, path, seed=args.seed, own=own, **p["vae"])
