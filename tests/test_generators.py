@@ -252,7 +252,7 @@ LOW, HIGH = [1.0, -1, -1, -20, -30, -30, -2000, 0.0, 0.0], [2000.0, 1, 1, 20, 30
 def test_the_trained_range_is_kept_and_told():
     generator, inside = Flat(["ecal"], low=LOW, high=HIGH), np.array([[900.0, 0, 0, 0, 0, 0, 900.0, 939.5654, 0.0]])
     generator.sample(inside.astype("float32"), batch_size=2)
-    for column, value, said in ((0, 900e3, "energy .1 of 1 outside 1 to 2000 GeV"), (0, 1e25, "energy"),
+    for column, value, said in ((0, 900e3, "energy .1 of 1 outside 1 to 2000 GeV"), (0, 1e25, "energy"), (0, 0.9, "en"),
                                 (8, 1.0, "charge .1 of 1 outside 0 to 0 e")):
         outside = inside.copy()
         outside[0, column] = value

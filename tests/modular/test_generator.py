@@ -6,6 +6,7 @@ import zdckeras as zdc
 from zdckeras import backend
 from zdckeras.data.particles import conditions_of
 from zdckeras.loading import load_model
+from zdckeras.modular.arrivals import respond
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.transport import Arrivals, Transport
 from zdckeras.simulation.primaries import draw_primaries
@@ -91,6 +92,26 @@ def test_single_arrivals_and_generator_from_its_file(modular, particles, tmp_pat
     assert np.array_equal(modular.respond(arrivals, 1, 2), again.respond(arrivals, 1, 2))
     assert np.array_equal(modular.sample(particles[0], 4, 6), again.sample(particles[0], 4, 6))
     assert modular.respond(arrivals, 1, 2).sum(axis=(1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_light_is_in_proportion_to_energies_that_networks_do_not_know(detector):
+    """Below 3.67 GeV and above 6.6 TeV, where the reference simulation is asked, too."""
+    generator, rows = zdc.pretrained(detector), 400
+    for energy, kind, within in ((0.5, 0, 0.35), (1.0, 0, 0.25), (10_000.0, 0, 0.25), (10_000.0, 1, 0.25)):
+        arrivals = dict(kind=np.full(rows, kind), energy=np.full(rows, energy), x=np.zeros(rows), y=np.zeros(rows))
+        light = [photons.sum() / rows for photons in (generator.respond(arrivals, 1), respond(detector, arrivals, 1))]
+        assert light[0] == pytest.approx(light[1], rel=within), (energy, kind)
+    faint = {**arrivals, "energy": np.full(rows, 1e-6), "kind": np.zeros(rows, int)}
+    assert generator.respond(faint, 1).sum() <= 2
+
+
+def test_what_misses_the_face_leaves_nothing(modular):
+    x = np.array([0.0, 3.51, 3.53, 5.0, -500.0, 0.0, 0.0])
+    y = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 3.53, -3.53])
+    arrivals = {"kind": np.zeros(7, int), "energy": np.full(7, 500.0), "x": x, "y": y}
+    lit = [photons.sum(axis=(1, 2)) > 0 for photons in (modular.respond(arrivals, 1), respond("zn", arrivals, 1))]
+    assert lit[0].tolist() == lit[1].tolist() == [True, True, *[False] * 5]
 
 
 def test_parts_that_do_not_fit_are_refused(vae):

@@ -6,7 +6,7 @@ from zdckeras.data.particles import COLUMN, conditions_of
 from zdckeras.modular.arrivals import draw_arrivals, respond, simulated_arrivals, single_arrivals, single_scores
 from zdckeras.modular.guns import TILTED, StraightFlight, gun_arrivals, gun_particles
 from zdckeras.simulation import reference
-from zdckeras.simulation.gun import draw_gun
+from zdckeras.simulation.gun import PointShowers, draw_gun
 from zdckeras.simulation.reference import load
 
 GUN_DETECTORS = ("ecal", "focalh")
@@ -44,9 +44,19 @@ def test_what_misses_the_face_or_has_no_shower_leaves_nothing():
     vertex = np.array([[0, 0, 0.0], [0, 0, 0], [0, 0, 0], [2.0, 0, 0]])
     particles = conditions_of(np.array([211, 211, 13, 211]), momentum, vertex)
     kind, _, x, *_ = flown(StraightFlight("focalh"), particles)
-    assert kind.tolist() == [4, 4, -1, 4] and x[1] == pytest.approx(35.0) and x[3] == pytest.approx(2.0)
+    assert kind.tolist() == [4, 4, -1, -1] and x[1] == pytest.approx(35.0)
     far = conditions_of(np.array([211]), np.array([[2.0, 0, 20.0]]))
     assert flown(StraightFlight("focalh"), far)[0].tolist() == [-1]  # 70 cm from the centre of 45 cm
+
+
+def test_layer_and_simulation_agree_on_what_arrives():
+    """From before the face and on it, not from behind it or backwards."""
+    momentum = np.array([[0, 0, 20.0], [0, 0, 20.0], [0, 0, 20.0], [0, 0, -20.0]])
+    vertex = np.array([[0, 0, 0.0], [0, 0, 700.0], [0, 0, 900.0], [0, 0, 0.0]])
+    particles, pdg = conditions_of(np.full(4, 211), momentum, vertex), np.full(4, 211)
+    seen = [flown(StraightFlight("focalh"), particles)[0] >= 0,
+            PointShowers("focalh").respond(particles, pdg, 1).sum(axis=(1, 2)) > 0]
+    assert seen[0].tolist() == seen[1].tolist() == [True, True, False, False]
 
 
 def test_layer_comes_back_from_its_configuration():

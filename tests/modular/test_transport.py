@@ -49,6 +49,19 @@ def test_stable_particles_arrive_where_the_simulation_says(both, particles):
     assert (kind[np.isin(pdg, STABLE), 0] >= 0).sum() == pytest.approx(len(row), abs=3)  # at the very edge
 
 
+def test_what_starts_behind_the_face_leaves_nothing():
+    """As in the simulation; on the other side of the interaction point, too."""
+    layer, codes = Transport("zn"), np.repeat([22, 2112, 310], 4)
+    momentum = np.tile([[0.0, 0.0, 900.0], [0.0, 0.0, 900.0], [0.0, 0.0, -900.0], [0.0, 0.0, -900.0]], (3, 1))
+    vertex = np.zeros((12, 3))
+    vertex[:, 2] = np.tile([11_200.0, 11_300.0, -11_200.0, -11_300.0], 3)
+    conditions = conditions_of(codes, momentum, vertex)
+    uniform = np.full((12, layer.numbers), 0.5, "float32")
+    found = numpy(layer(conditions.astype("float32"), uniform, codes))[0][:, 0] >= 0
+    true = np.isin(np.arange(12), transport(conditions, codes, 1, ("zn",))["zn"].primary)
+    assert found.tolist() == true.tolist() == [True, False] * 6
+
+
 @pytest.mark.parametrize("code", [3122, 310, 3222])
 def test_decays_are_those_of_the_simulation(both, particles, code):
     """Kinds, how many arrive, energies and places: the distributions of the two are alike."""

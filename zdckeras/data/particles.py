@@ -177,7 +177,10 @@ def warn_outside(conditions: np.ndarray, low: np.ndarray, high: np.ndarray, leve
 
 
 def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """Which of conditions (N, 9) are outside a range by more than a fiftieth of it, in words; "" for none.
+    """Which of conditions (N, 9) are outside a range, in words; "" for none.
+
+    Outside is what lies beyond an end by more than a fiftieth of the range, of energies by more than a fiftieth of that
+    end: a photon of 1 GeV is not near one of 30 GeV, though the range goes to 3,000 GeV.
 
     Arguments:
         low, high: (9,).
@@ -186,8 +189,9 @@ def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> 
         >>> outside_range(np.full((2, 9), [[1.0], [3.0]]), np.zeros(9), np.array([2.0] + [4.0] * 8))
         'energy (1 of 2 outside 0 to 2 GeV)'
     """
-    slack = 0.02 * (high - low) + 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-9  # float32 rounds
-    counts = ((conditions < low - slack) | (conditions > high + slack)).sum(axis=0)
+    share = np.where(np.arange(len(low)) == COLUMN["energy"], np.abs([low, high]), high - low)  # (2, 9)
+    below, above = 0.02 * share + 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-9  # float32 rounds
+    counts = ((conditions < low - below) | (conditions > high + above)).sum(axis=0)
     return ", ".join(f"{name} ({count} of {len(conditions)} outside {bottom:.4g} to {top:.4g} {unit})"
                      for name, unit, count, bottom, top in zip(CONDITIONS, UNIT_NAMES, counts, low, high, strict=True)
                      if count)

@@ -99,9 +99,12 @@ class ModularGenerator(WithParts, RangedSampler):
 
         def maps(one):
             """What adds up over arrivals, of one arrival each, (M, parts D)."""
-            features, cell = self.decoder.features(*(backend.rows_at(v, one) for v in (kind, *rest)))
+            told = [backend.rows_at(values, one) for values in (kind, *rest)]
+            features, cell = self.decoder.features(*told)
             code = self.prior.generate(backend.rows_at(codes, one), features)
-            return cells.parts(*self.decoder(code, features, cell))
+            log_mean, *others = self.decoder(code, features, cell)
+            beyond = self.decoder.features.beyond(told[1])[:, None]  # of the energies that networks know
+            return cells.parts(ops.minimum(log_mean + beyond, self.decoder.BRIGHTEST), *others)
 
         if backend.is_compact():
             one = positions(kind >= 0)
@@ -125,7 +128,8 @@ class ModularGenerator(WithParts, RangedSampler):
 
         Arguments:
             arrivals: "kind" (index in `zdckeras.simulation.response_fit.FITTED_KINDS`), "energy" that goes into the
-                shower [GeV], "x", "y" [cm from the centre], and of a gun's particles "slope_x", "slope_y", (N,) each.
+                shower [GeV], "x", "y" [cm from the centre], and of a gun's particles "slope_x", "slope_y", (N,) each;
+                what misses the face leaves nothing.
             seed, batch_size: as in `sample`.
 
         Returns:
@@ -148,6 +152,9 @@ class ModularGenerator(WithParts, RangedSampler):
             cells = rng.uniform(1e-7, 1.0 - 1e-7, (rows, self.drawn))
             return {"codes": codes, "uniform": cells}
 
+        missed = np.any([np.abs(inputs[axis]) >= half for axis, half in
+                         zip("xy", self.decoder.detector.half_size, strict=True)], axis=0)
+        inputs["kind"] = np.where(missed, -1, kind)
         inputs, batch_size = {k: v.astype("float32") for k, v in inputs.items()}, whole_number(batch_size, "batch_size")
         return self._gather(inputs, seed_numbers(seed), batch_size, noise)[self.decoder.detector.name]
 

@@ -10,7 +10,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import impact_from_centre, slopes
 from zdckeras.data.particles import COLUMN, conditions_of, species
 from zdckeras.modular.transport import Transport, tables
-from zdckeras.simulation.gun import GUNS
+from zdckeras.simulation.gun import GUNS, flies_there
 from zdckeras.simulation.response_fit import FITTED_KINDS, shower_kind
 
 TILTED = ("kind", "energy", "x", "y", "slope_x", "slope_y")  # what is known of an arrival where its slope counts
@@ -20,8 +20,8 @@ TILTED = ("kind", "energy", "x", "y", "slope_x", "slope_y")  # what is known of 
 class StraightFlight(Transport):
     """The way of a gun's particle: straight, over some metres, to where it meets the front face.
 
-    Species are told by mass and charge, or by the PDG id, as `Transport` does it. What misses the face, or is of a kind
-    without showers, leaves nothing.
+    Species are told by mass and charge, or by the PDG id, as `Transport` does it. What misses the face, starts behind
+    it, flies away from it (pz <= 0), or is of a kind without showers, leaves nothing.
 
     Arguments:
         detector: name.
@@ -46,7 +46,7 @@ class StraightFlight(Transport):
         kind, shift = ops.unstack(backend.rows_at(tables().shower, species_row), axis=1)
         place, energy = impact_from_centre(conditions, self.detector, ops), conditions[:, COLUMN["energy"]] + shift
         on_face = ops.all(ops.less(ops.abs(place), np.array(self.detector.half_size, "float32")), axis=1)
-        hit = on_face & (kind >= 0.0) & (energy > 0.0)
+        hit = on_face & (kind >= 0.0) & (energy > 0.0) & flies_there(conditions, self.detector)
         found = (ops.where(hit, energy, 1.0), *ops.unstack(ops.where(hit[:, None], place, 0.0), axis=1),
                  *ops.unstack(slopes(conditions, ops), axis=1))
         return ops.cast(ops.where(hit, kind, -1.0), "int32")[:, None], *(value[:, None] for value in found)

@@ -15,6 +15,7 @@ ORDERS = (1, 2, 3)  # of the Fourier terms of the place in the struck cell
 MIXED = (1, 2)  # of their products
 COARSE = 8  # cells along each side of the blocks whose sums the encoder sees
 CODE_REACH = 8.0  # of a code's numbers, from 0: what decoders know; a prior's tails go further, without end
+LEAST_ENERGY = 1e-3  # GeV
 RINGS = (0.5, 1.2, 2.5, 4.5, 8.0, 14.0, 80.0)  # cells, outer radii of rings around the struck cell
 
 
@@ -25,8 +26,8 @@ class ArrivalFeatures(layers.Layer):
     f = [ one-hot kind, l, l^2, l^3 / 4, l and l^2 of photons, l of mesons, (x, y) / half size, u,
           sin and cos of 2 pi k u (k = 1, 2, 3), their products in x and y (k = 1, 2), all of these again for photons ]
 
-    with l = ln E - 5.8, cut at -4.5 and 3, and u in [-1/2, 1/2)^2 the place in the cell, measured from its fibre: it
-    decides how much light of a photon the brightest fibres get.
+    with l = ln E - 5.8, cut at -4.5 and 3 (see `beyond`), and u in [-1/2, 1/2)^2 the place in the cell, measured from
+    its fibre: it decides how much light of a photon the brightest fibres get.
 
     Arguments:
         detector: name.
@@ -44,6 +45,7 @@ class ArrivalFeatures(layers.Layer):
     INPUTS = ARRIVAL
     LOG = len(FITTED_KINDS)  # column of l
     MIDDLE = 5.8  # of ln(E / GeV), taken away
+    REACH = -4.5, 3.0  # of l
 
     def __init__(self, detector, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -61,7 +63,7 @@ class ArrivalFeatures(layers.Layer):
         kinds = ops.one_hot(ops.cast(kind, "int32"), len(FITTED_KINDS), dtype="float32")
         photon = kinds[:, FITTED_KINDS.index(PHOTON) : FITTED_KINDS.index(PHOTON) + 1]
         meson = sum(kinds[:, FITTED_KINDS.index(k) : FITTED_KINDS.index(k) + 1] for k in MESONS)
-        log = ops.clip(ops.log(ops.maximum(ops.cast(energy, "float32"), 1e-3))[:, None] - self.MIDDLE, -4.5, 3.0)
+        log = ops.clip(self._log(energy), *self.REACH)[:, None]
         square = log * log
         waves = {k: (ops.sin(2.0 * np.pi * k * u), ops.cos(2.0 * np.pi * k * u)) for k in ORDERS}
         periodic = [wave for k in ORDERS for wave in waves[k]]
@@ -70,6 +72,20 @@ class ArrivalFeatures(layers.Layer):
         features = [kinds, log, square, 0.25 * square * log, photon * log, photon * square, meson * log,
                     ops.divide(place, half), u, periodic, photon * periodic]
         return ops.concatenate(features, axis=-1), ops.cast(cell, "int32")
+
+    def _log(self, energy):
+        return ops.log(ops.maximum(ops.cast(energy, "float32"), LEAST_ENERGY)) - self.MIDDLE
+
+    def beyond(self, energy):
+        """ln E beyond where it is cut, (B,), 0 within: what light in proportion to the energy has to be scaled by.
+
+        Example:
+            >>> found = ops.exp(ArrivalFeatures("zn").beyond(ops.convert_to_tensor([0.367, 100.0])))  # cut at 3.67 GeV
+            >>> ops.convert_to_numpy(found).round(2).tolist()
+            [0.1, 1.0]
+        """
+        log = self._log(energy)
+        return log - ops.clip(log, *self.REACH)
 
     def get_config(self):
         return {**super().get_config(), "detector": self.detector.name}

@@ -96,9 +96,9 @@ class Transport(layers.Layer):
     The physics of `zdckeras.simulation.transport.transport`, in operations that any graph has: straight flight, decays
     in flight after L = -ln(1 - u) c tau p / M with the branchings of the simulation, isotropic two-body decays boosted
     along the parent, the kick of the dipole in proportion to the part of it that is crossed, up to three decays one
-    after another. Species are told by mass and charge, which the nine conditions hold: a neutral kaon is then a K0S or
-    a K0L by chance, and a neutral antibaryon its particle, unless the PDG id is given. The sides A and C are treated
-    alike.
+    after another. What starts behind the face leaves nothing. Species are told by mass and charge, which the nine
+    conditions hold: a neutral kaon is then a K0S or a K0L by chance, and a neutral antibaryon its particle, unless the
+    PDG id is given. The sides A and C are treated alike.
 
     Arguments:
         detector: name.
@@ -195,8 +195,10 @@ class Transport(layers.Layer):
         mirror = ops.concatenate([ops.ones_like(side), ops.ones_like(side), side], axis=1)
         place, momentum = conditions[:, 1:4] * mirror, conditions[:, 4:7] * mirror
         momentum = ops.concatenate([momentum[:, :2], ops.maximum(momentum[:, 2:], 1e-6)], axis=1)
-        flight = self.identify(conditions, uniform[:, 0], pdg)[:, None], place[:, :, None], momentum[:, :, None]
-        flight, decays = self._generation(_Flight(*flight), uniform, 0)
+        species = self.identify(conditions, uniform[:, 0], pdg)
+        species = ops.where(place[:, 2] < self.detector.distance, species, len(tables().basic) - 1)  # born behind it
+        flight = _Flight(species[:, None], place[:, :, None], momentum[:, :, None])
+        flight, decays = self._generation(flight, uniform, 0)
 
         def daughters():
             later = flight

@@ -1,6 +1,7 @@
 """Test-beam guns, and responses of calorimeters of uniform structure: points of Geant4 showers, turned and moved."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from zdckeras.simulation.primaries import repeat_conditions
 
 NEAREST_IN_ENERGY = 40  # library showers nearest in energy, of which one is drawn; a twentieth of a smaller library
 PARTICLES_AT_ONCE = 1000  # particles answered at once
+ROUNDED = 0.01  # cm, by which particles that start on the face may seem to be behind it
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ def draw_gun(name: str, size: int, rng: int | np.random.Generator,
     return repeat_conditions(draw, size, repeated, rng)
 
 
+def flies_there(conditions: Any, detector: Detector) -> Any:
+    """Whether particles (N, 9), an array or a tensor, fly towards a detector with a gun: ahead, and not from behind its
+    face, (N,) booleans."""
+    ahead, start = conditions[:, COLUMN["pz"]] > 0.0, conditions[:, COLUMN["vz"]]
+    return ahead & (start <= detector.distance + ROUNDED)
+
+
 class PointShowers:
     """Draws responses of a calorimeter of uniform structure to particles, from a library of Geant4 showers.
 
@@ -118,7 +127,8 @@ class PointShowers:
         """Energies that particles leave in the cells.
 
         Arguments:
-            conditions: (N, 9) in the order of `zdckeras.data.particles.CONDITIONS`; those with pz <= 0 leave nothing.
+            conditions: (N, 9) in the order of `zdckeras.data.particles.CONDITIONS`; those with pz <= 0, or that start
+                behind the face, leave nothing.
             pdg: (N,) PDG ids, of kinds in the library.
             rng: seed or `np.random.Generator`.
 
@@ -175,7 +185,7 @@ class PointShowers:
         side = np.cross(ahead, np.column_stack([-np.sin(turn), np.cos(turn), np.zeros(len(turn))]))
         side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12)
         axes = np.stack([side, np.cross(ahead, side), ahead], axis=1).astype("float32")  # (N, 3 axes, 3)
-        seen = np.flatnonzero(ahead[:, 2] > 0)
+        seen = np.flatnonzero(flies_there(conditions, detector))
         counts = self.library.counts[shower[seen]]
         owner = np.repeat(seen, counts)
         offset = np.cumsum(counts) - counts
