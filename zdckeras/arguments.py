@@ -33,6 +33,26 @@ def seed_numbers(seed: int | Sequence[int]) -> list[int]:
     return [int(n) for n in numbers]
 
 
+def random_numbers(numbers: Sequence[int], length: int) -> np.random.Generator:
+    """NumPy's generator of random numbers from several whole ones, of which each sequence has a stream of its own.
+
+    NumPy fills a short seed up with zeros and cuts a long number in pieces of 32 bits, so that to it [5], [5, 0] and
+    [5, 0, 0] are one seed, and 2^32 is [0, 1]. Here the pieces of every number are counted into the seed. Sequences of
+    `length` numbers below 2^32, which are a use's common ones, do without the count and are what NumPy makes of them.
+
+    Arguments:
+        numbers: whole numbers of at least 0.
+        length: how many there usually are.
+
+    Example:
+        >>> [random_numbers(numbers, 2).integers(1000).item() for numbers in ([5, 0], [5], [5, 0, 0], [5 + 2**32, 0])]
+        [670, 538, 998, 961]
+    """
+    pieces = [max(1, -(-int(number).bit_length() // 32)) for number in numbers]
+    usual = pieces == [1] * length
+    return np.random.default_rng(np.random.SeedSequence(list(numbers), spawn_key=() if usual else tuple(pieces)))
+
+
 def real_numbers(values: ArrayLike, name: str) -> np.ndarray:
     """An array as float64; ValueError for what does not consist of real numbers.
 
