@@ -1,6 +1,7 @@
 """What arguments have to be, checked once and told in one line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +18,20 @@ def whole_number(value: int, name: str, least: int = 1) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, received {value!r}.")
     return int(value)
+
+
+def own_names(models: Mapping[str, Any], *taken: str) -> Mapping[str, Any]:
+    """Models, or what is of them, by names; ValueError for "real", or a name that is taken by something else.
+
+    Example:
+        >>> own_names({"floor": 1}, "floor")
+        Traceback (most recent call last):
+        ValueError: Expected a name of its own for every model, received 'floor', which is taken.
+    """
+    for name in ("real", *taken):
+        if name in models:
+            raise ValueError(f"Expected a name of its own for every model, received {name!r}, which is taken.")
+    return models
 
 
 def seed_numbers(seed: int | Sequence[int]) -> list[int]:
