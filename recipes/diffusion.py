@@ -104,12 +104,10 @@ def train_images(args, p, data, reach):
     return generators, histories
 
 
-def train_latent(args, p, data, reach):
+def train_latent(args, p, data, own, reach):
     """Generators in the latent space, one for each position of the dial and seed, and histories."""
     name, histories, generators = args.detector, {}, {}
-    path, own = recipe_states(args, p["vae"], data=data) / "autoencoder.npz", None
-    if args.data:
-        own = single_arrivals(data.training)
+    path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
     vae, histories["autoencoder"] = fit_vae(name, path, seed=args.seed, own=own, **p["vae"])
     codes = code_posteriors(vae, p["codes"], args.seed, own)
     for k, (row, dial) in product(range(args.seeds), zip(LATENT, (p["brief"], p["dial"]), strict=True)):
@@ -131,8 +129,9 @@ def main():
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
+    own = single_arrivals(data.training, max(p[k]["batch"] for k in ("vae", "prior"))) if args.data else None
     images, histories = train_images(args, p, data, data.reach)
-    latent, more = train_latent(args, p, data, data.reach)
+    latent, more = train_latent(args, p, data, own, data.reach)
     models = {"generator.keras": latent[SHIPPED]}
     models |= {f"{row}.keras": images[named(IMAGES[row][0], **p["images"])] for row in args.rows}
     save_models(args, data, models)

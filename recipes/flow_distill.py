@@ -107,7 +107,7 @@ def main():
     p, out, seed = PRESETS[args.preset], args.out, args.seed
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=(seed, seed + 1))
     states = recipe_states(args, p, data=data)
-    own = single_arrivals(data.training) if args.data else None
+    own = single_arrivals(data.training, max(p[k]["batch"] for k in ("vae", "codes"))) if args.data else None
     sums, teacher, histories = train_teacher(p, data, states, seed)
     student, weights, taught = distil_students(teacher, data.training, states, **p["student"], common=p["common"],
                                                batch=p["batch"], seed=seed)

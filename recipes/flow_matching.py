@@ -89,9 +89,9 @@ def train_images(args, p, data, reach):
     return generators, histories
 
 
-def train_latent(args, p, data, reach):
+def train_latent(args, p, data, own, reach):
     """Generators over codes, one for each position of the dial and seed, one with the flow prior; histories."""
-    name, histories, own = args.detector, {}, single_arrivals(data.training) if args.data else None
+    name, histories = args.detector, {}
     path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
     vae, histories["autoencoder"] = fit_vae(name, path, seed=args.seed, own=own, **p["vae"])
     codes, priors = code_posteriors(vae, p["codes"], args.seed, own), {}
@@ -113,8 +113,9 @@ def main():
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
+    own = single_arrivals(data.training, max(p[k]["batch"] for k in ("vae", "prior"))) if args.data else None
     images, histories = train_images(args, p, data, data.reach)
-    latent, more = train_latent(args, p, data, data.reach)
+    latent, more = train_latent(args, p, data, own, data.reach)
     models = {"generator.keras": latent[SHIPPED]} | {f"{row}.keras": images[f"{IMAGES[row]}, euler 11"]
                                                      for row in args.rows}
     save_models(args, data, models)

@@ -79,8 +79,9 @@ def train_models(args, p, states, own, reach):
         vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=draw,
                                                              own=own, **p["vae"])
         priors = {"teacher": vae.prior}
-        arrays = encoded_arrivals(vae, p["coded"], draw, own) if not seed else None
-        for row in p["students"] if not seed else ():  # of the first training only
+        students = p["students"] if not seed else ()  # of the first training only
+        arrays = encoded_arrivals(vae, p["coded"], draw, own) if students else None
+        for row in students:
             channels, scaled = STUDENTS[row]
             priors[row], histories[row] = distil(vae, arrays, states / f"{row}.npz", seed=draw, channels=channels,
                                                  scaled=scaled, **p["student"])
@@ -165,7 +166,8 @@ def main():
     p = p | p.get("gun" if gun else args.detector, {})
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
-    own = single_arrivals(data.training) if args.data else None
+    least = max(p[stage]["batch"] for stage in ("vae", *(["student"] if p["students"] else [])))
+    own = single_arrivals(data.training, least) if args.data else None
     generators, histories = train_models(args, p, states, own, data.reach)
     shipped = generators[f"{SHIPPED}, seed 0"]
     save_models(args, data, {"generator.keras": shipped})

@@ -91,7 +91,8 @@ def train_students(args, p, data, vae, teacher, codes, seed):
 
 def train_models(args, p, data):
     """The autoencoder, priors by row ("<row>, seed <k>" where they are trained once for every seed), and histories."""
-    seed, histories, own = args.seed, {}, single_arrivals(data.training) if args.data else None
+    least = max(p[k]["batch"] for k in ("vae", "prior", "mean_flow", "paths", "score", "adversarial"))
+    seed, histories, own = args.seed, {}, single_arrivals(data.training, least) if args.data else None
     path = recipe_states(args, p["vae"], data=data) / "autoencoder.npz"
     vae, histories["autoencoder"] = fit_vae(args.detector, path, seed=seed, own=own, **p["vae"])
     codes = code_posteriors(vae, p["codes"], seed, own)

@@ -54,6 +54,9 @@ def test_seeds(flat):
     assert np.array_equal(first, flat.sample(particles(6), seed=[3], batch_size=4))
     assert np.array_equal(first[:4], flat.sample(particles(4), seed=3, batch_size=4))
     assert not np.array_equal(first, flat.sample(particles(6), seed=[3, 1], batch_size=4))
+    assert not np.array_equal(first, flat.sample(particles(6), seed=[3, 0], batch_size=4))
+    noise = [flat.sample(np.ones((4, 9)), seed, batch_size=2)[2 * k :][:2] for seed, k in ((3, 1), ((3, 1), 0))]
+    assert not np.array_equal(*noise)  # block 1 of 3 is not block 0 of (3, 1)
 
 
 def test_call_is_generate(flat):

@@ -11,6 +11,7 @@ from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.plots import (
     channel_histograms,
     learning_curves,
+    probability_curves,
     property_traversal,
     response_gallery,
     save_figure,
@@ -159,6 +160,29 @@ def test_gallery_of_energies_says_so():
     figure = response_gallery(showers, {"same": showers.response})
     labels = [axis.get_ylabel() for axis in figure.axes]
     assert "MeV in the cell" in labels and "photons in the cell" not in labels
+
+
+def test_no_model_takes_the_name_of_the_real_showers(showers):
+    curves = {"real": np.ones((9, 3))}
+    for draw in (lambda: response_gallery(showers, {"real": showers.response}),
+                 lambda: channel_histograms(np.ones((9, 5)), {"real": np.ones((9, 5))}),
+                 lambda: sparsity_curves(curves["real"], curves, np.arange(1, 4))):
+        with pytest.raises(ValueError, match="a name of its own for every model, received 'real'"):
+            draw()
+
+
+def test_histograms_of_nothing_are_refused():
+    fine, none, broken = np.ones((9, 5)), np.ones((0, 5)), np.full((9, 5), np.nan)
+    for wrong in (none, broken):
+        for name, pair in (("one", (fine, {"one": wrong})), ("real", (wrong, {"one": fine}))):
+            with pytest.raises(ValueError, match=f"{name}: expected channel sums .* which 0 numbers are finite"):
+                channel_histograms(*pair)
+
+
+def test_every_probability_has_its_curve_and_colour():
+    figure = probability_curves(np.arange(50) % 2 == 0, {f"m{k}": RNG.random(50) for k in range(8)})
+    assert [line.get_label() for line in figure.axes[0].lines] == [f"m{k}" for k in range(8)]
+    assert len({tuple(line.get_color()) for line in figure.axes[0].lines}) == 8 == len(figure.axes[1].lines) - 1
 
 
 @pytest.mark.parametrize("draw, columns", [(channel_histograms, 5), (shape_histograms, 11)])

@@ -1,6 +1,7 @@
 """What arguments have to be, checked once and told in one line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,20 @@ def whole_number(value: int, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def own_names(models: Mapping[str, Any], *taken: str) -> Mapping[str, Any]:
+    """Models, or what is of them, by names; ValueError for "real", or a name that is taken by something else.
+
+    Example:
+        >>> own_names({"floor": 1}, "floor")
+        Traceback (most recent call last):
+        ValueError: Expected a name of its own for every model, received 'floor', which is taken.
+    """
+    for name in ("real", *taken):
+        if name in models:
+            raise ValueError(f"Expected a name of its own for every model, received {name!r}, which is taken.")
+    return models
+
+
 def seed_numbers(seed: int | Sequence[int]) -> list[int]:
     """The integers of a seed; ValueError unless it is one, or some, of at least 0.
 
@@ -31,6 +46,26 @@ def seed_numbers(seed: int | Sequence[int]) -> list[int]:
     if not numbers or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise ValueError(f"Expected a seed of one or more whole numbers of at least 0, received {seed!r}.")
     return [int(n) for n in numbers]
+
+
+def random_numbers(numbers: Sequence[int], length: int) -> np.random.Generator:
+    """NumPy's generator of random numbers from several whole ones, of which each sequence has a stream of its own.
+
+    NumPy fills a short seed up with zeros and cuts a long number in pieces of 32 bits, so that to it [5], [5, 0] and
+    [5, 0, 0] are one seed, and 2^32 is [0, 1]. Here the pieces of every number are counted into the seed. Sequences of
+    `length` numbers below 2^32, which are a use's common ones, do without the count and are what NumPy makes of them.
+
+    Arguments:
+        numbers: whole numbers of at least 0.
+        length: how many there usually are.
+
+    Example:
+        >>> [random_numbers(numbers, 2).integers(1000).item() for numbers in ([5, 0], [5], [5, 0, 0], [5 + 2**32, 0])]
+        [670, 538, 998, 961]
+    """
+    pieces = [max(1, -(-int(number).bit_length() // 32)) for number in numbers]
+    usual = pieces == [1] * length
+    return np.random.default_rng(np.random.SeedSequence(list(numbers), spawn_key=() if usual else tuple(pieces)))
 
 
 def real_numbers(values: ArrayLike, name: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from zdckeras import backend
-from zdckeras.arguments import real_numbers, seed_numbers, whole_number
+from zdckeras.arguments import random_numbers, real_numbers, seed_numbers, whole_number
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.kinematics import check_particles
 from zdckeras.data.particles import CONDITION_COUNT, warn_outside
@@ -131,7 +131,7 @@ class Sampler(keras.Model):
         filled = min(batch_size, max(WHOLE_BLOCK, 1 << (size - 1).bit_length())) if size else 0
         for block, start in enumerate(range(0, size, batch_size)):
             rows = np.minimum(np.arange(start, start + filled), size - 1)
-            drawn = (noise or self._noise)(np.random.default_rng([*seed, block]), filled)
+            drawn = (noise or self._noise)(random_numbers([*seed, block], 2), filled)
             made = self._made({**{name: values[rows] for name, values in inputs.items()}, **drawn})
             made = made if isinstance(made, (tuple, list)) else (made,)
             yield {detector.name: self._kept(detector, np.asarray(part)[: size - start], start)

@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from zdckeras.arguments import own_names
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import COLUMN, name_of
@@ -96,11 +97,13 @@ def response_gallery(showers: Showers, generated: dict[str, np.ndarray], detecto
         Figure.
 
     Raises:
-        ValueError: for generated responses of another shape.
+        ValueError: for generated responses of another shape, or a model named "real".
     """
     real = showers.response_of(detector)
-    rows = {"real": real} | {name: np.asarray(images) for name, images in generated.items()}
-    _same_shape(rows)
+    rows = {name: np.asarray(images) for name, images in ({"real": real} | own_names(generated)).items()}
+    for name, images in rows.items():
+        if images.shape != real.shape:
+            raise ValueError(f"{name}: expected responses of shape {real.shape}, received {images.shape}.")
     number, nx, ny = real.shape
     height = 1.25 * min(max(ny / nx, 0.5), 2.0) + 0.15
     figure = Figure(figsize=(0.9 + 1.25 * number, 0.35 + height * len(rows)), layout="constrained")
@@ -166,7 +169,7 @@ def channel_histograms(real: np.ndarray, generated: dict[str, np.ndarray], bins:
         Figure.
 
     Raises:
-        ValueError: for another number of columns.
+        ValueError: for another number of columns, no rows, values that are not finite, or a model named "real".
     """
     titles = [f"channel {k + 1} [photons]" for k in range(CHANNEL_COUNT)]
     return _histograms("channel sums of shape", real, generated, titles, bins, across=CHANNEL_COUNT)
@@ -186,7 +189,7 @@ def shape_histograms(real: np.ndarray, generated: dict[str, np.ndarray], bins: i
         Figure.
 
     Raises:
-        ValueError: for another number of columns.
+        ValueError: for another number of columns, no rows, values that are not finite, or a model named "real".
     """
     return _histograms("shapes", real, generated, list(observables.values()), bins, across=4)
 
@@ -204,7 +207,8 @@ def sparsity_curves(real: np.ndarray, generated: dict[str, np.ndarray], threshol
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    for colour, (name, values) in zip(("0.4", *_colours(generated)), ({"real": real} | generated).items(), strict=True):
+    rows = {"real": real} | own_names(generated)
+    for colour, (name, values) in zip(("0.4", *_colours(generated)), rows.items(), strict=True):
         mean, deviation = np.mean(values, axis=0), np.std(values, axis=0)
         axis.fill_between(thresholds, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
         axis.plot(thresholds, mean, color=colour, label=name)
@@ -222,7 +226,7 @@ def probability_curves(lit: np.ndarray, probabilities: dict[str, np.ndarray]) ->
     """
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     roc, states = figure.subplots(1, 2)
-    for colour, (name, p) in zip(COLOURS, probabilities.items(), strict=False):
+    for colour, (name, p) in zip(_colours(probabilities), probabilities.items(), strict=True):
         false, true, _ = roc_curve(lit, p)
         roc.plot(false, true, color=colour, label=name)
         stated, found, _ = calibration(p, lit)
@@ -274,10 +278,11 @@ def _draw(axis, image, norm):
 
 def _histograms(what, real, generated, titles, bins, across):
     """A grid of histograms with ratio panels, one for each title: columns of real values and of every model's."""
-    rows = {"real": np.asarray(real, "float64")} | {k: np.asarray(v, "float64") for k, v in generated.items()}
+    rows = {name: np.asarray(v, "float64") for name, v in ({"real": real} | own_names(generated)).items()}
     for name, values in rows.items():
-        if values.ndim != 2 or values.shape[1] != len(titles):
-            raise ValueError(f"{name}: expected {what} (N, {len(titles)}), received {values.shape}.")
+        if values.ndim != 2 or values.shape[1] != len(titles) or not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"{name}: expected {what} (N, {len(titles)}), received {values.shape}, of which "
+                             f"{np.isfinite(values).sum()} numbers are finite.")
     down = -(-len(titles) // across)
     columns = min(len(rows), max(1, int(3.1 * across / (0.5 + 0.085 * max(map(len, rows))))))  # of names, in inches
     figure = Figure(figsize=(3.1 * across, 3.2 * down + 0.2 * -(-len(rows) // columns) + 0.2), layout="constrained")
@@ -340,10 +345,3 @@ def _colours(models):
     """One colour for each model."""
     many = len(models) > len(COLOURS)
     return list(colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))) if many else COLOURS[: len(models)]
-
-
-def _same_shape(rows):
-    """ValueError unless every array has the shape of the real one."""
-    for name, images in rows.items():
-        if images.shape != rows["real"].shape:
-            raise ValueError(f"{name}: expected responses of shape {rows['real'].shape}, received {images.shape}.")

@@ -175,3 +175,9 @@ def test_what_does_not_belong_together(real):
             zdc.compare(*arguments)
     with pytest.raises(FileNotFoundError, match="No such file: a.keras"):
         zdc.compare("a.keras")
+
+
+@pytest.mark.parametrize("name", ["real", "floor", "other library"])
+def test_names_of_other_rows_are_refused(name):
+    with pytest.raises(ValueError, match=f"a name of its own for every model, received {name!r}"):
+        zdc.compare({"zn": "zn", name: "zn"})

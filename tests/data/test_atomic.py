@@ -66,6 +66,22 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
         assert not old.exists() and running.read_text() == "mine"
 
 
+def test_processes_of_containers_with_one_name_are_not_each_others(monkeypatch):
+    """Their numbers mean nothing to one another; where there is nothing to read, the name has to do."""
+    assert atomic._host() == atomic.HOST
+    monkeypatch.setattr("os.readlink", lambda path: "pid:[1]")
+    first = atomic._host()
+    monkeypatch.setattr("os.readlink", lambda path: "pid:[2]")
+    assert len({first, atomic._host(), atomic.HOST}) == 3
+
+    def missing(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("os.readlink", missing)
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert len(atomic._host()) == 6
+
+
 def stop_at(monkeypatch, call, error):
     """`Path.rename` fails at its n-th call."""
     rename, calls = Path.rename, []

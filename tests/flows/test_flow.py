@@ -111,13 +111,29 @@ def test_fit_finds_a_conditional_normal():
         np.testing.assert_allclose(np.cov(sample[chosen].T), [[0.25, 0.25], [0.25, 0.5]], atol=0.05)
 
 
+def test_sample_weights_count_without_targets(scramble):
+    """In the training, in its validation and in an evaluation; as (N,) and as (N, 1)."""
+    flow = scramble(Flow.maf(variables=2, steps=1, hidden=(8,), seed=0))
+    x, weight = np.random.default_rng(0).normal(size=(64, 2)).astype("float32"), np.zeros(64, "float32")
+    weight[:4] = 16.0
+    expected, plain = -host(flow.log_prob(x))[:4].mean(), -host(flow.log_prob(x)).mean()
+    assert abs(expected - plain) > 0.1
+    flow.compile(keras.optimizers.SGD(0.0))
+    for w in (weight, weight[:, None]):
+        history = flow.fit(x, sample_weight=w, batch_size=64, verbose=0, validation_data=(x, None, w)).history
+        assert [*history["loss"], *history["val_loss"]] == pytest.approx([expected] * 2, rel=1e-4)
+        assert flow.evaluate(x, sample_weight=w, batch_size=64, verbose=0) == pytest.approx(expected, rel=1e-4)
+    assert flow.train_on_batch(x, sample_weight=weight) == pytest.approx(expected, rel=1e-4)
+    history = flow.fit(x, batch_size=64, verbose=0, validation_data=(x, None)).history
+    assert [*history["loss"], *history["val_loss"]] == pytest.approx([plain] * 2, rel=1e-4)
+
+
 def test_sample_weights_and_a_compiled_loss(scramble):
     flow = scramble(Flow.maf(5, 3, steps=1, hidden=(7, 12)), seed=4)
     x, context = draw(flow)
     weight = np.arange(30.0, dtype="float32")
     log_p = host(flow(x, context))
     flow.compile("sgd")
-    # Keras hands sample weights on only beside a target, which the density ignores.
     weighted = flow.evaluate([x, context], np.zeros(30), sample_weight=weight, verbose=0)
     np.testing.assert_allclose(weighted, -(weight * log_p).mean(), rtol=1e-5)
     flow.compile("sgd", loss=lambda y, y_pred: ops.square(y_pred - y))

@@ -148,8 +148,8 @@ NAN = np.where(np.arange(2)[:, None, None] == 1, np.nan, REAL)
         (lambda: mae_weighted(Residuals.between(REAL, MADE), np.array([0, 1.5])), r"in \[0, 1\], received 0.0 to 1.5"),
         (lambda: mae_weighted(Residuals.between(REAL, MADE), np.array([0, np.nan])), r"Expected diversity in \[0, 1\]"),
         (lambda: channel_metrics(Residuals.between(REAL, MADE), np.zeros(3), np.zeros(2)), r"received \(3,\) and"),
-        (lambda: wasserstein(np.zeros((2, 3)), np.zeros((2, 4))), r"shapes \(2, 3\) and \(2, 4\)"),
-        (lambda: wasserstein(np.zeros((0, 3)), np.zeros((2, 3))), r"shapes \(0, 3\)"),
+        (lambda: wasserstein(np.zeros((2, 3)), np.zeros((2, 4))), r"received \(2, 3\) and \(2, 4\)"),
+        (lambda: wasserstein(np.zeros((0, 3)), np.zeros((2, 3))), r"received \(0, 3\)"),
         (lambda: wasserstein(np.full((2, 3), np.nan), np.zeros((2, 3))), "Expected finite values"),
     ],
 )

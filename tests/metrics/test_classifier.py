@@ -88,6 +88,19 @@ def test_pixels_of_equal_and_of_mixed_up_responses():
     assert pixel_auc(real, again, seed=5, pairs=40, epochs=1) == pixel_auc(real, again, seed=5, pairs=40, epochs=1)
     with pytest.raises(ValueError, match="at least 8 rows"):
         pixel_auc(real[:4], again[:4])
+    with pytest.raises(ValueError, match="at most 1 are used"):
+        pixel_auc(real, again, pairs=1)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_one_cell_that_is_no_count_is_told(wrong):
+    """A network of NaN would answer 0.5 on TensorFlow, as if it could not tell them."""
+    real = spots(20, 0).astype("float32")
+    broken = real.copy()
+    broken[7, 3, 3] = wrong
+    for name, pair in (("generated", (real, broken)), ("real", (broken, real))):
+        with pytest.raises(ValueError, match=f"Expected finite, non-negative photon counts, received others in {name}"):
+            pixel_auc(*pair, epochs=1)
 
 
 def test_judge_computes_in_float32_under_any_policy():

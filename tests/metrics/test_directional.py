@@ -270,3 +270,11 @@ def test_energy_resolution_of_empty_responses_is_finite():
 def test_too_few_showers_for_a_resolution(sums, energies):
     with pytest.raises(ValueError, match=f"at least 80 showers, received {sums} and {energies}"):
         energy_resolution(np.ones(sums), np.ones(energies))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, 0.0])
+def test_resolution_of_what_is_no_energy(wrong):
+    ones, broken = np.ones(100), np.where(np.arange(100) == 7, wrong, 1.0)
+    for pair in ((ones, broken), (broken, ones))[: 1 if wrong == 0.0 else 2]:
+        with pytest.raises(ValueError, match="Expected finite sums of at least 0 and finite energies above 0"):
+            energy_resolution(*pair)

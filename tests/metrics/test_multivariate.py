@@ -75,6 +75,16 @@ def test_kernel_distance_is_unbiased_and_its_expectation_that_of_the_moments():
     assert found == pytest.approx(expected, rel=0.15)
 
 
+def test_kernel_distance_of_few_rows_is_that_of_all(monkeypatch):
+    """One batch, whatever the seed; ten where one side has more."""
+    found, median = [], np.median
+    monkeypatch.setattr(np, "median", lambda values: found.append(values) or median(values))
+    real, made, more = normal(60), normal(50, seed=1, shift=0.5), normal(1001, seed=2)
+    first, second = (kernel_distance(real, made, seed) for seed in (0, 1))
+    kernel_distance(real, more)
+    assert first == pytest.approx(second, rel=1e-9) and [len(values) for values in found] == [1, 1, 10]
+
+
 def test_separation_power_of_histograms():
     """p = (1/2, 1/2) against q = (1/4, 3/4): (1/16 / (3/4) + 1/16 / (5/4)) / 2 = 1/15."""
     real = np.repeat([0.0, 1.0], 2)[:, None]

@@ -44,3 +44,29 @@ def test_scores_of_nothing():
     assert np.isnan(probability_scores(np.array([0.1, 0.2]), np.array([0, 0]))["AUC"])
     with pytest.raises(ValueError, match="Expected particles with some light"):
         threshold_for(np.array([0.1]), np.array([0.0]), 0.9)
+
+
+@pytest.mark.parametrize(("probability", "photons", "share"), [
+    ([1.0, np.nextafter(1, 0, dtype="float32"), 0.5], [1, 1, 0], 0.5),  # neighbours
+    ([0.9, 0.5, 0.0, 0.0], [1, 1, 0, 5], 1.0), ([0.0, 0.0], [1, 0], 0.5),  # a probability of 0
+    ([0.9, 0.4, 0.1], [1, 1, 1], 0.0), ([1e-45, 1e-45], [1, 1], 1.0)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_threshold_keeps_the_share_in_any_precision(probability, photons, share, dtype):
+    p, photons = np.array(probability, dtype), np.array(photons)
+    threshold = threshold_for(p, photons, share)
+    assert threshold_scores(p, photons > 0, threshold, photons)["light"] >= share
+    assert isinstance(threshold, float) and ((p > threshold) * photons).sum() >= share * photons.sum()
+
+
+def test_what_are_no_probabilities():
+    lit, some = np.array([1, 0]), np.array([0.5, 0.1])
+    for wrong in ([np.nan, 0.5], [5.0, 0.5], [-0.1, 0.5], [0.5], [], [[0.5, 0.1]]):
+        for judged in (probability_scores, calibration, lambda p, lit: threshold_scores(p, lit, 0.5),
+                       lambda p, lit: threshold_for(p, lit, 0.5)):
+            with pytest.raises(ValueError, match="Expected .* probabilities from 0 to 1"):
+                judged(np.array(wrong), lit)
+    for weight in ([-1.0, 3.0], [np.nan, 1.0], [np.inf, 1.0]):
+        with pytest.raises(ValueError, match="Expected particles with some light"):
+            threshold_for(some, np.array(weight), 0.5)
+    with pytest.raises(ValueError, match="Expected a share from 0 to 1, received 1.5"):
+        threshold_for(some, lit, 1.5)

@@ -31,3 +31,16 @@ def test_pulls_of_uniform_ranks_have_mean_zero_and_deviation_one():
 def test_shapes_that_do_not_belong_together():
     with pytest.raises(ValueError, match=r"\(N, K\) and generated ones \(N, M, K\), received \(3, 2\) and \(4, 5, 2\)"):
         ranks(np.zeros((3, 2)), np.zeros((4, 5, 2)), 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_have_no_rank(value):
+    fine = np.zeros((3, 5, 2))
+    broken = np.where(np.arange(2) == 1, value, fine)
+    for pair in ((fine[:, 0], broken), (broken[:, 0], fine)):
+        with pytest.raises(ValueError, match="Expected finite values"):
+            ranks(*pair, 0)
+    with pytest.raises(ValueError, match="Expected ranks .* with 3 values outside"):
+        rank_pulls(broken[:, 0])
+    with pytest.raises(ValueError, match=r"Expected ranks .* shape \(0, 2\)"):
+        rank_pulls(np.zeros((0, 2)))

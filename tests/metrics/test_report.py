@@ -8,8 +8,10 @@ from zdckeras.data.repeats import condition_statistics
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, mae_weighted, rmse, ws
 from zdckeras.metrics.classifier import classifier_auc
+from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.report import COLUMNS, Table, judge, ordering, over_seeds, score
 from zdckeras.metrics.shapes import shape_table, shapes
+from zdckeras.simulation.reference import load
 
 ROWS = 60
 RNG = np.random.default_rng(0)
@@ -152,3 +154,11 @@ def test_judge_in_another_channel_convention(real):
     assert found["channels"] == "proton-paper"
     expected = ws(Residuals.between(real.response, made(None, 0), "proton-paper"))
     assert found["metrics"]["all"]["WS"][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["floor", "real"])
+def test_names_of_other_rows_are_told_before_anything_is_drawn(name):
+    with pytest.raises(ValueError, match=f"a name of its own for every model, received {name!r}"):
+        judge(None, [], {"a": None, name: None}, 1)
+    with pytest.raises(ValueError, match="received 'real'"):
+        EnergyReport(load("ecal", "test", 3), {"real": None})

@@ -118,6 +118,19 @@ def test_table():
     assert table["brightest"]["distance"] == 3  # no spread: photons
 
 
+@pytest.mark.parametrize(("real", "generated", "message"), [
+    (np.ones((4, 2)), np.ones((4, 3)), r"received \(4, 2\) and \(4, 3\)"),
+    (np.ones(4), np.ones(4), r"received \(4,\) and \(4,\)"),
+    (np.ones((4, 2)), np.ones((0, 2)), r"received \(4, 2\) and \(0, 2\)"),
+    (np.ones((0, 2)), np.ones((4, 2)), r"received \(0, 2\) and \(4, 2\)"),
+    (np.ones((4, 2)), np.full((4, 2), np.nan), "finite values"),
+    (np.full((4, 2), np.inf), np.ones((4, 2)), "finite values"),
+])
+def test_tables_that_cannot_be_compared(real, generated, message):
+    with pytest.raises(ValueError, match=message):
+        separation_power(real, generated)
+
+
 @pytest.mark.parametrize(
     "responses, message",
     [

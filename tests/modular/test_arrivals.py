@@ -4,6 +4,7 @@ from scipy.stats import ks_2samp
 
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
+from zdckeras.modular import arrivals as arrivals_module
 from zdckeras.modular.arrivals import (
     ArrivalBatches,
     draw_arrivals,
@@ -26,6 +27,14 @@ def test_arrivals_are_those_asked_for(detector, half):
     assert set(arrivals["kind"]) == set(range(len(FITTED_KINDS)))
     with pytest.raises(ValueError, match="zn, zp, ecal, focalh; received 'em'"):
         draw_arrivals("em", 5, 1)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, None])
+@pytest.mark.parametrize("draw", [draw_arrivals, simulated_arrivals])
+def test_numbers_of_arrivals_are_whole(draw, size):
+    for detector in ("zn", "ecal"):
+        with pytest.raises(ValueError, match="^size: expected a whole number of at least"):
+            draw(detector, size, 1)
 
 
 @pytest.mark.parametrize(("detector", "beam"), [("zn", 2112), ("zp", 2212)])
@@ -86,6 +95,20 @@ def test_own_particles_that_arrive_as_they_started():
                       {"zn": np.ones((1, 44, 44), "uint16")})
     with pytest.raises(ValueError, match="arrive in zn as they started, received none in 1"):
         single_arrivals(lambdas)
+    assert len(single_arrivals(showers, len(responses))[1]) == len(responses)
+    with pytest.raises(ValueError, match=f"at least {len(responses) + 1} particles that arrive in zn as they started, "
+                                         f"received {len(responses)} in {len(showers)}"):
+        single_arrivals(showers, len(responses) + 1)
+
+
+@pytest.mark.parametrize("detector", ["zn", "ecal"])
+def test_of_responses_on_disk_only_the_rows_that_are_needed_are_read(detector, monkeypatch):
+    showers, asked = load(detector, "train", 60), []
+    expected = single_arrivals(showers)[1]
+    monkeypatch.setattr(arrivals_module, "selected", lambda values, rows: asked.append((values, rows)) or values[rows])
+    found = single_arrivals(showers)[1]
+    ((values, rows),) = asked
+    assert values is showers.response and np.array_equal(expected, found) and np.array_equal(values[rows], found)
 
 
 def test_scores_of_equal_and_of_other_responses():

@@ -4,7 +4,7 @@ from keras import ops
 
 from tests.modular.conftest import LATENT, SMALL
 from zdckeras.data.detectors import channel_sums
-from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches
+from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches, draw_arrivals, respond
 from zdckeras.modular.model import ArrivalVAE
 from zdckeras.modular.training import PriorDistiller, distil, encoded_arrivals, fit_vae, pair_diversity
 
@@ -47,6 +47,15 @@ def test_encoded_arrivals_are_the_codes_of_their_responses(vae):
     code = ops.convert_to_numpy(vae.encode({**row, "z": noise[1090:]})[0])
     np.testing.assert_allclose(code, arrays["code"][1090:], rtol=1e-4, atol=1e-4)
     assert arrays["variability"].mean() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_all_own_arrivals_are_encoded_however_few(vae):
+    """Fewer than are asked for, and than a block of the encoder has."""
+    own = draw_arrivals("zn", 70, 1)
+    own = own, respond("zn", own, 2)
+    arrays = encoded_arrivals(vae, 1100, seed=2, own=own)
+    assert {len(values) for values in arrays.values()} == {70} and np.array_equal(arrays["energy"], own[0]["energy"])
+    assert (arrays["variability"] == 1).all() and np.array_equal(arrays["sums"], channel_sums(own[1]))
 
 
 def test_training_and_distillation_resume_and_leave_the_teacher_alone(tmp_path):

@@ -3,6 +3,7 @@
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,3 +54,30 @@ def test_a_classifier_wants_particles_with_and_without_light(tmp_path, monkeypat
         runpy.run_path(str(FOLDER / "classifier.py"), run_name="__main__")
     assert "of the training part with it; `zdckeras simulate --keep-all` keeps both" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("name", ["modular", "flow_distill", "flow_matching", "diffusion", "one_step"])
+def test_too_few_single_arrivals_for_a_batch_are_told_before_any_training(name, tmp_path, monkeypatch, capsys):
+    """In own data, 70 of which are to train on, but not all of these arrive as they started."""
+    write_showers(iter([zdc.load("zn", "train", 100)]), 100, tmp_path / "few.root")
+    words = ["--preset", "smoke", "--data", str(tmp_path / "few.root"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert "Expected at least 64 particles that arrive in zn as they started, received " in said, said
+    assert not list((tmp_path / "out").rglob("*.npz"))
+
+
+def test_arrivals_are_encoded_for_students_alone(monkeypatch, tmp_path):
+    """A detector with a gun has none by default."""
+    train = runpy.run_path(str(FOLDER / "modular.py"))["train_models"]
+    vae, encoded = SimpleNamespace(prior=None, decoder=None), []
+    fakes = {"fit_vae": lambda *_, **__: (vae, {}), "distil": lambda *_, **__: (None, {}),
+             "encoded_arrivals": lambda *given: encoded.append(given), "ModularGenerator": lambda *parts: parts}
+    for name, fake in fakes.items():
+        monkeypatch.setitem(train.__globals__, name, fake)
+    p = dict(vae={}, coded=64, student={}, wrong=(), levels=1)
+    for students, expected in (((), 0), (("bs",), 1)):
+        train(SimpleNamespace(detector="ecal", seeds=2, seed=0), p | {"students": students}, tmp_path, None, ())
+        assert len(encoded) == expected

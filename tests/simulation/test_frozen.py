@@ -235,6 +235,16 @@ def test_bad_arrivals_are_refused(change, message):
         FrozenShowers("zn").respond(**(arrivals | change), size=2, rng=0)
 
 
+def test_light_of_several_arrivals_that_no_count_holds_is_refused():
+    """Of one primary: a count of 16 bits would begin again at 0."""
+    zn, n = FrozenShowers("zn"), 40
+    alone = [np.full(n, 22), np.full(n, HIGHEST_ENERGY), np.full(n, 0.08), np.full(n, 0.08)]
+    with pytest.raises(ValueError, match=r"at most 65535 photons in a cell of zn, made \d{6,} of what arrives from "
+                                         "primary 1"):
+        zn.respond(np.ones(n, int), *alone, size=2, rng=1)
+    assert zn.respond(np.arange(n), *alone, size=n, rng=1).dtype == np.uint16
+
+
 def test_library_of_another_detector_is_refused():
     with pytest.raises(ValueError, match="library of zp, received one of zn"):
         FrozenShowers("zp", drawn_library("zn", blob, per_kind=2))

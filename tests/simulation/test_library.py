@@ -72,6 +72,20 @@ def test_dark_shower_survives(tmp_path):
     assert load_library(tmp_path / "a.npz").light.sum(axis=(1, 2))[0] == 0
 
 
+def test_a_shower_of_faint_cells_keeps_its_sum(tmp_path):
+    """In its brightest cells; showers beside it are as they were."""
+    library = small(3)
+    light = library.light.copy()
+    light[0] = 0.0045
+    light[1] = 0.0
+    light[1, 10:12, 7], light[1, 3, 3] = 1e-3, 5e-4
+    save_library(ShowerLibrary("zn", library.primaries, light, {}), tmp_path / "a.npz")
+    found = load_library(tmp_path / "a.npz").light
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), light.sum(axis=(1, 2), dtype="float64"), rtol=1e-4)
+    assert found[1, 10:12, 7].sum() == pytest.approx(2.5e-3) and np.count_nonzero(found[1]) == 2
+    assert np.count_nonzero(found[2]) == (light[2] >= 0.005).sum()
+
+
 def test_packing_again_changes_nothing(tmp_path):
     save_library(small(), tmp_path / "a.npz")
     once = load_library(tmp_path / "a.npz")

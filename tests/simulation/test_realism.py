@@ -69,6 +69,12 @@ def test_light_at_the_edge(name):
         assert abs(ratio[which].mean() - 1) < 2.5 * error
 
 
+def test_a_shower_without_light_has_no_outer_share():
+    light = np.zeros((2, 44, 44))
+    light[1, 0, 0] = 4.0
+    assert light_observables(light, np.array([10.0, 10.0]), "zn")[:, 3].tolist() == [0.0, 1.0]
+
+
 def test_brightest_cell_of_photons_follows_the_impact(left_out):
     """Most of the variation of a photon's brightest cell is known from where it hits the cell."""
     library, imitated, _ = left_out

@@ -67,6 +67,14 @@ def test_blocks_are_fixed_by_their_number():
     again = list(islice(stream(["zp"], [3, 1]), 2))
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0].particles[:5], first[1].particles[:5])
+    longer, wide = next(stream(["zp"], [3, 1, 0])), next(stream(["zp"], [3 + 2**32, 0]))
+    assert not any(np.array_equal(first[0].particles[:5], other.particles[:5]) for other in (longer, wide))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])
+def test_seeds_of_a_second_response_are_whole_numbers(seed):
+    with pytest.raises(ValueError, match="^seed: expected a whole number of at least 0"):
+        resimulate(load("zp", "test", size=3), seed)
 
 
 @pytest.mark.parametrize("name", ["zn", "zn+zp"])

@@ -118,4 +118,5 @@ def test_what_is_left_after_tokens(stages, showers):
     assert made.shape == light.shape and made.dtype == np.uint16
     assert np.abs(channel_sums(made) - channel_sums(light)).max() < 1.02
     assert np.array_equal(made, sample(showers.particles, [4]))
+    assert not np.array_equal(made, sample(showers.particles, [4, 0]))
     assert (made != sample(showers.particles, 5)).any(axis=(1, 2)).all()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from zdckeras.arguments import own_names
 from zdckeras.comparison.closer import CloserLook
 from zdckeras.comparison.contenders import Model, named, opened
 from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
-from zdckeras.comparison.leaderboard import Comparison
+from zdckeras.comparison.leaderboard import BESIDE, Comparison
 from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
@@ -61,13 +62,13 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         `zdckeras.comparison.leaderboard.Comparison`; `print(table.text())`, `table.write(folder)`.
 
     Raises:
-        ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, or share
-            a name; and for showers that a model was trained on.
+        ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, share a
+            name, or have that of another row (real, floor, other library); and for showers that a model was trained on.
     """
     channel_masks((2, 2), channels)  # an unknown convention is told at once
     if part not in ("all", "test"):
         raise ValueError(f"part: expected all or test, received {part!r}.")
-    table, models = Comparison(sort), named(models)
+    table, models = Comparison(sort), own_names(named(models), *BESIDE)
     contenders, table.failures = opened(models)
     trained_on = {"+".join(contender.detectors) for contender in contenders.values()}
     if showers is None and len(trained_on) > 1:

@@ -14,7 +14,19 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-HOST = sha256(platform.node().encode()).hexdigest()[:6]
+
+def _host():
+    """Where a process number means a process: the machine by its name, and on Linux which start and container of it."""
+    parts = [platform.node()]
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        try:
+            parts.append(read())
+        except OSError:
+            continue
+    return sha256("".join(parts).encode()).hexdigest()[:6]
+
+
+HOST = _host()
 FORGOTTEN = 86_400.0  # seconds after which a temporary file of another machine is taken for one of a dead run
 AT_CWD, EXCHANGE = -100, 2  # of Linux's renameat2
 

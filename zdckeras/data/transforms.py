@@ -170,7 +170,8 @@ def impose_sums(fractions: Any, sums: Any, masks: Any, iterations: int = 28, tog
 
     The sum is a rising step function of T_k, bracketed by S/P <= T <= (S + D_k)/P with P the mask's share of p, and
     bisected. It equals the response itself when p is proportional to a dequantised response. Where two cells cross
-    an integer at the same float32 T, the missing photons (one, rarely two) go to the mask's brightest cell.
+    an integer at the same float32 T, the missing photons (one, rarely two) go to the mask's brightest cell; so do all
+    photons of a mask whose fractions are 0.
 
     Arguments:
         fractions: (B, D) non-negative.
@@ -254,14 +255,16 @@ class BoxCox:
 
     @classmethod
     def fit(cls, energies: np.ndarray, shift: float = 0.1, sample: int = 1_000_000) -> "BoxCox":
-        """The power of greatest likelihood for the lit cells of training responses, at most `sample` of them.
+        """The power of greatest likelihood for the lit cells of training responses, of at most `sample` spread evenly.
 
         Raises:
             ValueError: if fewer than two different energies are above 0.
         """
         lit = np.asarray(energies)
-        lit = lit[lit > 0][:sample].astype("float64")
-        if len(np.unique(lit[:1000])) < 2:
+        lit = lit[lit > 0]
+        lit = lit[np.linspace(0, len(lit) - 1, sample).astype("int64") if len(lit) > sample else slice(None)]
+        lit = lit.astype("float64")
+        if not len(lit) or lit.min() == lit.max():
             raise ValueError(f"Expected cells of different energy to fit a Box-Cox transform, received {len(lit)} lit "
                              f"cells that are all alike.")
         return cls(float(stats.boxcox_normmax((lit + shift) / shift, method="mle")), shift)

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from zdckeras import backend
@@ -20,7 +21,7 @@ class Flow(keras.Model):
         log p(x | c) = log N(z; 0, 1) + log |det dz/dx|,  z = f^{-1}(x; c)
 
     A call gives log p, so a flow is one term of any Keras model; on its own, `compile(optimizer)` and `fit(x)` or
-    `fit([x, context])` minimise the mean of -log p. All weights exist once the object does.
+    `fit([x, context])` minimise the mean of -log p, times `sample_weight`. All weights exist once the object does.
 
     Arguments:
         bijection: f, whose `transform_and_log_det` leads from latent to data.
@@ -179,8 +180,19 @@ class Flow(keras.Model):
         """Mean of -log p, or the compiled loss where `compile` was given one."""
         if self._compile_loss is not None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        weight = 1.0 if sample_weight is None else ops.cast(sample_weight, y_pred.dtype)
+        weight = 1.0 if sample_weight is None else ops.reshape(ops.cast(sample_weight, y_pred.dtype), ops.shape(y_pred))
         return backend.per_replica(-ops.mean(weight * y_pred))
+
+    def fit(self, x=None, y=None, **options):
+        """As Keras's, but weights count without targets, too, in the training and in `validation_data`."""
+        held = options.get("validation_data")
+        if isinstance(held, (list, tuple)) and len(held) == 3:
+            options["validation_data"] = held[0], _targets(held[1], held[2]), held[2]
+        return super().fit(x, _targets(y, options.get("sample_weight")), **options)
+
+    def evaluate(self, x=None, y=None, **options):
+        """As Keras's, but weights count without targets, too."""
+        return super().evaluate(x, _targets(y, options.get("sample_weight")), **options)
 
     def get_config(self):
         return {"name": self.name, "bijection": keras.saving.serialize_keras_object(self.bijection)}
@@ -228,6 +240,11 @@ class Generator(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("flow")), **config)
+
+
+def _targets(y, sample_weight):
+    """Zeros in place of targets that there are none of, without which Keras leaves weights out."""
+    return np.zeros(len(sample_weight), "float32") if y is None and sample_weight is not None else y
 
 
 def _chain(kind, variables, context, steps, permutation_seed, seed, step):

@@ -38,14 +38,35 @@ def wasserstein(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
         >>> wasserstein(np.array([[0.0], [2.0]]), np.array([[5.0], [1.0]])).tolist()
         [2.0]
     """
-    real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
-    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or not len(real) * len(generated):
-        raise ValueError(f"Expected (N, K) and (M, K) values, received shapes {real.shape} and {generated.shape}.")
-    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
-        raise ValueError("Expected finite values, received NaN or infinity.")
+    real, generated = two_tables(real, generated)
     if len(real) == len(generated):
         return np.abs(np.sort(real, axis=0) - np.sort(generated, axis=0)).mean(axis=0)
     return np.array([wasserstein_distance(r, g) for r, g in zip(real.T, generated.T, strict=True)])
+
+
+def two_tables(real: np.ndarray, generated: np.ndarray, rows: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Real and generated values (N, K) and (M, K) as float64; ValueError for what cannot be compared column by column.
+
+    Arguments:
+        real, generated: the tables.
+        rows: of each, at least.
+
+    Raises:
+        ValueError: unless both have two axes, as many columns, so many rows, and only finite values.
+
+    Example:
+        >>> two_tables(np.ones((2, 3)), np.full((1, 3), np.nan))
+        Traceback (most recent call last):
+        ValueError: Expected finite values, received NaN or infinity.
+    """
+    real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
+    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or (
+            min(len(real), len(generated)) < rows):
+        raise ValueError(f"Expected (N, K) and (M, K) values of at least {rows} row{'s' * (rows > 1)}, received "
+                         f"{real.shape} and {generated.shape}.")
+    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
+        raise ValueError("Expected finite values, received NaN or infinity.")
+    return real, generated
 
 
 @dataclass(frozen=True, eq=False)

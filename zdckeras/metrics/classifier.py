@@ -126,12 +126,16 @@ def pixel_auc(real: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int
         A number between 0 and 1.
 
     Raises:
-        ValueError: for shapes that do not belong together, or fewer than 8 pairs.
+        ValueError: for shapes that do not belong together, fewer than 8 pairs, or counts that are negative or not
+            finite.
     """
     real, generated = np.asarray(real), np.asarray(generated)
-    if real.ndim != 3 or real.shape != generated.shape or len(real) < 8:
+    if real.ndim != 3 or real.shape != generated.shape or min(len(real), pairs) < 8:
         raise ValueError(f"Expected real and generated of one shape (N, nx, ny) with at least 8 rows, received "
-                         f"{real.shape} and {generated.shape}.")
+                         f"{real.shape} and {generated.shape}, of which at most {pairs} are used.")
+    for name, part in (("real", real), ("generated", generated)):
+        if not ((part >= 0) & (part < np.inf)).all():
+            raise ValueError(f"Expected finite, non-negative photon counts, received others in {name} responses.")
     rows = np.random.default_rng(seed).permutation(len(real))[:pairs]
     (network, begin), areas = _network(real.shape[1:], seed), []
     for fold in range(HALVES):

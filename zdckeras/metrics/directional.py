@@ -9,7 +9,7 @@ from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import impact_from_centre
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM_COLUMNS
-from zdckeras.metrics.channels import wasserstein
+from zdckeras.metrics.channels import two_tables, wasserstein
 
 # Symbols and units, in column order.
 FLIGHT_OBSERVABLES = {
@@ -129,12 +129,7 @@ def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 50) ->
         >>> separation_power(x, x).tolist(), separation_power(x, x + 1000).round(2).tolist()
         ([0.0], [0.94])
     """
-    real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
-    if real.ndim != 2 or generated.shape[1:] != real.shape[1:] or not len(real) * len(generated):
-        raise ValueError(f"Expected tables with the same columns, received {real.shape} and {generated.shape}.")
-    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
-        raise ValueError("Expected finite values, received NaN or infinity.")
-    found = []
+    real, generated, found = *two_tables(real, generated), []
     for a, b in zip(real.T, generated.T, strict=True):
         low, high = np.percentile(a, (0.1, 99.9))
         edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
@@ -177,7 +172,7 @@ def energy_resolution(total: np.ndarray, energy: np.ndarray,
         "stochastic": a [sqrt(GeV)], "constant": b}.
 
     Raises:
-        ValueError: for fewer than 10 showers a bin.
+        ValueError: for fewer than 10 showers a bin, sums that are negative or not finite, or energies not above 0.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -190,6 +185,8 @@ def energy_resolution(total: np.ndarray, energy: np.ndarray,
     if len(total) != len(energy) or len(total) < SHOWERS_A_BIN * bins:
         raise ValueError(f"Expected sums and energies of at least {SHOWERS_A_BIN * bins} showers, received "
                          f"{len(total)} and {len(energy)}.")
+    if not (((total >= 0) & (total < np.inf)).all() and ((energy > 0) & (energy < np.inf)).all()):
+        raise ValueError("Expected finite sums of at least 0 and finite energies above 0, received others.")
     parts = np.array_split(np.argsort(energy), bins)
     quantiles = np.array([np.quantile(total[rows] / (1000 * energy[rows]), (0.1585, 0.5, 0.8415)) for rows in parts])
     mean = np.array([1.0 / (1.0 / energy[rows]).mean() for rows in parts])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.arguments import own_names
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.classifier import classifier_auc
@@ -30,11 +31,11 @@ class EnergyReport:
         tables: model -> observable -> {"separation", "distance"}; auc: model -> AUC.
 
     Raises:
-        ValueError: for responses of another shape, or bad values.
+        ValueError: for responses of another shape, bad values, or a model named "real".
     """
 
     def __init__(self, test: Showers, responses: dict[str, np.ndarray], seed: int = 0) -> None:
-        self.test, self.responses, detector = test, responses, test.detector()
+        self.test, self.responses, detector = test, own_names(responses), test.detector()
         self.real = directional_shapes(test.response, test.particles, detector)
         self.shapes = {name: directional_shapes(e, test.particles, detector) for name, e in responses.items()}
         self.tables = {name: directional_table(self.real, values) for name, values in self.shapes.items()}

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from zdckeras.metrics.channels import two_tables
+
 NEIGHBOURS = 5
 ROWS = 5_000  # rows of each side used for neighbours, drawn at random: all pairs are looked at
 BATCHES, BATCH = 10, 1_000  # of the kernel distance
@@ -25,13 +27,7 @@ def standardised(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, n
     Raises:
         ValueError: for other shapes, fewer than 10 rows, values that are not finite, or no column that varies.
     """
-    real, generated = np.asarray(real, "float64"), np.asarray(generated, "float64")
-    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or (
-            min(len(real), len(generated)) < 2 * NEIGHBOURS):
-        raise ValueError(f"Expected real (N, K) and generated (M, K) values of at least {2 * NEIGHBOURS} rows, "
-                         f"received {real.shape} and {generated.shape}.")
-    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
-        raise ValueError("Expected finite values, received NaN or infinity.")
+    real, generated = two_tables(real, generated, 2 * NEIGHBOURS)
     spread = real.std(axis=0)
     varies = spread > 1e-12 * np.abs(real).max(axis=0)
     if not varies.any():
@@ -133,11 +129,12 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> 
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> float:
-    """Kernel distance of standardised observables (KPD of the CaloChallenge), the median over ten batches.
+    """Kernel distance of standardised observables (KPD of the CaloChallenge), the median over batches.
 
     MMD^2 = <k(x, x')> + <k(y, y')> - 2 <k(x, y)>, k(x, y) = (x . y / K + 1)^4, without a shower and itself, or the
     other response to its particle, so that its expectation is 0 for equal distributions. A batch has at most 1000 rows
-    of each side.
+    of each side; ten are drawn at random, independently of one another, so that they share rows of short tables; where
+    neither side has more than 1000, there is one batch, of all rows.
 
     Arguments:
         real: (N, K) observables, for instance from `zdckeras.metrics.shapes.shapes`.
@@ -164,7 +161,7 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> f
     def mean(k, without):
         return (k.sum() - np.trace(k)) / (k.size - len(k)) if without else k.mean()
 
-    for _ in range(BATCHES):
+    for _ in range(BATCHES if max(len(x), len(y)) > BATCH else 1):
         a, b = _drawn(x, y, BATCH, rng)
         distances.append(mean(kernel(a, a), True) + mean(kernel(b, b), True) - 2 * mean(kernel(a, b), len(x) == len(y)))
     return float(np.median(distances))

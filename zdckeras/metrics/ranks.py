@@ -19,7 +19,7 @@ def ranks(real: np.ndarray, generated: np.ndarray, rng: int | np.random.Generato
         (N, K) in (0, 1).
 
     Raises:
-        ValueError: for shapes that do not belong together.
+        ValueError: for shapes that do not belong together, or values that are not finite.
 
     Source:
         rank histograms; Talagrand et al., ECMWF workshop on predictability (1997); Hamill, Mon. Wea. Rev. 129 (2001).
@@ -34,6 +34,8 @@ def ranks(real: np.ndarray, generated: np.ndarray, rng: int | np.random.Generato
     if real.ndim != 2 or generated.ndim != 3 or (len(generated), generated.shape[2]) != real.shape:
         raise ValueError(f"Expected real values (N, K) and generated ones (N, M, K), received {real.shape} and "
                          f"{generated.shape}.")
+    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
+        raise ValueError("Expected finite values, received NaN or infinity.")
     below = (generated < real[:, None]).sum(axis=1)
     equal = (generated == real[:, None]).sum(axis=1)
     return (below + np.random.default_rng(rng).random(real.shape) * (equal + 1)) / (generated.shape[1] + 1)
@@ -48,11 +50,17 @@ def rank_pulls(values: np.ndarray) -> np.ndarray:
     Arguments:
         values: (N, K) from `ranks`.
 
+    Raises:
+        ValueError: for another shape, no rows, or values outside [0, 1].
+
     Example:
         >>> rank_pulls(np.random.default_rng(0).random((900, 2))).shape
         (3, 2)
     """
     centred = np.asarray(values, "float64") - 0.5
+    if centred.ndim != 2 or not len(centred) or not (np.abs(centred) <= 0.5).all():
+        raise ValueError(f"Expected ranks (N, K) from 0 to 1, received shape {centred.shape} with "
+                         f"{(~(np.abs(centred) <= 0.5)).sum()} values outside.")
     mean = centred.mean(axis=0) * np.sqrt(12 * len(centred))
     spread = ((centred**2).mean(axis=0) - 1 / 12) * np.sqrt(180 * len(centred))
     return np.stack([mean, spread, [kstest(column + 0.5, "uniform").pvalue for column in centred.T]])

@@ -12,6 +12,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from zdckeras.arguments import own_names
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import SPECIES
@@ -95,8 +96,9 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
         `Table` with the rows floor and one per model; MAE_w is a dash where no condition has a second response.
 
     Raises:
-        ValueError: as `score`.
+        ValueError: as `score`; and for a model named "floor" or "real".
     """
+    own_names(models, "floor")
     diversity = row_diversity(real, resimulated, detector)
     table = Table()
     if len(resimulated):

@@ -4,7 +4,7 @@ import numpy as np
 
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.responses import ROWS_AT_ONCE
-from zdckeras.metrics.channels import wasserstein
+from zdckeras.metrics.channels import two_tables, wasserstein
 
 CORE_CELLS = 5  # cells whose share of the photons is the core fraction
 
@@ -93,6 +93,9 @@ def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 30) ->
     Returns:
         (K,) numbers from 0 to 1.
 
+    Raises:
+        ValueError: for tables without rows, with different columns, or with values that are not finite.
+
     Source: CaloChallenge, arXiv:2410.21611, section 5.
 
     Example:
@@ -100,8 +103,8 @@ def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 30) ->
         >>> separation_power(x, x, 4).tolist(), separation_power(x, x + 4, 2).tolist()
         ([0.0], [0.3333333333333333])
     """
-    powers = []
-    for x, y in zip(np.asarray(real, "float64").T, np.asarray(generated, "float64").T, strict=True):
+    real, generated, powers = *two_tables(real, generated), []
+    for x, y in zip(real.T, generated.T, strict=True):
         inner = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
         p, q = (np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1) / len(values)
                 for values in (x, y))

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from zdckeras.arguments import whole_number
 from zdckeras.data.detectors import channel_sums, get_detector
 from zdckeras.data.showers import Showers
+from zdckeras.mapped import selected
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.modular.guns import gun_arrivals, gun_particles
@@ -39,13 +41,14 @@ def draw_arrivals(detector: str, size: int, rng) -> dict:
         (size,); of a gun also "slope_x" and "slope_y".
 
     Raises:
-        ValueError: for another detector.
+        ValueError: for another detector, or a size below 0.
 
     Example:
         >>> arrivals = draw_arrivals("zn", 1000, 0)
         >>> bool(np.abs(arrivals["x"]).max() <= 3.52), bool(arrivals["energy"].min() >= 3.0)
         (True, True)
     """
+    size = whole_number(size, "size", 0)
     if detector in GUNS:
         return gun_arrivals(detector, *draw_gun(detector, size, rng, repeated=0.0))
     if detector not in SHARES:
@@ -88,6 +91,7 @@ def simulated_arrivals(detector: str, size: int, rng) -> dict:
         >>> len(arrivals["kind"]), bool(abs(arrivals["x"][arrivals["energy"] > 2000]).mean() < 1.0)  # beam neutrons
         (1000, True)
     """
+    size = whole_number(size, "size")
     if detector in GUNS:  # whose particles arrive as they started
         return draw_arrivals(detector, size, rng)
     rng, parts, found = np.random.default_rng(rng), [], 0
@@ -108,7 +112,7 @@ def _showering(arrived):
     return {"kind": kind, "energy": energy[seen], "x": arrived.x[seen], "y": arrived.y[seen]}, arrived.primary[seen]
 
 
-def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
+def single_arrivals(showers: Showers, least: int = 1) -> tuple[dict, np.ndarray]:
     """The showers of particles that arrive as they started, as arrivals and responses: a user's own data to train on.
 
     Photons, nucleons and long-lived kaons fly straight, or bend by a known amount, and do not decay on the way. Where
@@ -117,25 +121,29 @@ def single_arrivals(showers: Showers) -> tuple[dict, np.ndarray]:
 
     Arguments:
         showers: `Showers` of one detector.
+        least: how many there have to be, such as the largest batch that a training takes of them.
 
     Returns:
         Arrivals, as from `draw_arrivals`, and their responses.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are fewer.
     """
     name = showers.detector().name
     codes, inverse = np.unique(showers.pdg, return_inverse=True)
-    stable = np.array([_arrives(int(code), name in GUNS) for code in codes])[inverse.reshape(-1)]
-    if not stable.any():
-        raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
-    if name in GUNS:
-        return gun_arrivals(name, showers.particles[stable], showers.pdg[stable]), showers.response[stable]
-    arrived = transport(showers.particles[stable], showers.pdg[stable], 0, (name,))[name]
-    arrivals, primary = _showering(arrived)
-    if not len(primary):
-        raise ValueError(f"Expected particles that arrive in {name} as they started, received none in {len(showers)}.")
-    return arrivals, showers.response[stable][primary]
+    stable = np.flatnonzero(np.array([_arrives(int(code), name in GUNS) for code in codes])[inverse.reshape(-1)])
+    particles, pdg = showers.particles[stable], showers.pdg[stable]
+    if not len(stable):
+        arrivals, rows = {}, stable
+    elif name in GUNS:
+        arrivals, rows = gun_arrivals(name, particles, pdg), stable
+    else:
+        arrivals, primary = _showering(transport(particles, pdg, 0, (name,))[name])
+        rows = stable[primary]
+    if len(rows) < max(least, 1):
+        raise ValueError(f"Expected at least {max(least, 1)} particles that arrive in {name} as they started, received "
+                         f"{len(rows) or 'none'} in {len(showers)}.")
+    return arrivals, selected(showers.response, rows)
 
 
 def _arrives(code, near):

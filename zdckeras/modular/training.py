@@ -111,7 +111,7 @@ def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, shower
 
     Arguments:
         vae: trained `ArrivalVAE`.
-        rows: arrivals.
+        rows: arrivals; of own ones, all are taken.
         seed: of arrivals, responses and the noise of the codes.
         own, showers: as in `fit_vae`.
 
@@ -120,6 +120,7 @@ def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, shower
         that is 1 for own arrivals: the reference simulation answers an arrival a second time, own data do not.
     """
     name, latent = vae.detector.name, vae.latent
+    rows = rows if own is None else len(own[1])
     draws, coder = ArrivalBatches(name, rows, 1, min(1024, rows), seed + 1000, latent, own, showers), Coder(vae)
     arrays = {key: draws.arrays[key] for key in (*vae.features.INPUTS, "responses")}
     rows, noise = draws.rows, np.random.default_rng([seed, 73]).standard_normal((draws.rows, latent), "float32")

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from zdckeras.data.detectors import Detector, get_detector
+from zdckeras.data.responses import MAXIMUM_COUNT
 from zdckeras.simulation.library import ShowerLibrary, packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
@@ -19,7 +20,7 @@ MESON_DISTANCE = 3.0  # between mesons and baryons, in the same unit
 EDGE_LOSS = {"zn": {"photon": (0.18, 1.6), "hadron": (0.30, 2.5)}, "zp": {"photon": (0.22, 1.3), "hadron": (0.29, 3.1)}}
 EDGE_REACH = 4.0  # ranges; impacts farther from an edge lose less than 1 % there
 FAINTEST_RATIO = 0.02  # of the mean light; no shower gets less
-HIGHEST_ENERGY = 1e5  # GeV; the brightest cell then stays below 65536 photons
+HIGHEST_ENERGY = 1e5  # GeV; the brightest cell of one shower then stays below 65536 photons
 ARRIVALS_AT_ONCE = 2048  # arrivals simulated at once
 
 
@@ -262,17 +263,22 @@ class FrozenShowers:
 
         Raises:
             ValueError: for arrays of different length, NaN, negative energies, indices outside 0 to size - 1, or
-                ids that no showers stand for.
+                ids that no showers stand for; or for more than 65,535 photons in a cell, of arrivals of one primary
+                together.
         """
         primary, rng = np.asarray(primary), np.random.default_rng(rng)
         kind, energy, position = self._check(pdg, energy, x, y)
         if primary.shape != kind.shape or primary.size and (primary.min() < 0 or primary.max() >= size):
             raise ValueError(f"Expected {len(kind)} indices of primaries from 0 to {size - 1}, received shape "
                              f"{primary.shape} from {primary.min(initial=0)} to {primary.max(initial=0)}.")
-        response = np.zeros((size, self.detector.cells), "uint16")
+        response = np.zeros((size, self.detector.cells), "int32")
         for _, _, particle, cell, light in self._draw(kind, energy, position, rng):
             photons = rng.poisson(light)
             some = photons > 0
             np.add.at(response.reshape(-1), primary[particle[some]] * self.detector.cells + cell[some],
-                      photons[some].astype("uint16"))
-        return response.reshape(size, *self.detector.shape)
+                      photons[some].astype("int32"))
+        if response.max(initial=0) > MAXIMUM_COUNT:
+            row = int(np.argmax(response.max(axis=1)))
+            raise ValueError(f"Expected at most {MAXIMUM_COUNT} photons in a cell of {self.detector.name}, made "
+                             f"{response[row].max()} of what arrives from primary {row}.")
+        return response.astype("uint16").reshape(size, *self.detector.shape)

@@ -127,7 +127,8 @@ def save_library(library: ShowerLibrary, path: str | Path) -> None:
     """Write a library: the light l of a cell as a byte c with l = (sum of shower) x e^(s c) / (sum of e^(s c)).
 
     The byte is 0 for a dark cell and else 1 + round(log(l / faintest) / s) with s = 0.05, or larger if the brightest
-    cell would not fit. The sum of every shower is kept as it was; a cell is off by about half a step at most.
+    cell would not fit. The sum of every shower is kept as it was; a cell is off by about half a step at most. Where no
+    cell of a shower is above the faintest, its brightest ones keep the sum.
 
     Arguments:
         library: `ShowerLibrary`.
@@ -146,6 +147,8 @@ def save_library(library: ShowerLibrary, path: str | Path) -> None:
     with np.errstate(divide="ignore"):
         codes = np.clip(np.rint(np.log(light / FAINTEST_CELL) / step) + 1, 0, 255)
     codes[light < FAINTEST_CELL] = 0
+    dark = ~codes.any(axis=(1, 2))  # showers of faint cells alone, the brightest of which take all the light
+    codes[dark] = (light[dark] == light[dark].max(axis=(1, 2), keepdims=True)) & (light[dark] > 0)
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary, codes=codes.astype("uint8"), step=np.float64(step),

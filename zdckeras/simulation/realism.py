@@ -21,7 +21,7 @@ def light_observables(light: np.ndarray, energy: np.ndarray, detector: Detector 
     """Light per GeV, transverse width, share of the brightest cell, and share of the outer cells.
 
     With l_ij the light in cell ij, L its sum and w the width of `zdckeras.metrics.shapes` [cells]: L / E; w times the
-    pitch; max l_ij / L; and sum l_ij / L over the cells of the outer eighth at each edge.
+    pitch; max l_ij / L; and sum l_ij / L over the cells of the outer eighth at each edge. 0 of a shower without light.
 
     Arguments:
         light: (N, nx, ny) photons.
@@ -41,7 +41,7 @@ def light_observables(light: np.ndarray, energy: np.ndarray, detector: Detector 
     mx, my = (n // 8 for n in detector.shape)
     inner = light[:, mx : detector.shape[0] - mx, my : detector.shape[1] - my].sum(axis=(1, 2), dtype="float64")
     return np.stack([table["photons"] / energy, table["width"] * detector.pitch, table["brightest"] / total,
-                     1 - inner / total], axis=1)
+                     (table["photons"] - inner) / total], axis=1)
 
 
 def in_detector(library: ShowerLibrary) -> np.ndarray:

@@ -6,6 +6,7 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
+from zdckeras.arguments import random_numbers, seed_numbers, whole_number
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import PAPER_PHOTONS, Showers, concatenate
 from zdckeras.simulation.frozen import FrozenShowers
@@ -108,9 +109,9 @@ def stream(detectors: Sequence[str], seed: int | Sequence[int], keep_all: bool =
     cut = " or ".join(f"{PAPER_PHOTONS[name]} in {name}" for name in names if name in PAPER_PHOTONS)
     photons = f"at least {cut}" if cut and not keep_all else "any"
     source = GUN_SOURCE if names[0] in GUNS else FROZEN_SOURCE
-    metadata = {"source": source, "seed": np.atleast_1d(seed).tolist(), "photons": photons}
+    metadata = {"source": source, "seed": seed_numbers(seed), "photons": photons}
     for block in count():
-        rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
+        rng = random_numbers([*metadata["seed"], block], 3)  # as `load` has them
         if names[0] in GUNS:
             conditions, pdg = draw_gun(names[0], PRIMARIES_AT_ONCE, rng)
         else:
@@ -216,7 +217,7 @@ def resimulate(showers: Showers, seed: int, frozen: Mapping[str, Simulator] | No
     if (below := (~_lit(showers.responses)).sum()):
         raise ValueError("Expected showers that pass the papers' photon cut, as every further response does; received "
                          f"{below} of {len(showers)} below it.")
-    rng = np.random.default_rng([seed, len(DATA_PARTS), 0, 1])  # no stream of `load` starts like this
+    rng = random_numbers([whole_number(seed, "seed", 0), len(DATA_PARTS), 0, 1], 4)  # no stream of `load` is like this
     responses = {name: np.zeros_like(r) for name, r in showers.responses.items()}
     open_rows = np.arange(len(showers))
     for _ in range(ROUNDS):

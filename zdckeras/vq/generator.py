@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import random_numbers, seed_numbers
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import CONDITION_COUNT
@@ -167,7 +168,7 @@ def reconstruction(model: PhotonVQVAE, light: np.ndarray, rows: int = 256) -> Ca
     def sample(conditions, seed):
         made = np.empty(light.shape, "uint16")
         for block, start in enumerate(range(0, len(light), rows)):
-            rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), block])
+            rng = random_numbers([*seed_numbers(seed), block], 3)
             part = light[start : start + rows]
             noise = rng.standard_normal((len(part), model.scatter.latent), "float32")
             made[start : start + rows] = ops.convert_to_numpy(model.scatter(part, noise))
