@@ -157,7 +157,7 @@ class Sampler(keras.Model):
 
     def showers(self, conditions: np.ndarray, pdg: np.ndarray, seed: int | Sequence[int] = 0, batch_size: int = 256,
                 progress: bool = False) -> Iterator[Showers]:
-        """`Showers` of many particles, block by block; together they are what `sample` gives.
+        """`Showers` of many particles, block by block; together what `sample` gives with `beside(pdg)` beside them.
 
         Arguments:
             conditions, seed, batch_size: as in `sample`.
