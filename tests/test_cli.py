@@ -258,6 +258,28 @@ def test_export_asks_for_a_generator(tmp_path, capsys):
         assert message in capsys.readouterr().err and not (tmp_path / "served").exists()
 
 
+def test_options_may_stand_between_what_is_exported(tmp_path, monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr("zdckeras.export.onnx.export_onnx", lambda model, output, *_: told.append(output) or Path(OLD))
+    main(["export", OLD, "--to", "onnx", str(tmp_path / "a.onnx")])
+    main(["export", "--to", "onnx", OLD, str(tmp_path / "b.onnx")])
+    assert told == [str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
+    for words in (["export", OLD, "a", "--nonsense", "b"], ["simulate", "a", "b"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert "unrecognized arguments: " in capsys.readouterr().err
+
+
+def test_other_trouble_has_status_1(tmp_path, monkeypatch, capsys):
+    def trouble(*_):
+        raise RuntimeError("A worker died")
+
+    monkeypatch.setattr("zdckeras.campaign.run.run_campaign", trouble)
+    with pytest.raises(SystemExit, match="1"):
+        main(["generate", OLD, "particles.npz", str(tmp_path / "shards"), "--workers", "2"])
+    assert capsys.readouterr().err == "zdckeras generate: A worker died\n"
+
+
 def test_help_is_fast_and_knows_all_six():
     """Without NumPy and Keras, that is; every command explains its arguments."""
     code = "import sys\nfrom zdckeras.cli import main\ntry: main(sys.argv[1:])\n" \

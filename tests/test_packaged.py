@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zdckeras import GanGenerator, ResponseGAN, load, load_model, packaged
+from zdckeras.metrics.provenance import provenance_of, save_model, sketch_of, training_sketch_of
 from zdckeras.modular.arrivals import ARRIVAL, draw_arrivals
 from zdckeras.packaged import open_generator, pack, pretrained, pretrained_names
 
@@ -76,6 +77,15 @@ def test_what_half_precision_cannot_hold_keeps_its_type(values, kept):
         np.testing.assert_allclose(shortened.astype("float64"), values, rtol=0.0, atol=2e-3 * values.std())
     else:
         assert np.array_equal(shortened, values, equal_nan=kept == "float32")
+
+
+def test_what_a_file_says_of_its_making_is_kept(generator, real, tmp_path):
+    source = save_model(generator, tmp_path / "whole.keras", {"seed": 4}, sketch_of([real]))
+    packed = pack(generator, tmp_path / "small.keras", source)
+    assert provenance_of(packed) == {"seed": 4}
+    assert np.array_equal(training_sketch_of(packed)["zn"], training_sketch_of(source)["zn"])
+    assert load_model(packed).factors == generator.factors
+    assert provenance_of(pack(generator, tmp_path / "bare.keras")) == {}
 
 
 def test_only_generators_are_packed(tmp_path):

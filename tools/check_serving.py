@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from zdckeras.command import run
+from zdckeras.data.detectors import DETECTORS
 from zdckeras.export.serving import predict_request, read_fields, read_response, read_tensor
 
 ROWS = 32
@@ -56,12 +57,42 @@ def signatures(folder):
     return found
 
 
-def examples(width):
-    """Inputs of serving_default: particles that leave light, and noise."""
+def detectors_of(folder):
+    """The model's detectors, "zn" or "zn+zp": by the names of its outputs, or the shape of the only one.
+
+    Raises:
+        ValueError: for a shape of no known detector.
+    """
+    shapes = {detector.shape: name for name, detector in DETECTORS.items()}
+    names = []
+    for output, shape in _outputs(folder).items():
+        name = output.partition("_")[2] or shapes.get(shape)
+        if name not in DETECTORS:
+            raise ValueError(f"{folder}: expected responses of a known detector, received {output} of shape {shape}.")
+        names.append(name)
+    return "+".join(sorted(names))
+
+
+def _outputs(folder):
+    """Name -> (nx, ny) of the outputs of serving_default."""
+    found = {}
+    for graph in (content for where, content in read_fields((Path(folder) / "saved_model.pb").read_bytes())
+                  if where == 2):
+        for parts in (dict(read_fields(content)) for where, content in read_fields(graph) if where == 5):
+            if parts[1] == b"serving_default":
+                for entry in (dict(read_fields(content)) for where, content in read_fields(parts[2]) if where == 2):
+                    dims = [dict(read_fields(size)).get(1, 0) for where, size in
+                            read_fields(dict(read_fields(entry[2]))[3]) if where == 2]
+                    found[entry[1].decode()] = tuple(dims[1:])
+    return found
+
+
+def examples(width, detectors="zn"):
+    """Inputs of serving_default: particles that leave light in these detectors, and noise."""
     from zdckeras.simulation.reference import load
 
     noise = np.random.default_rng(3).standard_normal((ROWS, width), "float32")
-    return {"condition": load("zn", "test", ROWS).particles[:ROWS].astype("float32"), "noise": noise}
+    return {"condition": load(detectors, "test", ROWS).particles[:ROWS].astype("float32"), "noise": noise}
 
 
 def noise_width(folder):
@@ -188,8 +219,12 @@ def compare(name, ask, inputs, true):
     """A line on how answers compare: all particles at once, one by one, and what has to be refused.
 
     Raises:
-        SystemExit: for answers that differ by more than a photon in a thousand, or that should have been refused.
+        SystemExit: for answers that differ by more than a photon in a thousand, or that should have been refused; and
+            for a truth without light, with which everything dark would agree.
     """
+    if dark := [key for key, right in true.items() if not np.abs(right).sum()]:
+        raise SystemExit(f"{name}: expected light to compare, received none in {', '.join(dark)} from TensorFlow's "
+                         "Python.")
     begin = time.perf_counter()
     made = ask(inputs)
     seconds = time.perf_counter() - begin
@@ -233,7 +268,7 @@ def main(arguments=None):
     if not (options.folder / "saved_model.pb").is_file():
         parser.error(f"expected a folder with saved_model.pb, received {options.folder}")
     folder = options.folder.resolve()
-    inputs = examples(noise_width(folder))
+    inputs = examples(noise_width(folder), detectors_of(folder))
     asked = {}
     if options.local:
         asked["C library"] = Local(folder)

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import keras
 
 import zdckeras as zdc
-from zdckeras.command import run, whole
+from zdckeras.command import check_folder, run, whole
 from zdckeras.data.atomic import atomic_path
-from zdckeras.packaged import PLACE, pack
+from zdckeras.packaged import PLACE, model_file, pack
 
 
 def card(name, generator, path, table, data, command):
@@ -56,12 +56,14 @@ def main(arguments=None):
     if not options.name.isidentifier():
         parser.error(f"expected a name of letters, digits and _, received {options.name!r}")
     try:
+        model_file(options.model)
+        check_folder(options.folder)
         generator = zdc.load_model(options.model)
         with TemporaryDirectory() as scratch:
             packed = zdc.load_model(pack(generator, Path(scratch) / "packed.keras"))
         table = zdc.compare({"before packing": generator, options.name: packed}, size=options.size, runs=options.runs,
                             detector=options.detector)
-        path = pack(generator, options.folder / f"{options.name}.keras")
+        path = pack(generator, options.folder / f"{options.name}.keras", options.model)
     except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
     with atomic_path(path.with_suffix(".md")) as written:

@@ -245,12 +245,19 @@ def _left(options):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
-    options = parser().parse_args(arguments)
+    command = parser()
+    options, more = command.parse_known_args(arguments)
+    if more and options.run is export and not any(word.startswith("-") for word in more):
+        options.models, options.output = [*options.models, options.output, *more[:-1]], more[-1]
+    elif more:
+        command.error(f"unrecognized arguments: {' '.join(more)}")
     try:
         with plain_warnings(options.prog):
             options.run(options)
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError, RuntimeError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
         status, message = 2, " ".join(str(error).split())
+    except RuntimeError as error:
+        status, message = 1, " ".join(str(error).split()) or type(error).__name__
     except MemoryError:
         status, message = 1, "the showers do not fit into memory: write a .root file"
     except OSError as error:

@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 from zdckeras import backend
 from zdckeras.arguments import random_numbers, real_numbers, seed_numbers, whole_number
+from zdckeras.backend import Tensor
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.kinematics import check_particles
 from zdckeras.data.particles import CONDITION_COUNT, warn_outside
 from zdckeras.data.showers import Showers
 
 DRAWS = 512  # of a particle, at most, to bring its response over a photon cut
-LONGEST = 10.0  # seconds of readings after which three must do
-AGAIN = 2**31  # in the seeds of further attempts
+LONGEST, AGAIN = 10.0, 2**31  # seconds of readings after which three must do; in the seeds of further attempts
 WHOLE_BLOCK = 4096  # rows up to which a block is filled up to its size, so that its graph is compiled once
 
 
@@ -132,12 +132,12 @@ class Sampler(keras.Model):
         for block, start in enumerate(range(0, size, batch_size)):
             rows = np.minimum(np.arange(start, start + filled), size - 1)
             drawn = (noise or self._noise)(random_numbers([*seed, block], 2), filled)
-            made = self._made({**{name: values[rows] for name, values in inputs.items()}, **drawn})
+            made = self.made_of({**{name: values[rows] for name, values in inputs.items()}, **drawn})
             made = made if isinstance(made, (tuple, list)) else (made,)
             yield {detector.name: self._kept(detector, np.asarray(part)[: size - start], start)
                    for detector, part in zip(self.detectors, made, strict=True)}
 
-    def _made(self, inputs):
+    def made_of(self, inputs: dict[str, np.ndarray]) -> Tensor | tuple:
         """Outputs for one block. Threads take turns on JAX, where Keras hands one state from call to call, and on every
         backend while the graph is made."""
         with self._one_at_a_time if backend.name() == "jax" or self.predict_function is None else nullcontext():
@@ -157,7 +157,7 @@ class Sampler(keras.Model):
 
     def showers(self, conditions: np.ndarray, pdg: np.ndarray, seed: int | Sequence[int] = 0, batch_size: int = 256,
                 progress: bool = False) -> Iterator[Showers]:
-        """`Showers` of many particles, block by block; together they are what `sample` gives.
+        """`Showers` of many particles, block by block; together what `sample` gives with `beside(pdg)` beside them.
 
         Arguments:
             conditions, seed, batch_size: as in `sample`.

@@ -11,6 +11,7 @@ import numpy as np
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.loading import load_model, read_config
+from zdckeras.metrics.provenance import PROVENANCE_FILE, SKETCH_FILE
 
 if TYPE_CHECKING:
     from zdckeras.generators import Sampler
@@ -97,7 +98,7 @@ def open_hits(path: str | Path | None = None) -> "HitClassifier":
     return model
 
 
-def pack(generator: "Sampler", path: str | Path) -> Path:
+def pack(generator: "Sampler", path: str | Path, source: str | Path | None = None) -> Path:
     """Save a generator as a smaller `.keras` file, its weights in half precision where that hardly moves them.
 
     An array w is kept as float16 if the rounding errors have rms(float16(w) - w) <= 10^-3 std(w); large offsets, values
@@ -106,6 +107,7 @@ def pack(generator: "Sampler", path: str | Path) -> Path:
     Arguments:
         generator: `Sampler`.
         path: a name that ends in .keras.
+        source: file that the generator was read from: what it says about its making and its training rows is kept.
 
     Returns:
         The file, a `pathlib.Path`, written whole or not at all; `load_model` reads it.
@@ -125,6 +127,10 @@ def pack(generator: "Sampler", path: str | Path) -> Path:
             for name in archive.namelist():
                 content = archive.read(name)
                 packed.writestr(name, _half(content) if name == WEIGHTS else content)
+            if source is not None:
+                with zipfile.ZipFile(source) as told:
+                    for name in {PROVENANCE_FILE, SKETCH_FILE} & set(told.namelist()):
+                        packed.writestr(name, told.read(name))
     return path
 
 

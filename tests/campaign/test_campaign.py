@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from zdckeras.campaign import answers
 from zdckeras.campaign.answers import Answer, digest_of, is_exported, open_answer, reach_of
 from zdckeras.campaign.run import make_shard, merge_shards, run_campaign
 from zdckeras.campaign.shards import MANIFEST, Manifest, checksum, read_shard, write_shard
 from zdckeras.cli import main
+from zdckeras.comparison.contenders import open_contender
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import Scaler, conditions_of
 from zdckeras.data.showers import Showers
@@ -115,7 +117,7 @@ def test_a_worker_that_dies_is_told_and_the_rest_goes_on(finished, model, partic
     for pid in workers():
         os.kill(pid, signal.SIGKILL)
     said = started.communicate()[1]
-    assert started.returncode == 2 and "A worker died" in said and "Traceback" not in said
+    assert started.returncode == 1 and "A worker died" in said and "Traceback" not in said
     assert main(["generate", *words[4:], "--workers", "1"]) == 0
     assert digests(tmp_path / "dying") == digests(finished)
 
@@ -157,7 +159,7 @@ def test_a_scheduler_that_does_not_answer(model, particles, tmp_path, capsys):
     import dask
 
     assert distributed.__version__
-    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}), pytest.raises(SystemExit, match="2"):
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}), pytest.raises(SystemExit, match="1"):
         main(["generate", str(model), str(particles), str(tmp_path / "out"), "--scheduler", "tcp://127.0.0.1:1"])
     said = capsys.readouterr().err
     assert "No scheduler of a Dask cluster answers at tcp://127.0.0.1:1" in said
@@ -220,7 +222,7 @@ def test_wrong_models_are_told_before_anything_is_written(particles, tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="files are written by TensorFlow")
-def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path):
+def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path, monkeypatch):
     pytest.importorskip("tf2onnx")
     with np.load(particles) as archive:
         rows = archive["arr_0"][:200]
@@ -237,6 +239,11 @@ def test_onnx_and_saved_models_answer_alike(generator, particles, tmp_path):
         main(["generate", str(source), str(particles), str(tmp_path / "made.root"), "--seed", "3", "--overwrite"])
         written = open_showers(tmp_path / "made.root")
         assert len(written) == ROWS and np.array_equal(written.response[:200], made)
+    sessions, real = [], answers.open_session
+    monkeypatch.setattr(answers, "open_session", lambda path: sessions.append(path) or real(path))
+    found = open_contender(sources[0])
+    assert len(sessions) == 1 and found.provenance["name"] == generator.name
+    np.testing.assert_allclose(found.generator.low, generator.low, rtol=1e-6)
 
 
 class Echo:
@@ -296,9 +303,11 @@ def test_full_disk_leaves_no_half_shard(model, particles, tmp_path):
 
 
 @pytest.mark.neutral
-def test_a_dask_cluster_gives_the_same_bytes(finished, model, particles, tmp_path):
+def test_a_dask_cluster_gives_the_same_bytes(finished, model, particles, tmp_path, monkeypatch):
+    """Two threads of a worker that began in another folder than the one that names are relative to."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        folder = run_campaign(str(model), particles, tmp_path / "dask", 7, SHARD, scheduler=cluster.scheduler_address,
-                              progress=False)
-    assert digests(folder) == digests(finished)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        monkeypatch.chdir(tmp_path)
+        folder = run_campaign(os.path.relpath(model), particles, "dask", 7, SHARD, progress=False,
+                              scheduler=cluster.scheduler_address)
+        assert digests(tmp_path / folder) == digests(finished)

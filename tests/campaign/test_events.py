@@ -46,6 +46,16 @@ def test_tables_of_conditions_or_of_momenta(tmp_path):
         assert pdg.tolist() == PDG.tolist()
 
 
+def test_a_table_without_ids_does_not_tell_kaons(tmp_path):
+    kaons = conditions_of(np.array([130, 22, 310]), MOMENTUM)
+    with pytest.warns(UserWarning, match="K0S from K0L: 2 of 3 rows get id 0"):
+        conditions, pdg = particles_of(table(tmp_path / "without.csv", CONDITIONS, kaons.T))
+    np.testing.assert_allclose(conditions, kaons)
+    assert pdg.tolist() == [0, 22, 0]
+    told = table(tmp_path / "told.csv", ["pdg", *CONDITIONS], [np.array([130, 22, 310]), *kaons.T])
+    assert particles_of(told)[1].tolist() == [130, 22, 310]
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("", "expected columns energy"), ("pdg,px,py\n1,2,3\n", "pz missing"),
     ("pdg,px,py,pz\n22,0,0\n", "line 2: expected 4"),

@@ -10,6 +10,7 @@ from zdckeras.data.showers import Showers
 PDG = np.array([22, 2112, -2112, 130, 310, 3222, -3222, 2212, -211])
 PARTICLES = conditions_of(PDG, np.random.default_rng(0).normal(0.0, 100.0, (len(PDG), 3)))
 GUESSED = [22, 2112, 2112, 310, 310, 3222, -3222, 2212, -211]  # a neutron for its antiparticle, K0S for any kaon
+UNTOLD = [0 if code == 310 else code for code in GUESSED]
 
 
 def showers(*names):
@@ -29,9 +30,10 @@ def test_particles_of_shower_files(tmp_path):
 def test_bare_lists(tmp_path):
     np.savez(tmp_path / "nine.npz", conditions=PARTICLES.astype("float32"))
     np.savez(tmp_path / "ten.npz", np.column_stack([PARTICLES, PDG]))
-    particles, pdg = open_particles(tmp_path / "nine.npz")
+    with pytest.warns(UserWarning, match="K0S from K0L: 2 of 9 rows get id 0"):
+        particles, pdg = open_particles(tmp_path / "nine.npz")
     assert np.array_equal(particles, PARTICLES.astype("float32")) and particles.dtype == np.float64
-    assert pdg.tolist() == GUESSED and open_particles(tmp_path / "ten.npz")[1].tolist() == PDG.tolist()
+    assert pdg.tolist() == UNTOLD and open_particles(tmp_path / "ten.npz")[1].tolist() == PDG.tolist()
     with uproot.recreate(tmp_path / "b.root") as file:
         file["showers"] = {**dict(zip(CONDITIONS, PARTICLES.T, strict=True)), "pdg": PDG.astype("int32")}
     assert np.array_equal(open_particles(tmp_path / "b.root")[0], PARTICLES)
@@ -68,3 +70,12 @@ def test_other_files_are_refused(tmp_path):
 
 def test_ids_from_mass_and_charge():
     assert pdg_of(PARTICLES).tolist() == GUESSED
+
+
+def test_kaons_of_unknown_kind_are_kept_and_others_without_ids_are_not(tmp_path):
+    """What is generated for them is written, and read again, with id 0; nothing else may have it."""
+    kaons = conditions_of(np.full(3, 130), np.full((3, 3), 50.0))
+    made = Showers(kaons, np.zeros(3), {"zn": np.ones((3, 44, 44), "uint16")})
+    assert open_particles(write_root(made, tmp_path / "kaons.root"))[1].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match=r"Unknown PDG id\(s\) \[0\] in 1 of 1"):
+        Showers(PARTICLES[:1], np.zeros(1), {"zn": np.ones((1, 44, 44), "uint16")})

@@ -113,6 +113,24 @@ def test_distribution_of_a_flow(tfp, data, scramble):
     np.testing.assert_allclose(batch.log_prob(draws).numpy().ravel(), expected, rtol=1e-4)
 
 
+def test_densities_run_one_direction(tfp, data, scramble, monkeypatch):
+    """That of training; sampling takes a pass for every variable."""
+    flow = scramble(Flow.maf(D, C, steps=2, hidden=(5, 10)), seed=2)
+    x, context = data
+    called, real = [], {name: getattr(flow.bijection, name) for name in
+                        ("transform_and_log_det", "inverse_and_log_det")}
+    for name, function in real.items():
+        counted = lambda *a, name=name, function=function: called.append(name) or function(*a)  # noqa: E731
+        monkeypatch.setattr(flow.bijection, name, counted)
+    batch = as_distribution(flow, context)
+    batch.log_prob(x)
+    assert set(called) == {"inverse_and_log_det"}
+    called.clear()
+    z = batch.bijector.inverse(x)
+    np.testing.assert_allclose(batch.bijector.forward_log_det_jacobian(z).numpy(),
+                               real["transform_and_log_det"](z, context)[1].numpy(), atol=1e-4)
+
+
 def test_distribution_without_context(tfp, scramble):
     flow = scramble(Flow.iaf(D, steps=1, hidden=(5,)), seed=3)
     x = np.random.default_rng(2).normal(size=(4, D)).astype("float32")

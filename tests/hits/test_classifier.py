@@ -49,6 +49,17 @@ def test_wrong_settings_and_particles():
     assert model.probability(np.ones((0, 9))).shape == (0,)
 
 
+def test_broken_weights_say_nothing():
+    model = HitClassifier(["zn"], SCALER, hidden=(4,))
+    model.check_weights()
+    model.read.bias.assign([np.nan])
+    for call in (model.probability, model.passes):
+        with pytest.raises(ValueError, match="expected finite probabilities, made 3 of 3 that are not"):
+            call(np.ones((3, 9)))
+    with pytest.raises(ValueError, match="expected finite weights, received 1 of"):
+        model.check_weights()
+
+
 def test_the_one_that_comes_with_the_package():
     """Neutrons that fly straight into ZN and protons of beam energy light; slow particles to the side do not."""
     model = open_hits()

@@ -85,6 +85,25 @@ def test_ids_tell_kaons(modular):
     assert (long.sum(axis=(1, 2)) > 0).mean() > 0.9 > (short.sum(axis=(1, 2)) > 0).mean()
 
 
+def test_kaons_of_unknown_kind_are_mixed_as_without_ids(modular, tmp_path):
+    """A list without ids gives what `sample` gives without them: half the kaons are K0L, which get to ZN."""
+    kaons = conditions_of(np.full(64, 130), np.tile([0.0, 0.0, 60.0], (64, 1)))
+    np.savez(tmp_path / "kaons.npz", kaons)
+    with pytest.warns(UserWarning, match="64 of 64 rows"):
+        conditions, pdg = zdc.open_particles(tmp_path / "kaons.npz")
+    made = np.concatenate([part.response for part in modular.showers(conditions, pdg, 2, 64)])
+    assert np.array_equal(made, modular.sample(kaons, 2, 64))
+    assert 0.3 < (made.sum(axis=(1, 2)) > 0).mean() < 0.8
+
+
+def test_showers_are_what_sample_gives_with_the_ids_beside(modular):
+    kaons = conditions_of(np.full(64, 130), np.tile([0.0, 0.0, 60.0], (64, 1)))
+    pdg = np.full(64, 130)
+    made = np.concatenate([part.response for part in modular.showers(kaons, pdg, 2, 64)])
+    assert np.array_equal(made, modular.sample(kaons, 2, 64, beside=modular.beside(pdg)))
+    assert not np.array_equal(made, modular.sample(kaons, 2, 64))
+
+
 def test_single_arrivals_and_generator_from_its_file(modular, particles, tmp_path):
     arrivals = {"kind": np.array([0, 1]), "energy": np.array([200.0, 800.0]), "x": np.zeros(2), "y": np.ones(2)}
     modular.save(tmp_path / "modular.keras")

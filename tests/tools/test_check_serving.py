@@ -120,6 +120,20 @@ def test_answers_that_differ_or_should_have_been_refused(tool, folder, answer):
                 inputs["condition"])}))
 
 
+def test_particles_are_those_of_the_detector(tool, folder, tmp_path):
+    """ZP's own: particles of ZN leave no light there, and what is dark agrees with everything."""
+    particles = zdc.load("zp", "test", 40).particles
+    scaler = Scaler.fit(particles).get_config()
+    both = {name: zdc.export_saved_model(zdc.GanGenerator(ResponseNetwork(names, scaler, 10, 8, (8,), (4, 4, 2), 2,
+                                                                          seed=3)), tmp_path / name)
+            for name, names in (("zp", "zp"), ("both", ("zn", "zp")))}
+    assert [tool.detectors_of(place) for place in (folder, both["zp"], both["both"])] == ["zn", "zp", "zn+zp"]
+    assert np.array_equal(tool.examples(10, "zp")["condition"], particles[:32].astype("float32"))
+    dark = {"photons": np.zeros((32, 56, 30))}
+    with pytest.raises(SystemExit, match="x: expected light to compare, received none in photons"):
+        tool.compare("x", lambda given: dark, tool.examples(10, "zp"), dark)
+
+
 def test_wrong_addresses_and_folders(tool, folder, rest, tmp_path, capsys):
     with pytest.raises(SystemExit, match="No server answers at http://localhost:1"):
         tool.main([str(folder), "--url", "http://localhost:1/v1/models/gan"])

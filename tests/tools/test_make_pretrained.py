@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from zdckeras.metrics.provenance import provenance_of, save_model, training_sketch_of
 from zdckeras.simulation import reference
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,22 @@ def test_generator_becomes_a_pretrained_one_with_a_card(main, tmp_path, monkeypa
     before, after = (float(line.split()[-1]) for name in ("before packing WS", "tiny WS") for line in said.splitlines()
                      if line.startswith(name))
     assert np.isclose(before, after, rtol=0.02)
+
+
+def test_the_folder_is_tried_first_and_the_sketch_kept(main, tmp_path, monkeypatch, capsys):
+    def begun(*_, **__):
+        raise AssertionError("begun")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zdc, "compare", begun)
+        with pytest.raises(SystemExit, match="2"):
+            main([str(OLD), "tiny", *TOLD, "--folder", "/proc/no"])
+    assert "cannot write into /proc/no" in capsys.readouterr().err
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
+    told = save_model(zdc.load_model(OLD), tmp_path / "told.keras", {"seed": 4}, {"zn": np.arange(3, dtype="uint64")})
+    main([str(told), "tiny", *TOLD, "--size", "40", "--runs", "1", "--folder", str(tmp_path)])
+    assert provenance_of(tmp_path / "tiny.keras") == {"seed": 4}
+    assert training_sketch_of(tmp_path / "tiny.keras")["zn"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("words", "message"), [

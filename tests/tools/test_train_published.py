@@ -63,6 +63,21 @@ def test_parts_of_a_training_share_its_epochs(tool, tmp_path):
         assert (corr_vae.size, vq_gan.size) == (236_000, 300_000)
 
 
+def test_one_row_that_fails_does_not_end_the_others(tool, tmp_path, monkeypatch, capsys):
+    """Frameworks and devices raise kinds of their own."""
+    class Device(Exception):
+        pass
+
+    def train(name, args):
+        if name == "GAN":
+            raise Device("out of memory")
+        (args.out / "done").touch()
+
+    monkeypatch.setattr(tool, "train", train)
+    assert tool.main([*SMALL, "--only", "GAN", "flow", "--out", str(tmp_path)]) == 1
+    assert "GAN: Device: out of memory" in capsys.readouterr().err and (tmp_path / "done").exists()
+
+
 def test_unknown_rows_are_refused(tool, capsys):
     with pytest.raises(SystemExit) as stop:
         tool.main(["--only", "flow", "flaw"])

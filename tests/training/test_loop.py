@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import Checkpoint, DivergedError, annealed, fit_adam, fit_arrays, train
+from zdckeras.training.loop import Checkpoint, DivergedError, SampleLoss, annealed, fit_adam, fit_arrays, train
 from zdckeras.training.states import StateError, read_state
 
 ROWS, BATCH, EPOCHS = 40, 8, 3
@@ -140,6 +140,33 @@ def test_diverged_training_keeps_the_last_good_state(tmp_path):
     assert same(weights(kept), weights(good))
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """Finite losses all the way: the last step of an epoch spoils a weight, or the optimizer's state, afterwards."""
+    good, _ = fit(tmp_path / "good.npz", epochs=EPOCHS - 1)
+    for spoil in (lambda model: model.dense.bias.assign([np.nan]),
+                  lambda model: model.optimizer.variables[-1].assign([np.inf])):
+        class Spoilt(Batches):
+            def start_epoch(self, epoch):
+                super().start_epoch(epoch)
+                self.last = epoch == EPOCHS - 1
+
+        class Late(Checkpoint):
+            def on_epoch_end(self, epoch, logs=None, spoil=spoil):
+                if self.batches.last:
+                    spoil(self.model)
+                super().on_epoch_end(epoch, logs)
+
+        batches, path = data(Spoilt), tmp_path / "state.npz"
+        model = line(batches)
+        keeper = Late(path, batches)
+        keeper.restore(model)
+        with pytest.raises(DivergedError, match="not finite after epoch 3; epoch 2 is saved in .*state.npz"):
+            model.fit(batches, epochs=EPOCHS, callbacks=[keeper], verbose=0, shuffle=False)
+        kept = line(batches)
+        assert Checkpoint(path, batches).restore(kept) == EPOCHS - 1 and same(weights(kept), weights(good))
+        path.unlink()
+
+
 def test_divergence_in_the_first_epoch_saves_nothing(tmp_path):
     batches = data(type("AllPoison", (Batches,), {}))
     batches.arrays["poison"] = np.full((ROWS, 1), np.inf)
@@ -221,6 +248,28 @@ def test_training_begins_where_another_ended(tmp_path):
     again = line(batches)
     assert train(again, batches, 2, tmp_path / "second.npz", verbose=0, start=tmp_path / "first.npz") == history
     assert same(weights(again), weights(model))
+
+
+def test_a_file_to_begin_with_is_named(tmp_path):
+    batches = data()
+    with pytest.raises(FileNotFoundError, match=r"No such file: .*first.npz"):
+        train(line(batches), batches, 2, tmp_path / "second.npz", verbose=0, start=tmp_path / "first.npz")
+    fit(tmp_path / "first.npz", epochs=2)
+    with pytest.raises(StateError, match="first.npz holds 2 epochs: expected at most the 1 asked for"):
+        train(line(batches), batches, 1, tmp_path / "second.npz", verbose=0, start=tmp_path / "first.npz")
+
+
+def test_adam_builds_a_model_that_is_not(tmp_path):
+    class Bare(SampleLoss):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, inputs):
+            return ops.square(self.dense(inputs["x"]) - inputs["y"])[:, 0]
+
+    history = fit_adam(Bare(), data(), tmp_path / "state.npz", 2, 0.05)
+    assert history["loss"][1] < history["loss"][0]
 
 
 def test_damaged_state_is_named_and_left(tmp_path):

@@ -50,7 +50,7 @@ def as_distribution(flow, context=None):
             raise ValueError(f"Expected a context of shape {expected}, received {tuple(context.shape)}.")
 
     class FlowBijector(tfp.bijectors.Bijector):
-        """The flow's bijection on arrays of any leading shape."""
+        """The flow's bijection on arrays of any leading shape; a density is of the inverse, which alone is then run."""
 
         def __init__(self):
             super().__init__(forward_min_event_ndims=1, dtype=flow.compute_dtype, name=flow.name)
@@ -68,9 +68,6 @@ def as_distribution(flow, context=None):
 
         def _inverse(self, x):
             return self._rows(flow.bijection.inverse_and_log_det, x)[0]
-
-        def _forward_log_det_jacobian(self, z):
-            return self._rows(flow.bijection.transform_and_log_det, z)[1]
 
         def _inverse_log_det_jacobian(self, x):
             return self._rows(flow.bijection.inverse_and_log_det, x)[1]

@@ -1,8 +1,8 @@
 """What answers particles in a campaign: a Keras generator, an ONNX file or a SavedModel, behind one function."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,12 +24,14 @@ class Answer:
         detectors: names.
         width: numbers of noise a shower takes.
         call: function of noise (B, width), conditions (B, 9) and PDG ids (B,) that gives (B, nx, ny) for each detector.
+        about: what an ONNX file says about its making, as text by name.
     """
 
     name: str
     detectors: tuple
     width: int
     call: Callable
+    about: dict = field(default_factory=dict)
 
     def unchecked(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
         """`block` as the generator gives it, whatever it is."""
@@ -64,7 +66,7 @@ def open_answer(model: str | Path) -> Answer:
 
     def call(noise, conditions, pdg):
         inputs = {"noise": noise, "conditions": conditions} | ({"pdg": pdg} if generator.TAKES_IDS else {})
-        made = generator.predict_on_batch(inputs)
+        made = generator.made_of(inputs)  # threads take turns where they have to
         return made if isinstance(made, (tuple, list)) else (made,)
 
     names = tuple(detector.name for detector in generator.detectors)
@@ -93,7 +95,7 @@ def _from_onnx(path):
     def call(noise, conditions, pdg):
         return session.run(None, {"noise": noise, "condition": conditions})
 
-    return Answer(about["name"], tuple(about["detector"].split(",")), inputs["noise"][1], call)
+    return Answer(about["name"], tuple(about["detector"].split(",")), inputs["noise"][1], call, dict(about))
 
 
 def _from_saved_model(folder):
@@ -131,9 +133,20 @@ def reach_of(model: str | Path) -> dict[str, np.ndarray]:
     elif Path(model).is_dir():
         return {}
     else:
-        texts = _session(Path(model)).get_modelmeta().custom_metadata_map
-        about = {name: [float(word) for word in texts[name].split(",")] for name in ("low", "high") if name in texts}
+        return reach_in(_session(Path(model)).get_modelmeta().custom_metadata_map)
     return {name: np.array(about[name]) for name in ("low", "high")} if about.get("low") and about.get("high") else {}
+
+
+def reach_in(about: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """`reach_of` an ONNX file that says this about itself.
+
+    Example:
+        >>> reach_in({"low": "1,2", "high": "3,4"})["high"].tolist(), reach_in({"name": "gan"})
+        ([3.0, 4.0], {})
+    """
+    if not (about.get("low") and about.get("high")):
+        return {}
+    return {name: np.array([float(word) for word in about[name].split(",")]) for name in ("low", "high")}
 
 
 def is_exported(model: object) -> bool:
@@ -157,6 +170,13 @@ def look_at(model: object) -> None:
         from zdckeras.packaged import model_file
 
         model_file(model)
+
+
+def place_of(model: str | Path) -> str:
+    """A model as workers in other folders find it: a pretrained name as it is, of anything else the whole path."""
+    from zdckeras.packaged import pretrained_names
+
+    return model if isinstance(model, str) and model in pretrained_names() else str(Path(model).resolve())
 
 
 def digest_of(model: str | Path) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.files import open_particles
-from zdckeras.data.kinematics import check_ids, check_particles, nucleus_charges, unknown_ids
-from zdckeras.data.particles import COLUMN, CONDITION_COUNT, CONDITIONS, conditions_of, pdg_of
+from zdckeras.data.kinematics import check_ids, check_particles, likely_ids, nucleus_charges, unknown_ids
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT, CONDITIONS, conditions_of
 
 FINAL = 1  # HepMC status of particles that leave the event
 MOMENTUM, VERTEX = ("px", "py", "pz"), ("vx", "vy", "vz")
@@ -19,7 +19,7 @@ FOOTER = b"END_EVENT_LISTING"  # in the last line of a whole HepMC file
 
 
 def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Conditions (N, 9) and PDG ids (N,) of the particles in a file.
+    """Conditions (N, 9) and PDG ids (N,) of the particles in a file; without ids, see `likely_ids`.
 
     Arguments:
         path: whatever `zdckeras.data.files.open_particles` takes; a .csv table, see `particles_from_csv`; or a HepMC
@@ -41,7 +41,7 @@ def particles_of(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"expected particles of finite numbers, received {len(values)} with "
                              f"{(~np.isfinite(values)).sum()} numbers that are not")
         conditions = values[:, :CONDITION_COUNT]
-        pdg = (values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)).astype("int32")
+        pdg = (values[:, -1] if values.shape[1] > CONDITION_COUNT else likely_ids(conditions)).astype("int32")
         check_particles(conditions, pdg)
     except ImportError:
         raise

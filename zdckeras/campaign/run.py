@@ -6,6 +6,7 @@ Nothing here imports Keras before a worker has set how many threads it may use, 
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,18 +14,23 @@ from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.campaign.answers import BLOCK, digest_of, open_answer, reach_of
+from zdckeras.campaign.answers import BLOCK, digest_of, open_answer, place_of, reach_of
 from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
+from zdckeras.data.atomic import alone_in, check_place
 from zdckeras.data.particles import warn_outside
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                "TF_NUM_INTEROP_THREADS"), "1"),
-              "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-AHEAD = 2  # shards for each worker that wait in memory
+              "TF_CPP_MIN_LOG_LEVEL": "3"}
+ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false"  # behind whatever flags there are
+AHEAD = 2  # shards for each worker, or thread of one, that wait in memory
+SHARE = 50  # of the time goes to the manifest, one part at most
+LOADING = Lock()  # threads of a worker load a model once
 
 
 def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: int = 0, shard_rows: int = 10_240,
@@ -53,13 +59,16 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         FileNotFoundError, ValueError: for what is no model or holds no particles, wrong numbers, or a folder with a
             campaign of other settings.
         ImportError: if `distributed` is needed and not installed.
-        RuntimeError: if a worker dies, or no scheduler answers; what is done stays.
+        RuntimeError: if a worker dies, no scheduler answers, workers write where this process finds nothing, or another
+            process works in the folder; what is done stays.
     """
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
                          f"received {seed}, {shard_rows} and {workers}.")
-    if Path(folder).suffix.lower() == ".root":
-        raise ValueError(f"{folder}: expected a folder for shards; `zdckeras merge` makes a file of them.")
+    if Path(folder).suffix.lower() == ".root" or Path(folder).is_file():
+        raise ValueError(f"{folder}{' is a file' if Path(folder).is_file() else ''}: expected a folder for shards; "
+                         "`zdckeras merge` makes a file of them.")
+    check_place(Path(folder) / "manifest.json")
     if scheduler and find_spec("distributed") is None:
         raise ImportError("A Dask cluster needs the package distributed, which is not installed: pip install "
                           "distributed.")
@@ -71,22 +80,39 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         warn_outside(conditions, **reach)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
-    manifest = Manifest.open(folder, settings)
-    for name in manifest.wrong():
-        print(f"{manifest.folder / name} is missing or was changed, and is made again", file=sys.stderr)
-        del manifest.shards[name]
-    manifest.folder.mkdir(parents=True, exist_ok=True)
-    manifest.save()
-    jobs = (job for job in _jobs(str(model), manifest.folder, conditions, pdg, seed, shard_rows)
-            if job[1].name not in manifest.shards)
-    done = sum(entry["rows"] for entry in manifest.shards.values())
-    results = _by_dask(jobs, scheduler) if scheduler else _by_processes(jobs, workers)
-    with tqdm(total=len(pdg), initial=done, desc="generating", unit=" showers", disable=not progress) as bar:
-        for name, rows, found in results:
-            manifest.shards[name] = {"rows": rows, "sha256": found}
-            manifest.save()
-            bar.update(rows)
-    return manifest.folder
+    folder = Path(folder)
+    with alone_in(folder):
+        manifest = Manifest.open(folder, settings)
+        for name in manifest.wrong():
+            print(f"{folder / name} is missing or was changed, and is made again", file=sys.stderr)
+            del manifest.shards[name]
+        jobs = (job for job in _jobs(place_of(model), folder.resolve(), conditions, pdg, seed, shard_rows)
+                if job[1].name not in manifest.shards)
+        results = _by_dask(jobs, scheduler) if scheduler else _by_processes(jobs, workers)
+        _collect(results, manifest, len(pdg), progress)
+    return folder
+
+
+def _collect(results, manifest, total, progress):
+    """Put results into the manifest as they come; it is saved with the first, and as often as that takes little time.
+
+    So a model that is no generator leaves no campaign behind.
+    """
+    done, due, unsaved = sum(entry["rows"] for entry in manifest.shards.values()), 0.0, False
+    with tqdm(total=total, initial=done, desc="generating", unit=" showers", disable=not progress) as bar:
+        try:
+            for name, rows, found in results:
+                if not (manifest.folder / name).is_file():
+                    raise RuntimeError(f"A worker says that it wrote {name}, which is not in {manifest.folder}: "
+                                       "expected workers that see the same files.")
+                manifest.shards[name], unsaved = {"rows": rows, "sha256": found}, True
+                bar.update(rows)
+                if (begin := time.monotonic()) >= due:
+                    manifest.save()
+                    unsaved, due = False, begin + SHARE * (time.monotonic() - begin)
+        finally:
+            if unsaved:
+                manifest.save()
 
 
 def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False) -> Path:
@@ -96,9 +122,10 @@ def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False
         FileNotFoundError, ValueError: for a folder without a campaign, or one that is not whole.
         FileExistsError: as `zdckeras.data.files.write_showers`.
     """
-    from zdckeras.data.files import write_showers
+    from zdckeras.data.files import files_in_the_way, write_showers
 
     manifest = Manifest.open(folder)
+    files_in_the_way(output, overwrite)  # before hours of checksums
     total = sum(entry["rows"] for entry in manifest.shards.values())
     if total != manifest.settings.get("rows"):
         raise ValueError(f"{folder}: expected a finished campaign of {manifest.settings.get('rows')} showers, received "
@@ -107,7 +134,7 @@ def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False
         raise ValueError(f"{folder}: expected shards as they were written, received {', '.join(wrong)} missing or "
                          f"changed: give the same command again to make them anew.")
     metadata = {"source": f"campaign of {manifest.settings['model_sha256'][:12]}", "seed": manifest.settings["seed"]}
-    blocks = (read_shard(manifest.folder / name, metadata) for name in sorted(manifest.shards))
+    blocks = (read_shard(manifest.folder / name, metadata) for name in manifest.names())
     return write_showers(blocks, total, output, overwrite)
 
 
@@ -118,14 +145,20 @@ def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, 
     parts = [answer.unchecked(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed,
                               first + start // BLOCK) for start in range(0, len(pdg), BLOCK)]
     blocks = {name: [part[name] for part in parts] for name in parts[0]}
-    return path.name, len(pdg), write_shard(path, conditions, pdg, blocks)
+    return path.name, len(pdg), write_shard(path, conditions, pdg, blocks, first * BLOCK)
+
+
+def _loaded(model):
+    """The model of this process, loaded once, whichever of its threads asks first."""
+    with LOADING:
+        return _opened(model)
 
 
 @cache
-def _loaded(model):
-    """The model of this process, loaded once."""
+def _opened(model):
     if "keras" not in sys.modules:
-        os.environ.update(ONE_THREAD)
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ.update(ONE_THREAD, XLA_FLAGS=f"{flags} {ONE_XLA_THREAD}".strip())
     return open_answer(model)
 
 
@@ -158,13 +191,13 @@ def _by_dask(jobs, address):
     except (OSError, ValueError) as error:
         raise RuntimeError(f"No scheduler of a Dask cluster answers at {address}: {error}") from None
     with cluster as client:
-        workers = max(len(client.scheduler_info()["workers"]), 1)
-        yield from _as_done(jobs, lambda *job: client.submit(*job, pure=False), AHEAD * workers,
+        threads = max(sum(client.nthreads().values()), 1)
+        yield from _as_done(jobs, lambda *job: client.submit(*job, pure=False), AHEAD * threads,
                             lambda some: wait_for(some, return_when="FIRST_COMPLETED"))
 
 
 def _as_done(jobs, submit, ahead, wait_for):
-    """Hand out jobs, never more than `ahead` at a time, and give results as they come."""
+    """Hand out jobs, never more than `ahead` at a time, and give results as they come, errors last."""
     jobs, open_ones = iter(jobs), set()
     while True:
         while len(open_ones) < ahead and (job := next(jobs, None)) is not None:
@@ -173,5 +206,5 @@ def _as_done(jobs, submit, ahead, wait_for):
             return
         finished = wait_for(list(open_ones)).done
         open_ones -= finished
-        for future in finished:
+        for future in sorted(finished, key=lambda future: future.exception() is not None):
             yield future.result()

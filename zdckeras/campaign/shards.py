@@ -23,7 +23,7 @@ LEAP = 255  # cells that one number says are empty
 
 
 def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
-                responses: Mapping[str, Sequence[np.ndarray]]) -> str:
+                responses: Mapping[str, Sequence[np.ndarray]], first: int = 0) -> str:
     """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
 
     Most cells are empty. Arrays: "particles" (N, 10), conditions and PDG ids, and for each detector "shape_<detector>"
@@ -34,9 +34,10 @@ def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
         path: of the file.
         particles, pdg: (N, 9) and (N,).
         responses: detector -> blocks (n, nx, ny) that follow each other, N rows in all.
+        first: row of the campaign that the shard begins with, for messages.
 
     Raises:
-        ValueError: for what cannot be a response, see `zdckeras.data.responses.measured`.
+        ValueError: for what cannot be a response, see `zdckeras.data.responses.measured`, with particle and cell.
     """
     path = Path(path)
     arrays = {PARTICLES: np.column_stack([particles, pdg])}
@@ -46,8 +47,11 @@ def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
         held = np.concatenate([block.reshape(-1)[some] for block, some in zip(blocks, lit, strict=True)])
         lit = np.concatenate([some + start for some, start in zip(lit, starts, strict=True)])
         # the few that are not 0 are checked and turned into what is read out
-        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]), GAPS + name: gaps_between(lit),
-                   RESPONSE + name: measured(held[:, None, None], get_detector(name), path.name).reshape(-1)}
+        try:
+            read = measured(held[:, None, None], get_detector(name), path.name).reshape(-1)
+        except ValueError:
+            raise _told(held, lit, blocks[0].shape[1:], get_detector(name), f"{path.name}, {name}", first) from None
+        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]), GAPS + name: gaps_between(lit), RESPONSE + name: read}
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
@@ -55,6 +59,18 @@ def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as content:
                     np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
         return checksum(temporary)
+
+
+def _told(held, lit, shape, detector, what, first):
+    """ValueError that names particle and cell of the first value that no detector could give."""
+    for value, cell in zip(held, lit.tolist(), strict=True):
+        try:
+            measured(np.array([[[value]]]), detector)
+        except ValueError as error:
+            row, x, y = (int(k) for k in np.unravel_index(cell, (1 + cell // (shape[0] * shape[1]), *shape)))
+            return ValueError(f"{what}: {str(error).partition(': ')[2].rstrip('.')}, received {value:g} for particle "
+                              f"{first + row}, cell ({x}, {y}): are weights and particle sound?")
+    raise AssertionError("no value is refused alone")
 
 
 def read_shard(path: str | Path, metadata: dict | None = None) -> Showers:
@@ -150,9 +166,19 @@ class Manifest:
 
     def save(self) -> None:
         """Write it, whole or not at all: the same bytes for the same shards, in whatever order they were made."""
-        text = json.dumps({"settings": self.settings, "shards": dict(sorted(self.shards.items()))}, indent=1)
+        shards = {name: self.shards[name] for name in self.names()}
+        text = json.dumps({"settings": self.settings, "shards": shards}, indent=1)
         with atomic_path(self.folder / MANIFEST) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+
+    def names(self) -> list[str]:
+        """Names of the shards in the order of their numbers, beyond 999,999 too.
+
+        Example:
+            >>> Manifest(Path("."), {}, {"shard-1000000.npz": {}, "shard-999999.npz": {}}).names()
+            ['shard-999999.npz', 'shard-1000000.npz']
+        """
+        return sorted(self.shards, key=lambda name: (len(name), name))
 
     def wrong(self) -> list[str]:
         """Names of listed shards whose file is missing or has other bytes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_of
+from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_in
 from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler
 from zdckeras.metrics.provenance import provenance_of, training_sketch_of
@@ -123,8 +123,9 @@ def open_contender(model: Model) -> Contender:
     """
     if is_exported(model):
         path = Path(model)
-        kind, about = ("SavedModel", {}) if path.is_dir() else ("ONNX", _about(path))
-        return Contender(Answered(open_answer(path), **reach_of(path)), kind, path, about)
+        answer = open_answer(path)
+        kind = "SavedModel" if path.is_dir() else "ONNX"
+        return Contender(Answered(answer, **reach_in(answer.about)), kind, path, _about(answer))
     generator = open_generator(model)
     if isinstance(model, Sampler):
         return Contender(generator, type(generator).__name__)
@@ -135,9 +136,6 @@ def open_contender(model: Model) -> Contender:
     return Contender(generator, type(generator).__name__, file, made, training_sketch_of(file))
 
 
-def _about(path):
-    """What an ONNX file says about its making."""
-    from zdckeras.export.session import open_session
-
-    about = dict(open_session(path).get_modelmeta().custom_metadata_map)
-    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in about.items()}
+def _about(answer):
+    """What an exported file says about its making."""
+    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in answer.about.items()}

@@ -10,7 +10,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -170,6 +170,47 @@ def remove_leftovers(path: str | Path) -> None:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
         except OSError:  # somebody else removed it, or it is not ours
             continue
+
+
+@contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """A folder, made if missing, that no other process is in while it lasts; left empty, one that was made is removed.
+
+    The lock ends with the process, however that ends. Where the system or the disk has none, everybody is let in.
+
+    Raises:
+        RuntimeError: if another process is in it.
+    """
+    folder = Path(folder)
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder):
+            yield
+    finally:
+        if new:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(folder):
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"Another process works in {folder}: wait for it, or choose another folder.") from None
+        except OSError:
+            pass  # a disk without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_npz(path: str | Path) -> bool:

@@ -23,8 +23,8 @@ from zdckeras.data.formats import (  # noqa: F401
     write_root,
     written_together,
 )
-from zdckeras.data.kinematics import check_ids, check_particles
-from zdckeras.data.particles import CONDITION_COUNT, pdg_of
+from zdckeras.data.kinematics import check_ids, check_particles, likely_ids
+from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers, concatenate
 
 ROOT_SUFFIX = ".root"  # in whatever case
@@ -205,7 +205,7 @@ def open_particles(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         (conditions (N, 9) float64, pdg (N,) int32); without ids, those of the most frequent species with the same mass
-        and charge, see `pdg_of`.
+        and charge, and 0 for neutral kaons, with a warning: see `likely_ids`.
 
     Raises:
         FileNotFoundError: if nothing is there.
@@ -244,7 +244,7 @@ def _particles(place, source):
         raise ValueError(f"{place}: expected finite numbers, received {values.dtype} values that are not all finite.")
     conditions = values[:, :CONDITION_COUNT].astype("float64")
     try:
-        pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else pdg_of(conditions)
+        pdg = values[:, -1] if values.shape[1] > CONDITION_COUNT else likely_ids(conditions)
         check_ids(pdg)
         check_particles(conditions, pdg)
     except ValueError as error:

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX_COLUMNS, species
+from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX_COLUMNS, pdg_of, species
 
 SHELL = 1e-3  # relative to the energy; [GeV] too, for particles at rest
 MASS, MASS_FLOOR = 2e-3, 0.05  # relative, and [MeV]: what tables of different years differ by
@@ -17,6 +17,7 @@ BINDING = 3e-3  # of it, by which heavy nuclei differ; light ones and those with
 SHARE = 0.01  # of rows that may have ids which are in no table
 NAMED = 5  # rows and ids in a message
 MEV = 1e-3
+SHORT, UNTOLD = 310, 0  # ids of a K0S, and of a neutral kaon that may be a K0S or a K0L
 FIRST = "the PDG id looks to be the first column, expected it last"
 
 
@@ -81,6 +82,31 @@ def unknown_ids(pdg: np.ndarray) -> np.ndarray:
     return np.array([code for code in np.unique(pdg).tolist() if lacks(int(code))], "int64")
 
 
+def likely_ids(particles: np.ndarray) -> np.ndarray:
+    """PDG ids of particles known by mass and charge alone, see `pdg_of`; 0 for neutral kaons, with a warning.
+
+    K0S and K0L have one mass and charge, and a K0L reaches a calorimeter where a K0S decays: id 0 says that it may be
+    either, and generators that take ids then choose by chance.
+
+    Arguments:
+        particles: (N, 9) conditions.
+
+    Raises:
+        ValueError: as `pdg_of`.
+
+    Example:
+        >>> from zdckeras.data.particles import conditions_of
+        >>> likely_ids(conditions_of(np.array([22, 2112]), np.ones((2, 3)))).tolist()
+        [22, 2112]
+    """
+    pdg = pdg_of(particles)
+    kaons = pdg == SHORT
+    if kaons.any():
+        warnings.warn(f"Neutral kaons without PDG ids, which tell K0S from K0L: {kaons.sum()} of {len(pdg)} rows get "
+                      f"id {UNTOLD} and are taken for either by chance.", stacklevel=4)
+    return np.where(kaons, UNTOLD, pdg).astype("int32")
+
+
 def check_ids(pdg: np.ndarray) -> None:
     """Refuse PDG ids (N,) that are no whole numbers.
 
@@ -101,7 +127,8 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
 
     Checked: E > 0 and at most 10 TeV a nucleon; E^2 = p^2 + m^2 within 0.1 % of E; vertices within 10 km; mass and
     charge those of the id, where the table of the `particle` package knows it. Ids of nuclei that the table lacks
-    (excited ones, hypernuclei) are kept, with a warning that names them; so are others in up to 1 % of the rows.
+    (excited ones, hypernuclei) are kept, with a warning that names them; so are others in up to 1 % of the rows. Id 0
+    is that of a neutral kaon which may be a K0S or a K0L.
 
     Arguments:
         particles: (N, 9) finite conditions.
@@ -122,6 +149,7 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
         2.68e+06, px 0, py 0, pz 2680, mass 939.6, charge 0, id 2112): energies look like MeV, expected GeV.
     """
     pdg = np.asarray(pdg).astype("int64")
+    pdg = np.where((pdg == UNTOLD) & _kaons(particles), SHORT, pdg)
     unknown = unknown_ids(pdg)
     strange = [code for code in unknown.tolist() if _nucleus(code) is None]
     if (rows := np.isin(pdg, strange).sum()) > SHARE * len(pdg):
@@ -140,6 +168,13 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
         warnings.warn(f"PDG ids that the table of the `particle` package lacks, kept as species of their own: "
                       f"{', '.join(map(str, unknown[:NAMED]))}{', ...' if len(unknown) > NAMED else ''} "
                       f"({np.isin(pdg, unknown).sum()} of {len(pdg)} rows).", stacklevel=4)
+
+
+def _kaons(particles):
+    """Which particles have the mass and charge of a neutral kaon."""
+    mass, tolerance, charge, _ = _known(SHORT)
+    mass, charge = (particles[:, COLUMN[name]] - value for name, value in (("mass", mass), ("charge", charge)))
+    return (np.abs(mass) <= tolerance) & (np.abs(charge) <= 0.01)
 
 
 def _faults(particles, pdg):

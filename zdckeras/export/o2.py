@@ -13,7 +13,7 @@ from zdckeras import backend
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.data.particles import COLUMN, CONDITION_COUNT
 from zdckeras.export.onnx import LARGEST, STANDING_IN, checked_responses, metadata, require_onnx, trial, write_checked
-from zdckeras.export.process import in_tensorflow_process
+from zdckeras.export.process import check_folder_place, in_tensorflow_process, told_to_parent
 from zdckeras.generators import Sampler
 from zdckeras.hits.classifier import HitClassifier
 from zdckeras.layers.photon_drawing import CellNoise
@@ -69,15 +69,16 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
         if not set(wanted) <= set(names):
             raise ValueError(f"Expected a model of {' and '.join(wanted)} as {slot}, received one of "
                              f"{' and '.join(names)}.")
+    check_folder_place(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists: choose another folder, or allow to overwrite it.")
     own = {KEYS, *(f"{slot}{ending}" for slot in models for ending in (".onnx", "_scales.txt"))}
-    if folder.is_file() or folder.exists() and (others := sorted({path.name for path in folder.iterdir()} - own)):
-        raise FileExistsError(f"{folder} is {'a file' if folder.is_file() else f'a folder with {others[0]} in it'}: "
-                              "expected one with O2's files alone, which is replaced as a whole.")
+    if folder.exists() and (others := sorted({path.name for path in folder.iterdir()} - own)):
+        raise FileExistsError(f"{folder} is a folder with {others[0]} in it: expected one with O2's files alone, which "
+                              "is replaced as a whole.")
     require_onnx()
-    for generator in (neutron, proton):
-        generator.check_weights()
+    for model in models.values():
+        model.check_weights()
     with atomic_folder(folder) as temporary:
         if backend.name() == "tensorflow":
             write_o2(models, temporary, provenance)
@@ -178,5 +179,5 @@ def config_line(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    slots = {slot: load_model(Path(sys.argv[1]) / f"{slot}.keras") for slot in PARAMETERS}
-    write_o2(slots, Path(sys.argv[2]), json.loads(sys.argv[3]))
+    told_to_parent(lambda: write_o2({slot: load_model(Path(sys.argv[1]) / f"{slot}.keras") for slot in PARAMETERS},
+                                    Path(sys.argv[2]), json.loads(sys.argv[3])))

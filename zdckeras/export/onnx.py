@@ -4,7 +4,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from keras import ops
 import zdckeras
 from zdckeras import backend
 from zdckeras.backend.tensorflow_onnx import all_nodes, to_onnx, valid_rows
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path, check_place
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
 from zdckeras.export.precision import PRECISIONS, reduced
-from zdckeras.export.process import check_generator, in_tensorflow_process
+from zdckeras.export.process import check_generator, in_tensorflow_process, told_to_parent
 from zdckeras.export.session import open_session
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
@@ -101,12 +102,15 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
 
 
 def onnx_target(path: str | Path, overwrite: bool) -> Path:
-    """The path of a file to write; ValueError, FileExistsError or ImportError if it cannot be written."""
+    """The path of a file to write; ValueError, FileExistsError or ImportError if it cannot."""
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"Expected a name that ends in .onnx, received {path}.")
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a folder, expected a file.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: choose another name, or allow to overwrite it.")
+    check_place(path)
     require_onnx()
     return path
 
@@ -252,8 +256,16 @@ def metadata(generator: keras.Model) -> dict[str, str]:
         "condition": units, "noise": "standard normal",
         "model": type(generator).__name__, "name": generator.name, "weights": str(sum(map(np.size, weights))),
         "weights_sha256": digest.hexdigest(),
-        "versions": ", ".join([f"zdckeras {zdckeras.__version__}", *(f"{name} {version(name)}" for name in packages)]),
+        "versions": ", ".join([f"zdckeras {zdckeras.__version__}", *(f"{name} {_version(name)}" for name in packages)]),
     }
+
+
+def _version(name):
+    """Of a package, which may have been installed under another name, as tensorflow-cpu is."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return import_module(name).__version__
 
 
 def add_metadata(model, about: Mapping[str, Any]) -> None:
@@ -265,5 +277,5 @@ def add_metadata(model, about: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    write_onnx(load_model(Path(sys.argv[1]) / "generator.keras"), Path(sys.argv[2]), json.loads(sys.argv[3]),
-               sys.argv[4])
+    told_to_parent(lambda: write_onnx(load_model(Path(sys.argv[1]) / "generator.keras"), Path(sys.argv[2]),
+                                      json.loads(sys.argv[3]), sys.argv[4]))

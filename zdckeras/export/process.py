@@ -1,15 +1,22 @@
 """A second process under TensorFlow: writes what only TensorFlow can, whatever backend this one runs."""
 
+import builtins
+import json
 import os
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import keras
 
 import zdckeras
+from zdckeras.data.atomic import check_place
 from zdckeras.generators import Sampler
+
+KINDS = (FileExistsError, FileNotFoundError, ImportError, MemoryError, OSError, TypeError, ValueError)
 
 
 def in_tensorflow_process(module: str, models: dict[str, keras.Model], *arguments: str | Path) -> None:
@@ -24,7 +31,8 @@ def in_tensorflow_process(module: str, models: dict[str, keras.Model], *argument
         arguments: further words; paths are made absolute.
 
     Raises:
-        RuntimeError: if the process fails, with its last words.
+        ValueError, TypeError, ImportError, OSError, MemoryError: as what the process ends with, see `told_to_parent`.
+        RuntimeError: if it fails otherwise, with its last words.
     """
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places = [str(Path(zdckeras.__file__).parents[1]), *filter(os.path.isabs, given)]
@@ -37,7 +45,42 @@ def in_tensorflow_process(module: str, models: dict[str, keras.Model], *argument
         done = subprocess.run([sys.executable, "-P", "-m", module, scratch, *words], env=environment, cwd=scratch,
                               capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError("The TensorFlow process that writes the model failed: " + done.stderr.strip()[-1000:])
+        raise _error_of(done.stderr.strip())
+
+
+def told_to_parent(work: Callable[[], object]) -> None:
+    """Do the work of a second process; an error ends it, with its kind and message as the last line."""
+    try:
+        work()
+    except Exception as error:
+        traceback.print_exc()
+        known = next((kind.__name__ for kind in type(error).__mro__ if kind in KINDS), "")
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        print(json.dumps({"kind": known, "error": text}), file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _error_of(said):
+    """The error that a process ended with, from its last words."""
+    try:
+        told = json.loads(said.splitlines()[-1])
+        kind, text = getattr(builtins, told["kind"] or "RuntimeError"), told["error"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        kind, text = RuntimeError, said[-1000:]
+    before = "The TensorFlow process that writes the model failed: " if kind is RuntimeError else ""
+    return kind(f"{before}{text}")
+
+
+def check_folder_place(folder: str | Path) -> None:
+    """See, before a conversion, whether a folder can be written.
+
+    Raises:
+        FileExistsError: if a file is there.
+        ValueError: if nothing can be written there, see `zdckeras.data.atomic.check_place`.
+    """
+    if Path(folder).is_file():
+        raise FileExistsError(f"{folder} is a file, expected a folder.")
+    check_place(Path(folder))
 
 
 def check_generator(generator: Sampler) -> None:

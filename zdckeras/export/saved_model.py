@@ -10,7 +10,7 @@ import numpy as np
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import COMPILED, write_records, write_saved_model
 from zdckeras.data.atomic import atomic_folder
-from zdckeras.export.process import check_generator, in_tensorflow_process
+from zdckeras.export.process import check_folder_place, check_generator, in_tensorflow_process, told_to_parent
 from zdckeras.export.serving import predict_request, warm_up
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
@@ -53,8 +53,9 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
-        ValueError: for a version or batch sizes that are no whole numbers above 0, or weights that are not finite.
-        FileExistsError: if the version exists and `overwrite` is False.
+        ValueError: for a version or batch sizes that are no whole numbers above 0, weights that are not finite, or if
+            nothing can be written there.
+        FileExistsError: if the version exists and `overwrite` is False, or a file is where a folder is to be.
         ImportError: if TensorFlow is not installed.
         RuntimeError: if the second process fails, with its last words.
 
@@ -68,6 +69,8 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"Expected a whole number above 0 as {name}, received {number!r}.")
     target = Path(folder) / str(version)
+    for place in (Path(folder), target):
+        check_folder_place(place)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
     generator.check_weights()
@@ -100,4 +103,5 @@ def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int]
 
 
 if __name__ == "__main__":
-    write_served(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2], [int(size) for size in sys.argv[3:]])
+    told_to_parent(lambda: write_served(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2],
+                                        [int(size) for size in sys.argv[3:]]))

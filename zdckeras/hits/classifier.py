@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
+from zdckeras.generators import Sampler
 from zdckeras.layers.dense import linear, seeds_of, silu_layers
 from zdckeras.layers.particle_features import FlightFeatures
 from zdckeras.training.loop import SampleLoss, fit_arrays
@@ -64,6 +65,8 @@ class HitClassifier(SampleLoss):
         """A fresh model with its scaler fitted on training conditions (N, 9)."""
         return cls(detectors, Scaler.fit(conditions).get_config(), **settings)
 
+    check_weights = Sampler.check_weights  # which asks for a name and weights alone
+
     def logits(self, conditions: Tensor) -> Tensor:
         """ln p / (1 - p) of particles (B, 9), (B,)."""
         conditions = ops.cast(conditions, "float32")
@@ -78,7 +81,7 @@ class HitClassifier(SampleLoss):
         """p of particles (N, 9), (N,) float32.
 
         Raises:
-            ValueError: for another shape, or values that are not finite.
+            ValueError: for another shape, values that are not finite, or a p that is not, as of broken weights.
         """
         conditions = np.asarray(conditions, "float32")
         if conditions.ndim != 2 or conditions.shape[1] != CONDITION_COUNT or not np.isfinite(conditions).all():
@@ -86,7 +89,11 @@ class HitClassifier(SampleLoss):
                              f"{conditions.shape} with {(~np.isfinite(conditions)).sum()} values that are not finite.")
         parts = [ops.convert_to_numpy(ops.sigmoid(self.logits(conditions[start : start + batch_size])))
                  for start in range(0, len(conditions), batch_size)]
-        return np.concatenate(parts or [np.zeros(0, "float32")])
+        p = np.concatenate(parts or [np.zeros(0, "float32")])
+        if not np.isfinite(p).all():
+            raise ValueError(f"{self.name}: expected finite probabilities, made {(~np.isfinite(p)).sum()} of {len(p)} "
+                             "that are not: are weights and particles sound?")
+        return p
 
     def passes(self, conditions: ArrayLike) -> np.ndarray:
         """Which particles (N, 9) pass the threshold, (N,) boolean."""

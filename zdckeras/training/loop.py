@@ -37,8 +37,14 @@ class SampleLoss(keras.Model):
         return backend.per_replica(ops.mean(y_pred))
 
 
+def _numbers(variable):
+    """Values of a variable as NumPy knows them, bfloat16 too."""
+    values = ops.convert_to_numpy(variable)
+    return values if values.dtype.kind in "biuf" else values.astype("float32")
+
+
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite; the message says when, and where the last good weights are."""
+    """The loss, or a weight, became NaN or infinite; the message says when, and where the last good weights are."""
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -52,7 +58,8 @@ class Checkpoint(keras.callbacks.Callback):
         every: epochs between saves (the last epoch is always saved).
 
     Raises:
-        DivergedError: when the loss is not finite; the file then still holds the last good state.
+        DivergedError: when the loss, a weight or the optimizer's state is not finite; the file then still holds the
+            last good state.
     """
 
     def __init__(self, path, batches, every=1):
@@ -89,6 +96,8 @@ class Checkpoint(keras.callbacks.Callback):
         if not own and start is None:
             return 0
         path = self.path if own else Path(start)
+        if not own and not path.is_file():
+            raise FileNotFoundError(f"No such file: {path}")
         if own:
             check_identity(path, read_state(path), self.identity)
         model.optimizer.build(model.trainable_variables)
@@ -106,9 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {key: float(value) for key, value in (logs or {}).items()}
         if not np.isfinite(logs.get("loss", 0.0)):
-            kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
-            raise DivergedError(f"The loss is {logs['loss']} after epoch {epoch + 1}; {kept}. "
-                                "Try a smaller learning rate.")
+            raise self._diverged(f"The loss is {logs['loss']} after epoch {epoch + 1}")
         for key, value in logs.items():
             self.history.setdefault(key, []).append(value)
         self.epoch, now = epoch + 1, self._clocks()
@@ -127,8 +134,14 @@ class Checkpoint(keras.callbacks.Callback):
         """Epochs in the file."""
         return read_state(self.path)["epochs"]
 
+    def _diverged(self, what):
+        kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
+        return DivergedError(f"{what}; {kept}. Try a smaller learning rate.")
+
     def save(self, epochs):
-        """Write the state after `epochs` epochs."""
+        """Write the state after `epochs` epochs; DivergedError where one of its numbers is not finite."""
+        if not all(np.isfinite(v).all() for v in map(_numbers, self._variables())):
+            raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {epochs}")
         self.kept, (seconds, clock) = epochs, self.spent.tolist()
         write_state(self.path, self._variables(), {"epochs": epochs, "history": self.history, "seconds": seconds,
                                                    "clock": clock, "training": self.identity})
@@ -163,12 +176,11 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if not model.compiled:
         raise ValueError(f"{model.name}: expected a compiled model to train.")
     backend.check_rows(batches.batch_size)
-    keeper = Checkpoint(checkpoint, batches, every)
-    if not model.built:
-        model(batches[0][0])
+    keeper, taken = Checkpoint(checkpoint, batches, every), checkpoint if Path(checkpoint).exists() else start
+    _build(model, batches)
     done = keeper.restore(model, start)
     if done > epochs:
-        raise StateError(f"{checkpoint} holds {done} epochs: expected at most the {epochs} asked for. Give another "
+        raise StateError(f"{taken} holds {done} epochs: expected at most the {epochs} asked for. Give another "
                          "file, or remove this one to train anew.")
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
@@ -203,6 +215,12 @@ def states_folder(out: str | Path, *settings: Any) -> Path:
     return Path(out) / "states" / sha256(text.encode()).hexdigest()[:8]
 
 
+def _build(model, batches):
+    """Weights for a model that has none yet."""
+    if not model.built:
+        model(batches[0][0])
+
+
 def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int, rate: float, until: int | None = None,
              validation: Batches | None = None, start: str | Path | None = None,
              callbacks: Sequence[keras.callbacks.Callback] = (), adam: Mapping[str, Any] | None = None,
@@ -230,6 +248,7 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     path = Path(path)
     if adam is not None and optimizer is not None:
         raise ValueError("Expected adam or optimizer, received both.")
+    _build(model, batches)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if OPTIONS.device_noise if device_noise is None else device_noise:
         optimizer = model.optimizer if model.compiled else optimizer
