@@ -51,7 +51,8 @@ PRESETS = {
     "paper": dict(
         train=275_000, validation=34_000, test=69_000, generations=5, pixels=7_000,
         divide=1, divide_critic=1, vit={},
-        published={"zp": dict(epochs=300, batch=128, generator=1e-4, critic=1e-5),
+        longer={"published + aux. regressor": dict(epochs=350)},
+        published={"zp": dict(epochs=300, batch=128, generator=1e-4, critic=1e-5, regressor=1e-4),
                    "zn": dict(epochs=100, batch=256, generator=1e-4, critic=1.4e-5)},
         generator=dict(hidden=512, widths=(512, 512), channels=(256, 128, 64), spots=12),
         critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128),
@@ -122,7 +123,8 @@ def train_models(args, p, data, rows):
         folder = states / f"seed{seed}"
         for row, weights in rows.items():
             gan = published_gan(detector, p, scaler, known(weights), seed)
-            taken = adversarial(gan, folder / f"{row}.npz", seed, p["published"][detector], adam=ADAM[detector])
+            settings = p["published"][detector] | p.get("longer", {}).get(row, {})
+            taken = adversarial(gan, folder / f"{row}.npz", seed, settings, adam=ADAM[detector])
             generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
             trained[f"{row}, seed {seed}"] = Training(generator, gan.generator.get_weights(), *taken)
         if args.rows == "published":

@@ -107,8 +107,8 @@ class Job:
 def flow_matching(job):
     sizes = job.preset["published"].get("sizes")
     model = ImageDiffusion.fit_scales(job.showers, "unet", sizes, SEED, published=True, sampler="euler", steps=11)
-    history = fit_images(model, job.arrays, job.path(), seed=SEED, **job.settings("published", "fit"))
-    return ImageGenerator(model, *job.reach), history
+    fit = job.settings("published", "fit") | {"adam": job.told["ADAM"][job.detector]}
+    return ImageGenerator(model, *job.reach), fit_images(model, job.arrays, job.path(), seed=SEED, **fit)
 
 
 def diffusion(job):

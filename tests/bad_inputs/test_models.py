@@ -20,6 +20,7 @@ from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.gan.generator import GanGenerator, fit_factor
 from zdckeras.gan.model import ResponseGAN
 from zdckeras.gan.networks import ResponseNetwork
+from zdckeras.gan.published import published_generator
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import PhotonDraw
 from zdckeras.layers.response_features import SummaryFeatures
@@ -32,6 +33,7 @@ from zdckeras.training.phases import PhaseOptimizers
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 from zdckeras.vq.codebook import Codebook
 from zdckeras.vq.prior import TokenPrior, draw
+from zdckeras.wgan_gp import published as wgan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")
 NAN, INF = float("nan"), float("inf")
@@ -212,3 +214,19 @@ def test_nonsense_is_told(samplers, tmp_path, monkeypatch):
     assert len(found) > 300
     assert len(silent) < 0.02 * len(found), silent
     assert len(unclear) < 0.1 * len(found), unclear
+
+
+@pytest.mark.parametrize(("make", "expected"), [
+    (lambda: published_generator("zp", divide=0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: wgan.published_critic(divide=0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: image_wgan(critic_steps=0), "critic_steps: expected a whole number of at least 1, received 0"),
+    (lambda: image_wgan(penalty=-10.0), "a penalty of at least 0, received -10.0"),
+    (lambda: ResponseGAN("zp", SCALER, penalty=-1.0), "a penalty of at least 0, received -1.0")])
+def test_sizes_and_penalties_of_published_models(make, expected):
+    with pytest.raises(ValueError, match=expected):
+        make()
+
+
+def image_wgan(**settings):
+    regressor = wgan.ImageRegressor(wgan.published_reader(64), "ecal", [0.0] * 5, [1.0] * 5)
+    return wgan.ImageWGAN.published(regressor, {"power": 0.1, "shift": 0.1}, 64, 4, **settings)

@@ -74,3 +74,11 @@ def test_priors_are_learnt_without_a_teacher(prior, codes, tmp_path):
         assert all(np.array_equal(*map(numpy, pair)) for pair in zip(one.weights, again[name].weights, strict=True))
     pairs = zip(made["GAN"].weights, made["energy score"].weights, strict=True)
     assert any((numpy(a) != numpy(b)).any() for a, b in pairs)
+
+
+def test_the_generator_begins_with_an_embedding_of_its_own(prior):
+    """And its average with the same."""
+    gan = CodeGAN(randomise(prior, seed=3), hidden=8, depth=1, seed=1)
+    own, average, lent = (part.embed.get_weights() for part in (gan.generator, gan.average, prior))
+    assert all((a != b).any() for a, b in zip(own, lent, strict=True) if a.ndim > 1)
+    assert all(np.array_equal(a, b) for a, b in zip(own, average, strict=True))

@@ -75,6 +75,7 @@ def test_heun_ends_with_data_where_the_network_tells_no_velocity(vae, codes, eva
     """The last step leads to the data that are told before it, here the same ones everywhere."""
     prior = DiffusionPrior(vae.features.width, vae.latent, sampler="heun", steps=3, **SIZES, **settings)
     prior.field.read.bias.assign(np.full(vae.latent, 0.5 if "target" in settings else 0.0))
+    assert prior.evaluations == 5  # and no sixth
     noise = np.random.default_rng(3).standard_normal((20, vae.latent), "float32")
     found = (evaluate(prior.generate, noise, codes["features"][:20]) - numpy(prior.mean)) / numpy(prior.scale)
     assert np.abs(found).max() < 1.0 + 1e-4

@@ -58,6 +58,28 @@ def test_loss_by_hand_and_training(zn, evaluate, eager, network, published):
     assert losses[-1] < losses[0]
 
 
+def test_published_images_are_logarithms_without_noise(zn, tmp_path):
+    """An empty cell is 0, photons come back rounded, what is below 0 is dark; the file says so."""
+    model, batch = model_of(zn, "unet", published=True), batch_of(zn)
+    image = numpy(model.image(batch))
+    np.testing.assert_allclose(image, np.log1p(batch["responses"]), rtol=1e-6)
+    assert (image == 0.0).any() and set(model.uniform) == {"t"}
+    assert np.array_equal(numpy(model.photons(image)), batch["responses"])
+    assert numpy(model.photons(np.log1p([-0.5, 0.4, 2.6]).astype("float32"))).tolist() == [0.0, 0.0, 3.0]
+    generator = ImageGenerator(model, zn.particles.min(axis=0), zn.particles.max(axis=0))
+    generator.save(tmp_path / "published.keras")
+    assert not load_model(tmp_path / "published.keras").model.dequantised
+
+
+def test_published_trainings_draw_no_uniform_noise_and_have_their_adam(zn, tmp_path, monkeypatch):
+    seen, adam = [], dict(rate=1e-3, warmup=0.5)
+    monkeypatch.setattr("zdckeras.diffusion.images.fit_adam", lambda *a, **k: seen.append((a, k)))
+    fit_images(model_of(zn, "unet", published=True), {"conditions": zn.particles, "responses": zn.response},
+               tmp_path / "x.npz", 1, 32, adam=adam)
+    (_, batches, *_), options = seen[0]
+    assert set(batches.uniform) == {"t"} and options == {"adam": adam}
+
+
 def test_published_networks_are_told_the_nine_conditions(zn):
     model = model_of(zn, "unet", published=True)
     context = numpy(model.context(zn.particles.astype("float32")))

@@ -5,7 +5,7 @@ from keras import ops
 
 from tests.diffusion.conftest import randomise
 from zdckeras.diffusion.networks import DenseField, PatchField
-from zdckeras.diffusion.unet import STUDY, ParticleAttention, UNet
+from zdckeras.diffusion.unet import PUBLISHED, STUDY, ParticleAttention, UNet, falling_waves
 
 SMALL = dict(channels=2, multipliers=(1, 2, 2), blocks=1, heads=2, attention=(1,))
 FIELDS = {"dense": lambda: DenseField(6, 12, hidden=8, depth=3),
@@ -63,12 +63,27 @@ def test_fields_come_back_from_their_configuration(name):
 
 def test_published_sizes():
     """77,372 weights; that of the diffusion study has 16 to 128 channels on four levels and 3.5 million."""
-    published, study = UNet(context=9), UNet(context=9, **STUDY)
+    published, study = UNet(context=9, **PUBLISHED), UNet(context=9, **STUDY)
     assert published.count_params() == 77_372
     assert study.count_params() == 3_514_272
     assert published.operations((44, 44)) == 53_582_672
     # two heads; four times among the 22 x 22 cells and a particle of level 1, twice among the 11 x 11 at the bottom
     assert published.scores((44, 44)) == 2 * (4 * 485**2 + 2 * 122**2)
+
+
+def test_published_clocks_tell_cosines_and_sines(evaluate):
+    """Flow matching: of 1 - t, frequencies 1, 0.1, 0.01, 0.001; diffusion: of the levels 0 to 999, from 1 by 10^(-1/2).
+
+    A network without a clock is told cos(k pi t), as files from before say."""
+    t = np.array([[0.3], [1.0]], "float32")
+    for sizes, told, waves in ((PUBLISHED, 1.0 - t, 8), (STUDY, 1000.0 * t - 1.0, 16)):
+        field = UNet(context=9, **sizes)
+        angles = told * 10.0 ** (-4.0 * np.arange(waves // 2) / (waves // 2))
+        found = evaluate(lambda t, f=field: falling_waves(f.clock[0] * t + f.clock[1], f.waves), t)
+        np.testing.assert_allclose(found, np.concatenate([np.cos(angles), np.sin(angles)], axis=1), atol=1e-3)
+        assert field.get_config()["clock"] == sizes["clock"] and UNet(9).clock is None
+    with pytest.raises(ValueError, match="one time and an even number of waves beside a clock, received 2 and 8"):
+        UNet(9, times=2, clock=(1.0, 0.0))
 
 
 def test_operations_by_hand():

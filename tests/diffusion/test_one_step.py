@@ -101,3 +101,17 @@ def test_students_learn_and_leave_the_teacher_alone(vae, prior, codes, tmp_path)
     assert last < first
     assert made.evaluations == 1 and made.operations() < 1.2 * prior.sampled_by("euler", 1).operations()
     assert all(np.array_equal(numpy(w), b) for w, b in zip(prior.weights, before, strict=True))
+
+
+def test_only_what_a_teacher_teaches_begins_with_its_embedding(prior):
+    taught, alone = (fresh_student(prior, seed=7, embedded=embedded) for embedded in (True, False))
+    same = [all(np.array_equal(numpy(a), numpy(b)) for a, b in zip(one.embed.weights, prior.embed.weights, strict=True))
+            for one in (taught, alone)]
+    assert same == [True, False]
+    for own, lent in ((alone.scale, prior.scale), (alone.mean, prior.mean)):
+        assert np.array_equal(numpy(own), numpy(lent))
+
+
+def test_other_samplers_of_average_velocities_are_refused(student):
+    with pytest.raises(ValueError, match="the sampler euler for average velocities, received 'heun'"):
+        student.sampled_by("heun", 4)

@@ -151,3 +151,6 @@ def test_evaluations_are_counted():
 
         SAMPLERS[sampler](predict, ops.ones((3, 2)), Schedule(), even_times(3))
         assert len(calls) == 3 * EVALUATIONS[sampler]
+        if sampler == "heun":  # the last step alone is one of euler
+            SAMPLERS[sampler](predict, ops.ones((3, 2)), Schedule(), even_times(3), euler_last=True)
+            assert len(calls) == 6 + 5

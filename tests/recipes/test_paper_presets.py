@@ -311,6 +311,24 @@ def test_published_optimizers_are_those_of_the_authors_code():
         assert adam | dict(rate={"generator": 1e-4, "critic": 1.4e-5}[phase]) == told["vq_gan"][phase]
 
 
+def test_diffusion_and_flow_matching_have_their_studies_optimizers():
+    """models/diffusion/diffusion.py of m-wojnar/zdc, models/flow_matching/flow_matching.py of m-wojnar/faster_zdc."""
+    diffusion, matching = recipe("diffusion"), recipe("flow_matching")
+    fit = diffusion["PRESETS"]["paper"]["published"]["fit"]
+    made = tuned(83_800, **fit["adam"])
+    assert (type(made).__name__, made.beta_1, made.beta_2, made.epsilon, made.weight_decay, made.global_clipnorm) == (
+        "AdamW", 0.87, 0.82, 2.5e-10, 5.5e-4, 1.0)
+    assert [float(made._learning_rate(step)) for step in (0, 8_380, 83_800)] == pytest.approx([0.0, 2.8e-5, 0.0],
+                                                                                            abs=1e-12)
+    assert (fit["epochs"], fit["batch"], matching["PRESETS"]["paper"]["published"]["fit"]) == (
+        100, 256, dict(epochs=50, batch=256))
+    neutron, proton = (tuned(41_900, **matching["ADAM"][name]) for name in ("zn", "zp"))
+    assert (neutron.beta_1, neutron.beta_2, float(neutron.learning_rate)) == (0.7, 0.88, pytest.approx(4.4e-4))
+    assert (proton.beta_1, proton.beta_2) == (0.94, 0.91)
+    assert [float(proton._learning_rate(step)) for step in (0, 8_380, 41_900)] == pytest.approx(
+        [2.7e-3 / 25, 2.7e-3, 2.7e-3 / 25_000], rel=1e-3)
+
+
 def test_corr_vae_has_the_published_size_and_trains(some):
     preset = recipe("corr_vae")["PRESETS"]["paper"]
     assert (preset["begin"], preset["published"]) == (dict(epochs=27, batch=64, rate=1e-4),

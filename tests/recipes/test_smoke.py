@@ -172,10 +172,10 @@ def check_answers(path):
         response = first[detector.name]
         assert response.shape == (8, *detector.shape) and response.dtype == again[detector.name].dtype
         assert np.isfinite(response).all() and response.min() >= 0
-        if path.stem.startswith("published"):
+        assert np.array_equal(response, again[detector.name])
+        if path.stem.startswith("published") and not response.any():
             continue  # a DCGAN is still dark after two steps
-        assert response.max() > 0
-        assert np.array_equal(response, again[detector.name]) and (response != other[detector.name]).any()
+        assert response.max() > 0 and (response != other[detector.name]).any()
 
 
 def test_second_run_trains_nothing_and_writes_the_same(recipe, run, out, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 from tests.training.test_phases import Pair
 from zdckeras.data.showers import concatenate
+from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
 from zdckeras.training.loop import DivergedError
@@ -110,3 +111,16 @@ def test_average_starts_equal_and_is_not_trained():
     layer, average = with_average(make)
     assert layer is made[0] and average is made[1] and layer.trainable and not average.trainable_variables
     assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), average.get_weights(), strict=True))
+
+
+def test_phases_have_the_rates_asked_for(tmp_path, monkeypatch):
+    """The regressor's is the critic's unless it has its own; Adam of some phases alone is refused."""
+    gan = ImageGAN.published("zp", {"mean": [0.0] * 9, "scale": [1.0] * 9}, 64, 16, weights={"auxiliary": 1e-3})
+    arrays, found = {"conditions": np.zeros((8, 9))}, []
+    monkeypatch.setattr("zdckeras.training.adversarial.train", lambda gan, *_, **__: found.append(
+        {name: round(float(one.learning_rate), 7) for name, one in gan.optimizer.by_phase.items()}))
+    for own in ({}, {"regressor": 1e-4}):
+        train_adversarially(gan, arrays, tmp_path / "x.npz", 1, 4, 1e-3, 1e-5, adam={}, **own)
+    assert found == [{"critic": 1e-5, "regressor": rate, "generator": 1e-3} for rate in (1e-5, 1e-4)]
+    with pytest.raises(ValueError, match="Adam for critic, regressor, generator, or for none of them, .* critic, gen"):
+        train_adversarially(gan, arrays, tmp_path / "x.npz", 1, 4, 1e-3, 1e-5, adam={"critic": {}, "generator": {}})

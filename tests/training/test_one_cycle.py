@@ -34,6 +34,21 @@ def test_first_step_of_a_tuned_adam_is_the_rate_and_the_decay():
     assert tuned(10, 0.01, nesterov=True, weight_decay=0.5).weight_decay == 0.5
 
 
+def test_rates_that_warm_up_and_rates_that_fall():
+    """A line up and half a cosine down to 0, as diffusers has it; tenths after shares of the steps, as in torch."""
+    adam = tuned(100, 2e-3, warmup=0.1, global_clipnorm=1.0)
+    for step, rate in ((0, 0.0), (5, 1e-3), (10, 2e-3), (55, 1e-3), (100, 0.0)):
+        assert float(adam._learning_rate(step)) == pytest.approx(rate, abs=1e-8)
+    assert adam.global_clipnorm == 1.0
+    falling = tuned(100, 1e-3, falls=(0.2, 0.5))
+    found = [float(falling._learning_rate(step)) for step in (0, 19, 21, 49, 51, 99)]
+    assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    with pytest.raises(ValueError, match="one of cycle, warm-up and falls"):
+        tuned(100, 1e-3, cycle=CYCLE, warmup=0.1)
+    with pytest.raises(ValueError, match=r"rise between 0 and 1, received \[0.5, 0.2\]"):
+        tuned(100, 1e-3, falls=(0.5, 0.2))
+
+
 class Line(SampleLoss):
     """(a x - 3)^2."""
 

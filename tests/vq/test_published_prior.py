@@ -81,3 +81,12 @@ def test_generator_survives_its_file(showers, prior, tmp_path):
 def test_sums_are_refused(showers):
     with pytest.raises(ValueError, match="no channel sums"):
         ParticleTokenPrior.fit_scales(showers, sums=5)
+
+
+def test_a_batch_is_read_once(monkeypatch):
+    scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
+    prior = ParticleTokenPrior(ParticleVQVAE("ecal", scaler), codes=4, tokens=3, width=8, heads=2, depth=1)
+    reads, read = [], prior.reader.encode
+    monkeypatch.setattr(prior.reader, "encode", lambda *a, **k: reads.append(1) or read(*a, **k))
+    batch = {"conditions": np.ones((2, 9), "float32"), "tokens": np.zeros((2, 3), "int32")}
+    assert numpy(prior.call(batch)).shape == (2,) and len(reads) == 1

@@ -26,7 +26,7 @@ class CodeGAN(AdversarialModel):
     `zdckeras.gan.losses.generator_loss`, and the critic has `critic_loss` with the penalty E |grad D|^2 at data.
 
     Arguments:
-        like: `DiffusionPrior` that lends sizes, embedding and scales.
+        like: `DiffusionPrior` that lends sizes and scales; the embedding of features is fresh.
         hidden, depth: of the critic.
         energy: lambda.
         penalty: weight of the critic's gradient.
@@ -43,7 +43,7 @@ class CodeGAN(AdversarialModel):
     def __init__(self, like: DiffusionPrior, hidden: int = 192, depth: int = 3, energy: float = 1.0,
                  penalty: float = 0.1, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.generator, self.average = fresh_student(like, seed), fresh_student(like, seed)
+        self.generator, self.average = (fresh_student(like, seed, embedded=False) for _ in range(2))
         self.average.trainable = False
         self.latent, seeds = like.settings["latent"], seeds_of([seed, 65])
         self.embed = silu_layers((128, like.settings["context"]), like.settings["width"], seeds)

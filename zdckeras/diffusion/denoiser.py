@@ -65,7 +65,12 @@ class Denoiser(SampleLoss):
     @property
     def evaluations(self) -> int:
         """Of the network, for a sample."""
-        return (len(self.times) - 1) * EVALUATIONS[self.sampler]
+        return (len(self.times) - 1) * EVALUATIONS[self.sampler] - (self.sampler == "heun" and self.euler_last)
+
+    @property
+    def euler_last(self) -> bool:
+        """Whether the last step of "heun" is one of "euler"."""
+        return self.target == "data" or self.limit is not None
 
     def answer(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """What the network says of x (B, ...) at times (B,)."""
@@ -91,7 +96,7 @@ class Denoiser(SampleLoss):
         """Samples (B, ...) from noise (`draws`, B, ...) and context (B, C)."""
         settings = {"eta": self.eta} if self.sampler == "ddim" else {}
         if self.sampler == "heun":
-            settings["euler_last"] = self.target == "data" or self.limit is not None
+            settings["euler_last"] = self.euler_last
         return SAMPLERS[self.sampler](lambda x, t: self.estimates(x, t, context), noise, self.schedule, self.times,
                                       **settings)
 

@@ -34,37 +34,45 @@ BRIGHTEST = math.log(60_000.0)  # ln of the photons of a cell, at most
 class ImageDiffusion(WithParts, Denoiser):
     """Responses of a detector from noise, cell by cell: x = (ln(1 + n + u) - a) / b with u uniform, and its floor back.
 
+    The studies' own models learn x = ln(1 + n), where an empty cell is 0 and no noise is added; what their samplers end
+    with is x, at least 0 (a ReLU), of which photons are rounded here.
+
     Arguments:
         detector: name.
         field: network of images with C the width of the context: `UNet`, `PatchField`.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
         shift, spread: a and b.
         features: whether the context has all `ParticleFeatures`, or, as published, the scaled conditions alone.
+        dequantised: whether u is added.
         kwargs: of `Denoiser`.
 
     Returns:
-        call({"conditions" (B, 9), "responses" (B, nx, ny), "noise" (B, nx, ny) normal, "u" (B, nx, ny) uniform, "t"
-        (B,) uniform numbers}) gives the per-sample loss (B,).
+        call({"conditions" (B, 9), "responses" (B, nx, ny), "noise" (B, nx, ny) normal, "t" (B,) uniform numbers and, if
+        dequantised, "u" (B, nx, ny) uniform}) gives the per-sample loss (B,).
 
     Raises:
         ValueError: as `Denoiser`, or for a field made for another context.
 
     Source:
-        diffusion study of the neutron calorimeter; flow matching: arXiv:2507.18811.
+        diffusion study of the neutron calorimeter, and its authors' code, m-wojnar/zdc, models/diffusion/diffusion.py;
+        flow matching: arXiv:2507.18811, and m-wojnar/faster_zdc, models/flow_matching/flow_matching.py.
     """
 
     PARTS = ("field",)
 
     def __init__(self, detector: str, field: keras.layers.Layer, scaler: dict, shift: float = 0.0, spread: float = 1.0,
-                 features: bool = True, **kwargs: Any) -> None:
+                 features: bool = True, dequantised: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.settings |= dict(detector=detector, scaler=scaler, shift=shift, spread=spread, features=features)
+        self.settings |= dict(detector=detector, scaler=scaler, shift=shift, spread=spread, features=features,
+                              dequantised=dequantised)
         self.detector, self.known = get_detector(detector), ParticleFeatures(detector, **scaler, dtype="float32")
         expected = self.known.width if features else CONDITION_COUNT
         if field.settings["context"] != expected:
             raise ValueError(f"Expected a field with a context of {expected}, received one with "
                              f"{field.settings['context']}.")
         self.field, self.features, self.shift, self.spread = field, features, shift, spread
+        self.dequantised = dequantised
+        self.uniform = {"t": ()} | ({"u": self.detector.shape} if dequantised else {})
         self.built = True
 
     @classmethod
@@ -77,7 +85,7 @@ class ImageDiffusion(WithParts, Denoiser):
             network: "unet" or "patches".
             sizes: of the network.
             seed: of its weights.
-            published: the scaled conditions alone are told, and ln(1 + n + u) is not scaled.
+            published: the scaled conditions alone are told, and the image is ln(1 + n) as it is.
             settings: of `Denoiser`.
         """
         detector, scaler = showers.detector(), Scaler.fit(showers.particles).get_config()
@@ -86,7 +94,8 @@ class ImageDiffusion(WithParts, Denoiser):
                  PatchField(detector.name, width, IMPACT, seed=seed, **(sizes or {})))
         logs = np.log1p(showers.response[:2000].astype("float32") + 0.5)
         scales = {} if published else {"shift": round(float(logs.mean()), 4), "spread": round(float(logs.std()), 4)}
-        return cls(detector.name, field, scaler, features=not published, **scales, **settings)
+        return cls(detector.name, field, scaler, features=not published, dequantised=not published, **scales,
+                   **settings)
 
     def context(self, conditions: Tensor) -> Tensor:
         """What the network is told of particles (B, 9)."""
@@ -94,14 +103,16 @@ class ImageDiffusion(WithParts, Denoiser):
         return known if self.features else known[:, :CONDITION_COUNT]
 
     def image(self, inputs: dict) -> Tensor:
-        """Dequantised, scaled logarithms (B, nx, ny) of a batch of responses."""
-        spread = ops.cast(inputs["responses"], "float32") + 0.02 + 0.96 * inputs["u"]
-        return (ops.log1p(spread) - self.shift) / self.spread
+        """Scaled logarithms (B, nx, ny) of a batch of responses."""
+        photons = ops.cast(inputs["responses"], "float32")
+        if self.dequantised:
+            photons = photons + 0.02 + 0.96 * inputs["u"]
+        return (ops.log1p(photons) - self.shift) / self.spread
 
     def photons(self, image: Tensor) -> Tensor:
-        """Whole photons (B, nx, ny) of an image: the floor, after the noise that was added."""
+        """Whole photons (B, nx, ny) of an image: the floor, after the noise that was added, or the nearest."""
         logs = ops.clip(image * self.spread + self.shift, 0.0, BRIGHTEST)
-        return ops.floor(ops.expm1(logs))
+        return ops.floor(ops.expm1(logs) + (0.0 if self.dequantised else 0.5))
 
     def call(self, inputs):
         context = self.context(inputs["conditions"])
@@ -120,8 +131,8 @@ class ImageDiffusion(WithParts, Denoiser):
     def passes(self) -> dict[str, Passes]:
         """How often a step runs the network, for `zdckeras.training.cost`; attention is counted with its scores."""
         shape = self.detector.shape
-        images = dict.fromkeys(("responses", "noise", "u"), shape)
-        found = passes_of_loss("network", self, conditions=(CONDITION_COUNT,), t=(), **images)
+        images = dict.fromkeys(("responses", "noise"), shape)
+        found = passes_of_loss("network", self, conditions=(CONDITION_COUNT,), **images, **self.uniform)
         if not isinstance(self.field, UNet):
             return found
         counts = found["network"].network
@@ -181,7 +192,7 @@ def fit_images(model: ImageDiffusion, arrays: dict[str, np.ndarray], path: str |
         adam: settings of `tuned`, as a study has them, in place of the rate, its schedule and averaged weights.
     """
     shape = model.detector.shape
-    batches = Batches(arrays, batch, seed, uniform={"u": shape, "t": ()}, normal={"noise": shape})
+    batches = Batches(arrays, batch, seed, uniform=model.uniform, normal={"noise": shape})
     if adam is not None:
         return fit_adam(model, batches, path, epochs, adam["rate"], adam=adam)
     return fit_averaged(model, batches, path, epochs, rate)

@@ -31,6 +31,9 @@ class MeanFlowPrior(DiffusionPrior):
         width, latent, hidden, depth, context, seed: as in `DiffusionPrior`.
         steps: evaluations.
 
+    Raises:
+        ValueError: as `DiffusionPrior`, or for another sampler than "euler": average velocities know no other way.
+
     Source:
         Geng et al., arXiv:2505.13447.
     """
@@ -39,6 +42,8 @@ class MeanFlowPrior(DiffusionPrior):
 
     def __init__(self, width: int, latent: int = 16, hidden: int = 192, depth: int = 4, context: int = 64,
                  seed: int = 0, steps: int = 1, **kwargs: Any) -> None:
+        if kwargs.get("sampler", "euler") != "euler":
+            raise ValueError(f"Expected the sampler euler for average velocities, received {kwargs['sampler']!r}.")
         super().__init__(width, latent, hidden, depth, context, seed, steps=steps, **{**kwargs, "sampler": "euler"})
 
     def average_velocity(self, x, s, t, context):
@@ -156,11 +161,18 @@ class PairDistiller(SampleLoss):
         return loss + self.channels * channel_loss(mine, real, ops.sum(real, axis=-1, keepdims=True))
 
 
-def fresh_student(teacher: DiffusionPrior, seed: int = 0) -> MeanFlowPrior:
-    """A `MeanFlowPrior` of the sizes of a `DiffusionPrior`, with its embedding of features and its scales."""
+def fresh_student(teacher: DiffusionPrior, seed: int = 0, embedded: bool = True) -> MeanFlowPrior:
+    """A `MeanFlowPrior` of the sizes of a `DiffusionPrior`, with its scales.
+
+    Arguments:
+        teacher: of which it begins with the embedding of features, too, if `embedded`; else with a fresh one.
+        seed: of the other weights.
+        embedded: see above.
+    """
     sizes = {name: teacher.settings[name] for name in ("width", "latent", "hidden", "depth", "context")}
     student = MeanFlowPrior(**sizes, seed=seed)
-    student.embed.set_weights(teacher.embed.get_weights())
+    if embedded:
+        student.embed.set_weights(teacher.embed.get_weights())
     student.mean.assign(ops.convert_to_numpy(teacher.mean))  # a copy: two variables must not share a buffer
     student.scale.assign(ops.convert_to_numpy(teacher.scale))
     return student
@@ -171,12 +183,13 @@ def fit_mean_flow(teacher: DiffusionPrior, codes: dict[str, np.ndarray], path: s
     """A `MeanFlowPrior` trained by `MeanFlowTrainer`, and its history.
 
     Arguments:
-        teacher: trained `DiffusionPrior`, which gives the sizes and, if `distilled`, the velocities.
+        teacher: trained `DiffusionPrior`, which gives the sizes and, if `distilled`, velocities and the
+            embedding of features to begin with.
         codes: from `zdckeras.diffusion.latent.code_posteriors`.
         path, epochs, batch, rate, seed: as in `zdckeras.diffusion.latent.fit_prior`.
         distilled: whether velocities come from the teacher, or from data.
     """
-    student, latent = fresh_student(teacher, seed), (teacher.settings["latent"],)
+    student, latent = fresh_student(teacher, seed, embedded=distilled), (teacher.settings["latent"],)
     given = {name: codes[name] for name in ("code_mean", "code_deviation", "features")}
     batches = Batches(given, batch, seed, uniform=dict.fromkeys(("t", "s", "same"), ()),
                       normal={"z": latent, "noise": latent})

@@ -141,25 +141,27 @@ def heun(predict: Callable, noise: Tensor, schedule: Schedule, times: Sequence[f
          euler_last: bool = False) -> Tensor:
     """An `euler` step, and again with the mean of the velocities at both its ends; second order, 2 evaluations.
 
-    With `euler_last` the last step stays one of `euler`, as in the source: without noise at its end, what the data
-    leave of x says nothing of a velocity there. A network that is asked for the velocity itself has one.
+    With `euler_last` the last step stays one of `euler`, of 1 evaluation, as in the source: without noise at its end,
+    what the data leave of x says nothing of a velocity there. A network that is asked for the velocity itself has one.
 
     Source:
         Karras et al., arXiv:2206.00364, algorithm 1, along the clock of the schedule.
     """
     _, _, *slopes = schedule.coefficients(np.asarray(times, "float64"))
     rows = np.column_stack([np.asarray(times), *slopes])
+    rows = np.column_stack([rows[:-1], rows[1:], np.diff(schedule.clock(times))])
 
-    share = np.full(len(rows) - 1, 0.5)
-    share[-1] = 0.0 if euler_last else 0.5
-
-    def step(k, x, t, a, b, s, a_after, b_after, length, share):
+    def step(k, x, t, a, b, s, a_after, b_after, length):
         data, found = predict(x, t)
         velocity = a * data + b * found
         data, found = predict(x + length * velocity, s)
-        return x + length * ((1.0 - share) * velocity + share * (a_after * data + b_after * found))
+        return x + 0.5 * length * (velocity + a_after * data + b_after * found)
 
-    return _run(step, noise[0], np.column_stack([rows[:-1], rows[1:], np.diff(schedule.clock(times)), share]))
+    if not euler_last:
+        return _run(step, noise[0], rows)
+    x, (t, a, b, *_, length) = _run(step, noise[0], rows[:-1]), rows[-1].tolist()
+    data, found = predict(x, t)
+    return x + length * (a * data + b * found)
 
 
 def dpm_solver(predict: Callable, noise: Tensor, schedule: Schedule, times: Sequence[float]) -> Tensor:

@@ -4,11 +4,28 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.backend import Tensor
 from zdckeras.diffusion.networks import time_features
 from zdckeras.layers.dense import seeds_of
 
-PUBLISHED = dict(channels=4, multipliers=(2, 3, 4), blocks=2, heads=2, attention=(1,))  # flow matching
-STUDY = dict(channels=16, multipliers=(1, 2, 4, 8), blocks=2, heads=4, attention=(2,))  # diffusion
+PUBLISHED = dict(channels=4, multipliers=(2, 3, 4), blocks=2, heads=2, attention=(1,), clock=(-1.0, 1.0))
+STUDY = dict(channels=16, multipliers=(1, 2, 4, 8), blocks=2, heads=4, attention=(2,), clock=(1000.0, -1.0))
+SLOWEST = 1e-4  # of the falling frequencies, not reached
+
+
+def falling_waves(times: Tensor, waves: int) -> Tensor:
+    """cos(f_i t) and then sin(f_i t), f_i = 10^(-4 i / m), i = 0..m - 1, m = waves / 2, of times (B, 1): (B, waves).
+
+    Source:
+        Vaswani et al., arXiv:1706.03762, as in diffusers' `get_sinusoidal_embeddings`, which both studies have.
+
+    Example:
+        >>> ops.convert_to_numpy(falling_waves(np.array([[2.0]], "float32"), 4)).round(3).tolist()
+        [[-0.416, 1.0, 0.909, 0.02]]
+    """
+    frequencies = SLOWEST ** (np.arange(waves // 2) / (waves // 2))
+    angles = ops.multiply(times, frequencies.astype("float32"))
+    return ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
 
 
 def _normal(deviation, seeds):
@@ -100,12 +117,20 @@ class UNet(layers.Layer):
             stands before the blocks at the bottom.
         times: numbers n that say the time.
         seed: of the weights.
+        clock: (a, b), if a time t is told by `falling_waves` of a t + b, for which n is 1; else by `time_features`.
 
     Returns:
         call((B, nx, ny), (B, n) times, (B, C)) gives (B, nx, ny).
 
+    Raises:
+        ValueError: for a clock and several times, or an odd number of waves on it.
+
     Source:
-        sizes of the flow-matching study, arXiv:2507.18811 (`PUBLISHED`), and of the diffusion study (`STUDY`);
+        flow-matching study, arXiv:2507.18811, and its authors' code, m-wojnar/faster_zdc (`PUBLISHED`; its time runs
+        from noise to data, its attention drops the first cell in place of the particle's token, and its weights begin
+        smaller). The diffusion study's channels and levels (`STUDY`): its authors' code, m-wojnar/zdc, has diffusers'
+        UNet2DConditionModel, 4.3 million weights by our count, with norms of groups, biases, three blocks a level on
+        the way up, and behind a block attention of cells to each other and then to the particle, with dense layers.
         Ronneberger et al., arXiv:1505.04597; Ho et al., arXiv:2006.11239, appendix B.
 
     Example:
@@ -114,12 +139,16 @@ class UNet(layers.Layer):
     """
 
     def __init__(self, context, channels=4, multipliers=(2, 3, 4), blocks=2, heads=2, attention=(1,), times=1, seed=0,
-                 **kwargs):
+                 clock=None, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(context=context, channels=channels, multipliers=tuple(multipliers), blocks=blocks,
-                             heads=heads, attention=tuple(attention), times=times, seed=seed)
+                             heads=heads, attention=tuple(attention), times=times, seed=seed,
+                             clock=None if clock is None else tuple(clock))
         seeds, waves, last = seeds_of([seed, 64]), channels * multipliers[0], len(multipliers) - 1
-        told, self.waves = 2 * waves, waves // times
+        told, self.waves, self.clock = 2 * waves, waves // times, self.settings["clock"]
+        if clock is not None and (times != 1 or waves % 2):
+            raise ValueError(f"Expected one time and an even number of waves beside a clock, received {times} and "
+                             f"{waves}.")
         self.particle = [_dense(context, told, seeds), _dense(told, told, seeds)]
         self.time = [_dense(self.waves * times, told, seeds), _dense(told, told, seeds)]
         self.first, width, kept = _convolution(1, channels, seeds), channels, []
@@ -155,7 +184,9 @@ class UNet(layers.Layer):
 
     def call(self, x, times, context):
         particle = self.particle[1](ops.silu(self.particle[0](context)))
-        time = self.time[1](ops.silu(self.time[0](time_features(times, self.waves))))
+        waved = (time_features(times, self.waves) if self.clock is None else
+                 falling_waves(self.clock[0] * times + self.clock[1], self.waves))
+        time = self.time[1](ops.silu(self.time[0](waved)))
         x, kept = self.first(x[..., None]), []
         for (use, _), part in zip(self.plan, self.parts, strict=True):
             if use == "grow":

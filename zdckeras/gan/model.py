@@ -144,6 +144,8 @@ class ResponseGAN(AdversarialModel):
         self.weights_of = term_weights(weights, dict.fromkeys(GAN_TERMS, 0.0))
         self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
                              critic=critic or {}, penalty=penalty, seed=seed)
+        if not penalty >= 0.0:
+            raise ValueError(f"Expected a penalty of at least 0, received {penalty}.")
         self.names, self.penalty = names, penalty
         self.generator, self.average = with_average(
             lambda: ResponseNetwork(names, scaler, seed=seed, **(generator or {})))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from zdckeras.arguments import whole_number
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.layers.dense import seeds_of
@@ -92,7 +93,7 @@ def published_generator(detector: str | Sequence[str], divide: int = 1, dropout:
         >>> g.output.shape, g.count_params()
         ((None, 44, 44), 5874817)
     """
-    plan, seeds = plan_of(detector), seeds_of([seed, 30])
+    plan, seeds, divide = plan_of(detector), seeds_of([seed, 30]), whole_number(divide, "divide")
     inputs = [keras.Input((plan.noise,), name="noise"), keras.Input((CONDITION_COUNT,), name="conditions")]
     x = layers.Concatenate()(inputs)
     first = max(FIRST_CHANNELS // divide, 1)

@@ -131,7 +131,7 @@ def warm_start_scores(gan: AdversarialModel, stages: dict[str, tuple], states: s
 def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: str | Path, epochs: int, batch: int,
                         generator: float, critic: float, seed: int = 0, uniform: dict | None = None,
                         callbacks: Sequence[keras.callbacks.Callback] = (), device_noise: bool | None = None,
-                        adam: Mapping[str, Any] | None = None) -> dict[str, list]:
+                        adam: Mapping[str, Any] | None = None, regressor: float | None = None) -> dict[str, list]:
     """Generator against critic (and regressor), each with Adam on a cosine schedule, or as published.
 
     A phase that runs several times in a step has as many times the steps in its schedule.
@@ -141,18 +141,20 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
         arrays: name -> (N, ...), what the losses need of every response, beside normal noise "z" and "z2".
         path: of the state file, from which an interrupted training goes on.
         epochs, batch: length of training and rows of a step.
-        generator, critic: highest learning rates, where `adam` has none of its own; the regressor has the critic's.
+        generator, critic: highest learning rates, where `adam` has none of its own.
         seed: of order and noise.
         uniform: names and shapes of uniform numbers that the losses want beside the latent noise.
         callbacks, device_noise: as in `fit_arrays`.
         adam: settings of Adam at constant rates, as studies have it, or phase -> settings of `tuned`; by default betas
             of 0.5 and 0.99 and a schedule.
+        regressor: highest learning rate of that phase, where there is one; the critic's by default.
 
     Returns:
         History, name -> list over epochs.
 
     Raises:
         DivergedError: when a loss is not finite; the last good epoch is in the state file.
+        ValueError: for batches smaller than a phase's repetitions, or settings of Adam for some of the phases alone.
     """
     normal = {name: (gan.latent,) for name in ("z", "z2")}
     if OPTIONS.device_noise if device_noise is None else device_noise:
@@ -162,7 +164,11 @@ def train_adversarially(gan: PhasedModel, arrays: dict[str, np.ndarray], path: s
     if batch < max(repeats.values()):
         raise ValueError(f"Expected batches of at least {max(repeats.values())} rows, one for each repetition of the "
                          f"critic's phase, received {batch}.")
-    rates = {phase: generator if phase == "generator" else critic for phase in repeats}
+    rates = {"critic": critic, "generator": generator, "regressor": critic if regressor is None else regressor}
+    rates = {phase: rates.get(phase, critic) for phase in repeats}
+    if any(isinstance(one, Mapping) for one in (adam or {}).values()) and set(adam) != set(rates):
+        raise ValueError(f"Expected settings of Adam for {', '.join(rates)}, or for none of them, received some for "
+                         f"{', '.join(adam)}.")
     print(f"\n{Path(path).stem}: {', '.join(rates)}; {epochs} x {len(batches)} steps", flush=True)
     if adam is None:
         adam = {"beta_1": 0.5, "beta_2": 0.99}

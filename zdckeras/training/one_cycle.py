@@ -1,7 +1,7 @@
 """Optimizers as studies tuned them: Adam and its kin with given constants, on one cycle of the learning rate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -52,7 +52,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nesterov: bool = False,
-          weight_decay: float | None = None, **adam: Any) -> keras.optimizers.Optimizer:
+          weight_decay: float | None = None, warmup: float | None = None, falls: Sequence[float] = (),
+          **adam: Any) -> keras.optimizers.Optimizer:
     """Adam as a study tuned it; Nadam where momentum is Nesterov's, AdamW's decay where there is one.
 
     Keras's Nadam lets the momentum rise from half of `beta_1` over its first hundred steps, which optax's does not.
@@ -61,17 +62,34 @@ def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nes
         steps: of the whole training.
         rate: highest learning rate.
         cycle: `rise`, `start` and `end` of `OneCycle`; the rate is constant by default.
+        warmup: share of the steps in which the rate rises from 0 in a line; half a cosine down to 0 follows.
+        falls: shares of the steps, in order, after each of which the rate is a tenth of what it was.
         nesterov: whether momentum is Nesterov's.
         weight_decay: share of each weight and of the rate that a step takes away, biases and scales included.
-        adam: `beta_1`, `beta_2`, `epsilon`.
+        adam: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`.
+
+    Raises:
+        ValueError: for more than one of cycle, warm-up and falls, or for shares that do not rise between 0 and 1.
 
     Example:
         >>> one = tuned(10, 1e-3, dict(rise=0.3, start=20.0, end=40.0), beta_1=0.7, weight_decay=0.03)
         >>> type(one).__name__, one.beta_1, round(float(one.learning_rate), 6)
         ('AdamW', 0.7, 5e-05)
     """
+    if sum((cycle is not None, warmup is not None, bool(falls))) > 1:
+        raise ValueError("Expected one of cycle, warm-up and falls, received more.")
+    shares = [*falls, *([warmup] if warmup is not None else [])]
+    if not all(a < b for a, b in zip([0.0, *shares], [*shares, 1.0], strict=True)):
+        raise ValueError(f"Expected shares of the steps that rise between 0 and 1, received {shares}.")
     if cycle is not None:
         rate = OneCycle(rate, steps, **cycle)
+    elif warmup is not None:
+        first = max(int(warmup * steps), 1)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, max(steps - first, 1), warmup_target=rate,
+                                                      warmup_steps=first)
+    elif falls:
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [int(share * steps) for share in falls], [rate * 0.1**k for k in range(len(falls) + 1)])
     if nesterov:
         return keras.optimizers.Nadam(rate, weight_decay=weight_decay, **adam)
     return keras.optimizers.AdamW(rate, weight_decay=weight_decay or 0.0, **adam)

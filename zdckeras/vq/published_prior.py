@@ -146,10 +146,17 @@ class ParticleTokenPrior(WithParts, SampleLoss):
             raise ValueError(f"Expected no channel sums beside the published prior, received {sums}.")
         return cls(reader or ParticleVQVAE.fit_scales(showers), **settings)
 
-    def logits(self, tokens: Tensor, conditions: Tensor) -> Tensor:
-        """Logits (B, t + T - 1, K) of what follows each of the t tokens of the particle and T - 1 of the response."""
+    def logits(self, tokens: Tensor, conditions: Tensor, particle: Tensor | None = None) -> Tensor:
+        """Logits (B, t + T - 1, K) of what follows each of the t tokens of the particle and T - 1 of the response.
+
+        Arguments:
+            tokens: (B, T).
+            conditions: (B, 9).
+            particle: (B, t) tokens of these, where they have been read before.
+        """
         before = ops.take(self.vectors, ops.cast(tokens[:, :-1], "int32"), axis=0) + self.positions
-        known = ops.take(self.particles, self.reader.encode(conditions)[1], axis=0)
+        particle = self.reader.encode(conditions)[1] if particle is None else particle
+        known = ops.take(self.particles, particle, axis=0)
         found = self.body(self.first(ops.concatenate([known, before], axis=1)))
         return on_tokens(self.read, found)
 
@@ -176,7 +183,7 @@ class ParticleTokenPrior(WithParts, SampleLoss):
         tokens = ops.cast(inputs["tokens"], "int32")
         particle = self.reader.encode(inputs["conditions"])[1]
         right = ops.concatenate([particle[:, 1:], tokens], axis=1)
-        logits = self.logits(tokens, inputs["conditions"])
+        logits = self.logits(tokens, inputs["conditions"], particle)
         each = ops.softplus(logits) - ops.one_hot(right, self.codes) * logits
         return ops.mean(ops.sum(each, axis=-1), axis=-1)
 

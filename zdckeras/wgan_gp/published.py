@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
+from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import Showers
@@ -113,7 +114,7 @@ def published_reader(divide: int = 1, seed: int = 0) -> keras.Model:
 
 
 def _divided(divide: int) -> list[int]:
-    return [max(size // divide, 1) for size in CHANNELS]
+    return [max(size // whole_number(divide, "divide"), 1) for size in CHANNELS]
 
 
 def _he(seeds: Iterator[int]) -> keras.initializers.Initializer:
@@ -254,6 +255,9 @@ class ImageWGAN(WithParts, AdversarialModel):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.latent = generator.detector, generator.latent
         check_network("critic", critic, [(None, *self.detector.shape), (None, len(PARAMETERS))], [(None, 1)])
+        whole_number(critic_steps, "critic_steps")
+        if not penalty >= 0.0:
+            raise ValueError(f"Expected a penalty of at least 0, received {penalty}.")
         self.settings = dict(penalty=penalty, critic_steps=critic_steps)
         self.generator, self.critic, self.regressor = generator, critic, regressor
         self.penalty, self.critic_steps = penalty, critic_steps
