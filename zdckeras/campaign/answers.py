@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.arguments import random_numbers
 from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.responses import measured
 from zdckeras.export.session import open_session
@@ -36,7 +37,7 @@ class Answer:
     def unchecked(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
         """`block` as the generator gives it, whatever it is."""
         rows = np.minimum(np.arange(BLOCK), len(conditions) - 1)  # the last fills a block up
-        noise = np.random.default_rng([seed, block]).standard_normal((BLOCK, self.width), "float32")
+        noise = random_numbers([seed, block], 2).standard_normal((BLOCK, self.width), "float32")
         made = self.call(noise, conditions[rows].astype("float32"), pdg[rows].astype("float32"))
         return {name: np.asarray(part)[: len(conditions)] for name, part in zip(self.detectors, made, strict=True)}
 
