@@ -221,7 +221,7 @@ def test_broken_weights_make_no_showers(name, value, eager):
 def test_a_block_is_no_longer_than_the_particles_want(flat, monkeypatch):
     expected = flat.sample(particles(3), seed=5, batch_size=4096)
     rows = []
-    monkeypatch.setattr(flat, "_made", lambda inputs: rows.append(len(inputs["noise"])) or np.ones((4096, 30, 30)))
+    monkeypatch.setattr(flat, "made_of", lambda inputs: rows.append(len(inputs["noise"])) or np.ones((4096, 30, 30)))
     flat.sample(particles(2), batch_size=10**9)
     assert rows == [4096]
     monkeypatch.undo()
@@ -295,8 +295,8 @@ def test_draws_over_a_cut_are_limited(monkeypatch):
     """Particle 0 is always lit, 1 in one draw of six, 2 never."""
     generator, conditions, drawn = Dim(), particles(3), []
     conditions[:, 2] = -100.0, 1.0, 100.0
-    made = generator._made
-    monkeypatch.setattr(generator, "_made", lambda inputs: drawn.append(inputs["conditions"]) or made(inputs))
+    made = generator.made_of
+    monkeypatch.setattr(generator, "made_of", lambda inputs: drawn.append(inputs["conditions"]) or made(inputs))
     with pytest.warns(UserWarning, match="1 of 3 particles stay below .'zn': 1. photons"):
         response = generator.sample(conditions, seed=1, at_least=1)
     assert response.sum(axis=(1, 2)).tolist() == [1, 1, 0]

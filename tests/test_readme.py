@@ -77,7 +77,7 @@ def console(name):
     """The function behind a console command, as setup.cfg has it."""
     scripts = dict(line.split(" = ") for line in SETUP["options.entry_points"]["console_scripts"].strip().splitlines())
     module, function = scripts[name].split(":")
-    return getattr(importlib.import_module(module), function)
+    return importlib.import_module(module), function
 
 
 def run(words, monkeypatch, parse_only=None):
@@ -93,7 +93,8 @@ def run(words, monkeypatch, parse_only=None):
         program, *arguments = arguments
         start = partial(runpy.run_path, str(ROOT / program), run_name="__main__")
     else:
-        start = console(program)
+        module, function = console(program)
+        start = partial(module.parsed, arguments) if parse_only else getattr(module, function)
     parse = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(parser, *args, **kwargs):
@@ -103,7 +104,7 @@ def run(words, monkeypatch, parse_only=None):
     with monkeypatch.context() as patch, contextlib.suppress(ParsedError):
         patch.setattr(sys, "argv", [program, *arguments])
         patch.syspath_prepend((ROOT / program).parent)
-        if parse_only or program.endswith(".py"):
+        if program.endswith(".py"):
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
         try:
             start()

@@ -243,14 +243,20 @@ def _left(options):
     return "nothing new was left there"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """What a command line asks for; names of models may stand behind options, too."""
     command = parser()
     options, more = command.parse_known_args(arguments)
     if more and options.run is export and not any(word.startswith("-") for word in more):
         options.models, options.output = [*options.models, options.output, *more[:-1]], more[-1]
     elif more:
         command.error(f"unrecognized arguments: {' '.join(more)}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
+    options = parsed(arguments)
     try:
         with plain_warnings(options.prog):
             options.run(options)

@@ -85,7 +85,7 @@ def test_gans_have_the_published_size_and_train(name, detectors):
     told = recipe(name)
     preset = told["PRESETS"]["paper"]
     if name == "sdi_gan":
-        assert preset["published"]["zp"] == dict(epochs=300, batch=128, generator=1e-4, critic=1e-5)
+        assert preset["published"]["zp"] == dict(epochs=300, batch=128, generator=1e-4, critic=1e-5, regressor=1e-4)
         rows = told["published_rows"](detectors[0], (0.1, 1e-10, 1e-3))
         assert list(rows.values()) == [{}, {"diversity": 0.1}, {"diversity": 0.1, "intensity": 1e-10},
                                        {"diversity": 0.1, "intensity": 1e-10, "auxiliary": 1e-3}]

@@ -20,7 +20,8 @@ def falling_waves(times: Tensor, waves: int) -> Tensor:
         Vaswani et al., arXiv:1706.03762, as in diffusers' `get_sinusoidal_embeddings`, which both studies have.
 
     Example:
-        >>> ops.convert_to_numpy(falling_waves(np.array([[2.0]], "float32"), 4)).round(3).tolist()
+        >>> waves = falling_waves(np.array([[2.0]], "float32"), 4)
+        >>> ops.convert_to_numpy(waves).astype("float64").round(3).tolist()
         [[-0.416, 1.0, 0.909, 0.02]]
     """
     frequencies = SLOWEST ** (np.arange(waves // 2) / (waves // 2))

@@ -81,7 +81,7 @@ class ArrivalFeatures(layers.Layer):
 
         Example:
             >>> found = ops.exp(ArrivalFeatures("zn").beyond(ops.convert_to_tensor([0.367, 100.0])))  # cut at 3.67 GeV
-            >>> ops.convert_to_numpy(found).round(2).tolist()
+            >>> ops.convert_to_numpy(found).astype("float64").round(2).tolist()
             [0.1, 1.0]
         """
         log = self._log(energy)
