@@ -83,10 +83,9 @@ def train_students(args, p, data, vae, teacher, codes, seed):
                                                     **p["paths"])
     settings = {name: value for name, value in p["physics"].items() if name != "rows"}
     some = {name: values[: p["physics"]["rows"]] for name, values in codes.items()}
-    for row, weight in (("pairs, as long", 0.0), ("pairs + ch", settings["channels"])):
-        path = state({"pairs + ch": "pairs_ch"}.get(row, "pairs_as_long"), p["paths"], p["physics"])
-        priors[row], histories[row] = fit_pairs(teacher, vae, some, path, seed=seed, start=priors["pairs"],
-                                                **settings | dict(channels=weight))
+    for row, name, changed in (("pairs, as long", "pairs_as_long", dict(channels=0.0)), ("pairs + ch", "pairs_ch", {})):
+        priors[row], histories[row] = fit_pairs(teacher, vae, some, state(name, p["paths"], p["physics"]), seed=seed,
+                                                start=priors["pairs"], **settings | changed)
     folder = recipe_states(args, p["vae"], *stages, p["score"], p["adversarial"], OWN, data=data)
     more, losses = fit_code_gan(teacher, codes, folder, p["score"], p["adversarial"], seed)
     return priors | more, histories | losses

@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from zdckeras.campaign import answers
 from zdckeras.command import run
-from zdckeras.data.detectors import DETECTORS
 from zdckeras.export.serving import predict_request, read_fields, read_response, read_tensor
 
 ROWS = 32
@@ -63,14 +63,7 @@ def detectors_of(folder):
     Raises:
         ValueError: for a shape of no known detector.
     """
-    shapes = {detector.shape: name for name, detector in DETECTORS.items()}
-    names = []
-    for output, shape in _outputs(folder).items():
-        name = output.partition("_")[2] or shapes.get(shape)
-        if name not in DETECTORS:
-            raise ValueError(f"{folder}: expected responses of a known detector, received {output} of shape {shape}.")
-        names.append(name)
-    return "+".join(sorted(names))
+    return "+".join(sorted(answers.detectors_of(_outputs(folder), folder).values()))
 
 
 def _outputs(folder):

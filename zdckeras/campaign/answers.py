@@ -111,13 +111,26 @@ def _from_saved_model(folder):
     except Exception as error:  # TensorFlow has kinds of its own, and those of protocol buffers
         raise ValueError(f"{folder}: expected a whole SavedModel, received one that TensorFlow refuses: "
                          f"{' '.join(str(error).split())[:200]}") from None
-    shapes = {detector.shape: name for name, detector in DETECTORS.items()}
-    names = {output: output.partition("_")[2] or shapes.get(shape) for output, shape in outputs.items()}
-    if None in names.values():
-        raise ValueError(f"{folder}: expected responses of a known detector, received shapes {list(outputs.values())}.")
-    order = sorted(outputs)
+    names, order = detectors_of(outputs, folder), sorted(outputs)
     return Answer(folder.parent.name, tuple(names[output] for output in order), width,
                   lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order])
+
+
+def detectors_of(outputs: Mapping[str, tuple[int, int]], what: str | Path) -> dict[str, str]:
+    """Detector of each output of a SavedModel, (nx, ny) by name: what its name says, or its shape.
+
+    Raises:
+        ValueError: for a shape of no known detector; the message begins with `what`.
+
+    Example:
+        >>> detectors_of({"photons": (44, 44)}, "served"), detectors_of({"photons_zp": (56, 30)}, "served")
+        ({'photons': 'zn'}, {'photons_zp': 'zp'})
+    """
+    shapes = {detector.shape: name for name, detector in DETECTORS.items()}
+    names = {output: output.partition("_")[2] or shapes.get(shape) for output, shape in outputs.items()}
+    if not set(names.values()) <= set(DETECTORS):
+        raise ValueError(f"{what}: expected responses of a known detector, received {dict(outputs)}.")
+    return names
 
 
 def reach_of(model: str | Path) -> dict[str, np.ndarray]:

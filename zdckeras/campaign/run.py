@@ -65,10 +65,11 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
                          f"received {seed}, {shard_rows} and {workers}.")
-    if Path(folder).suffix.lower() == ".root" or Path(folder).is_file():
-        raise ValueError(f"{folder}{' is a file' if Path(folder).is_file() else ''}: expected a folder for shards; "
-                         "`zdckeras merge` makes a file of them.")
-    check_place(Path(folder) / "manifest.json")
+    folder = Path(folder)
+    if (there := folder.is_file()) or folder.suffix.lower() == ".root":
+        raise ValueError(f"{folder}{' is a file' * there}: expected a folder for shards; `zdckeras merge` makes a file "
+                         "of them.")
+    check_place(folder / "manifest.json")
     if scheduler and find_spec("distributed") is None:
         raise ImportError("A Dask cluster needs the package distributed, which is not installed: pip install "
                           "distributed.")
@@ -80,7 +81,6 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         warn_outside(conditions, **reach)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
-    folder = Path(folder)
     with alone_in(folder):
         manifest = Manifest.open(folder, settings)
         for name in manifest.wrong():

@@ -37,10 +37,9 @@ class SampleLoss(keras.Model):
         return backend.per_replica(ops.mean(y_pred))
 
 
-def _numbers(variable):
-    """Values of a variable as NumPy knows them, bfloat16 too."""
-    values = ops.convert_to_numpy(variable)
-    return values if values.dtype.kind in "biuf" else values.astype("float32")
+def _finite(values):
+    """Whether all values are, of bfloat16 too, which NumPy does not know."""
+    return np.isfinite(values if values.dtype.kind in "biuf" else values.astype("float32")).all()
 
 
 class DivergedError(RuntimeError):
@@ -140,11 +139,12 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self, epochs):
         """Write the state after `epochs` epochs; DivergedError where one of its numbers is not finite."""
-        if not all(np.isfinite(v).all() for v in map(_numbers, self._variables())):
+        values = [variable.numpy() for variable in self._variables()]
+        if not all(map(_finite, values)):
             raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {epochs}")
         self.kept, (seconds, clock) = epochs, self.spent.tolist()
-        write_state(self.path, self._variables(), {"epochs": epochs, "history": self.history, "seconds": seconds,
-                                                   "clock": clock, "training": self.identity})
+        write_state(self.path, values, {"epochs": epochs, "history": self.history, "seconds": seconds, "clock": clock,
+                                        "training": self.identity})
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,

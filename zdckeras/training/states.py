@@ -59,9 +59,9 @@ def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     return json.loads(json.dumps(found, default=str)) | dict(_flat(config, "optimizer"))
 
 
-def write_state(path: str | Path, variables: list, record: dict) -> None:
-    """Write variables and a record of plain values, whole or not at all."""
-    arrays = {f"v{i}": v.numpy() for i, v in enumerate(variables)}
+def write_state(path: str | Path, values: list[np.ndarray], record: dict) -> None:
+    """Write values of variables and a record of plain values, whole or not at all."""
+    arrays = {f"v{i}": value for i, value in enumerate(values)}
     with atomic_path(path) as temporary:
         np.savez(temporary, **{RECORD: np.array(json.dumps(record))}, **arrays)
 
