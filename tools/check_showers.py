@@ -2,16 +2,20 @@
 
     python tools/check_showers.py --output realism.png
     python tools/check_showers.py zn --unseen raw_wide.npz --unseen raw_finite.npz
+    python tools/check_showers.py --classifier 4
     python tools/check_showers.py --halves 10000
 
 Unseen are the showers of the library itself, each imitated by a library without it (--folds parts take turns), those
 of the finite block in tests/data, and whatever --unseen names (files of tools/geant4_showers.py, one detector then).
+
+--classifier: a classifier tells showers of the library from imitations by a library without them; several times.
 
 --halves: responses to the test set's particles made from one half of the library, and from the other, against each
 other. What a classifier tells there is the library's size, and no generator can be expected to do better.
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +37,13 @@ from zdckeras.simulation.realism import (
     imitate_left_out,
     in_detector,
     light_observables,
+    respond_left_out,
 )
 from zdckeras.simulation.reference import half_libraries, load, resimulate
 
 HALVES_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "K0L": 130, "Lambda": 3122, "Sigma+": 3222, "p": 2212,
                   "e-": 11, "pi+": 211}
+TOLD_ENERGIES = (20.0, 300.0, 1600.0, 3400.0)  # GeV, bins of showers that a classifier is shown
 FINITE = Path(__file__).parents[1] / "tests" / "data"
 
 
@@ -103,6 +109,22 @@ def plot(results, path):
     print(f"\npicture: {path}")
 
 
+def tell_apart(name, draws, folds, seed):
+    """Print by species how well a classifier tells library showers from imitations by a library without them."""
+    library, lines = packaged_library(name), [["", "showers", "AUC"]]
+    conditions = np.zeros((len(library), 9))
+    conditions[:, 0], conditions[:, 1:3] = library.energy, library.impact
+    pairs = [respond_left_out(library, folds, [seed, draw]) for draw in range(draws)]
+    for code in np.unique(library.pdg):
+        for low, high in pairwise(TOLD_ENERGIES):
+            some = np.flatnonzero((library.pdg == code) & (library.energy >= low) & (library.energy < high))
+            if len(some) >= 100:
+                values = [classifier_auc(a[some], b[some], conditions[some], seed) for a, b in pairs]
+                lines.append([f"{code}, {low:.0f}-{high:.0f} GeV", str(len(some)),
+                              f"{np.mean(values):.3f} ± {np.std(values) / np.sqrt(draws):.3f}"])
+    print(f"\n{name}: library showers told from imitations by a library without them\n{text_table(lines)}", flush=True)
+
+
 def compare_halves(name, size):
     """Print AUC and WS between responses from two halves of a library, by species, beside the floor."""
     test = load(name, "test", size)
@@ -127,12 +149,17 @@ def main(arguments=None):
     parser.add_argument("--folds", type=whole(1), default=10, help="parts of the library that take turns")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--output", type=Path, default=Path("realism.png"))
+    parser.add_argument("--classifier", type=whole(1), metavar="DRAWS",
+                        help="tell showers from so many imitations each")
     parser.add_argument("--halves", type=whole(1), metavar="SIZE",
                         help="compare halves of the library on SIZE test showers")
     options = parser.parse_args(arguments)
-    if options.halves:
+    if options.classifier or options.halves:
         for name in options.detectors:
-            compare_halves(name, options.halves)
+            if options.classifier:
+                tell_apart(name, options.classifier, options.folds, options.seed)
+            if options.halves:
+                compare_halves(name, options.halves)
         return
     if options.unseen and len(options.detectors) != 1:
         parser.error("expected one detector with --unseen")

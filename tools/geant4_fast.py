@@ -135,7 +135,7 @@ def main(arguments=None):
     parser.add_argument("detector", choices=sorted(ABSORBERS))
     add_arguments(parser, "ONNX file of the generator")
     options = parse(parser, arguments, {name: absorber.kinds for name, absorber in ABSORBERS.items()},
-                    dict.fromkeys(ABSORBERS, (20.0, 2700.0)), least=2.0)
+                    dict.fromkeys(ABSORBERS, (20.0, 3400.0)), least=2.0)
     from zdckeras.export.session import open_session
 
     if not options.output.is_file():

@@ -174,7 +174,7 @@ def main(arguments=None):
                              "(default: the real block, impact anywhere on its face)")
     add_arguments(parser)
     options = parse(parser, arguments, {name: absorber.kinds for name, absorber in ABSORBERS.items()},
-                    dict.fromkeys(ABSORBERS, (20.0, 2700.0)), least=2.0)
+                    dict.fromkeys(ABSORBERS, (20.0, 3400.0)), least=2.0)
     showers = raw_showers(options)
     g4 = find_geant4()
     block = Block(g4, get_detector(options.detector), options.wide)

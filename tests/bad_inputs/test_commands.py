@@ -22,7 +22,7 @@ TOOLS = {
                        "--only nothing"],
     "bench_prior": ["--width 0", "--temperature 0", "--repeats -1", "--batch 1.5", "--temperature nan"],
     "bench_sampling": ["--variables 0", "--depth 0", "--batches", "--only nothing", "--seed -2", "--width x"],
-    "check_showers": ["--draws 0", "--folds -1", "--halves 0", "zdc", "--seed -1", "zn --unseen NO"],
+    "check_showers": ["--draws 0", "--folds -1", "--halves 0", "--classifier 0", "zdc", "--seed -1", "zn --unseen NO"],
     "check_points": ["", "ecal", "zdc NO", "ecal NO", "ecal NOTES", "ecal NO --draws 0"],
     "geant4_edges": ["", "zdc", "zn --energy -1", "zn --seconds 0"],
     "make_pretrained": ["", "NO", "NO a-b --data d --command c", "NO zn --data d --command c",

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, packaged_library
 from zdckeras.simulation.realism import (
@@ -14,6 +15,7 @@ from zdckeras.simulation.realism import (
     imitate_left_out,
     in_detector,
     light_observables,
+    respond_left_out,
 )
 
 FINITE = Path(__file__).parents[1] / "data"
@@ -35,6 +37,18 @@ def test_left_out_showers_are_imitated(left_out, observable):
     assert len(values) >= 20
     assert np.mean(values**2) < 1.8
     assert np.mean(np.abs(values) > 2) <= 0.15
+
+
+@pytest.mark.parametrize("name, code", [("zn", 2112), ("zp", 2212)])
+def test_a_classifier_does_not_tell_left_out_showers_from_imitations(name, code):
+    library = packaged_library(name)
+    some = (library.pdg == code) & (library.energy > 300)
+    showers, imitations = (responses[some] for responses in respond_left_out(library, folds=5, rng=0))
+    conditions = np.column_stack([library.energy, library.impact, np.zeros((len(library), 6))])[some]
+    assert abs(classifier_auc(showers, imitations, conditions) - 0.5) < 0.06
+    smeared = imitations.copy()
+    smeared[:, 1:] = (imitations[:, 1:] + imitations[:, :-1]) // 2
+    assert classifier_auc(showers, smeared, conditions) > 0.8
 
 
 @pytest.mark.parametrize("k, factor", [(0, 1.15), (1, 1.12), (2, 1.3), (3, 0.7)])

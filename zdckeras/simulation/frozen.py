@@ -10,10 +10,12 @@ from zdckeras.data.responses import MAXIMUM_COUNT
 from zdckeras.simulation.library import ShowerLibrary, packaged_library
 from zdckeras.simulation.response_fit import MESONS, PHOTON, SILENT, ResponseFit, shower_kind
 
-# What counts as near: the unit of distance in log(energy) and in cells, and the number of neighbours to draw from.
+# What counts as near: the unit of distance in log(energy) and in cells, the least and the greatest number of neighbours
+# to draw from, and the distance up to which, between these numbers, all of them are.
 ENERGY_UNIT = {"photon": 0.4, "hadron": 0.25}
 CELL_UNIT = {"photon": 0.07, "hadron": 0.2}
-NEAREST_SHOWERS = {"photon": 10, "hadron": 24}
+NEAREST_SHOWERS = {"photon": (10, 10), "hadron": (24, 96)}
+NEAR = {"photon": 0.0, "hadron": 1.5}
 MESON_DISTANCE = 3.0  # between mesons and baryons, in the same unit
 # Light lost at a real edge because particles that left do not come back: share, and range [cells]
 # (tools/geant4_edges.py: neutrons in ZN and protons in ZP of 40 GeV, gammas of 30 GeV).
@@ -28,9 +30,9 @@ class _Pool:
     """The library's photons, or its hadrons, in a tree that finds those near an arriving particle."""
 
     def __init__(self, group, members, log_energy, folded, meson):
-        self.members, self.units = members, (ENERGY_UNIT[group], CELL_UNIT[group])
+        self.members, self.units, self.within = members, (ENERGY_UNIT[group], CELL_UNIT[group]), NEAR[group]
         self.reach = log_energy[members].min(), log_energy[members].max()
-        self.count = min(NEAREST_SHOWERS[group], len(members) - 1)
+        self.least, self.most = (min(count, len(members) - 1) for count in NEAREST_SHOWERS[group])
         self.tree = KDTree(self._points(log_energy[members], folded[members], meson[members]))
 
     def _points(self, log_energy, folded, meson):
@@ -38,9 +40,11 @@ class _Pool:
         return np.column_stack([energy, folded / self.units[1], meson * MESON_DISTANCE])
 
     def near(self, log_energy, folded, meson):
-        """Nearest showers (N, k) and their weights 1 - (d / d_last)^2, normalised."""
-        distance, index = self.tree.query(self._points(log_energy, folded, meson), k=self.count + 1)
-        weight = 1.0 + 1e-9 - (distance[:, :-1] / np.maximum(distance[:, -1:], 1e-9)) ** 2
+        """Nearest showers (N, k) and their weights 1 - (d / d_last)^2, normalised; 0 beyond d_last."""
+        distance, index = self.tree.query(self._points(log_energy, folded, meson), k=self.most + 1)
+        last = np.clip(self.within, distance[:, self.least], distance[:, -1])[:, None]
+        weight = np.maximum(1.0 - (distance[:, :-1] / np.maximum(last, 1e-9)) ** 2, 0.0)
+        weight[:, 0] += 1e-9  # where all are equally far away
         return self.members[index[:, :-1]], weight / weight.sum(axis=1, keepdims=True)
 
 
