@@ -17,7 +17,6 @@ Interrupted, the same command goes on where it stopped. 13 minutes of processor 
 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
-from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder, PublishedCnnDecoder, PublishedCnnEncoder
 from zdckeras.layers.patches import (
     MixerDecoder,
@@ -31,6 +30,7 @@ from zdckeras.layers.patches import (
 )
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost

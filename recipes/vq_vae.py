@@ -19,8 +19,8 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.generators import milliseconds
 from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.recipe import (
     FEW,
     PICTURED,

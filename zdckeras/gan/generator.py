@@ -14,9 +14,10 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.generators import Sampler, WithParts, milliseconds, trained_range
+from zdckeras.generators import Sampler, WithParts, trained_range
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.report import over_seeds
+from zdckeras.metrics.times import milliseconds
 
 
 @keras.saving.register_keras_serializable("zdckeras")
