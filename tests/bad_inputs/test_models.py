@@ -18,9 +18,11 @@ from zdckeras.flows.bijections import Chain, Permutation
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.gan.generator import GanGenerator, fit_factor
+from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.gan.published import published_generator
+from zdckeras.gan.published import published_critic, published_generator, published_regressor
+from zdckeras.gan.published_vit import published_vit_generator
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import PhotonDraw
 from zdckeras.layers.response_features import SummaryFeatures
@@ -219,10 +221,17 @@ def test_nonsense_is_told(samplers, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("make", "expected"), [
     (lambda: published_generator("zp", divide=0), "divide: expected a whole number of at least 1, received 0"),
     (lambda: wgan.published_critic(divide=0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: published_critic("zn", divide=-1), "divide: expected a whole number of at least 1, received -1"),
+    (lambda: published_regressor("zp", divide=1.5), "divide: expected a whole number of at least 1, received 1.5"),
+    (lambda: ImageGAN.published("zn", SCALER, 64, 0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: wgan.published_generator(64, latent=0), "latent: expected a whole number of at least 1, received 0"),
+    (lambda: published_vit_generator(latent=0), "latent: expected a whole number of at least 1, received 0"),
     (lambda: image_wgan(critic_steps=0), "critic_steps: expected a whole number of at least 1, received 0"),
-    (lambda: image_wgan(penalty=-10.0), "a penalty of at least 0, received -10.0"),
-    (lambda: ResponseGAN("zp", SCALER, penalty=-1.0), "a penalty of at least 0, received -1.0")])
-def test_sizes_and_penalties_of_published_models(make, expected):
+    (lambda: image_wgan(penalty=-10.0), "penalty: expected a finite number of at least 0, received -10.0"),
+    (lambda: ResponseGAN("zp", SCALER, penalty=-1.0), "penalty: expected a finite number of at least 0, received -1.0"),
+    (lambda: ResponseGAN("zp", SCALER, critic=keras.layers.Dense(1)), "critic: expected Mapping, received Dense"),
+])
+def test_sizes_and_penalties_of_gans(make, expected):
     with pytest.raises(ValueError, match=expected):
         make()
 
