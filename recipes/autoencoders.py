@@ -50,7 +50,7 @@ PRESETS = {
         bodies={"CNN": dict(channels=(48, 24, 12, 8)), "ViT": dict(patch=8, hidden=64, depth=2),
                 "MLP-Mixer": dict(patch=8, hidden=64, depth=2, across=48)}),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
+        train=214_746, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
         published={"CNN": {}, "ViT": {}, "MLP-Mixer": {}}, hidden=128,
         bodies={"CNN": dict(channels=(128, 64, 32, 16)), "ViT": dict(patch=8, hidden=96, depth=4),
                 "MLP-Mixer": dict(patch=8, hidden=96, depth=5, across=128)}),

@@ -60,7 +60,23 @@ def test_parts_of_a_training_share_its_epochs(tool, tmp_path):
                  vq_gan.settings("warm_start", beside="adversarial"),
                  vq_gan.settings("adversarial", beside="warm_start"), flow.settings("number", before=True)]
         assert [one["epochs"] for one in found] == shares
-        assert (corr_vae.size, vq_gan.size) == (236_000, 300_000)
+        assert (corr_vae.size, vq_gan.size) == (236_000, 214_746)
+
+
+@pytest.mark.parametrize(("row", "epochs", "showers", "expected"), [
+    ("GAN", None, 214_746, 100), ("SDI-GAN, all terms, ZP", None, 275_000, 350),
+    ("SDI-GAN, all terms, ZP", 7, 275_000, 7)])
+def test_gans_train_as_long_as_their_rows(tool, tmp_path, monkeypatch, row, epochs, showers, expected):
+    """Of ZP, the one with the auxiliary regressor for longer than those without."""
+    asked = {}
+    monkeypatch.setattr(tool, "train_adversarially", lambda *model, **settings: asked.update(settings))
+    monkeypatch.setattr(tool.ImageGanGenerator, "of", lambda model: model)
+    parser = dict(preset="paper", epochs=epochs, batch=None, out=tmp_path)
+    assert tool.Job(row, SimpleNamespace(train=None, **parser)).size == showers
+    job = tool.Job(row, SimpleNamespace(train=64, **parser))
+    job.told["published_gan"] = lambda *given: given
+    job.make(job)
+    assert asked["epochs"] == expected
 
 
 def test_one_row_that_fails_does_not_end_the_others(tool, tmp_path, monkeypatch, capsys):
