@@ -174,7 +174,7 @@ def vq_vae(job):
 
 
 def vq_gan(job):
-    """Nine of a hundred epochs before there is a critic, as published."""
+    """Twelve of a hundred epochs, 10,000 steps, before there is a critic, as published."""
     adam, p = job.told["ADAM"], job.preset
     model = PhotonVQVAE.published(job.showers, width=p["width"], averaged=True, seed=SEED, **p["published"])
     warm = job.settings("warm_start", beside="adversarial")

@@ -247,6 +247,7 @@ class SumsScoreFit(SampleLoss):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
+        of_kind(gan, ResponseGAN, "gan")
         self.network, self.summaries = gan.generator.sums, gan.critic.summaries
         self.built = True
 
@@ -272,6 +273,7 @@ class ShapeScoreFit(SampleLoss):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
+        of_kind(gan, ResponseGAN, "gan")
         self.network, self.names, self.summaries = gan.generator.shape, gan.names, gan.critic.summaries
         self.built = True
 
