@@ -17,7 +17,6 @@ Interrupted, the same command goes on where it stopped. 13 minutes of processor 
 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
-from zdckeras.generators import milliseconds
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder, PublishedCnnDecoder, PublishedCnnEncoder
 from zdckeras.layers.patches import (
     MixerDecoder,
@@ -31,6 +30,7 @@ from zdckeras.layers.patches import (
 )
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost
@@ -50,7 +50,7 @@ PRESETS = {
         bodies={"CNN": dict(channels=(48, 24, 12, 8)), "ViT": dict(patch=8, hidden=64, depth=2),
                 "MLP-Mixer": dict(patch=8, hidden=64, depth=2, across=48)}),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
+        train=214_746, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
         published={"CNN": {}, "ViT": {}, "MLP-Mixer": {}}, hidden=128,
         bodies={"CNN": dict(channels=(128, 64, 32, 16)), "ViT": dict(patch=8, hidden=96, depth=4),
                 "MLP-Mixer": dict(patch=8, hidden=96, depth=5, across=128)}),

@@ -42,8 +42,8 @@ PRESETS = {
         vae=dict(rows=60_000, epochs=15, batch=256, rate=1e-3), levels=3,
         codes=dict(rows=60_000, epochs=4, batch=256, rate=1e-3)),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, batch=256,
-        sums=dict(rows=300_000, epochs=60, batch=1024, rate=1e-3),
+        train=214_746, validation=40_000, test=60_000, generations=5, batch=256,
+        sums=dict(rows=214_746, epochs=60, batch=1024, rate=1e-3),
         shape=dict(steps=4, hidden=(1452, 1452), embedding=(512, 256)),
         teacher=dict(epochs=100, rate=1e-4), student=dict(epochs=100, rate=1e-4), common=50,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3), levels=3,

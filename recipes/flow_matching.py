@@ -30,7 +30,7 @@ from zdckeras.modular.judging import answer
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
-from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, preset_for, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import printed_cost
 
@@ -50,9 +50,9 @@ PRESETS = {
         codes=150_000, prior=dict(epochs=15, batch=512, rate=2e-3)),
     "paper": dict(
         train=214_746, test=60_000, generations=5, few=60_000, arrivals=20_000, pairs=20_000, dial=DIAL,
-        batches=(1, 256), levels=3,
-        published=dict(rows=214_746, network="unet", fit=dict(epochs=50, batch=256)),
-        patches=dict(rows=214_746, network="patches", sizes=dict(hidden=192, depth=6),
+        batches=(1, 256), levels=3, studies={"zp": dict(train=240_959)},
+        published=dict(network="unet", fit=dict(epochs=50, batch=256)),
+        patches=dict(network="patches", sizes=dict(hidden=192, depth=6),
                      fit=dict(epochs=100, batch=256, rate=1e-3)),
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),
@@ -79,7 +79,7 @@ def image_models(args, p, training):
 def dry_run(args, p):
     """What the trainings of these would cost."""
     for row, model in image_models(args, p, load(args.detector, "train", FEW)):
-        printed_cost({row: model.passes()["network"]}, p[row]["rows"], p[row]["fit"])
+        printed_cost({row: model.passes()["network"]}, p[row].get("rows", p["train"]), p[row]["fit"])
 
 
 def train_images(args, p, data, reach):
@@ -87,7 +87,7 @@ def train_images(args, p, data, reach):
     generators, histories = {}, {}
     for row, model in image_models(args, p, data.training):
         settings, name = p[row], f"{IMAGES[row]}, euler 11"
-        some = {key: values[: settings["rows"]] for key, values in data.arrays.items()}
+        some = {key: values[: settings.get("rows")] for key, values in data.arrays.items()}
         adam = ADAM[args.detector] if row == "published" else None
         path = recipe_states(args, p["train"], settings, *([adam] if adam else []), data=data) / f"{row}.npz"
         histories[IMAGES[row]] = fit_images(model, some, path, seed=args.seed, adam=adam, **settings["fit"])
@@ -115,7 +115,7 @@ def main():
     parser = command_line(__doc__, PRESETS, "runs/flow_matching", ("zn", "zp"), trainings=1, dry=True)
     parser.add_argument("--rows", nargs="*", choices=IMAGES, default=list(IMAGES), help="beside the latent ones")
     args = parser.parse_args()
-    p = PRESETS[args.preset]
+    p = preset_for(PRESETS, args.preset, args.detector)
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))

@@ -34,7 +34,7 @@ PRESETS = {
         shape=dict(steps=2, hidden=(64, 64), bins=4), teacher=dict(epochs=3, rate=1e-3),
         student=dict(epochs=3, rate=1e-3), common=2),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, ranges=RANGES, batch=256,
+        train=214_746, validation=40_000, test=60_000, generations=5, ranges=RANGES, batch=256,
         number=dict(epochs=60, batch=1024, rate=1e-3),
         shape=dict(), teacher=dict(epochs=100, rate=1e-4), student=dict(epochs=100, rate=1e-4), common=50),
     "smoke": dict(

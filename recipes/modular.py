@@ -26,13 +26,13 @@ from functools import cache, partial
 import numpy as np
 
 from zdckeras.command import run
-from zdckeras.generators import milliseconds
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.provenance import provenance_text
 from zdckeras.metrics.report import over_seeds, text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
+from zdckeras.metrics.times import milliseconds
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.guns import StraightFlight

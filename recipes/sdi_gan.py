@@ -5,7 +5,7 @@ ALICE, CERN"): a conditional DCGAN on ln(1 + n), then one more term at a time, j
 five channels over five trainings; the neutron study (Majerz, Wojnar et al.): vision transformers, GAN, SDI-GAN, GAN
 with an L2 term, each with a factor on its light. The first rows are those of the detector's study
 (`zdckeras.gan.published`, `zdckeras.gan.published_vit`, `zdckeras.gan.images`: the papers' networks, terms and
-optimizers, nothing of ours; laptop: smaller networks and higher rates for a few hundred times fewer steps, in which
+optimizers, nothing of ours; laptop: smaller networks and higher rates for a hundredth of the steps or less, in which
 critics hardly learn: look at their accuracy). Ours (`zdckeras.gan.model`) decides channel sums first, starts from
 proper scores without a critic, and keeps them beside it.
 
@@ -34,8 +34,16 @@ from zdckeras.gan.published_vit import published_vit_critic, published_vit_gener
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import by_row, ordering, over_seeds, text_table
-from zdckeras.recipe import command_line, in_floors, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.metrics.report import by_row, in_floors, ordering, over_seeds, text_table
+from zdckeras.recipe import (
+    command_line,
+    judged,
+    preset_for,
+    recipe_data,
+    recipe_states,
+    save_models,
+    write_results,
+)
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.cost import printed_cost, timed
 
@@ -50,7 +58,7 @@ PRESETS = {
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
         train=275_000, validation=34_000, test=69_000, generations=5, pixels=7_000,
-        divide=1, divide_critic=1, vit={},
+        studies={"zn": dict(train=214_746, validation=30_678, test=61_356)}, divide=1, divide_critic=1, vit={},
         longer={"published + aux. regressor": dict(epochs=350)},
         published={"zp": dict(epochs=300, batch=128, generator=1e-4, critic=1e-5, regressor=1e-4),
                    "zn": dict(epochs=100, batch=256, generator=1e-4, critic=1.4e-5)},
@@ -103,6 +111,19 @@ def published_gan(detector, p, scaler, weights, seed=0):
                     published_vit_critic(detector, seed=seed, **p["vit"]), detector, scaler, weights)
 
 
+def schedule(p, detector, row):
+    """Epochs, batch and rates of a published row."""
+    return p["published"][detector] | p.get("longer", {}).get(row, {})
+
+
+def dry_run(args, p, rows):
+    """What the training of every published row would cost."""
+    for row, weights in rows.items():
+        passes = published_gan(args.detector, p, {"mean": [0.0] * 9, "scale": [1.0] * 9}, weights).passes()
+        printed_cost({f"{row}, {name}": one for name, one in passes.items()}, p["train"],
+                     schedule(p, args.detector, row))
+
+
 def train_models(args, p, data, rows):
     """Every row with every seed: "<row>, seed <k>" -> `Training`.
 
@@ -123,8 +144,7 @@ def train_models(args, p, data, rows):
         folder = states / f"seed{seed}"
         for row, weights in rows.items():
             gan = published_gan(detector, p, scaler, known(weights), seed)
-            settings = p["published"][detector] | p.get("longer", {}).get(row, {})
-            taken = adversarial(gan, folder / f"{row}.npz", seed, settings, adam=ADAM[detector])
+            taken = adversarial(gan, folder / f"{row}.npz", seed, schedule(p, detector, row), adam=ADAM[detector])
             generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
             trained[f"{row}, seed {seed}"] = Training(generator, gan.generator.get_weights(), *taken)
         if args.rows == "published":
@@ -188,11 +208,9 @@ def main():
     if args.lambdas and len(args.lambdas) != len(LAMBDAS[args.detector]):
         refuse(f"argument --lambdas: expected the weights of {', '.join(LAMBDAS[args.detector])} for {args.detector}, "
                f"received {len(args.lambdas)} numbers")
-    p, rows = PRESETS[args.preset], published_rows(args.detector, args.lambdas)
+    p, rows = preset_for(PRESETS, args.preset, args.detector), published_rows(args.detector, args.lambdas)
     if args.dry_run:
-        every = {name: weight for weights in rows.values() for name, weight in weights.items()}
-        gan = published_gan(args.detector, p, {"mean": [0.0] * 9, "scale": [1.0] * 9}, every)
-        return printed_cost(gan.passes(), p["train"], p["published"][args.detector])
+        return dry_run(args, p, rows)
     data = recipe_data(args, p, more=p["sums"]["rows"], draws=range(1, p["generations"]))
     rows = {row: rows[row] for row in p.get("rows", STUDY)[args.detector] if data.repeats or row != "published SDI-GAN"}
     trained = train_models(args, p, data, rows)

@@ -19,13 +19,12 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.generators import milliseconds
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import in_floors, over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.recipe import (
     FEW,
     PICTURED,
     command_line,
-    in_floors,
     judged,
     recipe_data,
     recipe_states,
@@ -57,9 +56,9 @@ PRESETS = {
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3), temperatures=(1.0, 1.2, 1.4)),
     "paper": dict(
-        train=300_000, validation=40_000, test=60_000, generations=5, sizes=tuple(MODEL_SIZES),
-        study=dict(rows=300_000, epochs=20, batch=256, rate=1e-3),
-        best=dict(size="1M", rows=300_000, epochs=100, batch=256, rate=1e-3), published={}, adam=("1M", "prior, 4M"),
+        train=214_746, validation=40_000, test=60_000, generations=5, sizes=tuple(MODEL_SIZES),
+        study=dict(rows=214_746, epochs=20, batch=256, rate=1e-3),
+        best=dict(size="1M", rows=214_746, epochs=100, batch=256, rate=1e-3), published={}, adam=("1M", "prior, 4M"),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3), temperatures=(1.0, 1.2, 1.4)),
     "smoke": dict(

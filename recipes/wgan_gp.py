@@ -20,10 +20,10 @@ from functools import partial
 
 from zdckeras.command import run
 from zdckeras.data.transforms import BoxCox
-from zdckeras.generators import milliseconds
 from zdckeras.metrics.directional import sparsity
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.provenance import provenance_text
+from zdckeras.metrics.times import milliseconds
 from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores

@@ -33,10 +33,11 @@ from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerato
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.model import training_arrays
-from zdckeras.generators import milliseconds
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.report import judge, over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.plots import learning_curves, save_figure
+from zdckeras.recipe import preset_for
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.loop import fit_arrays, states_folder
@@ -69,7 +70,7 @@ class Job:
         recipe, self.detector, self.make = ROWS[name]
         self.folder = args.out / re.sub(r"\W+", "_", name)
         self.told = runpy.run_path(str(RECIPES / f"{recipe}.py"))
-        self.preset = self.told["PRESETS"][args.preset]
+        self.preset = preset_for(self.told["PRESETS"], args.preset, self.detector)
         self.size = args.train or self.preset["train"]
 
     @cached_property
@@ -98,6 +99,10 @@ class Job:
         found = self.preset
         for key in keys:
             found = found[key]
+        return self.shortened(found, beside, before)
+
+    def shortened(self, found, beside=None, before=False):
+        """Settings of a training with its share of --epochs, and with --batch; as in `settings`."""
         total = found["epochs"] + (self.preset[beside]["epochs"] if beside else 0)
         share = self.args.epochs / total if self.args.epochs and not before else 1.0
         batch = {"batch": self.args.batch} if self.args.batch else {}
@@ -132,7 +137,8 @@ def gan(job, row):
     scaler, weights = Scaler.fit(job.showers.particles).get_config(), job.told["published_rows"](job.detector)[row]
     model = job.told["published_gan"](job.detector, job.preset, scaler, weights, SEED)
     history = train_adversarially(model, training_arrays(job.showers), job.path(), seed=SEED,
-                                  adam=job.told["ADAM"][job.detector], **job.settings("published", job.detector))
+                                  adam=job.told["ADAM"][job.detector],
+                                  **job.shortened(job.told["schedule"](job.preset, job.detector, row)))
     return ImageGanGenerator.of(model), history
 
 
@@ -168,7 +174,7 @@ def vq_vae(job):
 
 
 def vq_gan(job):
-    """Nine of a hundred epochs before there is a critic, as published."""
+    """Twelve of a hundred epochs, 10,000 steps, before there is a critic, as published."""
     adam, p = job.told["ADAM"], job.preset
     model = PhotonVQVAE.published(job.showers, width=p["width"], averaged=True, seed=SEED, **p["published"])
     warm = job.settings("warm_start", beside="adversarial")

@@ -1,6 +1,7 @@
 """What arguments have to be, checked once and told in one line."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,44 @@ def whole_number(value: int, name: str, least: int = 1) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, received {value!r}.")
     return int(value)
+
+
+def divided(size: int, divide: int) -> int:
+    """A published size divided by a whole number, at least 1; ValueError unless that is one of at least 1.
+
+    Example:
+        >>> divided(128, 4), divided(2, 4)
+        (32, 1)
+    """
+    return max(size // whole_number(divide, "divide"), 1)
+
+
+def non_negative(value: float, name: str) -> float:
+    """A finite number of at least 0, such as the weight of a term; ValueError for anything else.
+
+    Example:
+        >>> non_negative(-1.0, "penalty")
+        Traceback (most recent call last):
+        ValueError: penalty: expected a finite number of at least 0, received -1.0.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value < np.inf:
+        raise ValueError(f"{name}: expected a finite number of at least 0, received {value!r}.")
+    return float(value)
+
+
+def of_kind(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    """A value of a class, or of one of several; ValueError for anything else.
+
+    Example:
+        >>> of_kind(3, Mapping, "generator")
+        Traceback (most recent call last):
+        ValueError: generator: expected Mapping, received int.
+    """
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise ValueError(f"{name}: expected {' or '.join(one.__name__ for one in kinds)}, received "
+                         f"{type(value).__name__}.")
+    return value
 
 
 def own_names(models: Mapping[str, Any], *taken: str) -> Mapping[str, Any]:

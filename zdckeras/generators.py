@@ -1,6 +1,5 @@
 """What every shipped generator can do: answer a list of particles, of any length, from a seed."""
 
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ from zdckeras.data.particles import CONDITION_COUNT, warn_outside
 from zdckeras.data.showers import Showers
 
 DRAWS = 512  # of a particle, at most, to bring its response over a photon cut
-LONGEST, AGAIN = 10.0, 2**31  # seconds of readings after which three must do; in the seeds of further attempts
+AGAIN = 2**31  # in the seeds of further attempts
 WHOLE_BLOCK = 4096  # rows up to which a block is filled up to its size, so that its graph is compiled once
 
 
@@ -68,11 +67,7 @@ class Sampler(keras.Model):
 
     def check_weights(self) -> None:
         """Raise ValueError unless all weights are finite; the message names those that are not."""
-        broken = [weight.path for weight in self.weights
-                  if not np.isfinite(np.asarray(ops.convert_to_numpy(weight), "float64")).all()]
-        if broken:
-            raise ValueError(f"{self.name}: expected finite weights, received {len(broken)} of {len(self.weights)} "
-                             f"arrays with NaN or infinite values, such as {broken[0]}.")
+        check_weights(self)
 
     def checked(self, conditions: ArrayLike) -> np.ndarray:
         """Conditions (N, 9) as float32; warns, naming them, of those outside the trained range.
@@ -273,6 +268,15 @@ class RangedSampler(Sampler):
         return {**self.range_config(), "name": self.name}
 
 
+def check_weights(model: keras.Model) -> None:
+    """ValueError unless all weights of a model are finite; the message names one that is not."""
+    broken = [weight.path for weight in model.weights
+              if not np.isfinite(np.asarray(ops.convert_to_numpy(weight), "float64")).all()]
+    if broken:
+        raise ValueError(f"{model.name}: expected finite weights, received {len(broken)} of {len(model.weights)} "
+                         f"arrays with NaN or infinite values, such as {broken[0]}.")
+
+
 def trained_range(low: ArrayLike | None, high: ArrayLike | None, *features: keras.layers.Layer) -> dict:
     """The range of a generator's training: the one given, else what all its `ParticleFeatures` have seen.
 
@@ -301,33 +305,6 @@ def one_detector(**parts: Detector | str) -> Detector:
         raise ValueError("Expected parts of one detector, received "
                          f"{', '.join(f'{name} of {part.name}' for name, part in found.items())}.")
     return next(iter(found.values()))
-
-
-def milliseconds(groups: Mapping[str, Sequence[Sampler]], conditions: ArrayLike, batch: int,
-                 repeats: int = 15) -> dict[str, float]:
-    """Median time that groups of generators take for one batch of the same particles, taking turns.
-
-    Arguments:
-        groups: name -> list of `Sampler`, called one after the other.
-        conditions: (N, 9), repeated where N is less than the batch.
-        batch: particles at once.
-        repeats: calls of each, after one that compiles; fewer, but three, once they took 10 seconds.
-
-    Returns:
-        Name -> milliseconds for one batch, noise and its copy to the device included.
-    """
-    rng, times = np.random.default_rng(0), {name: [] for name in groups}
-    rows = np.resize(np.asarray(conditions, "float32"), (batch, np.shape(conditions)[1]))
-    for _ in range(repeats + 1):
-        for name, group in groups.items():
-            if len(times[name]) > 3 and sum(times[name][1:]) > 1e3 * LONGEST:
-                continue
-            begin = time.perf_counter()
-            for generator in group:
-                noise = rng.standard_normal((batch, generator.noise_width), "float32")
-                generator.predict_on_batch({"conditions": rows, "noise": noise})
-            times[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 class WithParts:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +93,16 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     parser.add_argument("--seed", type=whole(0), default=0, help="of data and judgement")
     add_arguments(parser, half)
     return parser
+
+
+def preset_for(presets: Mapping[str, dict], name: str, detector: str) -> dict:
+    """A preset as a detector has it: what it says under "studies" of this one stands in place of what it says of all.
+
+    Example:
+        >>> preset_for({"paper": dict(train=275_000, studies={"zn": dict(train=214_746)})}, "paper", "zn")["train"]
+        214746
+    """
+    return presets[name] | presets[name].get("studies", {}).get(detector, {})
 
 
 def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: dict, draws: Iterable[int] = (1,),
@@ -279,16 +289,6 @@ def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Calla
     table.provenance = data.provenance
     table.write(folder or args.out)
     return table
-
-
-def in_floors(value: float, floor: float | None) -> str:
-    """A distance in units of the floor's, in words, where there is one.
-
-    Example:
-        >>> in_floors(3.0, 1.5), in_floors(3.0, None)
-        ('2.00 floors', '3.00, without a floor to compare with')
-    """
-    return f"{value / floor:.2f} floors" if floor else f"{value:.2f}, without a floor to compare with"
 
 
 def write_text(path: str | Path, text: str, provenance: dict | None = None) -> None:

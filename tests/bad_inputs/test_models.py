@@ -10,7 +10,7 @@ from zdckeras.corr_vae.properties import MaskPooling, ResponseProperties
 from zdckeras.data.detectors import channel_masks, channel_sums, get_detector
 from zdckeras.data.particles import Scaler, conditions_of, pdg_of, species
 from zdckeras.data.transforms import BoxCox, Dequantise, Logit, ShapeCode
-from zdckeras.flow_distill.distiller import variability_weight
+from zdckeras.flow_distill.distiller import Distiller, variability_weight
 from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
@@ -18,9 +18,11 @@ from zdckeras.flows.bijections import Chain, Permutation
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.gan.generator import GanGenerator, fit_factor
-from zdckeras.gan.model import ResponseGAN
+from zdckeras.gan.images import ImageGAN
+from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.gan.published import published_generator
+from zdckeras.gan.published import published_critic, published_generator, published_regressor
+from zdckeras.gan.published_vit import published_vit_generator
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import PhotonDraw
 from zdckeras.layers.response_features import SummaryFeatures
@@ -33,7 +35,10 @@ from zdckeras.training.phases import PhaseOptimizers
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
 from zdckeras.vq.codebook import Codebook
 from zdckeras.vq.prior import TokenPrior, draw
+from zdckeras.vq.published import ImageVQGAN, PatchCritic
+from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.wgan_gp import published as wgan
+from zdckeras.wgan_gp.regression import EmulatorFit, RegressorFit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")
 NAN, INF = float("nan"), float("inf")
@@ -219,10 +224,28 @@ def test_nonsense_is_told(samplers, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("make", "expected"), [
     (lambda: published_generator("zp", divide=0), "divide: expected a whole number of at least 1, received 0"),
     (lambda: wgan.published_critic(divide=0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: published_critic("zn", divide=-1), "divide: expected a whole number of at least 1, received -1"),
+    (lambda: published_regressor("zp", divide=1.5), "divide: expected a whole number of at least 1, received 1.5"),
+    (lambda: ImageGAN.published("zn", SCALER, 64, 0), "divide: expected a whole number of at least 1, received 0"),
+    (lambda: wgan.published_generator(64, latent=0), "latent: expected a whole number of at least 1, received 0"),
+    (lambda: published_vit_generator(latent=0), "latent: expected a whole number of at least 1, received 0"),
     (lambda: image_wgan(critic_steps=0), "critic_steps: expected a whole number of at least 1, received 0"),
-    (lambda: image_wgan(penalty=-10.0), "a penalty of at least 0, received -10.0"),
-    (lambda: ResponseGAN("zp", SCALER, penalty=-1.0), "a penalty of at least 0, received -1.0")])
-def test_sizes_and_penalties_of_published_models(make, expected):
+    (lambda: image_wgan(penalty=-10.0), "penalty: expected a finite number of at least 0, received -10.0"),
+    (lambda: ResponseGAN("zp", SCALER, penalty=-1.0), "penalty: expected a finite number of at least 0, received -1.0"),
+    (lambda: ResponseGAN("zp", SCALER, critic=keras.layers.Dense(1)), "critic: expected Mapping, received Dense"),
+    (lambda: SumsScoreFit(keras.layers.Dense(1)), "gan: expected ResponseGAN, received Dense"),
+    (lambda: ShapeScoreFit(None), "gan: expected ResponseGAN, received NoneType"),
+    (lambda: GanGenerator(keras.layers.Dense(1)), "network: expected ResponseNetwork, received Dense"),
+    (lambda: Distiller(keras.layers.Dense(1), None), "teacher: expected CellFlow, received Dense"),
+    (lambda: ImageVQGAN(keras.layers.Dense(1), None), "model: expected PhotonVQVAE, received Dense"),
+    (lambda: ImageVQGAN.of(None, None), "model: expected PhotonVQVAE, received NoneType"),
+    (lambda: PatchCritic(keras.layers.Dense(1)), "encoder: expected LogImageEncoder, received Dense"),
+    (lambda: PhotonVQGAN(keras.layers.Dense(1)), "model: expected PhotonVQVAE, received Dense"),
+    (lambda: PhotonVQGAN.fit_scales("vq", None), "model: expected PhotonVQVAE, received str"),
+    (lambda: EmulatorFit(keras.layers.Dense(1), None, {}), "emulator: expected Emulator, received Dense"),
+    (lambda: RegressorFit(None, {}), "regressor: expected ParameterRegressor or ImageRegressor, received NoneType"),
+])
+def test_kinds_and_sizes_of_networks(make, expected):
     with pytest.raises(ValueError, match=expected):
         make()
 

@@ -82,3 +82,21 @@ def test_the_generator_begins_with_an_embedding_of_its_own(prior):
     own, average, lent = (part.embed.get_weights() for part in (gan.generator, gan.average, prior))
     assert all((a != b).any() for a, b in zip(own, lent, strict=True) if a.ndim > 1)
     assert all(np.array_equal(a, b) for a, b in zip(own, average, strict=True))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"hidden": 0}, "hidden: expected a whole number of at least 1, received 0"),
+    ({"depth": 1.5}, "depth: expected a whole number of at least 1, received 1.5"),
+    ({"energy": -1.0}, "energy: expected a finite number of at least 0, received -1.0"),
+    ({"penalty": np.nan}, "penalty: expected a finite number of at least 0, received nan"),
+])
+def test_sizes_and_weights_are_checked(prior, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CodeGAN(prior, **wrong)
+
+
+def test_other_kinds_of_models_are_refused(gan, codes, tmp_path):
+    with pytest.raises(ValueError, match="like: expected DiffusionPrior, received Sequential"):
+        fit_code_gan(gan.embed, codes, tmp_path, {}, {})
+    with pytest.raises(ValueError, match="gan: expected CodeGAN, received MeanFlowPrior"):
+        CodeScore(gan.generator)

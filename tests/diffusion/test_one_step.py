@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -63,6 +64,10 @@ def test_identity_against_finite_differences(prior, student, batch, evaluate, ta
 
 def test_teacher_on_a_bent_path_is_refused(vae, student):
     bent = DiffusionPrior(vae.features.width, vae.latent, schedule="cosine", **SIZES)
+    with pytest.raises(ValueError, match="teacher: expected DiffusionPrior, received Dense"):
+        fresh_student(keras.layers.Dense(1))
+    with pytest.raises(ValueError, match="student: expected MeanFlowPrior, received Dense"):
+        MeanFlowTrainer(keras.layers.Dense(1))
     with pytest.raises(ValueError, match="teacher on a straight path, received a cosine schedule"):
         MeanFlowTrainer(student, bent)
 

@@ -17,8 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import zdckeras as zdc
-from zdckeras import backend, generators
+from zdckeras import backend
 from zdckeras.data.particles import SPECIES
+from zdckeras.metrics import times
 from zdckeras.simulation import reference
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -72,8 +73,8 @@ def run(recipe, quick):
     def call(out):
         ticks = count()
         with quick() as patch:
-            patch.setattr(generators, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
-            patch.setattr(generators.milliseconds, "__defaults__", (1,))
+            patch.setattr(times, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
+            patch.setattr(times.milliseconds, "__defaults__", (1,))
             patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)  # half the time of a picture
             patch.setenv("ZDCKERAS_TRACEBACK", "1")
             patch.setattr(sys, "argv", [f"{recipe}.py", "--preset", "smoke", "--out", str(out), *MORE.get(recipe, ())])

@@ -15,16 +15,18 @@ pytestmark = pytest.mark.neutral
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("sdi_gan", ["6,985,793 weights", "regressor zp: 402,050 weights", "644,400 steps"]),
-    ("sdi_gan --detector zn", ["915,841 weights", "critic: 1,422,337 weights", "107,400 steps"]),
+    ("sdi_gan", ["6,985,793 weights", "published + aux. regressor, regressor zp: 402,050 weights", "644,400 steps",
+                 "751,800 steps of 938.6"]),
+    ("sdi_gan --detector zn", ["915,841 weights", "critic: 1,422,337 weights", "83,800 steps"]),
     ("joint_gan", ["9,764,994 weights", "665,826 weights", "429,600 steps"]),
     ("wgan_gp", ["2,533,889 weights", "417,793 weights", "468,000 steps"]),
-    ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "117,100 steps"]),
+    ("autoencoders", ["published VAE, CNN", "published AE + MSE NG, MLP-Mixer", "83,800 steps"]),
     ("flow_matching", ["published: 77,372 weights", "patches: 1,981,615 weights", "41,900 steps", "83,800 steps"]),
+    ("flow_matching --detector zp", ["published: 77,372 weights", "47,050 steps", "94,100 steps"]),
     ("diffusion", ["published: 3,514,272 weights", "652.4 MFLOP", "83,800 steps"]),
-    ("flow_noise", ["teacher: 288,880,240 weights", "student: 288,880,240 weights", "117,100 steps"]),
-    ("vq_vae", ["published VQ-VAE", "prior: ", "117,100 steps"]),
-    ("vq_gan", ["published warm start", "published critic", "prior: ", "10,539 steps", "106,561 steps"]),
+    ("flow_noise", ["teacher: 288,880,240 weights", "student: 288,880,240 weights", "83,800 steps"]),
+    ("vq_vae", ["published VQ-VAE", "prior: ", "83,800 steps"]),
+    ("vq_gan", ["published warm start", "published critic", "prior: ", "10,056 steps", "73,744 steps"]),
     ("corr_vae", ["published encoder: 936,160 weights", "published decoder: 932,993 weights", "921,750 steps"])])
 def test_dry_run_tells_the_cost_and_does_nothing(name, words, tmp_path, monkeypatch, capsys):
     name, *more = name.split()

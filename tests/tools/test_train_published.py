@@ -53,14 +53,30 @@ def test_tables_of_nothing_or_of_other_showers_are_refused(tool, tmp_path, capsy
 
 def test_parts_of_a_training_share_its_epochs(tool, tmp_path):
     parser = dict(preset="paper", train=None, batch=None, out=tmp_path)
-    for epochs, shares in ((None, [27, 223, 9, 91, 60]), (100, [11, 89, 9, 91, 60]), (1, [1, 1, 1, 1, 60])):
+    for epochs, shares in ((None, [27, 223, 12, 88, 60]), (100, [11, 89, 12, 88, 60]), (1, [1, 1, 1, 1, 60])):
         corr_vae, vq_gan, flow = (tool.Job(name, SimpleNamespace(epochs=epochs, **parser))
                                   for name in ("CorrVAE", "VQ-GAN", "flow"))
         found = [corr_vae.settings("begin", beside="published"), corr_vae.settings("published", beside="begin"),
                  vq_gan.settings("warm_start", beside="adversarial"),
                  vq_gan.settings("adversarial", beside="warm_start"), flow.settings("number", before=True)]
         assert [one["epochs"] for one in found] == shares
-        assert (corr_vae.size, vq_gan.size) == (236_000, 300_000)
+        assert (corr_vae.size, vq_gan.size) == (236_000, 214_746)
+
+
+@pytest.mark.parametrize(("row", "epochs", "showers", "expected"), [
+    ("GAN", None, 214_746, 100), ("SDI-GAN, all terms, ZP", None, 275_000, 350),
+    ("SDI-GAN, all terms, ZP", 7, 275_000, 7)])
+def test_gans_train_as_long_as_their_rows(tool, tmp_path, monkeypatch, row, epochs, showers, expected):
+    """Of ZP, the one with the auxiliary regressor for longer than those without."""
+    asked = {}
+    monkeypatch.setattr(tool, "train_adversarially", lambda *model, **settings: asked.update(settings))
+    monkeypatch.setattr(tool.ImageGanGenerator, "of", lambda model: model)
+    parser = dict(preset="paper", epochs=epochs, batch=None, out=tmp_path)
+    assert tool.Job(row, SimpleNamespace(train=None, **parser)).size == showers
+    job = tool.Job(row, SimpleNamespace(train=64, **parser))
+    job.told["published_gan"] = lambda *given: given
+    job.make(job)
+    assert asked["epochs"] == expected
 
 
 def test_one_row_that_fails_does_not_end_the_others(tool, tmp_path, monkeypatch, capsys):

@@ -107,6 +107,28 @@ def test_weights_are_checked(wrong, message):
         ResponseWGAN("ecal", SCALER, BOXCOX, weights=wrong)
 
 
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"generator": keras.layers.Dense(1)}, "generator: expected Mapping, received Dense"),
+    ({"critic": "critic"}, "critic: expected Mapping, received str"),
+    ({"critic_steps": 0}, "critic_steps: expected a whole number of at least 1, received 0"),
+    ({"penalty": -1.0}, "penalty: expected a finite number of at least 0, received -1.0"),
+])
+def test_networks_in_place_of_sizes_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ResponseWGAN("ecal", SCALER, BOXCOX, **wrong)
+
+
+def test_other_kinds_of_networks_are_refused(showers, model):
+    with pytest.raises(ValueError, match="regressor: expected ParameterRegressor, received Dense"):
+        ResponseWGAN.fit_scales(showers, keras.layers.Dense(5), BOXCOX)
+    with pytest.raises(ValueError, match="parts of one detector, received showers of ecal, regressor of zn"):
+        ResponseWGAN.fit_scales(showers, ParameterRegressor("zn", **SIZES["critic"]), BOXCOX)
+    with pytest.raises(ValueError, match="network: expected EnergyNetwork or ImageNetwork, received Dense"):
+        EnergyGenerator(keras.layers.Dense(1), [0.0] * 9, [1.0] * 9)
+    with pytest.raises(ValueError, match="gan: expected ResponseWGAN, received EnergyNetwork"):
+        EnergyScoreFit(model.generator)
+
+
 def test_scales_are_those_of_the_training_part(showers, regressor, model):
     fraction = (showers.photon_sums() / (1000.0 * showers.particles[:, 0])).mean()
     assert model.generator.fraction == pytest.approx(fraction)

@@ -124,6 +124,10 @@ def test_own_networks_are_taken_or_refused_in_one_line(regressor):
         ImageWGAN(own, published_generator(divide=32, latent=LATENT), regressor)
     with pytest.raises(ValueError, match="regressor: expected a Keras model, received NoneType"):
         ImageRegressor(None, "ecal", [0.0] * 5, [1.0] * 5)
+    with pytest.raises(ValueError, match="generator: expected ImageNetwork, received Functional"):
+        ImageWGAN(own.network, critic, regressor)
+    with pytest.raises(ValueError, match="regressor: expected ImageRegressor, received Functional"):
+        ImageWGAN.published(regressor.network, BOXCOX, divide=32, latent=LATENT)
     assert published_critic(divide=32).output.shape == (None, 1)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from zdckeras.arguments import non_negative, of_kind, whole_number
 from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.one_step import MeanFlowPrior, fresh_student
 from zdckeras.gan import losses
@@ -35,6 +36,9 @@ class CodeGAN(AdversarialModel):
     Returns:
         call({"z" (B, latent) normal numbers, "features" (B, width)}) gives the averaged generator's codes (B, latent).
 
+    Raises:
+        ValueError: for a model of another kind, sizes below 1, or negative weights.
+
     Source:
         Goodfellow et al., arXiv:1406.2661; Mescheder et al., arXiv:1801.04406 (penalty); Gneiting and Raftery, J. Am.
         Stat. Assoc. 102 (2007) 359, eq. 22 (energy score).
@@ -43,6 +47,11 @@ class CodeGAN(AdversarialModel):
     def __init__(self, like: DiffusionPrior, hidden: int = 192, depth: int = 3, energy: float = 1.0,
                  penalty: float = 0.1, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        of_kind(like, DiffusionPrior, "like")
+        for name, size in (("hidden", hidden), ("depth", depth)):
+            whole_number(size, name)
+        for name, weight in (("energy", energy), ("penalty", penalty)):
+            non_negative(weight, name)
         self.generator, self.average = (fresh_student(like, seed, embedded=False) for _ in range(2))
         self.average.trainable = False
         self.latent, seeds = like.settings["latent"], seeds_of([seed, 65])
@@ -102,6 +111,7 @@ class CodeScore(SampleLoss):
 
     def __init__(self, gan: CodeGAN, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        of_kind(gan, CodeGAN, "gan")
         self.network, self.built = gan.generator, True
         self.standardised, self.made = gan.standardised, gan.made
 

@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zdckeras.data.showers import Showers
-from zdckeras.generators import Sampler, milliseconds
+from zdckeras.generators import Sampler
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.report import SUMMARY, Table, by_row, judge, ordering, over_seeds, text_table
+from zdckeras.metrics.times import milliseconds
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.arguments import non_negative, of_kind
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks
 from zdckeras.diffusion.denoiser import fit_averaged
 from zdckeras.diffusion.latent import DiffusionPrior
@@ -85,8 +86,10 @@ class MeanFlowTrainer(SampleLoss):
     def __init__(self, student: MeanFlowPrior, teacher: DiffusionPrior | None = None, same: float = 0.5,
                  power: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        of_kind(student, MeanFlowPrior, "student")
         self.student, self.teacher, self.same, self.power = student, teacher, same, power
         if teacher is not None:
+            of_kind(teacher, DiffusionPrior, "teacher")
             if teacher.schedule.kind != "straight":
                 raise ValueError(f"Expected a teacher on a straight path, received a {teacher.schedule.kind} schedule.")
             self.teacher.trainable = False
@@ -139,6 +142,8 @@ class PairDistiller(SampleLoss):
     def __init__(self, student: MeanFlowPrior, decoder: keras.layers.Layer | None = None, channels: float = 0.0,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        of_kind(student, MeanFlowPrior, "student")
+        non_negative(channels, "channels")
         self.student, self.decoder, self.channels = student, decoder if channels else None, channels
         if self.decoder is not None:
             self.decoder.trainable = False
@@ -169,6 +174,7 @@ def fresh_student(teacher: DiffusionPrior, seed: int = 0, embedded: bool = True)
         seed: of the other weights.
         embedded: see above.
     """
+    of_kind(teacher, DiffusionPrior, "teacher")
     sizes = {name: teacher.settings[name] for name in ("width", "latent", "hidden", "depth", "context")}
     student = MeanFlowPrior(**sizes, seed=seed)
     if embedded:

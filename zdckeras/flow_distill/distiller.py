@@ -7,8 +7,9 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
-from zdckeras.flow_distill.shape import ShapeFlow
+from zdckeras.flow_distill.shape import CellFlow, ShapeFlow
 
 
 def path_loss(states: Sequence[Tensor], parameters: Sequence[Tensor], others: Sequence[Tensor],
@@ -105,6 +106,8 @@ class Distiller(keras.Model):
 
     def __init__(self, teacher: ShapeFlow, student: ShapeFlow, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
+        for name, flow in (("teacher", teacher), ("student", student)):
+            of_kind(flow, CellFlow, name)
         self.teacher, self.student = teacher, student
         self.teacher.trainable = False
         self.built = True

@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from zdckeras import backend
+from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
-from zdckeras.generators import Sampler, WithParts, milliseconds, trained_range
+from zdckeras.generators import Sampler, WithParts, trained_range
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.report import over_seeds
+from zdckeras.metrics.times import milliseconds
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -37,6 +39,7 @@ class GanGenerator(WithParts, Sampler):
 
     def __init__(self, network: ResponseNetwork, factors: ArrayLike | None = None, low: ArrayLike | None = None,
                  high: ArrayLike | None = None, **kwargs):
+        of_kind(network, ResponseNetwork, "network")
         super().__init__(**trained_range(low, high, *network.sums.features), **kwargs)
         self.network, self.detectors = network, network.detectors
         self.noise_width = network.latent

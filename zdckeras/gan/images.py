@@ -135,7 +135,7 @@ class ImageGAN(WithParts, AdversarialModel):
             settings: `weights`.
         """
         names = (detector,) if isinstance(detector, str) else tuple(detector)
-        sizes = dict(divide=divide_critic or divide, dropout=dropout, seed=seed)
+        sizes = dict(divide=divide if divide_critic is None else divide_critic, dropout=dropout, seed=seed)
         wanted = names if (settings.get("weights") or {}).get("auxiliary") else ()
         return cls(published_generator(names, divide, dropout, seed), published_critic(names, **sizes), names, scaler,
                    latent=plan_of(names).noise, regressors=[published_regressor(name, **sizes) for name in wanted],

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zdckeras.arguments import non_negative, of_kind
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import Detector, channel_sums
 from zdckeras.data.particles import Scaler
@@ -123,7 +124,7 @@ class ResponseGAN(AdversarialModel):
         call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses, a tuple of (B, nx, ny).
 
     Raises:
-        ValueError: for an unknown or negative weight.
+        ValueError: for an unknown or negative weight, a negative penalty, or a network where its sizes are wanted.
 
     Source:
         proton ZDC study, section 3; SDI-GAN, arXiv:2207.01561; gradient penalty after arXiv:1801.04406.
@@ -142,14 +143,15 @@ class ResponseGAN(AdversarialModel):
         super().__init__(**{"dtype": "float32", **kwargs})
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         self.weights_of = term_weights(weights, dict.fromkeys(GAN_TERMS, 0.0))
-        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator or {},
-                             critic=critic or {}, penalty=penalty, seed=seed)
-        if not penalty >= 0.0:
-            raise ValueError(f"Expected a penalty of at least 0, received {penalty}.")
+        generator, critic = (dict(of_kind(sizes or {}, Mapping, name))
+                             for name, sizes in (("generator", generator), ("critic", critic)))
+        non_negative(penalty, "penalty")
+        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator,
+                             critic=critic, penalty=penalty, seed=seed)
         self.names, self.penalty = names, penalty
         self.generator, self.average = with_average(
-            lambda: ResponseNetwork(names, scaler, seed=seed, **(generator or {})))
-        self.critic = Critic(names, scaler, seed=seed, **(critic or {}))
+            lambda: ResponseNetwork(names, scaler, seed=seed, **generator))
+        self.critic = Critic(names, scaler, seed=seed, **critic)
         self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
         self.latent = self.generator.latent
         self.built = True
@@ -245,6 +247,7 @@ class SumsScoreFit(SampleLoss):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
+        of_kind(gan, ResponseGAN, "gan")
         self.network, self.summaries = gan.generator.sums, gan.critic.summaries
         self.built = True
 
@@ -270,6 +273,7 @@ class ShapeScoreFit(SampleLoss):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
+        of_kind(gan, ResponseGAN, "gan")
         self.network, self.names, self.summaries = gan.generator.shape, gan.names, gan.critic.summaries
         self.built = True
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from zdckeras.arguments import whole_number
+from zdckeras.arguments import divided
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.layers.dense import seeds_of
@@ -84,6 +84,9 @@ def published_generator(detector: str | Sequence[str], divide: int = 1, dropout:
     Returns:
         `keras.Model`: [(B, d) noise, (B, 9) scaled conditions] to (B, nx, ny), a list of them for both detectors.
 
+    Raises:
+        ValueError: as `plan_of`, or unless `divide` is a whole number of at least 1.
+
     Source:
         DCGAN, arXiv:1511.06434; proton study, figure 1; poster, "two separate outputs for the generator". Sizes: see
         above.
@@ -93,11 +96,11 @@ def published_generator(detector: str | Sequence[str], divide: int = 1, dropout:
         >>> g.output.shape, g.count_params()
         ((None, 44, 44), 5874817)
     """
-    plan, seeds, divide = plan_of(detector), seeds_of([seed, 30]), whole_number(divide, "divide")
+    plan, seeds = plan_of(detector), seeds_of([seed, 30])
     inputs = [keras.Input((plan.noise,), name="noise"), keras.Input((CONDITION_COUNT,), name="conditions")]
     x = layers.Concatenate()(inputs)
-    first = max(FIRST_CHANNELS // divide, 1)
-    for units in (max(HIDDEN // divide, 1), first * plan.grid[0] * plan.grid[1]):
+    first = divided(FIRST_CHANNELS, divide)
+    for units in (divided(HIDDEN, divide), first * plan.grid[0] * plan.grid[1]):
         x = _activated(layers.Dense(units, kernel_initializer=_glorot(seeds))(x), dropout, seeds)
     grid = layers.Reshape((*plan.grid, first))(x)
     images = []
@@ -106,7 +109,7 @@ def published_generator(detector: str | Sequence[str], divide: int = 1, dropout:
         for upsampling, channels, kernel in steps:
             x = layers.UpSampling2D(upsampling)(x) if upsampling != (1, 1) else x
             last = channels == 1
-            convolution = layers.Conv2D(1 if last else max(channels // divide, 1), kernel,
+            convolution = layers.Conv2D(1 if last else divided(channels, divide), kernel,
                                         activation="relu" if last else None, kernel_initializer=_glorot(seeds))
             x = convolution(x) if last else _activated(convolution(x), dropout, seeds)
         images.append(layers.Reshape(get_detector(name).shape, name=f"image_{name}")(x))
@@ -127,6 +130,9 @@ def published_critic(detector: str | Sequence[str], divide: int = 1, dropout: fl
     Returns:
         `keras.Model`: [(B, nx, ny) for each detector, (B, 9) scaled conditions] to (B, detectors).
 
+    Raises:
+        ValueError: as `published_generator`.
+
     Source:
         as `published_generator`; poster, "two separate inputs and outputs of the discriminator".
 
@@ -140,7 +146,7 @@ def published_critic(detector: str | Sequence[str], divide: int = 1, dropout: fl
     codes = [_pooled(image, CRITIC_CHANNELS, ((2, 2), plan.pool), divide, dropout, seeds) for image in images]
     x = layers.Concatenate()([*codes, conditions])
     for units in CRITIC_WIDTHS:
-        x = _activated(layers.Dense(max(units // divide, 1), kernel_initializer=_glorot(seeds))(x), dropout, seeds)
+        x = _activated(layers.Dense(divided(units, divide), kernel_initializer=_glorot(seeds))(x), dropout, seeds)
     logits = layers.Dense(len(images), kernel_initializer=_glorot(seeds))(x)
     return keras.Model([*images, conditions], logits, name="critic")
 
@@ -154,6 +160,9 @@ def published_regressor(detector: str, divide: int = 1, dropout: float = 0.2, se
 
     Returns:
         `keras.Model`: (B, nx, ny) to (B, 2).
+
+    Raises:
+        ValueError: for an unknown detector, or unless `divide` is a whole number of at least 1.
 
     Source:
         proton study, section 3.1; sizes of `sin-gan-proton-aux-reg-1.py` in the repository named above.
@@ -183,7 +192,7 @@ def _pooled(image, channels, pools, divide, dropout, seeds):
     """Convolutions 3 x 3, each with its pooling, flattened at the end."""
     x = layers.Reshape((*image.shape[1:], 1))(image)
     for size, pool in zip(channels, pools, strict=True):
-        x = layers.Conv2D(max(size // divide, 1), 3, kernel_initializer=_glorot(seeds))(x)
+        x = layers.Conv2D(divided(size, divide), 3, kernel_initializer=_glorot(seeds))(x)
         x = _activated(x, dropout, seeds)
         x = layers.MaxPooling2D(pool)(x) if pool != (1, 1) else x
     return layers.Flatten()(x)

@@ -11,6 +11,7 @@ as Flax has them, and layer normalisation has epsilon 1e-5 and not 1e-6.
 import keras
 from keras import layers, ops
 
+from zdckeras.arguments import whole_number
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.layers.dense import linear, seeds_of
@@ -39,7 +40,7 @@ def published_vit_generator(detector: str = "zn", hidden: int = 128, heads: int 
         `keras.Model`: [(B, latent) noise, (B, 9) scaled conditions] to (B, nx, ny).
 
     Raises:
-        ValueError: for an unknown detector, or heads that do not divide `hidden`.
+        ValueError: for an unknown detector, no noise, or heads that do not divide `hidden`.
 
     Source:
         neutron ZDC study; m-wojnar/zdc, models/gan/gan.py and architectures/vit.py.
@@ -49,6 +50,7 @@ def published_vit_generator(detector: str = "zn", hidden: int = 128, heads: int 
         >>> g.output.shape, g.count_params()
         ((None, 44, 44), 915841)
     """
+    whole_number(latent, "latent")
     inputs, shape = [keras.Input((latent,), name="noise"), _conditions()], get_detector(detector).shape
     decoder = PublishedVitDecoder(shape, width=hidden, context=CONDITION_COUNT, hidden=hidden, heads=heads, depth=depth,
                                   dropout=dropout, seed=seed)

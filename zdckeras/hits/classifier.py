@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
-from zdckeras.generators import Sampler
+from zdckeras.generators import check_weights
 from zdckeras.layers.dense import linear, seeds_of, silu_layers
 from zdckeras.layers.particle_features import FlightFeatures
 from zdckeras.training.loop import SampleLoss, fit_arrays
@@ -65,7 +65,9 @@ class HitClassifier(SampleLoss):
         """A fresh model with its scaler fitted on training conditions (N, 9)."""
         return cls(detectors, Scaler.fit(conditions).get_config(), **settings)
 
-    check_weights = Sampler.check_weights  # which asks for a name and weights alone
+    def check_weights(self) -> None:
+        """Raise ValueError unless all weights are finite; the message names one that is not."""
+        check_weights(self)
 
     def logits(self, conditions: Tensor) -> Tensor:
         """ln p / (1 - p) of particles (B, 9), (B,)."""

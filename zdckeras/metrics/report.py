@@ -284,6 +284,16 @@ def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
     return f"{what} falling from row to row is {'' if all_fall else 'not '}seen: {'; '.join(words)}"
 
 
+def in_floors(value: float, floor: float | None) -> str:
+    """A distance in units of the floor's, in words, where there is one.
+
+    Example:
+        >>> in_floors(3.0, 1.5), in_floors(3.0, None)
+        ('2.00 floors', '3.00, without a floor to compare with')
+    """
+    return f"{value / floor:.2f} floors" if floor else f"{value:.2f}, without a floor to compare with"
+
+
 def text_table(lines: Sequence[Sequence[str]], style: str = "plain") -> str:
     """Lines of words, the first of which is the header, as a table: names to the left, numbers to the right.
 

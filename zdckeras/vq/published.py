@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.arguments import of_kind
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import accuracy, critic_loss, generator_loss
@@ -44,6 +45,7 @@ class PatchCritic(WithParts, layers.Layer):
 
     def __init__(self, encoder: LogImageEncoder, hidden: int = 128, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
+        of_kind(encoder, LogImageEncoder, "encoder")
         self.encoder, self.settings, seeds = encoder, dict(hidden=hidden, seed=seed), seeds_of([seed, 41])
         self.first, self.second = linear(encoder.width, hidden, seeds), linear(hidden, hidden // 2, seeds)
         self.read = linear(hidden // 2, 1, seeds)
@@ -79,7 +81,7 @@ class ImageVQGAN(WithParts, PhasedModel):
         call({"conditions": (B, 9), "responses": (B, nx, ny)}) gives reconstructed images (B, nx, ny).
 
     Raises:
-        ValueError: for an unknown or negative weight.
+        ValueError: for a model or a critic of another kind, or an unknown or negative weight.
 
     Source:
         neutron ZDC study, VQ-GAN; weights from the authors' code, m-wojnar/zdc. Esser et al., arXiv:2012.09841.
@@ -90,6 +92,8 @@ class ImageVQGAN(WithParts, PhasedModel):
     def __init__(self, model: PhotonVQVAE, critic: PatchCritic, weights: Mapping[str, float] | None = None, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.weights_of = term_weights(weights, TERMS)
+        of_kind(model, PhotonVQVAE, "model")
+        of_kind(critic, PatchCritic, "critic")
         self.model, self.critic, self.latent, self.built = model, critic, model.scatter.latent, True
 
     @classmethod
@@ -104,6 +108,7 @@ class ImageVQGAN(WithParts, PhasedModel):
             seed: of the critic.
             settings: `weights`.
         """
+        of_kind(model, PhotonVQVAE, "model")
         detector, patch = model.detector, model.encoder.body.patch
         body = PublishedVitEncoder(detector.shape, None, CONDITION_COUNT, patch, hidden, heads, depth, seed=seed + 1)
         encoder = LogImageEncoder(detector.name, model.encoder.settings["scaler"], body)

@@ -1,9 +1,12 @@
 """VQ-GAN: a VQ-VAE with an adversarial and a perceptual loss on whole photons."""
 
 
+from collections.abc import Mapping
+
 import keras
 from keras import layers, ops
 
+from zdckeras.arguments import non_negative, of_kind
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import generator_loss
@@ -60,7 +63,7 @@ class PhotonVQGAN(WithParts, PhasedModel):
         call({"conditions": (B, 9), "responses": (B, nx, ny), "z": (B, d)}) gives reconstructed photons (B, nx, ny).
 
     Raises:
-        ValueError: for a negative weight.
+        ValueError: for a model of another kind, a network in place of the critic's sizes, or a negative weight.
 
     Source:
         Esser, Rombach, Ommer, arXiv:2012.09841, eq. 4 to 6; fixed w_adv in place of its ratio of gradients.
@@ -71,19 +74,21 @@ class PhotonVQGAN(WithParts, PhasedModel):
     def __init__(self, model: PhotonVQVAE, adversarial: float = 0.2, perceptual: float = 0.2,
                  critic: dict | None = None, penalty: float = 0.5, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        if min(adversarial, perceptual, penalty) < 0.0:
-            raise ValueError(f"Expected weights of at least 0, received {adversarial}, {perceptual} and {penalty}.")
-        self.settings = dict(adversarial=adversarial, perceptual=perceptual, critic=critic or {}, penalty=penalty,
-                             seed=seed)
+        of_kind(model, PhotonVQVAE, "model")
+        critic = dict(of_kind(critic or {}, Mapping, "critic"))
+        for name, weight in (("adversarial", adversarial), ("perceptual", perceptual), ("penalty", penalty)):
+            non_negative(weight, name)
+        self.settings = dict(adversarial=adversarial, perceptual=perceptual, critic=critic, penalty=penalty, seed=seed)
         self.model, self.adversarial, self.perceptual, self.penalty = model, adversarial, perceptual, penalty
         scaler = model.decoder.settings["scaler"]
-        self.critic = Critic(model.detector.name, scaler, seed=seed, **(critic or {}))
+        self.critic = Critic(model.detector.name, scaler, seed=seed, **critic)
         self.latent, self.built = model.scatter.latent, True
 
     @classmethod
     def fit_scales(cls, model: PhotonVQVAE, showers: Showers, critic: dict | None = None,
                    **settings) -> "PhotonVQGAN":
         """The model with a critic whose summary is scaled on training `Showers`."""
+        of_kind(model, PhotonVQVAE, "model")
         summary = [SummaryFeatures.fit(showers, model.detector.name)]
         return cls(model, critic={**(critic or {}), "summary": summary}, **settings)
 

@@ -9,19 +9,21 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import non_negative, of_kind, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.gan.scores import BLOCK_WEIGHT, block_features, energy_score, ranked_probability
-from zdckeras.generators import RangedSampler, WithParts
+from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.training.adversarial import AdversarialModel, term_weights, with_average
 from zdckeras.training.loop import SampleLoss
 from zdckeras.training.phases import Phase
 from zdckeras.wgan_gp import losses
 from zdckeras.wgan_gp.losses import centre_loss
 from zdckeras.wgan_gp.networks import EnergyNetwork
+from zdckeras.wgan_gp.published import ImageNetwork
 from zdckeras.wgan_gp.regressor import EnergyCritic, ParameterRegressor
 from zdckeras.wgan_gp.response_features import EnergySummary
 
@@ -59,7 +61,8 @@ class ResponseWGAN(AdversarialModel):
         call({"conditions": (B, 9), "z": (B, d)}) gives the averaged generator's responses (B, nx, ny) [MeV].
 
     Raises:
-        ValueError: for an unknown or negative weight.
+        ValueError: for an unknown or negative weight, a negative penalty, critic steps below 1, or a network where its
+            sizes are wanted; `fit_scales` for a regressor of another kind or detector.
 
     Source:
         LHCb study, arXiv:1812.01319, eq. 5 and section 3.3.
@@ -72,17 +75,21 @@ class ResponseWGAN(AdversarialModel):
                  critic_steps: int = 5, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.weights_of = term_weights(weights, {"adversarial": 1.0, "energy": 0.0, "centre": 0.0})
+        generator, critic, regressor, summary = (dict(of_kind(sizes or {}, Mapping, name)) for name, sizes in (
+            ("generator", generator), ("critic", critic), ("regressor", regressor), ("summary", summary)))
+        whole_number(critic_steps, "critic_steps")
+        non_negative(penalty, "penalty")
         self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
-                             generator=generator or {}, critic=critic or {}, regressor=regressor or {},
-                             summary=summary or {}, depth=depth, penalty=penalty, critic_steps=critic_steps, seed=seed)
+                             generator=generator, critic=critic, regressor=regressor, summary=summary, depth=depth,
+                             penalty=penalty, critic_steps=critic_steps, seed=seed)
         self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth
         self.generator, self.average = with_average(
-            lambda: EnergyNetwork(detector, scaler, seed=seed, **(generator or {})))
+            lambda: EnergyNetwork(detector, scaler, seed=seed, **generator))
         self.detector = self.generator.detector
-        self.critic = EnergyCritic(detector, scaler, seed=seed, **(critic or {}))
-        self.regressor = ParameterRegressor(detector, seed=seed, **(regressor or {}))
+        self.critic = EnergyCritic(detector, scaler, seed=seed, **critic)
+        self.regressor = ParameterRegressor(detector, seed=seed, **regressor)
         self.regressor.trainable = False
-        self.features = EnergySummary(detector, **(summary or {}))
+        self.features = EnergySummary(detector, **summary)
         self.latent = self.generator.latent
         self.built = True
 
@@ -90,7 +97,8 @@ class ResponseWGAN(AdversarialModel):
     def fit_scales(cls, showers: Showers, regressor: ParameterRegressor, boxcox: dict[str, Any],
                    generator: dict[str, Any] | None = None, **settings) -> "ResponseWGAN":
         """A fresh model for the one detector of training `Showers`, around a trained `ParameterRegressor`."""
-        detector = showers.detector().name
+        of_kind(regressor, ParameterRegressor, "regressor")
+        detector = one_detector(showers=showers.detector(), regressor=regressor.detector).name
         scaler = Scaler.fit(showers.particles)
         fraction = float(np.mean(showers.photon_sums() / (1000.0 * showers.particles[:, 0])))
         config = {k: v for k, v in regressor.settings.items() if k not in ("detector", "seed")}
@@ -161,14 +169,18 @@ class EnergyGenerator(WithParts, RangedSampler):
     """The shipped generator of responses in energy: normal numbers and a particle to MeV in cells.
 
     Arguments:
-        network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`).
+        network: trained `EnergyNetwork` (of a `ResponseWGAN`, its `average`) or `ImageNetwork` (of an `ImageWGAN`).
         low, high: see `RangedSampler`.
+
+    Raises:
+        ValueError: for a network of another kind.
     """
 
     PARTS = ("network",)
 
-    def __init__(self, network: EnergyNetwork, low: ArrayLike, high: ArrayLike, **kwargs):
+    def __init__(self, network: EnergyNetwork | ImageNetwork, low: ArrayLike, high: ArrayLike, **kwargs):
         super().__init__(low, high, **kwargs)
+        of_kind(network, (EnergyNetwork, ImageNetwork), "network")
         self.network, self.detectors = network, [network.detector]
         self.noise_width = network.latent
         self.jit_compile = backend.jit_compile()
@@ -194,6 +206,7 @@ class EnergyScoreFit(SampleLoss):
 
     def __init__(self, gan, **kwargs):
         super().__init__(**kwargs)
+        of_kind(gan, ResponseWGAN, "gan")
         self.network, self.score, self.expected = gan.generator, gan.proper_score, gan.expected
         self.weight = gan.weights_of["centre"]
         self.built = True

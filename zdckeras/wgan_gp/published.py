@@ -14,12 +14,12 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
-from zdckeras.arguments import whole_number
+from zdckeras.arguments import divided, non_negative, of_kind, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
-from zdckeras.generators import WithParts
+from zdckeras.generators import WithParts, one_detector
 from zdckeras.layers.dense import seeds_of
 from zdckeras.training.adversarial import AdversarialModel, check_network
 from zdckeras.training.cost import Passes
@@ -46,6 +46,9 @@ def published_generator(divide: int = 1, latent: int = LATENT, seed: int = 0) ->
     Returns:
         `keras.Model`: [(B, latent) noise, (B, 5) scaled parameters] to (B, 30, 30), of either sign.
 
+    Raises:
+        ValueError: unless `divide` and `latent` are whole numbers of at least 1.
+
     Source:
         LHCb study, arXiv:1812.01319, section 3.2.
 
@@ -54,7 +57,8 @@ def published_generator(divide: int = 1, latent: int = LATENT, seed: int = 0) ->
         >>> g.output.shape, g.count_params()
         ((None, 30, 30), 2533889)
     """
-    seeds, (coarsest, *finer) = seeds_of([seed, 33]), _divided(divide)
+    seeds, (coarsest, *finer) = seeds_of([seed, 33]), (divided(size, divide) for size in CHANNELS)
+    whole_number(latent, "latent")
     inputs = [keras.Input((latent,), name="noise"), keras.Input((len(PARAMETERS),), name="parameters")]
     x = layers.Dense(COARSE * COARSE * coarsest, "relu", kernel_initializer=_he(seeds))(layers.Concatenate()(inputs))
     x = layers.Reshape((COARSE, COARSE, coarsest))(x)
@@ -113,17 +117,13 @@ def published_reader(divide: int = 1, seed: int = 0) -> keras.Model:
     return keras.Model(image, read, name="reader")
 
 
-def _divided(divide: int) -> list[int]:
-    return [max(size // whole_number(divide, "divide"), 1) for size in CHANNELS]
-
-
 def _he(seeds: Iterator[int]) -> keras.initializers.Initializer:
     return keras.initializers.HeNormal(next(seeds))
 
 
 def _read(image, divide, seeds, wrong=None):
     """Grids from fine to coarse, flattened; five numbers, if there are any, beside the last but one."""
-    *coarser, finest = _divided(divide)
+    *coarser, finest = (divided(size, divide) for size in CHANNELS)
     x = layers.ZeroPadding2D(2)(layers.Reshape((CELLS, CELLS, 1))(image))
     x = layers.LeakyReLU(SLOPE)(layers.Conv2D(finest, 3, kernel_initializer=_he(seeds))(x))
     for step, (size, (padding, kernel)) in enumerate(zip(reversed(coarser), DOWN, strict=True)):
@@ -242,7 +242,7 @@ class ImageWGAN(WithParts, AdversarialModel):
         call({"conditions": (B, 9), "z": (B, latent)}) gives responses (B, nx, ny) [MeV].
 
     Raises:
-        ValueError: for networks of other shapes.
+        ValueError: for networks of other shapes, kinds or detectors, a negative penalty, or critic steps below 1.
 
     Source:
         LHCb study, arXiv:1812.01319, eq. 5 and section 3.3; what it leaves open as in arXiv:1704.00028.
@@ -253,11 +253,13 @@ class ImageWGAN(WithParts, AdversarialModel):
     def __init__(self, generator: ImageNetwork, critic: keras.Model, regressor: ImageRegressor, penalty: float = 10.0,
                  critic_steps: int = 5, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.detector, self.latent = generator.detector, generator.latent
+        of_kind(generator, ImageNetwork, "generator")
+        of_kind(regressor, ImageRegressor, "regressor")
+        self.detector = one_detector(generator=generator.detector, regressor=regressor.detector)
+        self.latent = generator.latent
         check_network("critic", critic, [(None, *self.detector.shape), (None, len(PARAMETERS))], [(None, 1)])
         whole_number(critic_steps, "critic_steps")
-        if not penalty >= 0.0:
-            raise ValueError(f"Expected a penalty of at least 0, received {penalty}.")
+        non_negative(penalty, "penalty")
         self.settings = dict(penalty=penalty, critic_steps=critic_steps)
         self.generator, self.critic, self.regressor = generator, critic, regressor
         self.penalty, self.critic_steps = penalty, critic_steps
@@ -268,6 +270,7 @@ class ImageWGAN(WithParts, AdversarialModel):
     def published(cls, regressor: ImageRegressor, boxcox: dict[str, Any], divide: int = 1, latent: int = LATENT,
                   seed: int = 0, **settings: Any) -> "ImageWGAN":
         """The networks as published around a trained regressor, channels divided by `divide`."""
+        of_kind(regressor, ImageRegressor, "regressor")
         network = ImageNetwork(published_generator(divide, latent, seed), regressor.detector.name, regressor.mean,
                                regressor.scale, boxcox, latent)
         return cls(network, published_critic(divide, seed), regressor, **settings)

@@ -3,10 +3,14 @@
 import numpy as np
 from keras import ops
 
+from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
 from zdckeras.data.transforms import BoxCox
 from zdckeras.training.loop import SampleLoss
+from zdckeras.wgan_gp.published import ImageRegressor
 from zdckeras.wgan_gp.regressor import Emulator, ParameterRegressor
+
+REGRESSORS = (ParameterRegressor, ImageRegressor)
 
 
 class EmulatorFit(SampleLoss):
@@ -23,6 +27,8 @@ class EmulatorFit(SampleLoss):
 
     def __init__(self, emulator, regressor, boxcox, **kwargs):
         super().__init__(**kwargs)
+        of_kind(emulator, Emulator, "emulator")
+        of_kind(regressor, REGRESSORS, "regressor")
         self.emulator, self.truth, self.boxcox = emulator, regressor.truth, BoxCox(**boxcox)
         self.built = True
 
@@ -69,6 +75,8 @@ class RegressorFit(SampleLoss):
 
     def __init__(self, regressor, boxcox, emulator=None, **kwargs):
         super().__init__(**kwargs)
+        of_kind(regressor, REGRESSORS, "regressor")
+        of_kind(emulator, (Emulator, type(None)), "emulator")
         self.regressor, self.boxcox, self.emulator = regressor, BoxCox(**boxcox), emulator
         if emulator is not None:
             emulator.trainable = False
