@@ -294,21 +294,22 @@ class ImageCorrVAE(ControlledVAE):
                    showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
                    (found[:, 0].max(), showers.response.max()), weights, steps)
 
-    def call(self, inputs, training=False):  # Keras hands `training` on to what is inside
+    def call(self, inputs, training=False):
         if training:
             self.step.assign_add(1.0)
         shares = self.shares()
-        return sum(self.scale[name] * shares.get(name, 1.0) * term for name, term in self.terms(inputs).items()
-                   if self.scale[name])
+        return sum(self.scale[name] * shares.get(name, 1.0) * term
+                   for name, term in self.terms(inputs, training).items() if self.scale[name])
 
     def shares(self) -> dict[str, Tensor]:
         """Where the schedule is, see `shares_at`."""
         return shares_at(self.step, self.settings["steps"])
 
-    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def terms(self, inputs: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         decoder, sizes, cooled = self.decoder, self.sizes, self.shares()["temperature"]
         image, known = ops.log1p(ops.cast(inputs["responses"], "float32")), decoder.scaled(inputs["conditions"])
-        normals = zip(normal_of(self.encoder(image)), normal_of(decoder.particle(known)), strict=True)
+        of_particle = normal_of(decoder.particle(known, training=training))
+        normals = zip(normal_of(self.encoder(image)), of_particle, strict=True)
         mean, log_deviation = (ops.concatenate(pair, axis=-1) for pair in normals)
         code = reparametrise(mean, log_deviation, inputs["code"])
         w, z, c = zip(*(ops.split(part, sizes, axis=-1) for part in (code, mean, log_deviation)), strict=True)
@@ -319,7 +320,7 @@ class ImageCorrVAE(ControlledVAE):
         return {
             "pixels": ops.sum(ops.square(image - decoder(w[0], z[0], c[0])), axis=(1, 2)),
             "properties": ops.sum(ops.square(true - decoder.masked(w[0], drawn, cooled)), axis=-1),
-            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0])), axis=-1),
+            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0], training=training)), axis=-1),
             "expected": ops.sum(ops.square(true - decoder.guess(known)), axis=-1),
             "sparsity": ops.sum(decoder.masked.open(drawn, cooled)),
             "total": total_correlation(*single) + sum(total_correlation(*pair) for pair in ((w, z), (w, c), (z, c))),
