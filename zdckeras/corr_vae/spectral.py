@@ -27,7 +27,7 @@ class SpectralDense(layers.Layer):
     Example:
         >>> layer = SpectralDense(2)
         >>> layer.build((None, 2))
-        >>> layer.set_weights([np.diag([3.0, 1.0]), np.zeros(2), np.ones((2, 1))])
+        >>> _ = layer.kernel.assign([[3.0, 0.0], [0.0, 1.0]])
         >>> x = ops.ones((1, 2))
         >>> for _ in range(3):
         ...     y = layer(x, training=True)
