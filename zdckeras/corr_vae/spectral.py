@@ -31,8 +31,8 @@ class SpectralDense(layers.Layer):
         >>> x = ops.ones((1, 2))
         >>> for _ in range(3):
         ...     y = layer(x, training=True)
-        >>> ops.convert_to_numpy(y).round(4).tolist()
-        [[0.97, 0.3233]]
+        >>> [round(float(number), 4) for number in y[0]]
+        [0.97, 0.3233]
     """
 
     def __init__(self, units: int, kernel_initializer: str | keras.initializers.Initializer = "he_uniform", **kwargs):
