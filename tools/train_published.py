@@ -24,7 +24,6 @@ import numpy as np
 from bench_common import device, machine, version
 
 from zdckeras.command import check_folder, refuse, run, whole
-from zdckeras.corr_vae.published import BEGIN, LATER, ImageCorrVAE
 from zdckeras.data.atomic import atomic_path, open_npz
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
@@ -189,12 +188,9 @@ def vq_gan(job):
 
 
 def corr_vae(job):
-    """Two parts, 27 and 223 of 250 epochs."""
-    begun = ImageCorrVAE.published(job.showers, job.preset["divide"], seed=SEED, weights=BEGIN)
-    model, noise = begun.weighing(LATER), dict(normal=begun.noise, uniform=begun.uniform, seed=SEED)
-    fit_arrays(begun, job.arrays, job.path("begin"), **noise, **job.settings("begin", beside="published"))
-    fit = job.settings("published", beside="begin")
-    return model.generator, fit_arrays(model, job.arrays, job.path(), **noise, **fit)
+    preset = job.preset | {"published": job.settings("published")}
+    model, history = job.told["fit_published"](job.showers, preset, job.path(), SEED)
+    return model.generator, history
 
 
 def wgan_gp(job):

@@ -59,12 +59,15 @@ def test_draws_are_bernoullis(layer):
     np.testing.assert_array_equal(edges, [np.zeros((P, D)), np.ones((P, D))])
 
 
-def test_gradient_of_the_mask_is_that_of_a_soft_one(layer):
-    """s'((a + ln u - ln(1 - u)) / tau) / tau, summed over rows: straight through the step."""
-    uniform = np.random.default_rng(1).uniform(0.05, 0.95, (ROWS, P, D)).astype("float32")
-    _, _, gradients = backend.steps().value_and_grad(lambda: (ops.sum(layer.open(uniform)), {}), [layer.mask_logits])
-    soft = expit((numpy(layer.mask_logits) + logit(uniform)) / 0.5)
-    np.testing.assert_allclose(numpy(gradients[0]), (soft * (1.0 - soft) / 0.5).sum(axis=0), rtol=1e-3)
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_gradient_of_the_mask_is_that_of_a_soft_one(layer, share):
+    """s'((a + ln u - ln(1 - u)) / tau) / tau, summed over rows: straight through the step; of tau a share counts."""
+    uniform, tau = np.random.default_rng(1).uniform(0.05, 0.95, (ROWS, P, D)).astype("float32"), 0.5 * share
+    _, _, gradients = backend.steps().value_and_grad(lambda: (ops.sum(layer.open(uniform, share)), {}),
+                                                     [layer.mask_logits])
+    soft = expit((numpy(layer.mask_logits) + logit(uniform)) / tau)
+    np.testing.assert_allclose(numpy(gradients[0]), (soft * (1.0 - soft) / tau).sum(axis=0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(numpy(layer.open(uniform, share)), numpy(layer.open(uniform)))
 
 
 def test_properties_by_hand_and_their_slopes(layer):

@@ -158,6 +158,35 @@ def test_every_training_lets_the_device_draw(tmp_path, options):
     assert not np.allclose(averaged["loss"], plain["loss"])
 
 
+class Counting(Noisy):
+    """Counts the steps of training in a layer inside."""
+
+    class Steps(keras.layers.Layer):
+        def build(self, shape):
+            self.taken = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x, training=False):
+            if training:
+                self.taken.assign_add(1.0)
+            return x
+
+    def __init__(self):
+        super().__init__()
+        self.steps = self.Steps()
+        self.steps.build((None, 2))
+
+    def call(self, inputs, training=False):
+        return super().call(inputs | {"x": self.steps(inputs["x"], training=training)})
+
+
+def test_what_happens_in_training_alone_happens_with_noise_of_the_device(tmp_path):
+    """Two epochs of two batches, with validation, are four steps."""
+    for device_noise in (False, True):
+        model, (batches, held) = Counting(), (Batches(ARRAYS, 4, seed, **NOISE) for seed in (5, 6))
+        fit_adam(model, batches, tmp_path / f"{device_noise}.npz", 2, 0.1, validation=held, device_noise=device_noise)
+        assert float(model.steps.taken) == 4.0
+
+
 def test_a_training_without_its_noise_is_not_taken_up_with_another(tmp_path):
     first = Batches({"x": ARRAYS["x"], "u": np.zeros((8, 2, 2))}, 4, 5, normal={"z": (1,)})
     fit_adam(Noisy(), first, tmp_path / "a.npz", 1, 0.1, device_noise=True)

@@ -30,15 +30,15 @@ class MaskedProperties(layers.Layer):
         seed: of the weights.
 
     Returns:
-        call((B, d) w, (B, P, d) u or None) gives y, (B, P).
+        call((B, d) w, (B, P, d) u for a mask of each row, (1, P, d) for one of all, or None) gives y, (B, P); a third
+        argument is the share of tau that counts.
 
     Raises:
         ValueError: for no properties or latents, or a temperature that is not above 0.
 
     Source:
         Wang et al., arXiv:2210.01796, section 4; mask: Jang et al., arXiv:1611.01144 (two classes); widths, tau and
-        initial mask: karolrogozinski/cern_alice_fast_sim_corrvae, where one mask is drawn for a batch, here one a row,
-        and tau falls by a factor of ten every ten epochs, which ends the learning of the mask.
+        initial mask: karolrogozinski/cern_alice_fast_sim_corrvae.
 
     Example:
         >>> layer = MaskedProperties(2, 3)
@@ -74,16 +74,16 @@ class MaskedProperties(layers.Layer):
         """s(a), (P, d): how often each property sees each latent number."""
         return ops.sigmoid(self.mask_logits)
 
-    def open(self, uniform: Tensor | None = None) -> Tensor:
-        """The mask m, (B, P, d) for uniform numbers of that shape, (1, P, d) without."""
+    def open(self, uniform: Tensor | None = None, share: Tensor | float = 1.0) -> Tensor:
+        """The mask m, (B, P, d) for uniform numbers of that shape, (1, P, d) without; `share` of tau counts."""
         if uniform is None:
             return ops.cast(self.mask_logits > 0.0, "float32")[None]
         u = ops.clip(ops.cast(uniform, "float32"), 1e-6, 1.0 - 1e-6)
         raised = self.mask_logits + ops.log(u) - ops.log(1.0 - u)
-        return straight_through(ops.sigmoid(raised / self.temperature), ops.cast(raised > 0.0, "float32"))
+        return straight_through(ops.sigmoid(raised / (share * self.temperature)), ops.cast(raised > 0.0, "float32"))
 
-    def call(self, latents, uniform=None):
-        return self._states(ops.convert_to_tensor(latents), self.open(uniform))[0]
+    def call(self, latents, uniform=None, share=1.0):
+        return self._states(ops.convert_to_tensor(latents), self.open(uniform, share))[0]
 
     def _states(self, latents, mask):
         """y (B, P), and its slopes by w, (B, P, d)."""

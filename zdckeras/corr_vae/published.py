@@ -1,18 +1,18 @@
 """The CorrVAE of the ZDC study as published: plain networks over images ln(1 + n), a stochastic mask, nothing imposed.
 
-The poster says what it is; sizes, losses and weights are of its authors' code,
+The poster says what it is; sizes, losses, weights and schedule are of its authors' code,
 karolrogozinski/cern_alice_fast_sim_corrvae, "modified CorrVAE": of the properties of Wang et al. two, the centre of
-gravity, are read from w through the mask; photon sum and brightest cell are read from a code c of the particle.
+gravity, are read from w through the mask; sum and largest of ln(1 + n) are read from a code c of the particle.
 
-What else differs from that code: no spectral normalisation of the particle's layers; Adam on a cosine schedule with
-clipped gradients, where the code has 1e-4, a tenth of it after 50, 100, 150 and 200 epochs, and no clipping; the
-divergence has its whole weight from the first of the later steps; the centre of gravity is that of photons, from 0 to 1
-over its range in training, and not of ln(1 + n) over the detector; sum and largest of ln(1 + n) are divided by the
-largest of their own kind, and not by those of photons; the mask's temperature stays 0.2, and is not divided by ten
-every ten epochs; what the particle lets expect comes of dense layers, not of trees.
+What differs from that code: what the particle lets expect comes of dense layers, not of trees; conditions are
+standardised (what was done to them before is not told); encoders give ln of a deviation, within -6 and 2, and not of a
+variance; the mask is learnt as its log-odds, and not as two numbers whose exponentials are subtracted; its temperature
+ends at a millionth of the first; total correlations weigh all rows of a batch alike, where the code all but leaves the
+first out; biases begin at 0; an epoch leaves out the rows that fill no batch. The light of four quarters, which the
+notebook compares and hands on, is no argument of the loss in that code, and no term here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import keras
@@ -20,12 +20,16 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
+from zdckeras import backend
+from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.corr_vae.generator import CorrGenerator, properties_of
 from zdckeras.corr_vae.masked import MaskedProperties
 from zdckeras.corr_vae.model import ControlledVAE, total_correlation
-from zdckeras.corr_vae.properties import PROPERTIES, ResponseProperties
+from zdckeras.corr_vae.schedule import STEPS, shares_at
+from zdckeras.corr_vae.spectral import SpectralDense
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts
@@ -38,7 +42,7 @@ from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
 CHANNELS, HIDDEN, KERNEL = 64, 512, 4
 STRIDES = (2, 2, 3)  # of the encoder's convolutions; the decoder has them the other way round
 SLOPE = 0.1  # of LeakyReLU below 0
-BEGIN, LATER = {"divergence": 0.0}, {"sparsity": 0.0}  # weights of the first 100,000 steps of 925,000, and of the rest
+CENTRE = {"centre_x": 1, "centre_y": 2}  # what w states: columns of the properties
 
 
 def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int = 0) -> keras.Model:
@@ -66,9 +70,10 @@ def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int
 
 
 def published_particle(context: int = 8, divide: int = 1, seed: int = 0) -> keras.Model:
-    """Two dense layers: scaled conditions (B, 9) to mean and ln deviation of c, (B, 2 context)."""
+    """Three `SpectralDense` layers: scaled conditions (B, 9) to mean and ln deviation of c, (B, 2 context)."""
     conditions = keras.Input((CONDITION_COUNT,), name="conditions")
-    return keras.Model(conditions, _read(conditions, 2 * context, divide, seeds_of([seed, 46])), name="particle")
+    read = _read(conditions, 2 * context, divide, seeds_of([seed, 46]), SpectralDense)
+    return keras.Model(conditions, read, name="particle")
 
 
 def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int = 0) -> keras.Model:
@@ -91,7 +96,7 @@ def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int
     for stride in STRIDES:
         grids.append(tuple(-(-n // stride) for n in grids[-1]))
     code = keras.Input((codes,), name="code")
-    x = _read(code, channels * grids[-1][0] * grids[-1][1], divide, seeds, last=True)
+    x = _leaky(_read(code, channels * grids[-1][0] * grids[-1][1], divide, seeds))
     x = layers.Reshape((*grids[-1], channels))(x)
     for k, stride in reversed(list(enumerate(STRIDES))):
         x = layers.Conv2DTranspose(channels if k else 1, KERNEL, stride, kernel_initializer=_he(seeds))(x)
@@ -108,68 +113,59 @@ def _leaky(x):
     return layers.LeakyReLU(SLOPE)(x)
 
 
-def _read(x, units, divide, seeds, last=False):
-    """Two hidden dense layers and one out, behind which is LeakyReLU, too, if asked for."""
+def _read(x, units, divide, seeds, kind=layers.Dense):
+    """Two hidden dense layers and one out."""
     for _ in range(2):
-        x = _leaky(layers.Dense(max(HIDDEN // divide, 1), kernel_initializer=_he(seeds))(x))
-    x = layers.Dense(units, kernel_initializer=_he(seeds))(x)
-    return _leaky(x) if last else x
+        x = _leaky(kind(max(HIDDEN // divide, 1), kernel_initializer=_he(seeds))(x))
+    return kind(units, kernel_initializer=_he(seeds))(x)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
 class ImageCorrDecoder(WithParts, layers.Layer):
     """What the published CorrVAE generates with: c ~ N(m(p), s(p)) of the particle p, image x = network([w, z, c]).
 
-    w states its properties through `MaskedProperties`, from 0 to 1 over their range in training. What is not asked for
-    is what dense layers expect of the particle (the study: trees, trained apart).
+    w states the centre of gravity of x through `MaskedProperties`, from 0 to 1 over the detector; a centre of photons
+    that is asked for is taken for that one. What is not asked for is what dense layers expect of the particle (the
+    study: trees, trained apart).
 
     Arguments:
         network, particle: `keras.Model`, as `published_decoder` and `published_particle`, or your own.
         detector: name.
         scaler: {"mean": (9,), "scale": (9,)} of the conditions.
-        smallest, largest: (4,) range of the training properties, physical.
         latents, objects, context: numbers w, z and c.
-        asked: names of those of `PROPERTIES` that w states.
         hidden: width of the dense layers beside the networks.
-        temperature: of the mask.
+        temperature: of the mask, at first.
         seed: of all weights but those of the networks.
 
     Returns:
         call((B, latents) w, (B, objects) z, (B, context) c) gives images (B, nx, ny).
 
     Raises:
-        ValueError: for networks of other shapes, unknown or no properties, or a range of them that is none.
+        ValueError: for networks of other shapes.
     """
 
     PARTS = ("network", "particle")
 
     def __init__(self, network: keras.Model, particle: keras.Model, detector: str, scaler: dict[str, Any],
-                 smallest: ArrayLike, largest: ArrayLike, latents: int = 8, objects: int = 8, context: int = 8,
-                 asked: Sequence[str] = ("centre_x", "centre_y"), hidden: int = HIDDEN, temperature: float = 0.2,
+                 latents: int = 8, objects: int = 8, context: int = 8, hidden: int = HIDDEN, temperature: float = 0.2,
                  seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.names, self.detector = tuple(asked), get_detector(detector)
-        if not asked or not set(asked) <= set(PROPERTIES):
-            raise ValueError(f"Expected some of the properties {', '.join(PROPERTIES)}; received "
-                             f"{', '.join(asked) or 'none'}.")
+        self.names, self.detector = tuple(CENTRE), get_detector(detector)
         check_network("decoder", network, [(None, latents + objects + context)], [(None, *self.detector.shape)])
         check_network("particle", particle, [(None, CONDITION_COUNT)], [(None, 2 * context)])
-        smallest, largest = (np.asarray(edge, "float32").tolist() for edge in (smallest, largest))
-        self.settings = dict(detector=detector, scaler=scaler, smallest=smallest, largest=largest, latents=latents,
-                             objects=objects, context=context, asked=list(asked), hidden=hidden,
-                             temperature=temperature, seed=seed)
+        self.settings = dict(detector=detector, scaler=scaler, latents=latents, objects=objects, context=context,
+                             hidden=hidden, temperature=temperature, seed=seed)
         self.network, self.particle, seeds = network, particle, seeds_of([seed, 48])
         self.latents, self.objects, self.context = latents, objects, context
         self.mean, self.scale = (np.asarray(scaler[key], "float32") for key in ("mean", "scale"))
-        self.properties, self.columns = ResponseProperties(detector), [list(PROPERTIES).index(n) for n in asked]
-        self.low, self.high = (np.asarray(edge, "float32")[self.columns] for edge in (smallest, largest))
-        if not (self.low < self.high).all():
-            raise ValueError(f"Expected a smallest below a largest value of {', '.join(asked)}; received {self.low} "
-                             f"and {self.high}.")
-        self.masked = MaskedProperties(len(asked), latents, temperature=temperature, seed=seed)
-        self.brightness = dense_layers((hidden, 2), context, seeds)
+        self.cells, self.moments = np.asarray(self.detector.shape, "float32"), moment_weights(
+            self.detector.shape, dtype="float32")
+        self.masked = MaskedProperties(len(CENTRE), latents, temperature=temperature, seed=seed)
+        self.brightness = keras.Sequential([layer for units in (hidden, 2) for layer in (
+            SpectralDense(units, kernel_initializer=_he(seeds)), layers.LeakyReLU(SLOPE))])
+        self.brightness.build((None, context))
         self.guess = keras.Sequential([*dense_layers((hidden,), CONDITION_COUNT, seeds).layers,
-                                       linear(hidden, len(asked), seeds)])
+                                       linear(hidden, len(CENTRE), seeds)])
         self.guess.build((None, CONDITION_COUNT))
         self.built = True
 
@@ -181,9 +177,14 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         """How often each property (rows) sees each latent number w, (P, latents)."""
         return self.masked.probabilities()
 
-    def shares(self, physical: Tensor) -> Tensor:
-        """The properties that w states, from 0 to 1 over the training range (B, P), of all four (B, 4)."""
-        return ops.divide(ops.subtract(ops.take(physical, self.columns, axis=1), self.low), self.high - self.low)
+    def shares(self, centres: Tensor) -> Tensor:
+        """Places in cells from the detector's centre (B, 2), as columns of n cells: from 0 to (n - 1) / n."""
+        return ops.divide(ops.add(centres, (self.cells - 1.0) / 2.0), self.cells)
+
+    def centres(self, image: Tensor) -> Tensor:
+        """Where the centre of gravity of images (B, nx, ny) is, as `shares`, (B, 2)."""
+        flat = ops.reshape(image, (-1, self.detector.cells))
+        return self.shares(Moments(flat, self.moments, least=1e-6, xp=ops, matmul=backend.exact_matmul).centre)
 
     def call(self, latents, objects, context):
         return self.network(ops.concatenate([latents, objects, context], axis=-1))
@@ -205,7 +206,7 @@ class ImageCorrGenerator(CorrGenerator):
         known = self.decoder.scaled(conditions)
         wanted = self.decoder.guess(known)
         if asked is not None:
-            shares = self.decoder.shares(asked)
+            shares = self.decoder.shares(ops.take(asked, list(CENTRE.values()), axis=1))
             wanted = ops.where(ops.isnan(shares), wanted, shares)
         latents = self.decoder.masked.steer(latents, wanted)
         context = reparametrise(*normal_of(self.decoder.particle(known)), of_particle)
@@ -217,31 +218,32 @@ class ImageCorrVAE(ControlledVAE):
     """CorrVAE over images x = ln(1 + n), L = sum of the terms below, each times its weight.
 
     - pixels: sum_ij (x - x')^2;
-    - properties: sum_j (y_j - y'_j)^2 of those that w states, from 0 to 1 over their range, a mask drawn for each row;
-    - brightness: (s - s')^2 + (m - m')^2, s and m the sum of x and its largest pixel over those of the training, read
-      from c; expected: squared errors of what the particle alone lets expect of y;
+    - properties: sum_j (y_j - y'_j)^2 of the centre of gravity of x, from 0 to 1 over the detector, as w states it
+      through one mask a batch; expected: squared errors of what the particle alone lets expect of y;
+    - brightness: (s - s')^2 + (m - m')^2, s the sum of x over the largest photon sum in training, m its largest pixel
+      over the most photons of a cell, read from c;
     - sparsity: open entries of the mask;
     - total: `total_correlation` of the numbers w, of w and z, of w and c, and of z and c;
     - divergence: of q(w, z | n) and q(c | p) from N(0, 1).
 
-    The study trains with `BEGIN` for 100,000 steps, then with `LATER` for 825,000, the divergence's weight rising from
-    a thousandth to the one here in the first 100,000 of these; here it does not rise. Weights are in units of that of
-    the pixels.
+    Weights are in units of that of the pixels. In the first 100,000 of 924,750 steps there is no divergence, later no
+    sparsity (`shares_at`). Steps are counted in training, and the count is saved.
 
     Arguments:
         encoder: `keras.Model`, as `published_encoder`, or your own.
         decoder: `ImageCorrDecoder`.
         low, high: (9,) range of the training conditions.
         smallest, largest: (4,) range of the training properties, physical.
-        brightest: (2,) largest sum of ln(1 + n) of a response and largest ln(1 + n) in training.
+        brightest: (2,) most photons of a response, and of a cell, in training.
         weights: of the terms, where they differ from the study's.
+        steps: of the whole training.
 
     Returns:
         call({"conditions": (B, 9), "responses": (B, nx, ny), "code": (B, d), "mask": (B, P, latents)}) gives the
         per-sample loss (B,), from normal noise as `noise` says and uniform noise as `uniform` does.
 
     Raises:
-        ValueError: for an unknown or negative weight, or an encoder of other shapes.
+        ValueError: for an unknown or negative weight, an encoder of other shapes, or steps that are none.
 
     Source:
         Wang et al., arXiv:2210.01796; poster, "Manipulating ZDC response parameters through the modified
@@ -254,21 +256,25 @@ class ImageCorrVAE(ControlledVAE):
 
     def __init__(self, encoder: keras.Model, decoder: ImageCorrDecoder, low: ArrayLike, high: ArrayLike,
                  smallest: ArrayLike, largest: ArrayLike, brightest: ArrayLike,
-                 weights: Mapping[str, float] | None = None, **kwargs):
+                 weights: Mapping[str, float] | None = None, steps: int = STEPS, **kwargs):
         super().__init__(encoder, decoder, low, high, smallest, largest, weights, **kwargs)
         codes = decoder.latents + decoder.objects
         check_network("encoder", encoder, [(None, *self.detector.shape)], [(None, 2 * codes)])
-        self.settings = dict(brightest=np.asarray(brightest, "float32").tolist(), weights=weights or {})
+        self.settings = dict(brightest=np.asarray(brightest, "float32").tolist(), weights=weights or {},
+                             steps=whole_number(steps, "steps"))
         self.brightest = np.asarray(brightest, "float32")
         self.sizes = (decoder.latents, codes)
         self.noise = {"code": (codes + decoder.context,)}
-        self.uniform = {"mask": (len(decoder.names), decoder.latents)}
+        self.uniform = {"mask": (len(decoder.names), decoder.latents)}  # of a batch, that of its first row counts
+        self.step = self.add_weight(shape=(), initializer="zeros", trainable=False, name="step", dtype="float32",
+                                    aggregation="only_first_replica")
         self.scatter = WholePhotons(self.detector.name, decoder.context)
         self.built = True
 
     @classmethod
     def published(cls, showers: Showers, divide: int = 1, latents: int = 8, objects: int = 8, context: int = 8,
-                  seed: int = 0, weights: Mapping[str, float] | None = None, **settings: Any) -> Self:
+                  seed: int = 0, weights: Mapping[str, float] | None = None, steps: int = STEPS,
+                  temperature: float = 0.2) -> Self:
         """A fresh model with the study's networks for the one detector of training `Showers`.
 
         Arguments:
@@ -276,41 +282,47 @@ class ImageCorrVAE(ControlledVAE):
             divide: channels and hidden units are divided by this; 1 as published.
             latents, objects, context: numbers w, z and c.
             seed: of all weights.
-            weights: as of the class.
-            settings: `asked`, `temperature` of `ImageCorrDecoder`.
+            weights, steps: as of the class.
+            temperature: as of `ImageCorrDecoder`.
         """
         name, found = showers.detector().name, properties_of(showers.response)
-        ranges = dict(smallest=found.min(axis=0), largest=found.max(axis=0))
-        images = np.log1p(showers.response.astype("float32"))
         decoder = ImageCorrDecoder(
             published_decoder(name, latents + objects + context, divide, seed),
-            published_particle(context, divide, seed), name, Scaler.fit(showers.particles).get_config(), **ranges,
-            latents=latents, objects=objects, context=context, hidden=max(HIDDEN // divide, 1), seed=seed, **settings)
+            published_particle(context, divide, seed), name, Scaler.fit(showers.particles).get_config(),
+            latents, objects, context, max(HIDDEN // divide, 1), temperature, seed)
         return cls(published_encoder(name, latents + objects, divide, seed), decoder, showers.particles.min(axis=0),
-                   showers.particles.max(axis=0), brightest=(images.sum(axis=(1, 2)).max(), images.max()),
-                   weights=weights, **ranges)
+                   showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
+                   (found[:, 0].max(), showers.response.max()), weights, steps)
 
-    def weighing(self, weights: Mapping[str, float]) -> Self:
-        """A model of the same layers with other weights of its terms, for the next part of a training."""
-        return type(self)(self.encoder, self.decoder, **self.ranges, brightest=self.brightest, weights=weights)
+    def call(self, inputs, training=False):
+        if training:
+            self.step.assign_add(1.0)
+        shares = self.shares()
+        return sum(self.scale[name] * shares.get(name, 1.0) * term
+                   for name, term in self.terms(inputs, training).items() if self.scale[name])
 
-    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        photons, decoder, sizes = ops.cast(inputs["responses"], "float32"), self.decoder, self.sizes
-        image, known, measure = ops.log1p(photons), decoder.scaled(inputs["conditions"]), decoder.properties
-        normals = zip(normal_of(self.encoder(image)), normal_of(decoder.particle(known)), strict=True)
+    def shares(self) -> dict[str, Tensor]:
+        """Where the schedule is, see `shares_at`."""
+        return shares_at(self.step, self.settings["steps"])
+
+    def terms(self, inputs: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        decoder, sizes, cooled = self.decoder, self.sizes, self.shares()["temperature"]
+        image, known = ops.log1p(ops.cast(inputs["responses"], "float32")), decoder.scaled(inputs["conditions"])
+        of_particle = normal_of(decoder.particle(known, training=training))
+        normals = zip(normal_of(self.encoder(image)), of_particle, strict=True)
         mean, log_deviation = (ops.concatenate(pair, axis=-1) for pair in normals)
         code = reparametrise(mean, log_deviation, inputs["code"])
         w, z, c = zip(*(ops.split(part, sizes, axis=-1) for part in (code, mean, log_deviation)), strict=True)
         single = zip(*(ops.split(part, sizes[0], axis=-1) for part in w), strict=True)
-        true = decoder.shares(measure.physical(measure(photons, inputs["conditions"]), inputs["conditions"]))
+        true, drawn = decoder.centres(image), inputs["mask"][:1]
         bright = ops.stack([ops.sum(image, axis=(1, 2)), ops.max(image, axis=(1, 2))], axis=-1)
         bright = ops.divide(bright, self.brightest)
         return {
             "pixels": ops.sum(ops.square(image - decoder(w[0], z[0], c[0])), axis=(1, 2)),
-            "properties": ops.sum(ops.square(true - decoder.masked(w[0], inputs["mask"])), axis=-1),
-            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0])), axis=-1),
+            "properties": ops.sum(ops.square(true - decoder.masked(w[0], drawn, cooled)), axis=-1),
+            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0], training=training)), axis=-1),
             "expected": ops.sum(ops.square(true - decoder.guess(known)), axis=-1),
-            "sparsity": ops.sum(decoder.masked.open(inputs["mask"]), axis=(1, 2)),
+            "sparsity": ops.sum(decoder.masked.open(drawn, cooled)),
             "total": total_correlation(*single) + sum(total_correlation(*pair) for pair in ((w, z), (w, c), (z, c))),
             "divergence": kl_of_normal(mean, log_deviation),
         }

@@ -191,8 +191,8 @@ class WithDeviceNoise(keras.Model):
         self.model, self.noise = model, noise
         self.built = True
 
-    def call(self, inputs, training=False):  # Keras hands `training` on to what is inside
-        return self.model(self.noise(inputs))
+    def call(self, inputs, training=False):  # the trainer of JAX does not hand `training` on to what is inside
+        return self.model(self.noise(inputs), training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """That of the model."""
