@@ -14,6 +14,7 @@ from zdckeras.corr_vae.published import ImageCorrVAE
 from zdckeras.gan.images import ImageGAN
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
+from zdckeras.training.one_cycle import tuned
 from zdckeras.vq.published import ImageVQGAN
 from zdckeras.vq.published_prior import ParticleTokenPrior
 from zdckeras.vq.vq_vae import PhotonVQVAE

@@ -9,6 +9,7 @@ import zdckeras as zdc
 from zdckeras import backend
 from zdckeras.layers.patches import PublishedVitDecoder, PublishedVitEncoder
 from zdckeras.training.batches import Batches
+from zdckeras.training.loop import fit_arrays
 from zdckeras.vae.autoencoders import CodeGenerator
 from zdckeras.vae.published import ImageNoiseAutoencoder, ImageSupervisedAutoencoder, ImageVAE
 from zdckeras.vae.sinkhorn import published_divergence
@@ -125,3 +126,20 @@ def test_wrong_match(showers):
     with pytest.raises(ValueError, match="match='sinkhorn' or 'mse', received 'l1'"):
         ImageNoiseAutoencoder.of(showers, PublishedVitEncoder, PublishedVitDecoder, patch=15, hidden=8, depth=1,
                                  settings={"match": "l1"})
+
+
+def test_what_acts_in_training_alone_acts_there(showers, batch, tmp_path):
+    """Every dropout draws anew, on every backend, and the loss that is judged has none."""
+    model = build(showers, "vae")
+    drops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+    begun = [np.array(numpy(layer.seed_generator.state)) for layer in drops]
+    inputs = batch[5]
+    assert np.array_equal(numpy(model(inputs)), numpy(model(inputs)))
+    assert not np.allclose(numpy(model(inputs, training=True)), numpy(model(inputs)))
+    for layer, state in zip(drops, begun, strict=True):
+        layer.seed_generator.state.assign(state)
+    data = {"conditions": showers.particles, "responses": showers.response}
+    fit_arrays(model, data, tmp_path / "vae.npz", epochs=1, batch=ROWS, rate=1e-3, normal={"z": (5,)})
+    moved = [not np.array_equal(numpy(layer.seed_generator.state), state)
+             for layer, state in zip(drops, begun, strict=True)]
+    assert len(moved) == 2 and all(moved)

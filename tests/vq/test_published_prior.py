@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import zdckeras as zdc
+from zdckeras.training.loop import fit_arrays
 from zdckeras.vq.generator import TokenGenerator
 from zdckeras.vq.published_prior import ParticleTokenPrior, ParticleVQVAE, fit_reader
 from zdckeras.vq.vq_vae import PhotonVQVAE
@@ -90,3 +91,10 @@ def test_a_batch_is_read_once(monkeypatch):
     monkeypatch.setattr(prior.reader, "encode", lambda *a, **k: reads.append(1) or read(*a, **k))
     batch = {"conditions": np.ones((2, 9), "float32"), "tokens": np.zeros((2, 3), "int32")}
     assert numpy(prior.call(batch)).shape == (2,) and len(reads) == 1
+
+
+def test_dropout_acts_in_training(showers, prior, tmp_path):
+    drop = next(layer for layer in prior._flatten_layers() if isinstance(layer, keras.layers.Dropout))
+    begun = np.array(numpy(drop.seed_generator.state))
+    fit_arrays(prior, batch(showers, 8), tmp_path / "prior.npz", epochs=1, batch=4, rate=1e-3)
+    assert not np.array_equal(numpy(drop.seed_generator.state), begun)

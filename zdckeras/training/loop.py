@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -15,6 +15,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.arguments import whole_number
+from zdckeras.backend import Tensor
 from zdckeras.training.batches import Batches, silent
 from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
@@ -35,6 +36,31 @@ class SampleLoss(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch."""
         return backend.per_replica(ops.mean(y_pred))
+
+
+class _Within(keras.layers.Layer):
+    """A function, called as a layer is."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.function = function
+
+    def call(self, inputs, training=False):
+        return self.function(inputs)
+
+
+def hand_on(function: Callable, inputs: dict[str, Tensor], training: bool) -> Tensor:
+    """f(inputs), with layers that f calls told whether it is training.
+
+    What a model's `call` calls knows that of Keras, but not where the trainer of JAX calls `call` itself: there dropout
+    and moving averages would stand still.
+
+    Arguments:
+        function: f.
+        inputs: of a `SampleLoss`.
+        training: what `call` was told.
+    """
+    return _Within(function)(inputs, training=training)
 
 
 def _finite(values):

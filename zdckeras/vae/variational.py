@@ -3,7 +3,7 @@
 from keras import ops
 
 from zdckeras.backend import Tensor
-from zdckeras.training.loop import SampleLoss
+from zdckeras.training.loop import SampleLoss, hand_on
 
 LEAST_LOG_DEVIATION, MOST_LOG_DEVIATION = -6.0, 2.0  # of a code
 
@@ -70,8 +70,10 @@ class Autoencoder(SampleLoss):
         """How badly what is decoded, (B, nx, ny), agrees with the responses of a batch, (B,)."""
         raise NotImplementedError
 
-    def call(self, inputs, training=False):  # Keras hands `training` on to what is inside
-        inputs = {**inputs, "conditions": ops.cast(inputs["conditions"], "float32")}
+    def call(self, inputs, training=False):
+        return hand_on(self._each, {**inputs, "conditions": ops.cast(inputs["conditions"], "float32")}, training)
+
+    def _each(self, inputs):
         made, rest = self.reconstruct(inputs)
         return self.mismatch(inputs, made) + rest
 

@@ -15,7 +15,7 @@ from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.log_images import ScaledParticle
 from zdckeras.layers.tokens import on_tokens
 from zdckeras.layers.transformer import Transformer
-from zdckeras.training.loop import SampleLoss, fit_arrays
+from zdckeras.training.loop import SampleLoss, fit_arrays, hand_on
 from zdckeras.vq.codebook import Codebook
 from zdckeras.vq.prior import draw
 
@@ -179,9 +179,12 @@ class ParticleTokenPrior(WithParts, SampleLoss):
         state = (known[:, -1], ops.zeros((ops.shape(known)[0], self.tokens), "int32"), cache)
         return ops.fori_loop(0, self.tokens, append, state)[1]
 
-    def call(self, inputs, training=False):  # handed on by Keras
-        tokens = ops.cast(inputs["tokens"], "int32")
-        particle = self.reader.encode(inputs["conditions"])[1]
+    def call(self, inputs, training=False):
+        particle = self.reader.encode(inputs["conditions"])[1]  # not in training, nor what Keras calls behind it
+        return hand_on(self._each, {**inputs, "particle": particle}, training)
+
+    def _each(self, inputs):
+        tokens, particle = (ops.cast(inputs[name], "int32") for name in ("tokens", "particle"))
         right = ops.concatenate([particle[:, 1:], tokens], axis=1)
         logits = self.logits(tokens, inputs["conditions"], particle)
         each = ops.softplus(logits) - ops.one_hot(right, self.codes) * logits

@@ -6,7 +6,7 @@ from keras import ops
 from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
 from zdckeras.data.transforms import BoxCox
-from zdckeras.training.loop import SampleLoss
+from zdckeras.training.loop import SampleLoss, hand_on
 from zdckeras.wgan_gp.published import ImageRegressor
 from zdckeras.wgan_gp.regressor import Emulator, ParameterRegressor
 
@@ -82,7 +82,10 @@ class RegressorFit(SampleLoss):
             emulator.trainable = False
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
+        return hand_on(self._each, inputs, training)
+
+    def _each(self, inputs):
         predicted = self.regressor(self.boxcox.forward(inputs["responses"]))
         true = self.regressor.truth(inputs["conditions"])
         if self.emulator is None:
