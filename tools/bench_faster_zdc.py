@@ -29,7 +29,7 @@ from functools import partial
 from unittest.mock import MagicMock
 
 LEFT_OUT = ("wandb", "lpips_j", "lpips_j.lpips", "flaxmodels", "flaxmodels.vgg", "matplotlib", "matplotlib.pyplot",
-            "lz4", "lz4.frame", "cloudpickle", "tqdm")
+            "lz4", "lz4.frame", "cloudpickle", "tqdm", "clu", "clu.parameter_overview")
 
 
 def median(call, repeats):
@@ -44,12 +44,26 @@ def median(call, repeats):
     return statistics.median(times), first
 
 
+def authors_code(folder):
+    """Let the authors' packages be imported from a clone, without what only records, plots or stores."""
+    sys.path.insert(0, folder)
+    sys.modules.update({name: MagicMock() for name in LEFT_OUT})
+
+
+def pair(folder):
+    """Images ln(1 + n) (N, nx, ny, 1) and particles (N, 10) of the npz pair in a folder."""
+    import numpy as np
+
+    responses, particles = (np.load(os.path.join(folder, f"data_nonrandom_{name}.npz"))["arr_0"].astype("float32")
+                            for name in ("responses", "particles"))
+    return np.log1p(responses)[..., None], particles
+
+
 def published(folder, float32):
     """The authors' modules of flow matching and of training, for the neutron calorimeter."""
     import jax.numpy as jnp
 
-    sys.path.insert(0, folder)
-    sys.modules.update({name: MagicMock() for name in LEFT_OUT})
+    authors_code(folder)
     if float32:
         jnp.bfloat16 = jnp.float32  # what every layer of theirs is told to compute in
     import zdc.models
@@ -67,11 +81,6 @@ def train_and_generate(settings, model, params, state, opt_state, step, nn):
     import jax
     import numpy as np
     from sklearn.preprocessing import StandardScaler
-
-    def pair(folder):
-        responses, particles = (np.load(os.path.join(folder, f"data_nonrandom_{name}.npz"))["arr_0"].astype("float32")
-                                for name in ("responses", "particles"))
-        return np.log1p(responses)[..., None], particles
 
     (images, rows), (_, asked) = pair(settings.showers), pair(settings.particles)
     scaler, rng, key = StandardScaler().fit(rows[:, :9]), np.random.default_rng(0), jax.random.PRNGKey(1)

@@ -14,12 +14,10 @@ packages of theirs that only record, plot or store are left out.
 
 import argparse
 import os
-import sys
 from functools import partial
-from unittest.mock import MagicMock
 
-LEFT_OUT = ("wandb", "lpips_j", "lpips_j.lpips", "matplotlib", "matplotlib.pyplot", "lz4", "lz4.frame", "cloudpickle",
-            "tqdm", "clu", "clu.parameter_overview")
+from bench_faster_zdc import authors_code, pair
+
 SHOWN = 256  # showers whose codes are counted
 
 
@@ -35,18 +33,15 @@ def main():
     for path, what in ((settings.folder, "zdc/models"), (settings.showers, "data_nonrandom_particles.npz")):
         if not os.path.exists(os.path.join(path, what)):
             parser.error(f"{path}: expected a folder with {what}, found none")
-    sys.path.insert(0, settings.folder)
-    sys.modules.update({name: MagicMock() for name in LEFT_OUT})
+    authors_code(settings.folder)
     import jax
     import numpy as np
     from sklearn.preprocessing import StandardScaler
     from zdc.models.autoencoder import noise_generator_mse as published
     from zdc.utils import nn
 
-    responses, particles = (np.load(os.path.join(settings.showers, f"data_nonrandom_{name}.npz"))["arr_0"]
-                            for name in ("responses", "particles"))
-    images = np.log1p(responses.astype("float32"))[..., None]
-    known = StandardScaler().fit_transform(particles[:, :9].astype("float64")).astype("float32")
+    images, particles = pair(settings.showers)
+    known = StandardScaler().fit_transform(particles[:, :9])
     begin, key = jax.random.split(jax.random.PRNGKey(settings.seed))
     model = published.AutoencoderNG(published.Encoder, published.Decoder)
     params, state = nn.init(model, begin, images[:5], known[:5])

@@ -21,7 +21,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
-from zdckeras.arguments import whole_number
+from zdckeras.arguments import divided, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.corr_vae.generator import CorrGenerator, properties_of
 from zdckeras.corr_vae.masked import MaskedProperties
@@ -65,7 +65,7 @@ def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int
     image = keras.Input(shape, name="image")
     x = layers.Reshape((*shape, 1))(image)
     for stride in STRIDES:
-        x = _leaky(layers.Conv2D(max(CHANNELS // divide, 1), KERNEL, stride, "same", kernel_initializer=_he(seeds))(x))
+        x = _leaky(layers.Conv2D(divided(CHANNELS, divide), KERNEL, stride, "same", kernel_initializer=_he(seeds))(x))
     return keras.Model(image, _read(layers.Flatten()(x), 2 * codes, divide, seeds), name="encoder")
 
 
@@ -92,7 +92,7 @@ def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int
         >>> d.output.shape, d.count_params()
         ((None, 44, 44), 932993)
     """
-    seeds, grids, channels = seeds_of([seed, 47]), [get_detector(detector).shape], max(CHANNELS // divide, 1)
+    seeds, grids, channels = seeds_of([seed, 47]), [get_detector(detector).shape], divided(CHANNELS, divide)
     for stride in STRIDES:
         grids.append(tuple(-(-n // stride) for n in grids[-1]))
     code = keras.Input((codes,), name="code")
@@ -116,7 +116,7 @@ def _leaky(x):
 def _read(x, units, divide, seeds, kind=layers.Dense):
     """Two hidden dense layers and one out."""
     for _ in range(2):
-        x = _leaky(kind(max(HIDDEN // divide, 1), kernel_initializer=_he(seeds))(x))
+        x = _leaky(kind(divided(HIDDEN, divide), kernel_initializer=_he(seeds))(x))
     return kind(units, kernel_initializer=_he(seeds))(x)
 
 
@@ -289,7 +289,7 @@ class ImageCorrVAE(ControlledVAE):
         decoder = ImageCorrDecoder(
             published_decoder(name, latents + objects + context, divide, seed),
             published_particle(context, divide, seed), name, Scaler.fit(showers.particles).get_config(),
-            latents, objects, context, max(HIDDEN // divide, 1), temperature, seed)
+            latents, objects, context, divided(HIDDEN, divide), temperature, seed)
         return cls(published_encoder(name, latents + objects, divide, seed), decoder, showers.particles.min(axis=0),
                    showers.particles.max(axis=0), found.min(axis=0), found.max(axis=0),
                    (found[:, 0].max(), showers.response.max()), weights, steps)

@@ -176,7 +176,8 @@ class FrozenShowers:
 
     A particle of kind k that can put E_s into a shower, at the point u of a cell, gets one of the nearest library
     showers i (in log E_s, in u after a mirror or rotation, and among mesons or baryons), drawn with weight
-    w_i = 1 - (d_i / d_last)^2, normalised. Its light is
+    w_i = 1 - (d_i / d_last)^2, normalised; d_last is NEAR, or farther where there are too few (NEAREST_SHOWERS), or
+    nearer where there are too many. Its light is
 
         l = m(k, E_s, u) E_s (1 + (q_i - sum_n w_n q_n) / sqrt(1 - sum_n w_n^2)) l_i / L_i,
         q_i = (L_i / (m_i E_i) - 1) s(k, E_s) / s_i,
