@@ -18,7 +18,7 @@ On embedded data decays cannot be wrong: the transport has the physics of the re
 therefore single arrivals, and the same networks behind a transport that is wrong on purpose.
 
 Interrupted, the same command goes on where it stopped. The autoencoder takes 23 minutes of one busy core; its
-generator, packed and judged by `tools/make_pretrained.py`, has WS 1.21 (floor 1.07) and AUC 0.526 (0.499) on ZN.
+generator, packed and judged by `tools/make_pretrained.py`, has WS 1.10 (floor 1.04) and AUC 0.519 (0.502) on ZN.
 """
 
 from functools import cache, partial
