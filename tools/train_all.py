@@ -28,15 +28,16 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 
 from zdckeras.command import run, whole
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import atomic_folder, atomic_path
 
 ROOT = Path(__file__).parents[1]
 # name of a training -> recipe, its arguments, the detectors its models are compared on
 TRAININGS = {
-    "modular": ("modular", [], ("zn",)), "modular_zp": ("modular", ["--detector", "zp", "--seeds", "3"], ("zp",)),
+    "modular": ("modular", ["--seeds", "3"], ("zn",)), "modular_zp": ("modular", ["--detector", "zp", "--seeds", "3"], ("zp",)),
     "modular_ecal": ("modular", ["--detector", "ecal"], ("ecal",)),
     "modular_focalh": ("modular", ["--detector", "focalh"], ("focalh",)),
-    "flow_matching": ("flow_matching", [], ("zn",)), "diffusion": ("diffusion", [], ("zn",)),
+    "flow_matching": ("flow_matching", ["--seeds", "3"], ("zn",)),
+    "diffusion": ("diffusion", ["--seeds", "3"], ("zn",)),
     "one_step": ("one_step", ["--seeds", "3"], ("zn",)), "flow_distill": ("flow_distill", [], ("zn",)),
     "flow_noise": ("flow_noise", ["--seeds", "3"], ("zn",)),
     "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn"], ("zn",)),
@@ -44,8 +45,12 @@ TRAININGS = {
     "vq_vae": ("vq_vae", [], ("zn",)), "vq_gan": ("vq_gan", [], ("zn",)), "corr_vae": ("corr_vae", [], ("zn",)),
     "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", ["--seeds", "3"], ("focalh",)),
     "classifier": ("classifier", [], ()),
+    "one_step_zp": ("one_step", ["--detector", "zp", "--seeds", "3"], ("zp",)),
+    **{f"{name}_zp": (name, ["--detector", "zp", "--rows", "--seeds", "3"], ("zp",)) for name in (
+        "flow_matching", "diffusion")},  # over codes alone
     **{f"{name}_zp": (name, ["--detector", "zp"], ("zp",)) for name in (
-        "flow_matching", "diffusion", "one_step", "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
+        "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
+SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_step") for end in ("", "_zp")}
 PRETRAINED = ("zn", "zp")
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n(```text\n)(.*?)(\n```)", re.DOTALL)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
@@ -71,19 +76,26 @@ def content(*parts):
     return found.hexdigest()[:16]
 
 
-def task(name, command, folder, inputs):
-    """doit's task of a command that leaves its results in a folder; done if made.json there is of the same inputs."""
+def task(name, command, folder, inputs, first=()):
+    """doit's task of a command that leaves its results in a folder; done if made.json there is of the same inputs.
+
+    It begins with copies of the states in the folders named by `first`, whose tasks come before it.
+    """
     def same():
         record = folder / "made.json"
         return record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("inputs") == inputs
 
-    return {"name": name, "actions": [(do, [command, folder, inputs])], "targets": [str(folder / "made.json")],
-            "uptodate": [same]}
+    return {"name": name, "actions": [(do, [command, folder, inputs, first])], "targets": [str(folder / "made.json")],
+            "task_dep": [f"train:{other.name}" for other in first], "uptodate": [same]}
 
 
-def do(command, folder, inputs=""):
+def do(command, folder, inputs="", first=()):
     """Run a command on one thread, its output into log.txt, and leave made.json; doit's `TaskFailed` if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
+    for state in (state for other in first for state in (other / "states").glob("*/")):
+        if not (place := folder / "states" / state.name).exists():  # named by its settings
+            with atomic_folder(place) as temporary:
+                shutil.copytree(state, temporary)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     begin, made = time.time(), commit()
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
@@ -116,7 +128,8 @@ def trainings(options):
         recipe, arguments, _ = TRAININGS[name]
         file, folder, words = ROOT / "recipes" / f"{recipe}.py", options.out / name, ["--preset", options.preset]
         command = [sys.executable, str(file), *words, "--out", str(folder), *arguments]
-        yield task(name, command, folder, content(file, *words, *arguments))
+        first = [options.out / other for other in [SHARED.get(name)] if other in options.only]
+        yield task(name, command, folder, content(file, *words, *arguments), first)
 
 
 def comparisons(options):
