@@ -33,7 +33,8 @@ from zdckeras.data.atomic import atomic_folder, atomic_path
 ROOT = Path(__file__).parents[1]
 # name of a training -> recipe, its arguments, the detectors its models are compared on
 TRAININGS = {
-    "modular": ("modular", ["--seeds", "3"], ("zn",)), "modular_zp": ("modular", ["--detector", "zp", "--seeds", "3"], ("zp",)),
+    "modular": ("modular", ["--seeds", "3"], ("zn",)),
+    "modular_zp": ("modular", ["--detector", "zp", "--seeds", "3"], ("zp",)),
     "modular_ecal": ("modular", ["--detector", "ecal"], ("ecal",)),
     "modular_focalh": ("modular", ["--detector", "focalh"], ("focalh",)),
     "flow_matching": ("flow_matching", ["--seeds", "3"], ("zn",)),
