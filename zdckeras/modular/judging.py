@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
@@ -44,6 +45,7 @@ def judge_single_arrivals(generators: Mapping[str, ModularGenerator], size: int,
     name = next(iter(generators.values())).detectors[0].name
     arrivals = draw_arrivals(name, size, [seed, 9])
     real, again = (respond(name, arrivals, [seed, 9, k]) for k in (1, 2))
-    made = {"floor": again} | {label: generator.respond(arrivals, seed) for label, generator in generators.items()}
-    scores = {label: single_scores(arrivals, real, counts, seed, pairs) for label, counts in made.items()}
+    scores = {"floor": single_scores(arrivals, real, again, seed, pairs)}
+    for label, generator in tqdm(generators.items(), desc="judging single arrivals", unit="model"):
+        scores[label] = single_scores(arrivals, real, generator.respond(arrivals, seed), seed, pairs)
     return text_table(over_seeds(scores, {name: lambda s, name=name: s[name] for name in scores["floor"]}))
