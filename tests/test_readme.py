@@ -15,6 +15,7 @@ import sys
 from configparser import ConfigParser
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,12 @@ def test_every_recipe_and_tool_has_its_command():
                      for words in commands(lines) for word in words if word.startswith(f"{folder}/")}
         assert scripts == commanded & scripts and scripts
     assert all(path.stem in said["README.md"] for path in (ROOT / "recipes").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", [path.relative_to(ROOT) for path in ROOT.glob("zdckeras/**/*.md")] + list(FILES))
+def test_rows_of_tables_have_the_cells_of_their_header(file):
+    cells = [len(line.split("|")) for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]  # 1: no table
+    assert [row for row, (above, here) in enumerate(pairwise(cells), 2) if above > 1 < here != above] == []
 
 
 def test_readme_is_one_page():
