@@ -53,7 +53,7 @@ TRAININGS = {
         "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
 SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_step") for end in ("", "_zp")}
 PRETRAINED = ("zn", "zp")
-MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n(```text\n)(.*?)(\n```)", re.DOTALL)
+MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
 SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?")
 

@@ -95,6 +95,13 @@ old
 ```text
 kept
 ```
+<!-- table: one/a.txt -->
+```text
+```
+Kept.
+```text
+kept
+```
 """
 
 
@@ -111,10 +118,10 @@ def test_tables_are_taken_with_their_commit(train_all, tmp_path):
                          for s in ("n", "Lambda", "K0S", "Sigma+", "all")}, "shapes": {}, "auc": 0.5, "runs": 1}
     results(tmp_path, "two", "report.json", json.dumps({"floor": score}))
     text, taken = train_all.fill(README, tmp_path)
-    assert sorted(taken) == ["one/a.txt", "two/report.json"]
+    assert sorted(taken) == ["one/a.txt", "one/a.txt", "two/report.json"]
     assert "Table of commit abcdef0, 26 November 2026. Words.\n<!-- table: one/a.txt, commit abcdef0 -->\n" in text
     assert "```text\n       WS\nfloor  1.0\n```\n" in text
-    assert "commit 2222222" in text and text.count("kept") == 2 and "old" not in text
+    assert "commit 2222222" in text and text.count("kept") == 3 and "Kept." in text and "old" not in text
     assert "floor WS     1.00" in text and "commit abcdef0 -->\n```text\n" in text
     assert train_all.fill(text, tmp_path)[0] == text
 
