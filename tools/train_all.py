@@ -77,23 +77,23 @@ def content(*parts):
     return found.hexdigest()[:16]
 
 
-def task(name, command, folder, inputs, first=()):
+def task(name, command, folder, inputs, first=None):
     """doit's task of a command that leaves its results in a folder; done if made.json there is of the same inputs.
 
-    It begins with copies of the states in the folders named by `first`, whose tasks come before it.
+    It begins with copies of the states in the folder `first`, if that training is finished.
     """
     def same():
         record = folder / "made.json"
         return record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("inputs") == inputs
 
     return {"name": name, "actions": [(do, [command, folder, inputs, first])], "targets": [str(folder / "made.json")],
-            "task_dep": [f"train:{other.name}" for other in first], "uptodate": [same]}
+            "uptodate": [same]}
 
 
-def do(command, folder, inputs="", first=()):
+def do(command, folder, inputs="", first=None):
     """Run a command on one thread, its output into log.txt, and leave made.json; doit's `TaskFailed` if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    for state in (state for other in first for state in (other / "states").glob("*/")):
+    for state in (first / "states").glob("*/") if first and (first / "made.json").is_file() else ():
         if not (place := folder / "states" / state.name).exists():  # named by its settings
             with atomic_folder(place) as temporary:
                 shutil.copytree(state, temporary)
@@ -123,14 +123,14 @@ def models_of(options, detector):
     return [*([detector] if detector in PRETRAINED else []), *map(str, found)]
 
 
-def trainings(options):
-    """doit's tasks, one a training."""
-    for name in options.only:
+def trainings(options, late=False):
+    """doit's tasks, one a training: of those that begin with the states of another, or of the others."""
+    for name in (name for name in options.only if (name in SHARED) == late):
         recipe, arguments, _ = TRAININGS[name]
         file, folder, words = ROOT / "recipes" / f"{recipe}.py", options.out / name, ["--preset", options.preset]
         command = [sys.executable, str(file), *words, "--out", str(folder), *arguments]
-        first = [options.out / other for other in [SHARED.get(name)] if other in options.only]
-        yield task(name, command, folder, content(file, *words, *arguments), first)
+        yield task(name, command, folder, content(file, *words, *arguments),
+                   options.out / SHARED[name] if late else None)
 
 
 def comparisons(options):
@@ -241,8 +241,10 @@ def main(arguments=None):
     options.out.mkdir(parents=True, exist_ok=True)
     words = ["run", "--continue", "-n", str(options.jobs), "-P", "thread"]
     config = {"dep_file": str(options.out / "doit.json"), "backend": "json", "verbosity": 1}
-    status = DoitMain(ModuleTaskLoader({"task_train": lambda: trainings(options), "DOIT_CONFIG": config})).run(words)
-    more = DoitMain(ModuleTaskLoader({"task_compare": lambda: comparisons(options), "DOIT_CONFIG": config})).run(words)
+    rounds = {"task_train": lambda: trainings(options), "task_go_on": lambda: trainings(options, late=True),
+              "task_compare": lambda: comparisons(options)}
+    status = [DoitMain(ModuleTaskLoader({name: tasks, "DOIT_CONFIG": config})).run(words)
+              for name, tasks in rounds.items()]
     if options.tables:
         for file in ("recipes/README.md", "README.md"):
             text, taken = fill((ROOT / file).read_text(encoding="utf-8"), options.out)
@@ -250,7 +252,7 @@ def main(arguments=None):
             with atomic_path(ROOT / file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             print(f"{file}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
-    return max(status, more)
+    return max(status)
 
 
 if __name__ == "__main__":

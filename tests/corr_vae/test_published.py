@@ -155,3 +155,22 @@ def test_networks_of_other_shapes_are_refused(vae):
         ImageCorrDecoder(published_decoder("ecal", divide=32), published_particle(4, 32), "ecal", scaler)
     with pytest.raises(ValueError, match=r"encoder: expected outputs of shapes \[\(None, 14\)\], received"):
         ImageCorrVAE(published_encoder("ecal", 6, 32), vae.decoder, **vae.ranges, brightest=[1.0, 1.0])
+
+
+@pytest.mark.compiles_long
+def test_what_acts_in_training_alone_acts_in_networks_of_your_own(vae, showers, tmp_path):
+    """Averages of a normalisation move, on JAX, too, whose trainer calls `call` itself."""
+    def own(body):
+        return keras.Sequential([keras.Input(body.input_shape[1:]), layers.BatchNormalization(), body])
+
+    encoder, network = own(vae.encoder), own(vae.decoder.network)
+    decoder = ImageCorrDecoder(network, vae.decoder.particle, **vae.decoder.settings)
+    model = ImageCorrVAE(encoder, decoder, **vae.ranges, brightest=vae.brightest, steps=2)
+    fit_adam(model, batch_of(vae, showers), tmp_path / "state.npz", 1, 1e-3)
+    assert all(abs(numpy(body.layers[0].moving_mean)).max() > 0.0 for body in (encoder, network))
+
+
+@pytest.mark.parametrize("none", ["latents", "objects", "context"])
+def test_no_numbers_of_a_kind_are_refused(showers, none):
+    with pytest.raises(ValueError, match=f"^{none}: expected a whole number of at least 1, received 0"):
+        ImageCorrVAE.published(showers, **SIZES | {none: 0})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zdckeras.data.detectors import get_detector
-from zdckeras.simulation.frozen import EDGE_LOSS, HIGHEST_ENERGY, FrozenShowers
+from zdckeras.simulation.frozen import CELL_UNIT, EDGE_LOSS, HIGHEST_ENERGY, FrozenShowers, _Pool
 from zdckeras.simulation.library import ShowerLibrary, packaged_library
 
 KINDS = [22, 2112, 2212, 130, 211, -211]
@@ -254,3 +254,38 @@ def test_too_small_a_library_is_refused():
     library = drawn_library("zn", blob, per_kind=10)
     with pytest.raises(ValueError, match="8 photon showers"):
         FrozenShowers("zn", library.select(library.pdg != 22))
+
+
+@pytest.mark.parametrize(("inside", "outside", "drawn"), [
+    (10, 90, 24),  # fewer than the least within 1.5: the nearest 24
+    (60, 40, 60),  # all within 1.5
+    (150, 0, 96),  # more than the most: the nearest 96
+])
+def test_hadrons_draw_from_all_showers_nearby_within_limits(inside, outside, drawn):
+    """Showers at known distances in one direction, not in their order; weights 1 - (d / d_last)^2."""
+    far = np.concatenate([np.arange(1, inside + 1) / 100, 2.0 + np.arange(outside) / 56])
+    last = {24: far[24], 60: 1.5, 96: far[96]}[drawn]
+    order = np.random.default_rng(0).permutation(len(far))
+    distance = far[order]
+    folded = np.column_stack([distance * CELL_UNIT["hadron"], np.zeros(len(far))])
+    pool = _Pool("hadron", np.arange(len(far)), np.zeros(len(far)), folded, np.zeros(len(far)))
+    near, weight = pool.near(np.zeros(1), np.zeros((1, 2)), np.zeros(1))
+    expected = np.maximum(1.0 - (distance[near[0]] / last) ** 2, 0.0)
+    np.testing.assert_allclose(weight[0], expected / expected.sum(), atol=1e-9)
+    assert (weight > 1e-6).sum() == drawn and sorted(distance[near[0][weight[0] > 1e-6]]) == sorted(far[:drawn])
+
+
+@pytest.mark.parametrize(("away", "drawn"), [(0.0, 39), (5.0, 24)])
+def test_showers_that_are_equally_far_away_share_evenly(away, drawn):
+    pool = _Pool("hadron", np.arange(40), np.zeros(40), np.zeros((40, 2)), np.zeros(40))
+    weight = pool.near(np.zeros(1), np.full((1, 2), away), np.zeros(1))[1][0]
+    np.testing.assert_allclose(weight, (np.arange(39) < drawn) / drawn, atol=1e-9)
+
+
+def test_a_library_of_four_energies_and_one_point_gives_light():
+    library, energies = drawn_library("zn", blob), np.array([50.0, 200.0, 800.0, 3200.0])
+    primaries, hadrons = library.primaries.copy(), np.flatnonzero(library.pdg != 22)
+    primaries[hadrons, 0], primaries[hadrons, 1], primaries[hadrons, 2:4] = 2112, energies[hadrons % 4], 0.3
+    frozen = FrozenShowers("zn", ShowerLibrary("zn", primaries, library.light, {}))
+    light = frozen.expected_light([2112] * 4, [200.0, 200.0, 400.0, 400.0], [0.03, 0.1] * 2, [0.03, 0.1] * 2, 1)[0]
+    assert np.isfinite(light).all() and light.sum(axis=(1, 2)).min() > 0.0

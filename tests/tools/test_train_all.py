@@ -58,20 +58,28 @@ def test_a_failure_is_told_and_the_rest_is_done(train_all, tmp_path, monkeypatch
 
 
 def test_what_two_recipes_train_alike_is_trained_once(train_all, tmp_path, monkeypatch):
-    """The second waits for the first, on two threads, too, and finds its states beside those that it had."""
-    texts = {"first": "import time; time.sleep(1); (states / 'new').mkdir(parents=True); f = 'new'",
-             "second": "assert (states / 'own/a').read_text() == 'second' and (states / 'new/a').exists(); f = 'own'"}
+    """The second follows the first, and finds its states beside those that it had; alone or after a failure, too."""
+    texts = {"first": "(states / 'new').mkdir(parents=True); f = 'new'",
+             "second": "assert (states / 'own/a').read_text() == 'second' and (states / 'new/a').exists(); f = 'own'",
+             "broken": "raise SystemExit(3)", "third": "states.mkdir(); f = '.'"}
     for name, text in texts.items():
         words = "import sys; from pathlib import Path; states = Path(sys.argv[sys.argv.index('--out') + 1]) / 'states'"
         (tmp_path / f"{name}.py").write_text(f"{words}; {text}; (states / f / 'a').write_text('{name}')\n")
         monkeypatch.setitem(train_all.TRAININGS, name, (str(tmp_path / name), [], ()))
-    monkeypatch.setattr(train_all, "SHARED", {"second": "first"})
-    for name in texts:
-        (own := tmp_path / "all" / name / "states" / "own").mkdir(parents=True)
+    monkeypatch.setattr(train_all, "SHARED", {"second": "first", "third": "broken"})
+    out = tmp_path / "all"
+    for name in ("first", "second"):
+        (own := out / name / "states" / "own").mkdir(parents=True)
         (own / "a").write_text(name)
-    assert train_all.main(["--only", "second", "first", "--out", str(tmp_path / "all")]) == 0
-    states = tmp_path / "all" / "second" / "states"
-    assert {path.parent.name: path.read_text() for path in states.glob("*/a")} == {"own": "second", "new": "first"}
+    assert train_all.main(["--only", "second", "first", "--out", str(out)]) == 0
+    assert {path.parent.name: path.read_text() for path in (out / "second/states").glob("*/a")} == {
+        "own": "second", "new": "first"}
+    assert train_all.main(["--only", "third", "broken", "--out", str(out)]) != 0
+    assert (out / "third" / "made.json").exists() and not (out / "broken" / "made.json").exists()
+    (out / "second" / "made.json").unlink()
+    (out / "second" / "states" / "new" / "a").unlink()
+    (out / "second" / "states" / "new").rmdir()
+    assert train_all.main(["--only", "second", "--out", str(out)]) == 0
 
 
 README = """# Recipes

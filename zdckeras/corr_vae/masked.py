@@ -30,8 +30,8 @@ class MaskedProperties(layers.Layer):
         seed: of the weights.
 
     Returns:
-        call((B, d) w, (B, P, d) u for a mask of each row, (1, P, d) for one of all, or None) gives y, (B, P); a third
-        argument is the share of tau that counts.
+        call((B, d) w, (B, P, d) u for a mask of each row, (1, P, d) for one of all, or None) gives y, (B, P); `share`,
+        a number, is that of tau that counts.
 
     Raises:
         ValueError: for no properties or latents, or a temperature that is not above 0.

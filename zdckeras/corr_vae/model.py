@@ -19,7 +19,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter, deviance
 from zdckeras.layers.tokens import TokensToVector
 from zdckeras.training.adversarial import term_weights
-from zdckeras.training.loop import SampleLoss
+from zdckeras.training.loop import SampleLoss, hand_on
 from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
 
 
@@ -90,7 +90,10 @@ class ControlledVAE(WithParts, SampleLoss):
         """The terms of the loss by name, without their weights: (B,) each, or scalars."""
         raise NotImplementedError
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
+        return hand_on(self._each, inputs, training)
+
+    def _each(self, inputs):
         return sum(self.scale[name] * term for name, term in self.terms(inputs).items() if self.scale[name])
 
     @cached_property
@@ -177,7 +180,7 @@ class CorrVAE(ControlledVAE):
         """A fresh model with convolutional bodies for the one detector of training `Showers`.
 
         Arguments:
-            showers: training `Showers` of a detector that counts photons.
+            showers: training `Showers` of one detector; energies are taken for whole photons.
             channels: of the grids from coarse to fine, see `CnnEncoder`.
             width: of a token.
             latents, objects, hidden: as of `CorrDecoder`.

@@ -141,7 +141,7 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         call((B, latents) w, (B, objects) z, (B, context) c) gives images (B, nx, ny).
 
     Raises:
-        ValueError: for networks of other shapes.
+        ValueError: for networks of other shapes, or no latents, objects or context.
     """
 
     PARTS = ("network", "particle")
@@ -153,6 +153,8 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         self.names, self.detector = tuple(CENTRE), get_detector(detector)
         check_network("decoder", network, [(None, latents + objects + context)], [(None, *self.detector.shape)])
         check_network("particle", particle, [(None, CONDITION_COUNT)], [(None, 2 * context)])
+        for name, size in dict(latents=latents, objects=objects, context=context).items():
+            whole_number(size, name)
         self.settings = dict(detector=detector, scaler=scaler, latents=latents, objects=objects, context=context,
                              hidden=hidden, temperature=temperature, seed=seed)
         self.network, self.particle, seeds = network, particle, seeds_of([seed, 48])
@@ -278,7 +280,7 @@ class ImageCorrVAE(ControlledVAE):
         """A fresh model with the study's networks for the one detector of training `Showers`.
 
         Arguments:
-            showers: training `Showers` of a detector that counts photons.
+            showers: training `Showers` of one detector; energies are taken for whole photons.
             divide: channels and hidden units are divided by this; 1 as published.
             latents, objects, context: numbers w, z and c.
             seed: of all weights.
@@ -297,18 +299,21 @@ class ImageCorrVAE(ControlledVAE):
     def call(self, inputs, training=False):
         if training:
             self.step.assign_add(1.0)
+        return super().call(inputs, training)
+
+    def _each(self, inputs):
         shares = self.shares()
         return sum(self.scale[name] * shares.get(name, 1.0) * term
-                   for name, term in self.terms(inputs, training).items() if self.scale[name])
+                   for name, term in self.terms(inputs).items() if self.scale[name])
 
     def shares(self) -> dict[str, Tensor]:
         """Where the schedule is, see `shares_at`."""
         return shares_at(self.step, self.settings["steps"])
 
-    def terms(self, inputs: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+    def terms(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         decoder, sizes, cooled = self.decoder, self.sizes, self.shares()["temperature"]
         image, known = ops.log1p(ops.cast(inputs["responses"], "float32")), decoder.scaled(inputs["conditions"])
-        of_particle = normal_of(decoder.particle(known, training=training))
+        of_particle = normal_of(decoder.particle(known))
         normals = zip(normal_of(self.encoder(image)), of_particle, strict=True)
         mean, log_deviation = (ops.concatenate(pair, axis=-1) for pair in normals)
         code = reparametrise(mean, log_deviation, inputs["code"])
@@ -320,7 +325,7 @@ class ImageCorrVAE(ControlledVAE):
         return {
             "pixels": ops.sum(ops.square(image - decoder(w[0], z[0], c[0])), axis=(1, 2)),
             "properties": ops.sum(ops.square(true - decoder.masked(w[0], drawn, cooled)), axis=-1),
-            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0], training=training)), axis=-1),
+            "brightness": ops.sum(ops.square(bright - decoder.brightness(c[0])), axis=-1),
             "expected": ops.sum(ops.square(true - decoder.guess(known)), axis=-1),
             "sparsity": ops.sum(decoder.masked.open(drawn, cooled)),
             "total": total_correlation(*single) + sum(total_correlation(*pair) for pair in ((w, z), (w, c), (z, c))),

@@ -40,11 +40,16 @@ class _Pool:
         return np.column_stack([energy, folded / self.units[1], meson * MESON_DISTANCE])
 
     def near(self, log_energy, folded, meson):
-        """Nearest showers (N, k) and their weights 1 - (d / d_last)^2, normalised; 0 beyond d_last."""
+        """Nearest showers (N, k) and their weights 1 - (d / d_last)^2, normalised; 0 beyond d_last.
+
+        Where all but the first are as far away as d_last, the least number of neighbours have a share beside it.
+        """
         distance, index = self.tree.query(self._points(log_energy, folded, meson), k=self.most + 1)
         last = np.clip(self.within, distance[:, self.least], distance[:, -1])[:, None]
         weight = np.maximum(1.0 - (distance[:, :-1] / np.maximum(last, 1e-9)) ** 2, 0.0)
-        weight[:, 0] += 1e-9  # where all are equally far away
+        weight[:, 0] += 1e-9
+        alone = weight[:, 1:].sum(axis=1) < 1e-9
+        weight[alone, 1 : self.least] += 1e-9
         return self.members[index[:, :-1]], weight / weight.sum(axis=1, keepdims=True)
 
 
