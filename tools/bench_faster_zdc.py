@@ -7,7 +7,7 @@ It runs in an environment of its own, for it wants an older JAX; none of this pa
     peer/bin/python tools/bench_faster_zdc.py faster_zdc/
     peer/bin/python tools/bench_faster_zdc.py faster_zdc/ --float32
 
-Ours, to set beside it: python tools/bench_backends.py --only "flow matching" --batch 64 --batches 1 64
+Ours, to set beside it: python tools/bench_backends.py --only U-Net --batch 64 --batches 1 64
 
 A training step is `zdc.utils.nn.gradient_step` with the authors' loss, network and optimizer, sampling their `gen_zdc`
 in 11 steps; packages of theirs that only record, plot or train other models are left out. Processor time, medians.

@@ -1,7 +1,7 @@
 """Geant4 showers that no library has, ranked among generated ones of the same arrival: is every distribution right?
 
     python tools/rank_showers.py zn                                  # the pretrained generator, finite block
-    python tools/rank_showers.py zp --model runs/modular/generator.keras --unseen raw.npz
+    python tools/rank_showers.py zp --model runs/modular_zp/generator.keras --unseen raw.npz
 
 The showers are those of the finite block in tests/data and of whatever --unseen names (files of
 tools/geant4_showers.py); the generator is a modular one, which takes arrivals. Ranks of a right generator are uniform:
