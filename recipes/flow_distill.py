@@ -68,8 +68,9 @@ def train_teacher(p, data, states, seed):
     teacher = ShapeFlow.fit_scales(detector.name, *data.arrays.values(), seed=seed, **p["shape"])
     noise = {"u_cells": (detector.cells,)}
     held = {"conditions": data.validation.particles, "responses": data.validation.response}
+    size = min(p["batch"], len(data.validation))
     history = fit_adam(teacher, Batches(data.arrays, p["batch"], seed, noise), states / "teacher.npz", **p["teacher"],
-                       validation=Batches(held, p["batch"], uniform=noise, shuffle=False))
+                       validation=Batches(held, size, uniform=noise, shuffle=False))
     return sums, teacher, {"teacher": history}
 
 

@@ -52,7 +52,7 @@ PRESETS = {
         train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
         levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         student=dict(epochs=6, batch=256, rate=1e-3),
-        zp=dict(vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3)),  # its decoder full; the packaged one is of one_step.py
+        zp=dict(vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3)),  # its decoder full; packaged: one_step.py
         gun=dict(test=5_000, students=(),  # where a detector has one
                  vae=dict(rows=60_000, epochs=12, batch=128, rate=3e-3, decoder=dict(rank=128)))),
     "paper": dict(

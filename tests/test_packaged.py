@@ -149,7 +149,7 @@ def test_a_generator_from_whatever_names_it(generator, file, tmp_path, monkeypat
     assert open_generator(generator) is generator
     for one in ("gan", str(file), file):
         assert open_generator(one).factors == generator.factors
-    with pytest.raises(ValueError, match="one of gan; received 'zn'"):
+    with pytest.raises(ValueError, match="one of gan, or a .keras, .onnx or SavedModel path; received 'zn'"):
         open_generator("zn")
     with pytest.raises(FileNotFoundError, match="No such file: zn.keras"):
         open_generator("zn.keras")

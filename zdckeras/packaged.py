@@ -57,7 +57,10 @@ def model_file(model: str | Path) -> Path:
         FileNotFoundError, ValueError: as `pretrained` and `load_model`, at once.
     """
     bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
-    named = bare and (model in pretrained_names() or not Path(model).exists())
+    named = bare and model in pretrained_names()
+    if bare and not named and not Path(model).exists():
+        raise ValueError(f"Expected the name of a pretrained generator, one of {', '.join(pretrained_names())}, or a "
+                         f".keras, .onnx or SavedModel path; received {model!r}, and there is no such file.")
     path = _pretrained_file(model) if named else Path(model)
     read_config(path)
     return path

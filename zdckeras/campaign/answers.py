@@ -179,7 +179,8 @@ def look_at(model: object) -> None:
     """Raise FileNotFoundError or ValueError, at once and without Keras, if a path or a name can be no generator."""
     if is_exported(model):
         if not (Path(model) / "saved_model.pb" if Path(model).is_dir() else Path(model)).is_file():
-            raise FileNotFoundError(f"{model}: expected a .onnx file or a folder with saved_model.pb, found none.")
+            raise FileNotFoundError(f"{model}: expected a .onnx file or the folder of one version of a SavedModel, "
+                                    "such as served/1; found no saved_model.pb.")
     elif isinstance(model, (str, Path)):
         from zdckeras.packaged import model_file
 
