@@ -55,7 +55,8 @@ SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_s
 PRETRAINED = ("zn", "zp")
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
-SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?")
+SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?"
+                  .replace(" ", r"\s"))
 
 
 def commit():

@@ -84,7 +84,8 @@ def test_what_two_recipes_train_alike_is_trained_once(train_all, tmp_path, monke
 
 README = """# Recipes
 ## one
-Table of commit 1111111, 1 May 2026; files of the package have other names since. Words.
+Table of
+commit 1111111, 1 May 2026; files of the package have other names since. Words.
 <!-- table: one/a.txt -->
 ```text
 old
