@@ -5,7 +5,8 @@
     python tools/bench_export.py runs/*/generator.keras --batches 1 --json export.json
 
 Every model runs in a process of its own, on one core. "equal" is the share of 129 showers (128 at once, one alone)
-that ONNX Runtime and TensorFlow answer alike in every cell, "sums" with the same total, "moved" the share of the light that is elsewhere.
+that ONNX Runtime and TensorFlow answer alike in every cell, "sums" with the same total, "moved" the share of the light
+that is elsewhere.
 Times are medians of the processor time of one call divided by the showers in it, with noise and particles in memory;
 particles are those of the reference simulation that leave light. --clock takes the time on the clock. --profile names
 the operators that take ONNX Runtime longest at batch 1.
