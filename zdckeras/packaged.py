@@ -57,11 +57,8 @@ def model_file(model: str | Path) -> Path:
         FileNotFoundError, ValueError: as `pretrained` and `load_model`, at once.
     """
     bare = isinstance(model, str) and Path(model).name == model and not Path(model).suffix
-    named = bare and model in pretrained_names()
-    if bare and not named and not Path(model).exists():
-        raise ValueError(f"Expected the name of a pretrained generator, one of {', '.join(pretrained_names())}, or a "
-                         f".keras, .onnx or SavedModel path; received {model!r}, and there is no such file.")
-    path = _pretrained_file(model) if named else Path(model)
+    named = bare and (model in pretrained_names() or not Path(model).exists())
+    path = _pretrained_file(model, ", or a .keras, .onnx or SavedModel path") if named else Path(model)
     read_config(path)
     return path
 
@@ -137,12 +134,13 @@ def pack(generator: "Sampler", path: str | Path, source: str | Path | None = Non
     return path
 
 
-def _pretrained_file(name):
-    """The file of a pretrained generator."""
+def _pretrained_file(name, or_else=""):
+    """The file of a pretrained generator; ValueError, with what else might have been meant, if there is none."""
     names = pretrained_names()
     if name not in names:
         known = ", ".join(names) or "(none is there)"
-        raise ValueError(f"Expected the name of a pretrained generator, one of {known}; received {name!r}.")
+        raise ValueError(f"Expected the name of a pretrained generator, one of {known}{or_else}; received "
+                         f"{name!r}.")
     return PLACE / f"{name}.keras"
 
 

@@ -94,7 +94,13 @@ class ControlledVAE(WithParts, SampleLoss):
         return hand_on(self._each, inputs, training)
 
     def _each(self, inputs):
-        return sum(self.scale[name] * term for name, term in self.terms(inputs).items() if self.scale[name])
+        shares = self.shares()
+        return sum(self.scale[name] * shares.get(name, 1.0) * term
+                   for name, term in self.terms(inputs).items() if self.scale[name])
+
+    def shares(self) -> dict[str, Tensor]:
+        """What counts of a term's weight at this step of a training, by name, where that is not all of it."""
+        return {}
 
     @cached_property
     def generator(self) -> CorrGenerator:

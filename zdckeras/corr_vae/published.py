@@ -301,11 +301,6 @@ class ImageCorrVAE(ControlledVAE):
             self.step.assign_add(1.0)
         return super().call(inputs, training)
 
-    def _each(self, inputs):
-        shares = self.shares()
-        return sum(self.scale[name] * shares.get(name, 1.0) * term
-                   for name, term in self.terms(inputs).items() if self.scale[name])
-
     def shares(self) -> dict[str, Tensor]:
         """Where the schedule is, see `shares_at`."""
         return shares_at(self.step, self.settings["steps"])
