@@ -11,6 +11,7 @@ properties, each moved by a random amount of its own (photons by factors of 0.5 
 by factors of 0.67 to 1.5). Whole photons come, and their properties are measured.
 
     python recipes/corr_vae.py                          # embedded data, neutron calorimeter
+    python recipes/corr_vae.py --seeds 3                # three trainings of both
     python recipes/corr_vae.py --data showers.root      # your own, or a folder with the npz pair
     python recipes/corr_vae.py --preset paper --dry-run # what the published sizes and schedule would cost
 
@@ -27,7 +28,7 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.corr_vae.published import ImageCorrVAE
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import by_row, of_seed, over_seeds, text_table
 from zdckeras.plots import property_traversal, save_figure
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
@@ -106,18 +107,33 @@ def fit_published(showers, preset, path, seed):
 
 
 def train_models(args, p, data):
-    """The published model and ours, and their histories, by name."""
-    states = recipe_states(args, p, ADAM, data=data)
-    published, told = fit_published(data.training, p, states / "published.npz", args.seed)
-    vae = CorrVAE.fit_scales(data.training, seed=args.seed, **p["model"])
-    history = fit_arrays(vae, data.arrays, states / "corr_vae.npz", seed=args.seed, normal=vae.noise, **p["fit"])
-    print(f"scatter of a cell beyond Poisson: {vae.fit_scatter(data.training[:2000]):.2f}")
-    return {"published CorrVAE": published, "CorrVAE": vae}, {"published CorrVAE": told, "CorrVAE": history}
+    """The published model and ours, trained with every seed, and their histories, by name."""
+    states, models, histories = recipe_states(args, p, ADAM, data=data), {}, {}
+    for k in range(args.seeds):
+        seed, folder = args.seed + k, states / f"seed{k}"
+        published, told = fit_published(data.training, p, folder / "published.npz", seed)
+        vae = CorrVAE.fit_scales(data.training, seed=seed, **p["model"])
+        history = fit_arrays(vae, data.arrays, folder / "corr_vae.npz", seed=seed, normal=vae.noise, **p["fit"])
+        print(f"scatter of a cell beyond Poisson: {vae.fit_scatter(data.training[:2000]):.2f}")
+        models |= of_seed({"published CorrVAE": published, "CorrVAE": vae}, k)
+        histories |= of_seed({"published CorrVAE": told, "CorrVAE": history}, k)
+    return models, histories
 
 
-def judge_control(name, vae, test, seed):
+def controlled(models, controls):
+    """Correlations of what was asked for with what was obtained, over trainings, as text: of moves, then of values."""
+    for title, which in (("moves asked for and obtained", 2), ("values asked for and obtained", 3)):
+        diagonals = {name: dict(zip(vae.decoder.names, found[which][
+            range(len(vae.decoder.names)), [list(PROPERTIES).index(one) for one in vae.decoder.names]], strict=True))
+            for (name, vae), found in zip(models.items(), controls, strict=True)}
+        yield f"correlation of {title}"
+        columns = {one: lambda d, one=one: d.get(one, float("nan")) for one in PROPERTIES}
+        yield text_table(over_seeds(diagonals, columns))
+
+
+def judge_control(name, vae, told):
     """What comes when asked, as text: mask, correlations, and the verdict on every property that can be asked for."""
-    wish, found, moved, plain, natural = control(vae, test, seed)
+    wish, found, moved, plain, natural = told
     names, mask = vae.decoder.names, keras.ops.convert_to_numpy(vae.decoder.mask())
     stated = [list(PROPERTIES).index(one) for one in names]
     masks = [[one, *(f"{m:.2f}" for m in row)] for one, row in zip(names, mask, strict=True)]
@@ -142,7 +158,7 @@ def judge_control(name, vae, test, seed):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/corr_vae", ("zn", "zp"), dry=True).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/corr_vae", ("zn", "zp"), trainings=1, dry=True).parse_args()
     p = PRESETS[args.preset]
     if args.dry_run:
         passes = ImageCorrVAE.published(load(args.detector, "train", FEW), p["divide"]).passes()
@@ -150,15 +166,18 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     models, histories = train_models(args, p, data)
     shown = {name: vae.generator.sample for name, vae in models.items()}  # asked for nothing
-    save_models(args, data, {"published.keras": models["published CorrVAE"].generator,
-                             "generator.keras": models["CorrVAE"].generator})
+    first = {row: trainings[0] for row, trainings in by_row(models).items()}
+    save_models(args, data, {"published.keras": first["published CorrVAE"].generator,
+                             "generator.keras": first["CorrVAE"].generator})
     report = judged(args, data, shown, p["generations"])
-    for name, vae in models.items():
+    for name, vae in first.items():
         picture = "traversal.png" if name == "CorrVAE" else "traversal_published.png"
         save_figure(traversal(vae, data.test, args.seed), args.out / picture)
-    texts = [judge_control(name, vae, data.test, args.seed) for name, vae in models.items()]
-    text = "\n\n".join([text_table(over_seeds(report.scores)), *texts])
-    write_results(args, "control.txt", text, report, data.test, shown, histories)
+    controls = [control(vae, data.test, args.seed) for vae in models.values()]
+    texts = [judge_control(*one) for one in zip(models, models.values(), controls, strict=True)]
+    text = "\n\n".join([text_table(over_seeds(report.scores)), *controlled(models, controls), *texts])
+    seen = {row: vae.generator.sample for row, vae in first.items()}
+    write_results(args, "control.txt", text, report, data.test, seen, histories)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from zdckeras.command import run
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import by_row, judge, ordering, over_seeds, text_table
+from zdckeras.metrics.report import SUMMARY, by_row, judge, ordering, over_seeds, text_table, ws_by_row
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
@@ -84,11 +84,6 @@ def train_ranges(p, data, states, seed):
     return number, teachers, histories
 
 
-def WS(score):  # noqa: N802
-    """WS over all species of a score."""
-    return score["metrics"]["all"]["WS"][0]
-
-
 def train_models(args, p, data):
     """Rows of the table, "<row>, seed <k>" -> function of (conditions, seed); histories; and what is said of them."""
     states, samplers, histories, said = recipe_states(args, p, data=data), {}, {}, []
@@ -97,7 +92,7 @@ def train_models(args, p, data):
         rows = {f"r = {noise:g}": sampler(number, teacher, teacher.get_weights())
                 for noise, teacher in teachers.items()}
         scores = judge(data.validation, [data.validation.response], rows, 1, args.seed).scores
-        noise = min(teachers, key=lambda noise: WS(scores[f"r = {noise:g}"]))
+        noise = min(teachers, key=lambda noise: SUMMARY["WS"](scores[f"r = {noise:g}"]))
         said.append(f"students of seed {seed} have the teacher with r = {noise:g}, best on the validation set")
         student, weights, taught = distil_students(teachers[noise], data.training, states / f"seed{seed}",
                                                    **p["student"], common=p["common"], batch=p["batch"], seed=seed)
@@ -113,7 +108,7 @@ def train_models(args, p, data):
 
 def verdicts(scores):
     """What the table says of the best range of noise, and of the losses of students."""
-    found = by_row({name: WS(score) for name, score in scores.items()})
+    found = ws_by_row(scores)
     ranges = sorted((name for name in found if name.startswith("r = ")), key=lambda name: -sum(found[name]))
     yield f"least WS with {ranges[-1]}: {ordering({name: found[name] for name in ranges[-2:]})}"
     yield f"students: {ordering({name: found[name] for name in STUDENTS if name in found})}"
@@ -127,7 +122,7 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     samplers, histories, said = train_models(args, p, data)
     table = judged(args, data, samplers, p["generations"])
-    columns = {"WS": WS, "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
+    columns = {name: SUMMARY[name] for name in ("WS", "MAE", "AUC")}
     text = "\n\n".join([text_table(over_seeds(table.scores, columns)), "\n".join([*verdicts(table.scores), *said])])
     first = {row: trainings[0] for row, trainings in by_row(samplers).items()}
     shown = {name: first[name] for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}

@@ -34,7 +34,7 @@ from zdckeras.gan.published_vit import published_vit_critic, published_vit_gener
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import by_row, in_floors, ordering, over_seeds, text_table
+from zdckeras.metrics.report import SUMMARY, by_row, in_floors, ordering, over_seeds, text_table, ws_by_row
 from zdckeras.recipe import (
     command_line,
     judged,
@@ -89,11 +89,6 @@ L2 = 1e-3  # per cell, the sum over which is what the neutron study weighs so
 OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
 START = "ours, before the critic"
-
-
-def WS(score):  # noqa: N802
-    """WS over all species of a score."""
-    return score["metrics"]["all"]["WS"][0]
 
 
 def published_rows(detector, lambdas=None):
@@ -178,8 +173,8 @@ def judge_models(args, p, data, trained):
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
         score["pixels"] = pixel_auc(data.test.response, draws[-1], args.seed, p["pixels"]) if p["pixels"] else None
         score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
-    columns = {"WS": WS, "with factor": lambda s: s["WS with factor"], "proton channels": lambda s: s["WS proton"],
-               "MAE": lambda s: s["metrics"]["all"]["MAE"][0], "AUC": lambda s: s["auc"]}
+    columns = {"WS": SUMMARY["WS"], "with factor": lambda s: s["WS with factor"],
+               "proton channels": lambda s: s["WS proton"], **{name: SUMMARY[name] for name in ("MAE", "AUC")}}
     columns |= {"AUC pixels": lambda s: s["pixels"]} if p["pixels"] else {}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
     columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
@@ -190,7 +185,7 @@ def judge_models(args, p, data, trained):
 
 def verdicts(scores):
     """What the table says of the ordering that the study claims, of its last row against ours, and of the last row."""
-    found = by_row({name: WS(score) for name, score in scores.items()})
+    found = ws_by_row(scores)
     order, last = [row for row in found if row.startswith("published")], list(found)[-1]
     if len(order) > 1:
         yield f"published rows: {ordering({row: found[row] for row in order})}"

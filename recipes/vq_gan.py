@@ -9,6 +9,7 @@ of the critic's own features, is ours). Each VQ-VAE and
 VQ-GAN start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GAN has a critic.
 
     python recipes/vq_gan.py                          # embedded data, neutron calorimeter
+    python recipes/vq_gan.py --seeds 3                # three trainings of everything
     python recipes/vq_gan.py --data showers.root      # your own showers, or a folder with the npz pair
     python recipes/vq_gan.py --preset paper --dry-run # what the published sizes and schedule would cost
 
@@ -16,10 +17,12 @@ Interrupted, the same command goes on where it stopped. 34 minutes of processor 
 drawn first (floor 1.03), from tokens alone 6.2 for the VQ-VAE and 5.3 for the VQ-GAN, one training each.
 """
 
+from itertools import product
+
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import of_seed, ordering, over_seeds, text_table, ws_by_row
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
@@ -78,24 +81,24 @@ def dry_run(args, p):
     printed_cost(prior_passes(model, some, p["prior"], ParticleTokenPrior), p["train"], p["prior"])
 
 
-def train_pair(args, p, data, folder, fresh, against, adam=None):
+def train_pair(p, data, seed, folder, fresh, against, adam=None):
     """From one warm start one model goes on as it is, and the other meets a critic: models and histories by name."""
     warm, plain, adversarial = (fresh() for _ in range(3))
-    one = dict(seed=args.seed, adam=adam and adam["generator"])
+    one = dict(seed=seed, adam=adam and adam["generator"])
     histories = {"warm start": fit_arrays(warm, data.arrays, folder / "warm start.npz", **one, **p["warm_start"])}
     for model in (plain, adversarial):
         model.set_weights(warm.get_weights())
     epochs, batch, rate = (p["adversarial"][key] for key in ("epochs", "batch", "generator"))
     histories["VQ-VAE"] = fit_arrays(plain, data.arrays, folder / "VQ-VAE.npz", epochs, batch, rate, **one)
     adversarial.scatter.fit(encode(adversarial, data.validation)[1], data.validation.response)
-    histories["VQ-GAN"] = train_adversarially(against(adversarial), data.arrays, folder / "VQ-GAN.npz", seed=args.seed,
+    histories["VQ-GAN"] = train_adversarially(against(adversarial), data.arrays, folder / "VQ-GAN.npz", seed=seed,
                                               adam=adam, **p["adversarial"])
     return {"VQ-VAE": plain, "VQ-GAN": adversarial}, histories
 
 
-def train_models(args, p, data, states):
+def train_models(p, data, seed, states):
     """The published pair, then ours, trained alike: models and histories by name."""
-    training, seed, found, histories = data.training, args.seed, {}, {}
+    training, found, histories = data.training, {}, {}
     pairs = {"published ": (
         lambda: PhotonVQVAE.published(training, width=p["width"], averaged=True, seed=seed, **p["published"]),
         lambda model: ImageVQGAN.of(model, training, seed=seed, **p["published"]),
@@ -103,52 +106,64 @@ def train_models(args, p, data, states):
     pairs |= {"": (lambda: PhotonVQVAE.of_size(training, p["size"], seed=seed),
                    lambda model: PhotonVQGAN.fit_scales(model, training, critic=p["critic"], seed=seed))}
     for row in p.get("rows", pairs):
-        models, learnt = train_pair(args, p, data, states / row.strip(), *pairs[row])
+        models, learnt = train_pair(p, data, seed, states / row.strip(), *pairs[row])
         found |= {f"{row}{name}": model for name, model in models.items()}
         histories |= {f"{row}{name}": history for name, history in learnt.items()}
     return found, histories
 
 
-def train_priors(args, p, data, states, models, histories):
-    """A prior for the tokens of each model, with and without channel sums: generators by name."""
-    sums, generators = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"]), {}
-    reader, told = fit_reader(data.training, states, p["prior"], ADAM["particle tokens"], args.seed)
-    histories |= told
+def train_priors(p, data, seed, states, models):
+    """A prior for the tokens of each model, with and without channel sums: generators and histories by name."""
+    sums, generators = fit_sums(data.training, states / "sums.npz", seed=seed, **p["sums"]), {}
+    reader, histories = fit_reader(data.training, states, p["prior"], ADAM["particle tokens"], seed)
     for name, model in models.items():
         theirs = name.startswith("published")
         how = dict(kind=ParticleTokenPrior, reader=reader, adam=ADAM["prior"]) if theirs else {}
         made, losses = token_generators(model, data.training, data.validation, states / name, p["prior"] | how,
-                                        {"prior": None} | ({} if theirs else {"sums and prior": sums}), seed=args.seed)
+                                        {"prior": None} | ({} if theirs else {"sums and prior": sums}), seed=seed)
         generators |= {f"{name}, {kind}": by_heat[1.0] for kind, by_heat in made.items()}
         histories |= {f"{name}, {kind}": history for kind, history in losses.items()}
-    return generators
+    return generators, histories
 
 
 def judge_models(args, p, data, models, generators):
     """The table on the test set: what is left of responses after tokens, and what is generated; and its summary."""
-    samplers, codes = {}, [["", "codes used", "perplexity"]]
+    samplers, codes = {}, {}
     for name, model in models.items():
         tokens, light = encode(model, data.test)
-        samplers[f"{name}, reconstructed"] = reconstruction(model, light)
-        counts = count_tokens(tokens, model.codebook.codes)
-        codes.append([name, f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
+        samplers[name.replace(", seed", ", reconstructed, seed")] = reconstruction(model, light)
+        codes[name] = count_tokens(tokens, model.codebook.codes)
     samplers |= {name: generator.sample for name, generator in generators.items()}
     table = judged(args, data, samplers, p["generations"])
-    return table, "\n".join([text_table(codes), "", text_table(over_seeds(table.scores))])
+    used = over_seeds(codes, {"share of codes used": share_used, "perplexity": lambda found: float(perplexity(found))})
+    parts = text_table(used), text_table(over_seeds(table.scores)), "\n".join(verdicts(table.scores))
+    return table, "\n\n".join(parts)
+
+
+def verdicts(scores):
+    """What the table says of the study's claim, that a critic makes the distance smaller."""
+    found = ws_by_row(scores)
+    for row, end in product(("published ", ""), ("reconstructed", "prior")):
+        if (plain := f"{row}VQ-VAE, {end}") in found:
+            yield ordering({name: found[name] for name in (plain, f"{row}VQ-GAN, {end}")})
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/vq_gan", ("zn", "zp"), dry=True).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/vq_gan", ("zn", "zp"), trainings=1, dry=True).parse_args()
     p = PRESETS[args.preset]
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     states = recipe_states(args, p, ADAM, data=data)
-    models, histories = train_models(args, p, data, states)
-    generators = train_priors(args, p, data, states, models, histories)
-    save_models(args, data, {"generator.keras": generators["VQ-GAN, sums and prior"]})
+    models, generators, histories = {}, {}, {}
+    for k in range(args.seeds):
+        found, learnt = train_models(p, data, args.seed + k, states / f"seed{k}")
+        made, losses = train_priors(p, data, args.seed + k, states / f"seed{k}", found)
+        models, generators = models | of_seed(found, k), generators | of_seed(made, k)
+        histories |= of_seed(learnt | losses, k)
+    save_models(args, data, {"generator.keras": generators["VQ-GAN, sums and prior, seed 0"]})
     table, text = judge_models(args, p, data, models, generators)
-    shown = {name: generator.sample for name, generator in generators.items() if "sums" in name}
+    shown = {name: one.sample for name, one in generators.items() if name.endswith("sums and prior, seed 0")}
     write_results(args, "vq_gan.txt", text, table, data.test, shown, histories)
 
 

@@ -9,6 +9,7 @@ besides, channel sums drawn first by a small flow are told to the prior and impo
 
     python recipes/vq_vae.py                          # embedded data, neutron calorimeter
     python recipes/vq_vae.py --sizes 0.25M 13M 52M    # other sizes, "0.25M" to "52M"
+    python recipes/vq_vae.py --seeds 3                # three trainings of everything
     python recipes/vq_vae.py --data showers.root      # your own showers, or a folder with the npz pair
     python recipes/vq_vae.py --preset paper --dry-run # what the published sizes and schedule would cost
 
@@ -19,7 +20,7 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import in_floors, over_seeds, text_table
+from zdckeras.metrics.report import by_row, in_floors, of_seed, ordering, over_seeds, text_table, ws_by_row
 from zdckeras.metrics.times import milliseconds
 from zdckeras.recipe import (
     FEW,
@@ -80,8 +81,8 @@ def dry_run(args, p):
     printed_cost(prior_passes(model, some, p["prior"], ParticleTokenPrior), p["train"], p["prior"])
 
 
-def train_models(args, p, data, states):
-    """The published one, every size alike, then one for longer: models and histories by name.
+def train_models(p, data, seed, sizes, states):
+    """The published one, those of the sizes alike, then one for longer: models and histories by name.
 
     The first and the last model are trained for as long.
     """
@@ -89,31 +90,44 @@ def train_models(args, p, data, states):
         models[name] = model
         some = {key: values[:rows] for key, values in data.arrays.items()}
         path = states / f"VQ-VAE {name}.npz"
-        histories[name] = fit_arrays(models[name], some, path, seed=args.seed, **settings)
+        histories[name] = fit_arrays(models[name], some, path, seed=seed, **settings)
 
     def of_size(size):
-        return PhotonVQVAE.of_size(data.training, size, seed=args.seed)
+        return PhotonVQVAE.of_size(data.training, size, seed=seed)
 
     models, histories, (size, longer) = {}, {}, (p["best"]["size"], {k: v for k, v in p["best"].items() if k != "size"})
-    fit("published", PhotonVQVAE.published(data.training, seed=args.seed, **p["published"]), adam=ADAM[p["adam"][0]],
+    fit("published", PhotonVQVAE.published(data.training, seed=seed, **p["published"]), adam=ADAM[p["adam"][0]],
         **longer)
-    for name in args.sizes or p["sizes"]:
+    for name in sizes:
         fit(name, of_size(name), **p["study"])
     fit(f"{size}, longer", of_size(size), **longer)
     return models, histories
 
 
+def train_priors(p, data, seed, states, published, model):
+    """Priors of the tokens of two models, sampled at every temperature: generators and histories by name."""
+    sums = fit_sums(data.training, states / "sums.npz", seed=seed, **p["sums"])
+    made, losses = token_generators(model, data.training, data.validation, states, p["prior"],
+                                    {"prior": None, "sums and prior": sums}, p["temperatures"], seed)
+    first, second = (ADAM[name] for name in p["adam"])
+    reader, more = fit_reader(data.training, states, p["prior"], first, seed)
+    theirs, found = token_generators(published, data.training, data.validation, states, p["prior"] | dict(
+        kind=ParticleTokenPrior, reader=reader, adam=second), {"published prior": None}, p["temperatures"], seed)
+    return {f"{name}, T = {t:g}": generator
+            for name, by_heat in (theirs | made).items() for t, generator in by_heat.items()}, more | found | losses
+
+
 def reconstructions(data, models):
     """Functions of (conditions, seed) that draw from the light of the test's own tokens, and a table of the codes."""
-    samplers, codes = {}, [["VQ-VAE", "weights", "MFLOP there and back", "codes used", "perplexity"]]
+    samplers, codes = {}, {}
     for name, model in models.items():
         model.scatter.fit(encode(model, data.validation)[1], data.validation.response)
         tokens, light = encode(model, data.test)
-        samplers[f"{name}, reconstructed"] = reconstruction(model, light)
-        counts = count_tokens(tokens, model.codebook.codes)
-        codes.append([name, f"{model.count_params():,}", f"{2e-6 * model.operations():.1f}",
-                      f"{share_used(counts):.0%}", f"{float(perplexity(counts)):.0f}"])
-    return samplers, codes
+        samplers[name.replace(", seed", ", reconstructed, seed")] = reconstruction(model, light)
+        codes[name] = model, count_tokens(tokens, model.codebook.codes)
+    return samplers, over_seeds(codes, {
+        "weights": lambda c: c[0].count_params(), "MFLOP there and back": lambda c: round(2e-6 * c[0].operations()),
+        "share of codes used": lambda c: share_used(c[1]), "perplexity": lambda c: float(perplexity(c[1]))})
 
 
 def judge_models(args, p, data, samplers, codes, shipped):
@@ -121,14 +135,22 @@ def judge_models(args, p, data, samplers, codes, shipped):
     table = judged(args, data, samplers, p["generations"])
     times = [f"time of a response, tokens, light and photons, batch {batch}: "
              f"{milliseconds({'': [shipped]}, data.test.particles, batch)[''] / batch:.3f} ms" for batch in (1, 256)]
-    found = {name: score["metrics"]["all"]["WS"][0] for name, score in table.scores.items()}
-    best = in_floors(found["sums and prior, T = 1"], found.get("floor"))
     return table, "\n".join([text_table(codes), "", text_table(over_seeds(table.scores)), "", *times,
-                             f"sums and prior, T = 1: WS is {best}"])
+                             *verdicts(table.scores, p["temperatures"])])
+
+
+def verdicts(scores, temperatures):
+    """What the table says of the study's claim, that WS is least at the highest temperature, and of the floor."""
+    found = ws_by_row(scores)
+    for prior in ("published prior", "prior"):
+        if len(temperatures) > 1:
+            yield ordering({row: found[row] for t in temperatures if (row := f"{prior}, T = {t:g}")})
+    best = found["sums and prior, T = 1"]
+    yield f"sums and prior, T = 1: WS is {in_floors(sum(best) / len(best), found.get('floor', [None])[0])}"
 
 
 def main():
-    parser = command_line(__doc__, PRESETS, "runs/vq_vae", ("zn", "zp"), dry=True)
+    parser = command_line(__doc__, PRESETS, "runs/vq_vae", ("zn", "zp"), trainings=1, dry=True)
     parser.add_argument("--sizes", nargs="+", choices=MODEL_SIZES, help="of the study of sizes")
     args = parser.parse_args()
     p = PRESETS[args.preset]
@@ -136,25 +158,22 @@ def main():
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     states = recipe_states(args, p, ADAM, data=data)
-    models, histories = train_models(args, p, data, states)
-    published, *_, model = models.values()
-    sums = fit_sums(data.training, states / "sums.npz", seed=args.seed, **p["sums"])
-    made, losses = token_generators(model, data.training, data.validation, states, p["prior"],
-                                    {"prior": None, "sums and prior": sums}, p["temperatures"], args.seed)
-    first, second = (ADAM[name] for name in p["adam"])
-    reader, more = fit_reader(data.training, states, p["prior"], first, args.seed)
-    theirs, found = token_generators(published, data.training, data.validation, states, p["prior"] | dict(
-        kind=ParticleTokenPrior, reader=reader, adam=second), {"published prior": None}, p["temperatures"], args.seed)
-    generators = {f"{name}, T = {t:g}": generator
-                  for name, by_heat in (theirs | made).items() for t, generator in by_heat.items()}
-    shipped = generators["sums and prior, T = 1"]
+    models, generators, histories = {}, {}, {}
+    for k in range(args.seeds):
+        found, learnt = train_models(p, data, args.seed + k, args.sizes or p["sizes"], states / f"seed{k}")
+        published, *_, model = found.values()
+        made, losses = train_priors(p, data, args.seed + k, states / f"seed{k}", published, model)
+        models, generators = models | of_seed(found, k), generators | of_seed(made, k)
+        histories |= of_seed(learnt | losses, k)
+    shipped = generators["sums and prior, T = 1, seed 0"]
     save_models(args, data, {"generator.keras": shipped})
     samplers, codes = reconstructions(data, models)
     samplers |= {name: generator.sample for name, generator in generators.items()}
     table, text = judge_models(args, p, data, samplers, codes, shipped)
-    shown = {"reconstructed": reconstruction(model, encode(model, data.test[:PICTURED])[1])}
-    shown |= {name: generator.sample for name, generator in generators.items() if name.endswith("T = 1")}
-    write_results(args, "study.txt", text, table, data.test, shown, histories | more | found | losses)
+    longest = [trainings[0] for trainings in by_row(models).values()][-1]
+    shown = {"reconstructed": reconstruction(longest, encode(longest, data.test[:PICTURED])[1])}
+    shown |= {name: generator.sample for name, generator in generators.items() if name.endswith("T = 1, seed 0")}
+    write_results(args, "study.txt", text, table, data.test, shown, histories)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ ROWS = {  # what the recipes that have a row for each model compare
                                                         "ours"))],
     "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "teacher, codes", "bs, codes",
                      "bs+ch+div, codes"],
-    "autoencoders": ["floor", "published Supervised AE, ViT", "published AE + Sinkhorn NG, ViT", "Supervised AE, ViT",
-                     "AE + Sinkhorn NG, ViT"],
-    "corr_vae": ["floor", "published CorrVAE", "CorrVAE"],
+    "autoencoders": ["floor", *(f"{row}, ViT, seed 0" for row in (
+        "published Supervised AE", "published AE + Sinkhorn NG", "Supervised AE", "AE + Sinkhorn NG"))],
+    "corr_vae": ["floor", "published CorrVAE, seed 0", "CorrVAE, seed 0"],
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Particles outside the trained range")  # it was trained on so few

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
 from zdckeras.metrics.classifier import pixel_auc
-from zdckeras.metrics.report import SUMMARY, Table, by_row, judge, ordering, over_seeds, text_table
+from zdckeras.metrics.report import SUMMARY, Table, by_row, judge, ordering, over_seeds, text_table, ws_by_row
 from zdckeras.metrics.times import milliseconds
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
@@ -88,7 +88,7 @@ def judge_dial(images: Mapping[str, Sampler], latent: Mapping[str, ModularGenera
     table, times, text = judge_generators(latent, test, floor, generations, seed, pairs, batches)
     lines += [f"latent codes, {len(test)} test showers", text, "", f"{arrivals} single arrivals",
               judge_single_arrivals(latent, arrivals, seed, pairs), ""]
-    found = by_row({label: score["metrics"]["all"]["WS"][0] for label, score in table.scores.items()})
+    found = ws_by_row(table.scores)
     lines += [f"{name}: {ordering({row: found[row] for row in rows})}" for name, rows in dials.items() if rows]
     return table, quality_against_time(table, times, dials), "\n".join(lines)
 

@@ -226,6 +226,26 @@ def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
     return rows
 
 
+def ws_by_row(scores: Mapping[str, dict]) -> dict[str, list[float]]:
+    """WS over all species of every training, by row, from scores by "<row>, seed <k>"; for `ordering`.
+
+    Example:
+        >>> ws_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
+        {'GAN': [9.0, 10.0]}
+    """
+    return by_row({name: SUMMARY["WS"](result) for name, result in scores.items()})
+
+
+def of_seed(rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What belongs to rows, under the names that one training of each has: "<row>, seed <k>"; `by_row` goes back.
+
+    Example:
+        >>> of_seed({"GAN": 2}, 0)
+        {'GAN, seed 0': 2}
+    """
+    return {f"{name}, seed {seed}": value for name, value in rows.items()}
+
+
 def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
     """Lines of a table of models trained several times: mean ± sample deviation over trainings.
 
