@@ -32,8 +32,9 @@ from zdckeras.layers.patches import (
     VitEncoder,
 )
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.report import by_row, of_seed, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import text_table
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost

@@ -21,9 +21,9 @@ from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
 from zdckeras.metrics.probabilities import probability_scores, threshold_for, threshold_scores
-from zdckeras.metrics.provenance import provenance_text, save_model, versions
 from zdckeras.metrics.report import text_table
 from zdckeras.plots import learning_curves, probability_curves, save_figure
+from zdckeras.provenance import provenance_text, save_model, versions
 from zdckeras.recipe import command_line, recipe_states, write_text
 from zdckeras.simulation.reference import draws, respond
 from zdckeras.training.states import digest

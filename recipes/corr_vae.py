@@ -28,7 +28,8 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.corr_vae.published import ImageCorrVAE
-from zdckeras.metrics.report import by_row, of_seed, over_seeds, text_table
+from zdckeras.metrics.report import text_table
+from zdckeras.metrics.trainings import by_row, of_seed, over_seeds
 from zdckeras.plots import property_traversal, save_figure
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load

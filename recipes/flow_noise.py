@@ -19,7 +19,8 @@ from zdckeras.command import run
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import SUMMARY, by_row, judge, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import judge, text_table
+from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches

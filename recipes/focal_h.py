@@ -25,9 +25,9 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.provenance import provenance_text
-from zdckeras.metrics.report import ordering
+from zdckeras.metrics.trainings import ordering
 from zdckeras.plots import write_energy_pictures
+from zdckeras.provenance import provenance_text
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.loop import fit_arrays

@@ -25,8 +25,9 @@ from zdckeras.gan.generator import GanGenerator, Training, training_rows
 from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import judge, ordering, over_seeds, text_table
+from zdckeras.metrics.report import judge, text_table
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import ordering, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, save_models, write_text
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores

@@ -29,10 +29,10 @@ from zdckeras.command import run
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.provenance import provenance_text
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import over_seeds
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.guns import StraightFlight
@@ -40,6 +40,7 @@ from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_energy_pictures
+from zdckeras.provenance import provenance_text
 from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, save_models, write_results, write_text
 from zdckeras.simulation.gun import GUNS
 from zdckeras.simulation.reference import half_libraries, resimulate

@@ -24,7 +24,7 @@ from zdckeras.diffusion.adversarial import fit_code_gan
 from zdckeras.diffusion.judging import judge_generators, quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
-from zdckeras.metrics.report import by_row, ordering
+from zdckeras.metrics.trainings import by_row, ordering
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals

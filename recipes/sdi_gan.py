@@ -34,7 +34,8 @@ from zdckeras.gan.published_vit import published_vit_critic, published_vit_gener
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import SUMMARY, by_row, in_floors, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import in_floors, text_table
+from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import (
     command_line,
     judged,

@@ -22,7 +22,8 @@ from itertools import product
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import of_seed, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import text_table
+from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially

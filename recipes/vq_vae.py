@@ -20,8 +20,9 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import by_row, in_floors, of_seed, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import in_floors, text_table
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import (
     FEW,
     PICTURED,

@@ -22,9 +22,9 @@ from zdckeras.command import run
 from zdckeras.data.transforms import BoxCox
 from zdckeras.metrics.directional import sparsity
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.provenance import provenance_text
 from zdckeras.metrics.times import milliseconds
 from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
+from zdckeras.provenance import provenance_text
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
 from zdckeras.training.cost import printed_cost, timed

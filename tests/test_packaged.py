@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from zdckeras import GanGenerator, ResponseGAN, load, load_model, packaged
-from zdckeras.metrics.provenance import provenance_of, save_model, sketch_of, training_sketch_of
 from zdckeras.modular.arrivals import ARRIVAL, draw_arrivals
 from zdckeras.packaged import open_generator, pack, pretrained, pretrained_names
+from zdckeras.provenance import provenance_of, save_model, sketch_of, training_sketch_of
 
 SMALL = dict(generator=dict(hidden=16, widths=(16,), channels=(4, 4, 2), spots=2),
              critic=dict(hidden=(8,), channels=(2, 2, 2)))

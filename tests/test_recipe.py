@@ -9,8 +9,8 @@ import pytest
 from zdckeras.data.files import write_npz, write_root
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import PAPER_PHOTONS, Showers
-from zdckeras.metrics.provenance import provenance_of
 from zdckeras.metrics.report import judge
+from zdckeras.provenance import provenance_of
 from zdckeras.recipe import (
     TAKEN,
     check_results,

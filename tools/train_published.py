@@ -33,8 +33,9 @@ from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.gan.images import ImageGanGenerator
 from zdckeras.gan.model import training_arrays
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.report import judge, over_seeds, text_table
+from zdckeras.metrics.report import judge, text_table
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import over_seeds
 from zdckeras.plots import learning_curves, save_figure
 from zdckeras.recipe import preset_for
 from zdckeras.simulation.reference import load, resimulate

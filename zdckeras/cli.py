@@ -99,8 +99,8 @@ def compare(options):
 def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
     generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
-    from zdckeras.metrics.provenance import provenance_of
     from zdckeras.packaged import card_of, model_file, open_generator
+    from zdckeras.provenance import provenance_of
 
     models = options.models or (["zn", "zp"] if options.to == "o2" else [])
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.loading import load_model, read_config
-from zdckeras.metrics.provenance import PROVENANCE_FILE, SKETCH_FILE
+from zdckeras.provenance import PROVENANCE_FILE, SKETCH_FILE
 
 if TYPE_CHECKING:
     from zdckeras.generators import Sampler

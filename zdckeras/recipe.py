@@ -16,9 +16,9 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import find_sources, open_showers
 from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
+from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions
 from zdckeras.simulation.reference import load, resimulate
 from zdckeras.training.loop import processor_seconds, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices

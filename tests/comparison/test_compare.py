@@ -7,8 +7,8 @@ import zdckeras as zdc
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.repeats import condition_statistics, repeated_pairs
 from zdckeras.data.showers import concatenate
-from zdckeras.metrics.provenance import save_model, sketch_of
 from zdckeras.metrics.report import score
+from zdckeras.provenance import save_model, sketch_of
 from zdckeras.simulation import reference
 
 SIZE = 60

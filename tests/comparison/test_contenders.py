@@ -4,7 +4,7 @@ import pytest
 import zdckeras as zdc
 from zdckeras.campaign.answers import Answer
 from zdckeras.comparison.contenders import Answered, named, open_contender, opened
-from zdckeras.metrics.provenance import save_model, sketch_of
+from zdckeras.provenance import save_model, sketch_of
 
 
 def answer(calls=None):

@@ -12,7 +12,7 @@ import uproot
 
 import zdckeras as zdc
 from zdckeras.data.particles import CONDITIONS, VERTEX_COLUMNS
-from zdckeras.metrics.provenance import provenance_of
+from zdckeras.provenance import provenance_of
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sdi_gan.py"
 ROWS = 110  # the least from which 70 % fill a batch of 64

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
-from zdckeras.metrics.provenance import provenance_of, save_model, training_sketch_of
+from zdckeras.provenance import provenance_of, save_model, training_sketch_of
 from zdckeras.simulation import reference
 
 ROOT = Path(__file__).parents[2]

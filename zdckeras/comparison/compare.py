@@ -17,8 +17,8 @@ from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.provenance import overlap, versions
 from zdckeras.metrics.report import row_diversity, score
+from zdckeras.provenance import overlap, versions
 from zdckeras.recipe import own_parts
 from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, half_libraries, load, resimulate
 

@@ -11,8 +11,8 @@ import numpy as np
 from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_in
 from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler
-from zdckeras.metrics.provenance import provenance_of, training_sketch_of
 from zdckeras.packaged import card_of, model_file, open_generator
+from zdckeras.provenance import provenance_of, training_sketch_of
 
 Model = Sampler | str | Path
 
@@ -45,7 +45,7 @@ class Contender:
         kind: its class, or what it was exported to.
         file: where it was read from; None for a generator in memory.
         provenance: what its file says about its making.
-        sketch: of its training showers, see `zdckeras.metrics.provenance`; None if it does not say.
+        sketch: of its training showers, see `zdckeras.provenance`; None if it does not say.
     """
 
     generator: Sampler

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
 from zdckeras.metrics.classifier import pixel_auc
-from zdckeras.metrics.report import SUMMARY, Table, by_row, judge, ordering, over_seeds, text_table, ws_by_row
+from zdckeras.metrics.report import Table, judge, text_table
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import answer, judge_single_arrivals
 

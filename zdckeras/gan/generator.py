@@ -17,8 +17,8 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
 from zdckeras.generators import Sampler, WithParts, trained_range
 from zdckeras.metrics.channels import wasserstein
-from zdckeras.metrics.report import over_seeds
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import over_seeds
 
 
 @keras.saving.register_keras_serializable("zdckeras")

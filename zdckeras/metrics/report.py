@@ -2,11 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -20,14 +18,10 @@ from zdckeras.data.repeats import condition_statistics, repeated
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import ALL, Residuals, channel_metrics, over_runs
 from zdckeras.metrics.classifier import classifier_auc
-from zdckeras.metrics.provenance import PROVENANCE_FILE, provenance_text
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
+from zdckeras.provenance import PROVENANCE_FILE, provenance_text
 
 COLUMNS = (*SPECIES, ALL)
-LEAST_TRAININGS = 3  # of a row, before anything is concluded
-SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`
-SUMMARY |= {"AUC": lambda s: s["auc"]}
-SUMMARY |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
 
 
 def score(real: Showers, generated: Iterable[np.ndarray], diversity: np.ndarray, detector: str | None = None,
@@ -155,7 +149,7 @@ class Table:
         for name, result in self.scores.items():
             for metric in self.metrics:
                 pairs = [result["metrics"][species][metric] for species in COLUMNS]
-                lines.append([f"{name} {metric}", *(_value(*pair, result["runs"]) for pair in pairs)])
+                lines.append([f"{name} {metric}", *(with_error(*pair, result["runs"]) for pair in pairs)])
         return lines
 
     def shape_rows(self) -> list[list[str]]:
@@ -207,103 +201,6 @@ class Table:
         return folder
 
 
-def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
-    """What belongs to several trainings of a row, together.
-
-    Arguments:
-        trainings: "<row>, seed <k>" -> anything; a name without a seed is a row of its own.
-
-    Returns:
-        Row -> list over its trainings, in their order.
-
-    Example:
-        >>> by_row({"floor": 1, "GAN, seed 0": 2, "GAN, seed 1": 3})
-        {'floor': [1], 'GAN': [2, 3]}
-    """
-    rows = {}
-    for name, value in trainings.items():
-        rows.setdefault(name.split(", seed ")[0], []).append(value)
-    return rows
-
-
-def ws_by_row(scores: Mapping[str, dict]) -> dict[str, list[float]]:
-    """WS over all species of every training, by row, from scores by "<row>, seed <k>"; for `ordering`.
-
-    Example:
-        >>> ws_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
-        {'GAN': [9.0, 10.0]}
-    """
-    return by_row({name: SUMMARY["WS"](result) for name, result in scores.items()})
-
-
-def of_seed(rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What belongs to rows, under the names that one training of each has: "<row>, seed <k>"; `by_row` goes back.
-
-    Example:
-        >>> of_seed({"GAN": 2}, 0)
-        {'GAN, seed 0': 2}
-    """
-    return {f"{name}, seed {seed}": value for name, value in rows.items()}
-
-
-def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
-    """Lines of a table of models trained several times: mean ± sample deviation over trainings.
-
-    Arguments:
-        scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
-        columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
-            distances of shapes. What is a whole number, and the same in all trainings, stays one.
-
-    Returns:
-        Header and one line for each row, as lists of words.
-
-    Example:
-        >>> columns = {"AUC": lambda s: s["auc"], "weights": lambda s: 1269}
-        >>> lines = over_seeds({"GAN, seed 0": {"auc": 0.9}, "GAN, seed 1": {"auc": 0.7}}, columns)
-        >>> print("; ".join(" ".join(line) for line in lines))
-         runs AUC weights; GAN 2 0.800 ± 0.141 1,269
-    """
-    lines = [["", "runs", *columns]]
-    for row, results in by_row(scores).items():
-        taken = [[column(result) for result in results] for column in columns.values()]
-        lines.append([row, str(len(results)), *(
-            f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
-            _value(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits=3)
-            for values in taken)])
-    return lines
-
-
-def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
-    """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
-
-    A step from a to b is one where |mean a - mean b| > 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), s the sample deviation over
-    trainings; "seen" is an ordering all of whose steps fall so far.
-
-    Arguments:
-        values: row -> values of its trainings, in the order that is claimed.
-        what: name of the number.
-
-    Example:
-        >>> print(ordering({"a": [9.0, 9.2, 8.8], "b": [8.0, 8.1, 7.9], "c": [8.0, 8.2, 7.8]}))
-        WS falling from row to row is not seen: a to b falls by 1.00 ± 0.13; b to c falls by 0.00 ± 0.13 (within the
-        error)
-        >>> ordering({"GAN": [9.0], "SDI-GAN": [8.0]})
-        'nothing is concluded: 1 training of a row, at least 3 are needed'
-    """
-    fewest = min(map(len, values.values()))
-    if fewest < LEAST_TRAININGS:
-        return (f"nothing is concluded: {fewest} training{'s' * (fewest != 1)} of a row, at least {LEAST_TRAININGS} "
-                f"are needed")
-    words, all_fall = [], True
-    for (a, first), (b, second) in pairwise(values.items()):
-        step = float(np.mean(first) - np.mean(second))
-        error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
-        clear, all_fall = abs(step) > 2.0 * error, all_fall and step > 2.0 * error
-        words.append(f"{a} to {b} {'falls' if step >= 0 else 'rises'} by {abs(step):.2f} ± {error:.2f}"
-                     f"{'' if clear else ' (within the error)'}")
-    return f"{what} falling from row to row is {'' if all_fall else 'not '}seen: {'; '.join(words)}"
-
-
 def in_floors(value: float, floor: float | None) -> str:
     """A distance in units of the floor's, in words, where there is one.
 
@@ -335,8 +232,13 @@ def text_table(lines: Sequence[Sequence[str]], style: str = "plain") -> str:
     return tabulate(body, header, style, colalign=("left", *right) if body else None, disable_numparse=True)
 
 
-def _value(mean, deviation, runs, digits=2):
-    """Mean ± deviation; only the mean where there is one run; a dash where there are no showers."""
+def with_error(mean: float, deviation: float, runs: int, digits: int = 2) -> str:
+    """Mean ± deviation in words; only the mean where there is one run; a dash where there is no mean.
+
+    Example:
+        >>> with_error(1.5, 0.25, 3), with_error(1.5, 0.25, 1, digits=3), with_error(float("nan"), 0.0, 3)
+        ('1.50 ± 0.25', '1.500', '-')
+    """
     if math.isnan(mean):
         return "-"
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if runs > 1 else f"{mean:.{digits}f}"

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
-from zdckeras.metrics.report import over_seeds, text_table
+from zdckeras.metrics.report import text_table
+from zdckeras.metrics.trainings import over_seeds
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_scores
 from zdckeras.modular.generator import ModularGenerator
 

@@ -1,10 +1,10 @@
 import numpy as np
 
+from zdckeras import provenance
 from zdckeras.data.files import open_showers, write_npz, write_root
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
-from zdckeras.metrics import provenance
-from zdckeras.metrics.provenance import overlap, row_hashes, sketch_of
+from zdckeras.provenance import overlap, row_hashes, sketch_of
 from zdckeras.simulation.reference import load
 
 

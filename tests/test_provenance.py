@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from zdckeras.metrics.provenance import SKETCH_FILE, provenance_of, save_model, training_sketch_of
+from zdckeras.provenance import SKETCH_FILE, provenance_of, save_model, training_sketch_of
 
 
 def model():

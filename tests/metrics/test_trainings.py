@@ -1,0 +1,33 @@
+import numpy as np
+
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
+
+
+def test_over_seeds_groups_trainings():
+    scores = {"floor": {"auc": 0.5}, "A, seed 0": {"auc": 0.8}, "A, seed 1": {"auc": 0.9}, "B, seed 7": {"auc": 0.25}}
+    lines = over_seeds(scores, {"AUC": lambda s: s["auc"], "twice": lambda s: 2 * s["auc"]})
+    assert lines == [["", "runs", "AUC", "twice"], ["floor", "1", "0.500", "1.000"],
+                     ["A", "2", "0.850 ± 0.071", "1.700 ± 0.141"], ["B", "1", "0.250", "0.500"]]
+
+
+def test_over_seeds_has_a_dash_where_there_is_no_number():
+    scores = {"A, seed 0": {"auc": 0.8}, "A, seed 1": {"auc": np.nan}, "B": {"auc": np.nan}}
+    assert over_seeds(scores, {"AUC": lambda s: s["auc"]}) == [["", "runs", "AUC"], ["A", "2", "-"], ["B", "1", "-"]]
+
+
+def test_ordering_needs_three_trainings_and_steps_beyond_their_error():
+    falling = {"a": [9.0, 9.2, 8.8], "b": [8.0, 8.1, 7.9], "c": [7.0, 7.1, 6.9]}
+    assert ordering(falling).startswith("WS falling from row to row is seen: a to b falls by 1.00 ± 0.13;")
+    rising = ordering({**falling, "c": [8.5, 8.6, 8.4]}, "MAE")
+    assert rising.startswith("MAE falling from row to row is not seen") and "b to c rises by 0.50 ± 0.08" in rising
+    assert ordering({"a": [9.0, 9.2, 8.8], "b": [8.9, 9.1, 8.7]}).endswith("falls by 0.10 ± 0.16 (within the error)")
+    for trainings, words in ((1, "1 training of a row"), (2, "2 trainings of a row")):
+        told = ordering({row: values[:trainings] for row, values in falling.items()})
+        assert told == f"nothing is concluded: {words}, at least 3 are needed"
+
+
+def test_rows_of_seeds_come_back_in_order():
+    named = of_seed({"VQ-VAE, prior": 3.0, "GAN": 1.0}, 0) | of_seed({"VQ-VAE, prior": 5.0, "GAN": 2.0}, 1)
+    assert by_row(named) == {"VQ-VAE, prior": [3.0, 5.0], "GAN": [1.0, 2.0]}
+    scores = {name: {"metrics": {"all": {"WS": [value, 0.1]}}} for name, value in named.items()}
+    assert ws_by_row(scores) == by_row(named)

@@ -1,0 +1,113 @@
+"""Several trainings of one row: mean and deviation over them, and what may be concluded from that."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from zdckeras.metrics.channels import ALL
+from zdckeras.metrics.report import with_error
+
+LEAST_TRAININGS = 3  # of a row, before anything is concluded
+SUMMARY = {name: lambda s, name=name: s["metrics"][ALL][name][0] for name in ("WS", "MAE", "RMSE")}  # of a `score`
+SUMMARY |= {"AUC": lambda s: s["auc"]}
+SUMMARY |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core", "parity")}
+
+
+def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
+    """What belongs to several trainings of a row, together.
+
+    Arguments:
+        trainings: "<row>, seed <k>" -> anything; a name without a seed is a row of its own.
+
+    Returns:
+        Row -> list over its trainings, in their order.
+
+    Example:
+        >>> by_row({"floor": 1, "GAN, seed 0": 2, "GAN, seed 1": 3})
+        {'floor': [1], 'GAN': [2, 3]}
+    """
+    rows = {}
+    for name, value in trainings.items():
+        rows.setdefault(name.split(", seed ")[0], []).append(value)
+    return rows
+
+
+def ws_by_row(scores: Mapping[str, dict]) -> dict[str, list[float]]:
+    """WS over all species of every training, by row, from scores by "<row>, seed <k>"; for `ordering`.
+
+    Example:
+        >>> ws_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
+        {'GAN': [9.0, 10.0]}
+    """
+    return by_row({name: SUMMARY["WS"](result) for name, result in scores.items()})
+
+
+def of_seed(rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What belongs to rows, under the names that one training of each has: "<row>, seed <k>"; `by_row` goes back.
+
+    Example:
+        >>> of_seed({"GAN": 2}, 0)
+        {'GAN, seed 0': 2}
+    """
+    return {f"{name}, seed {seed}": value for name, value in rows.items()}
+
+
+def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
+    """Lines of a table of models trained several times: mean ± sample deviation over trainings.
+
+    Arguments:
+        scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
+        columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
+            distances of shapes. What is a whole number, and the same in all trainings, stays one.
+
+    Returns:
+        Header and one line for each row, as lists of words.
+
+    Example:
+        >>> columns = {"AUC": lambda s: s["auc"], "weights": lambda s: 1269}
+        >>> lines = over_seeds({"GAN, seed 0": {"auc": 0.9}, "GAN, seed 1": {"auc": 0.7}}, columns)
+        >>> print("; ".join(" ".join(line) for line in lines))
+         runs AUC weights; GAN 2 0.800 ± 0.141 1,269
+    """
+    lines = [["", "runs", *columns]]
+    for row, results in by_row(scores).items():
+        taken = [[column(result) for result in results] for column in columns.values()]
+        lines.append([row, str(len(results)), *(
+            f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
+            with_error(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits=3)
+            for values in taken)])
+    return lines
+
+
+def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
+    """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
+
+    A step from a to b is one where |mean a - mean b| > 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), s the sample deviation over
+    trainings; "seen" is an ordering all of whose steps fall so far.
+
+    Arguments:
+        values: row -> values of its trainings, in the order that is claimed.
+        what: name of the number.
+
+    Example:
+        >>> print(ordering({"a": [9.0, 9.2, 8.8], "b": [8.0, 8.1, 7.9], "c": [8.0, 8.2, 7.8]}))
+        WS falling from row to row is not seen: a to b falls by 1.00 ± 0.13; b to c falls by 0.00 ± 0.13 (within the
+        error)
+        >>> ordering({"GAN": [9.0], "SDI-GAN": [8.0]})
+        'nothing is concluded: 1 training of a row, at least 3 are needed'
+    """
+    fewest = min(map(len, values.values()))
+    if fewest < LEAST_TRAININGS:
+        return (f"nothing is concluded: {fewest} training{'s' * (fewest != 1)} of a row, at least {LEAST_TRAININGS} "
+                f"are needed")
+    words, all_fall = [], True
+    for (a, first), (b, second) in pairwise(values.items()):
+        step = float(np.mean(first) - np.mean(second))
+        error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
+        clear, all_fall = abs(step) > 2.0 * error, all_fall and step > 2.0 * error
+        words.append(f"{a} to {b} {'falls' if step >= 0 else 'rises'} by {abs(step):.2f} ± {error:.2f}"
+                     f"{'' if clear else ' (within the error)'}")
+    return f"{what} falling from row to row is {'' if all_fall else 'not '}seen: {'; '.join(words)}"
