@@ -26,7 +26,7 @@ from zdckeras.command import check_folder, run, whole
 from zdckeras.data.detectors import channel_sums
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
-from zdckeras.metrics.report import text_table
+from zdckeras.metrics.report import text_table, with_error
 from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, merge, packaged_library, read_geant4
 from zdckeras.simulation.realism import (
@@ -151,9 +151,9 @@ def compare_halves(name, size, sets):
         found.setdefault("all, pixels", []).append([pixel_auc(a[part], b[part]) for a, b in pairs])
     lines = [["", "showers", "AUC", "floor", "WS", "floor"]]
     for label, values in found.items():
-        means = [f"{value:.3f}" for value in np.mean(values, axis=0)]
-        errors = [f" ± {value:.3f}" for value in sem(values)] if len(values) > 1 else [""] * 4
-        cells = [mean + error for mean, error in zip(means, errors, strict=False)]
+        errors = sem(values) if len(values) > 1 else np.zeros(len(values[0]))
+        cells = [with_error(mean, error, len(values), 3)
+                 for mean, error in zip(np.mean(values, axis=0), errors, strict=True)]
         of = f"{np.mean(counts.get(label, size)):.0f} x {len(values)}"
         lines.append([label, of, *cells, *[""] * (4 - len(cells))])
     print(f"\n{name}: two halves of the library\n{text_table(lines)}", flush=True)
