@@ -20,6 +20,7 @@ import re
 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
+from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder, PublishedCnnDecoder, PublishedCnnEncoder
 from zdckeras.layers.patches import (
     MixerDecoder,
@@ -32,10 +33,8 @@ from zdckeras.layers.patches import (
     VitEncoder,
 )
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.report import text_table
-from zdckeras.metrics.times import milliseconds
-from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
-from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, ws_by_row
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
@@ -49,18 +48,18 @@ from zdckeras.vae.published import ImageNoiseAutoencoder, ImageSupervisedAutoenc
 
 PRESETS = {
     "laptop": dict(
-        train=20_000, validation=2_000, test=10_000, generations=2, fit=dict(epochs=3, batch=64, rate=2e-3),
-        published={"ViT": dict(width=32, hidden=40)}, hidden=64,
+        train=20_000, validation=2_000, test=10_000, generations=2, pairs=1_000,
+        fit=dict(epochs=3, batch=64, rate=2e-3), published={"ViT": dict(width=32, hidden=40)}, hidden=64,
         bodies={"CNN": dict(channels=(48, 24, 12, 8)), "ViT": dict(patch=8, hidden=64, depth=2),
                 "MLP-Mixer": dict(patch=8, hidden=64, depth=2, across=48)}),
     "paper": dict(
-        train=214_746, validation=40_000, test=60_000, generations=5, fit=dict(epochs=100, batch=256, rate=1e-3),
-        published={"CNN": {}, "ViT": {}, "MLP-Mixer": {}}, hidden=128,
+        train=214_746, validation=40_000, test=60_000, generations=5, pairs=20_000,
+        fit=dict(epochs=100, batch=256, rate=1e-3), published={"CNN": {}, "ViT": {}, "MLP-Mixer": {}}, hidden=128,
         bodies={"CNN": dict(channels=(128, 64, 32, 16)), "ViT": dict(patch=8, hidden=96, depth=4),
                 "MLP-Mixer": dict(patch=8, hidden=96, depth=5, across=128)}),
     "smoke": dict(
-        train=128, validation=64, test=128, generations=2, fit=dict(epochs=1, batch=64, rate=1e-3),
-        rows=("Supervised AE", "AE + Sinkhorn NG"), hidden=4,
+        train=128, validation=64, test=128, generations=2, pairs=32, batches=(4,),
+        fit=dict(epochs=1, batch=64, rate=1e-3), rows=("Supervised AE", "AE + Sinkhorn NG"), hidden=4,
         published={"ViT": dict(width=4, patch=11, hidden=8, depth=1)},
         bodies={"ViT": dict(patch=11, hidden=8, depth=1)}),
 }
@@ -123,23 +122,6 @@ def train_models(args, p, data):
     return models, histories
 
 
-def judge_models(args, p, data, models, generators):
-    """The table on the test set, and its summary beside sizes and times, those of the first training."""
-    samplers = {name: generator.sample for name, generator in generators.items()}
-    table = judged(args, data, samplers, p["generations"])
-    header, *lines = over_seeds(table.scores)
-    first = {row: trainings[0] for row, trainings in by_row(generators).items()}
-    groups = {row: [generator] for row, generator in first.items()}
-    one, many = (milliseconds(groups, data.test.particles, batch) for batch in (1, 256))
-    for line in lines:
-        row = line[0]
-        line += ["-"] * 4 if row == "floor" else [
-            f"{first[row].count_params():,}", f"{2e-6 * models[f'{row}, seed 0'].operations():.1f}", f"{one[row]:.2f}",
-            f"{many[row] / 256:.3f}"]
-    header += ["weights", "MFLOP", "ms, batch 1", "ms, batch 256"]
-    return table, "\n\n".join([text_table([header, *lines]), "\n".join(verdicts(table.scores))])
-
-
 def verdicts(scores):
     """What the table says of the order in which the study found its vision transformers."""
     found = ws_by_row(scores)
@@ -162,7 +144,9 @@ def main():
     generators = {name: CodeGenerator.of(model, data.training) for name, model in models.items()}
     save_models(args, data, {re.sub(r"\W+", "_", row) + ".keras": trainings[0]
                              for row, trainings in by_row(generators).items()})
-    table, text = judge_models(args, p, data, models, generators)
+    table, _, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                                      p.get("batches", BATCHES))
+    table.provenance, text = data.provenance, "\n\n".join([text, *verdicts(table.scores)])
     shown = {row: generators[f"{row}, ViT, seed 0"].sample for row in (f"published {args.rows[0]}", *args.rows)}
     write_results(args, "autoencoders.txt", text, table, data.test, shown, histories)
 

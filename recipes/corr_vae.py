@@ -28,21 +28,25 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.corr_vae.published import ImageCorrVAE
+from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.trainings import by_row, of_seed, over_seeds
 from zdckeras.plots import property_traversal, save_figure
-from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import printed_cost
 from zdckeras.training.loop import fit_arrays
 
 PRESETS = {
-    "laptop": dict(train=20_000, test=10_000, generations=3, divide=4, published=dict(epochs=10, batch=32, rate=3e-3),
+    "laptop": dict(train=20_000, test=10_000, generations=3, pairs=1_000, divide=4,
+                   published=dict(epochs=10, batch=32, rate=3e-3),
                    fit=dict(epochs=10, batch=32, rate=1e-3), model=dict(channels=(48, 24, 12, 6))),
-    "paper": dict(train=236_000, test=59_000, generations=5, divide=1, published=dict(epochs=250, batch=64, rate=1e-4),
+    "paper": dict(train=236_000, test=59_000, generations=5, pairs=20_000, divide=1,
+                  published=dict(epochs=250, batch=64, rate=1e-4),
                   fit=dict(epochs=100, batch=256, rate=1e-3),
                   model=dict(channels=(128, 64, 32, 16), width=16, hidden=256)),
-    "smoke": dict(train=128, test=128, generations=2, divide=32, published=dict(epochs=2, batch=64, rate=1e-3),
+    "smoke": dict(train=128, test=128, generations=2, pairs=32, batches=(4,), divide=32,
+                  published=dict(epochs=2, batch=64, rate=1e-3),
                   fit=dict(epochs=1, batch=64, rate=1e-3), model=dict(channels=(8, 4, 4, 2), width=2, hidden=16)),
 }
 ADAM = dict(epsilon=1e-8, falls=(0.2, 0.4, 0.6, 0.8))  # of the published row: after 50, 100, 150 and 200 epochs
@@ -75,7 +79,7 @@ def control(vae, test, seed):
     return wish, found, moved, correlations(wish[:, stated], found), correlations(own[:, stated], own)
 
 
-def table(title, names, matrix):
+def matrix_table(title, names, matrix):
     """A matrix with the properties asked for at its side, and all above."""
     lines = [[name, *(f"{r:.3f}" for r in row)] for name, row in zip(names, matrix, strict=True)]
     return text_table([[title, *PROPERTIES], *lines])
@@ -141,10 +145,10 @@ def judge_control(name, vae, told):
     lines = [f"{name}: mask (as published: how often it is open) of latent numbers (columns) for every property",
              text_table([["", *(f"w{k}" for k in range(mask.shape[1]))], *masks])]
     lines += ["", "correlation of the move asked for (rows) with the move obtained, moves being from the properties of "
-              "the particle's own test response:", table("", names, moved)]
+              "the particle's own test response:", matrix_table("", names, moved)]
     lines += ["", "correlation of the values themselves, asked for (rows) and obtained; beside them those of the test "
-              "responses, which are correlated by nature:", table("asked", names, plain),
-              table("test", names, natural), ""]
+              "responses, which are correlated by nature:", matrix_table("asked", names, plain),
+              matrix_table("test", names, natural), ""]
     diagonal = moved[range(len(stated)), stated]
     off = np.abs(moved[:, stated] - np.diag(diagonal))
     for j, (one, k) in enumerate(zip(names, stated, strict=True)):
@@ -166,19 +170,21 @@ def main():
         return printed_cost({f"published {name}": one for name, one in passes.items()}, p["train"], p["published"])
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     models, histories = train_models(args, p, data)
-    shown = {name: vae.generator.sample for name, vae in models.items()}  # asked for nothing
+    generators = {name: vae.generator for name, vae in models.items()}  # asked for nothing
     first = {row: trainings[0] for row, trainings in by_row(models).items()}
     save_models(args, data, {"published.keras": first["published CorrVAE"].generator,
                              "generator.keras": first["CorrVAE"].generator})
-    report = judged(args, data, shown, p["generations"])
+    table, _, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                                      p.get("batches", BATCHES))
+    table.provenance = data.provenance
     for name, vae in first.items():
         picture = "traversal.png" if name == "CorrVAE" else "traversal_published.png"
         save_figure(traversal(vae, data.test, args.seed), args.out / picture)
     controls = [control(vae, data.test, args.seed) for vae in models.values()]
     texts = [judge_control(*one) for one in zip(models, models.values(), controls, strict=True)]
-    text = "\n\n".join([text_table(over_seeds(report.scores)), *controlled(models, controls), *texts])
-    seen = {row: vae.generator.sample for row, vae in first.items()}
-    write_results(args, "control.txt", text, report, data.test, seen, histories)
+    shown = {row: vae.generator.sample for row, vae in first.items()}
+    write_results(args, "control.txt", "\n\n".join([text, *controlled(models, controls), *texts]), table, data.test,
+                  shown, histories)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
+from zdckeras.judging import answer
 from zdckeras.metrics.report import judge
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.judging import answer
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_pictures

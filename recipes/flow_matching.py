@@ -24,9 +24,9 @@ from zdckeras.command import run
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator, fit_images
 from zdckeras.diffusion.judging import judge_dial
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
+from zdckeras.judging import answer
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.judging import answer
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure

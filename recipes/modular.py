@@ -26,6 +26,7 @@ from functools import cache, partial
 import numpy as np
 
 from zdckeras.command import run
+from zdckeras.judging import answer, photon_cut
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.energy_report import EnergyReport
@@ -36,7 +37,7 @@ from zdckeras.metrics.trainings import over_seeds
 from zdckeras.modular.arrivals import draw_arrivals, respond, single_arrivals, single_scores
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.guns import StraightFlight
-from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
+from zdckeras.modular.judging import judge_single_arrivals
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_energy_pictures

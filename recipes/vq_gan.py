@@ -22,9 +22,10 @@ from itertools import product
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
+from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, ws_by_row
-from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.cost import passes_of_loss, printed_cost
@@ -47,21 +48,21 @@ ADAM = {  # of the published rows
                   cycle=dict(rise=0.21, start=390.0, end=600.0))}
 PRESETS = {
     "laptop": dict(
-        train=50_000, validation=2_000, test=10_000, generations=2, size="0.25M", critic={},
+        train=50_000, validation=2_000, test=10_000, generations=2, pairs=1_000, size="0.25M", critic={},
         published=dict(hidden=60, depth=2), width=32, faster=10.0,
         warm_start=dict(epochs=3, batch=64, rate=3e-3),
         adversarial=dict(epochs=1, batch=64, generator=3e-4, critic=3e-4),
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3)),
     "paper": dict(
-        train=214_746, validation=40_000, test=60_000, generations=5, size="4M",
+        train=214_746, validation=40_000, test=60_000, generations=5, pairs=20_000, size="4M",
         critic=dict(hidden=(512, 256), channels=(64, 128, 256), code=128), published={}, width=256, faster=1.0,
         warm_start=dict(epochs=12, batch=256, rate=1e-3),  # the study's 10,000 steps
         adversarial=dict(epochs=88, batch=256, generator=1e-4, critic=1e-4),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3)),
     "smoke": dict(
-        train=128, validation=64, test=128, generations=2, size="0.25M",
+        train=128, validation=64, test=128, generations=2, pairs=32, batches=(4,), size="0.25M",
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4), rows=("",),
         published=dict(hidden=8, heads=2, depth=1), width=8, faster=1.0,
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
@@ -134,11 +135,11 @@ def judge_models(args, p, data, models, generators):
         tokens, light = encode(model, data.test)
         samplers[name.replace(", seed", ", reconstructed, seed")] = reconstruction(model, light)
         codes[name] = count_tokens(tokens, model.codebook.codes)
-    samplers |= {name: generator.sample for name, generator in generators.items()}
-    table = judged(args, data, samplers, p["generations"])
+    table, _, text = judge_generators(samplers | generators, data.test, data.floor, p["generations"], args.seed,
+                                      p["pairs"], p.get("batches", BATCHES))
+    table.provenance = data.provenance
     used = over_seeds(codes, {"share of codes used": share_used, "perplexity": lambda found: float(perplexity(found))})
-    parts = text_table(used), text_table(over_seeds(table.scores)), "\n".join(verdicts(table.scores))
-    return table, "\n\n".join(parts)
+    return table, "\n\n".join([text_table(used), text, "\n".join(verdicts(table.scores))])
 
 
 def verdicts(scores):

@@ -20,14 +20,13 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
+from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import in_floors, text_table
-from zdckeras.metrics.times import milliseconds
 from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import (
     FEW,
     PICTURED,
     command_line,
-    judged,
     recipe_data,
     recipe_states,
     save_models,
@@ -51,20 +50,20 @@ ADAM = {  # of the published rows, tuned for a VQ-VAE of 0.25M, for one of 1M, a
                       cycle=dict(rise=0.21, start=390.0, end=600.0))}
 PRESETS = {
     "laptop": dict(
-        train=50_000, validation=2_000, test=10_000, generations=2, sizes=("0.25M", "1M", "4M"),
+        train=50_000, validation=2_000, test=10_000, generations=2, pairs=1_000, sizes=("0.25M", "1M", "4M"),
         study=dict(rows=10_000, epochs=2, batch=64, rate=2e-3),
         best=dict(size="0.25M", rows=50_000, epochs=3, batch=64, rate=3e-3),
         published=dict(hidden=60, depth=2, width=32, projection=8), adam=("0.25M", "prior, 0.25M"),
         prior=dict(epochs=2, batch=128, rate=2e-3, width=96, heads=4, depth=3),
         sums=dict(epochs=12, batch=512, rate=2e-3), temperatures=(1.0, 1.2, 1.4)),
     "paper": dict(
-        train=214_746, validation=40_000, test=60_000, generations=5, sizes=tuple(MODEL_SIZES),
+        train=214_746, validation=40_000, test=60_000, generations=5, pairs=20_000, sizes=tuple(MODEL_SIZES),
         study=dict(rows=214_746, epochs=20, batch=256, rate=1e-3),
         best=dict(size="1M", rows=214_746, epochs=100, batch=256, rate=1e-3), published={}, adam=("1M", "prior, 4M"),
         prior=dict(epochs=100, batch=256, rate=1e-3, width=256, heads=4, depth=5),
         sums=dict(epochs=40, batch=512, rate=1e-3), temperatures=(1.0, 1.2, 1.4)),
     "smoke": dict(
-        train=128, validation=64, test=128, generations=2, sizes=("0.25M",),
+        train=128, validation=64, test=128, generations=2, pairs=32, batches=(4,), sizes=("0.25M",),
         study=dict(rows=128, epochs=1, batch=64, rate=1e-3),
         best=dict(size="0.25M", rows=128, epochs=1, batch=64, rate=1e-3),
         published=dict(hidden=8, heads=2, depth=1, width=8, projection=4), adam=("1M", "prior, 4M"),
@@ -131,13 +130,12 @@ def reconstructions(data, models):
         "share of codes used": lambda c: share_used(c[1]), "perplexity": lambda c: float(perplexity(c[1]))})
 
 
-def judge_models(args, p, data, samplers, codes, shipped):
+def judge_models(args, p, data, samplers, codes):
     """The table on the test set: what is left of responses after tokens, and what is generated; and its summary."""
-    table = judged(args, data, samplers, p["generations"])
-    times = [f"time of a response, tokens, light and photons, batch {batch}: "
-             f"{milliseconds({'': [shipped]}, data.test.particles, batch)[''] / batch:.3f} ms" for batch in (1, 256)]
-    return table, "\n".join([text_table(codes), "", text_table(over_seeds(table.scores)), "", *times,
-                             *verdicts(table.scores, p["temperatures"])])
+    table, _, text = judge_generators(samplers, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                                      p.get("batches", BATCHES))
+    table.provenance = data.provenance
+    return table, "\n".join([text_table(codes), "", text, "", *verdicts(table.scores, p["temperatures"])])
 
 
 def verdicts(scores, temperatures):
@@ -166,11 +164,9 @@ def main():
         made, losses = train_priors(p, data, args.seed + k, states / f"seed{k}", published, model)
         models, generators = models | of_seed(found, k), generators | of_seed(made, k)
         histories |= of_seed(learnt | losses, k)
-    shipped = generators["sums and prior, T = 1, seed 0"]
-    save_models(args, data, {"generator.keras": shipped})
+    save_models(args, data, {"generator.keras": generators["sums and prior, T = 1, seed 0"]})
     samplers, codes = reconstructions(data, models)
-    samplers |= {name: generator.sample for name, generator in generators.items()}
-    table, text = judge_models(args, p, data, samplers, codes, shipped)
+    table, text = judge_models(args, p, data, samplers | generators, codes)
     longest = [trainings[0] for trainings in by_row(models).values()][-1]
     shown = {"reconstructed": reconstruction(longest, encode(longest, data.test[:PICTURED])[1])}
     shown |= {name: generator.sample for name, generator in generators.items() if name.endswith("T = 1, seed 0")}

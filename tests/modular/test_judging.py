@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from zdckeras.data.showers import Showers
-from zdckeras.modular.judging import answer, judge_single_arrivals, photon_cut
+from zdckeras.judging import answer, photon_cut
+from zdckeras.modular.judging import judge_single_arrivals
 from zdckeras.simulation import reference
 from zdckeras.simulation.reference import load
 

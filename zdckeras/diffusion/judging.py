@@ -1,4 +1,4 @@
-"""Quality beside time: generators of one test set in one table, with what a response of each costs."""
+"""Generators with a dial of steps: fast ones on all showers, slow ones on some, and quality against time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,61 +7,11 @@ from matplotlib.figure import Figure
 
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
-from zdckeras.metrics.classifier import pixel_auc
-from zdckeras.metrics.report import Table, judge, text_table
-from zdckeras.metrics.times import milliseconds
-from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
+from zdckeras.judging import judge_generators
+from zdckeras.metrics.report import Table
+from zdckeras.metrics.trainings import by_row, ordering, ws_by_row
 from zdckeras.modular.generator import ModularGenerator
-from zdckeras.modular.judging import answer, judge_single_arrivals
-
-BATCHES = (1, 256)  # responses at once that are timed
-
-
-def judge_generators(generators: Mapping[str, Sampler], test: Showers, floor: Sequence[np.ndarray], runs: int,
-                     seed: int = 0, pairs: int = 4_000, batches: Sequence[int] = BATCHES) -> tuple[Table, dict, str]:
-    """Channels, shapes, classifiers and times of generators on one test set.
-
-    Arguments:
-        generators: name -> generator; "<row>, seed <k>" are trainings of one row of the table.
-        test: `Showers`.
-        floor: further responses to its particles, (N, nx, ny) each; none where own data have none.
-        runs: generations of each.
-        seed: of generations and classifiers.
-        pairs: see `zdckeras.metrics.classifier.pixel_auc`.
-        batches: responses at once that are timed.
-
-    Returns:
-        `Table`; name, of several trainings that of the first, -> milliseconds a response for each of `batches`; and
-        both as one text.
-    """
-    pixels = {}
-
-    def sampler(label):
-        def sample(conditions, seed):
-            made = answer(generators[label], test, conditions, seed)
-            if label not in pixels:  # of the first generation
-                pixels[label] = pixel_auc(test.response, made, seed[0], pairs)
-            return made
-
-        return sample
-
-    if len(floor):
-        pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
-    table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
-    first = {row: labels[0] for row, labels in by_row({label: label for label in generators}).items()}
-    times = {label: [milliseconds({"": [generators[label]]}, test.particles, batch)[""] / batch for batch in batches]
-             for label in first.values()}
-    for label, score in table.scores.items():
-        score["pixels"] = pixels[label]
-    lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
-    lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
-    for line in lines[1:]:
-        label = first.get(line[0])
-        generator = generators.get(label)
-        line += ["-"] * (len(batches) + 2) if generator is None else [
-            *(f"{time:.3f}" for time in times[label]), f"{generator.count_params():,}",
-            f"{2e-6 * generator.operations():.1f}"]
-    return table, times, text_table(lines)
+from zdckeras.modular.judging import judge_single_arrivals
 
 
 def judge_dial(images: Mapping[str, Sampler], latent: Mapping[str, ModularGenerator],
@@ -73,7 +23,7 @@ def judge_dial(images: Mapping[str, Sampler], latent: Mapping[str, ModularGenera
         images: name -> generator of whole responses, which are slow; perhaps none.
         latent: name -> generator over codes; "<row>, seed <k>" are trainings of one row.
         dials: name -> rows of these, from few evaluations to many.
-        test, floor, seed, pairs, batches: as in `judge_generators`.
+        test, floor, seed, pairs, batches: as in `zdckeras.judging.judge_generators`.
         few: test showers for whole responses, which are generated once.
         generations: of each generator over codes.
         arrivals: single ones.

@@ -1,0 +1,89 @@
+"""Generators on one test set: what they answer to its showers, how good that is, and what a response of each costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from zdckeras.data.showers import Showers
+from zdckeras.generators import Sampler
+from zdckeras.metrics.classifier import pixel_auc
+from zdckeras.metrics.report import Table, judge, text_table
+from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import SUMMARY, by_row, over_seeds
+
+BATCHES = (1, 256)  # responses at once that are timed
+
+
+def answer(generator: Sampler, showers: Showers, conditions: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+    """Responses to the first of some showers; those of a `ModularGenerator` pass the cut that the showers have.
+
+    Arguments:
+        generator: `Sampler` of one detector.
+        showers: `Showers`, whose ids and least photons are told.
+        conditions: (N, 9), of the first N showers.
+        seed: as in `Sampler.sample`.
+    """
+    if not generator.TAKES_IDS:  # trained on cut responses
+        return generator.sample(conditions, seed)
+    told = generator.beside(showers.pdg[: len(conditions)])
+    return generator.sample(conditions, seed, beside=told, at_least=photon_cut(showers))
+
+
+def photon_cut(showers: Showers) -> int:
+    """Photons of the papers' cut, if showers of one detector all reach it; 0 if not, and for energies."""
+    return showers.photon_cut().get(showers.detector().name, 0)
+
+
+def judge_generators(generators: Mapping[str, Sampler | Callable], test: Showers, floor: Sequence[np.ndarray],
+                     runs: int, seed: int = 0, pairs: int = 4_000,
+                     batches: Sequence[int] = BATCHES) -> tuple[Table, dict, str]:
+    """Channels, shapes, classifiers and times of generators on one test set.
+
+    Arguments:
+        generators: name -> generator, or function of (conditions, seed) that gives responses, whose time is not taken;
+            "<row>, seed <k>" are trainings of one row of the table.
+        test: `Showers`.
+        floor: further responses to its particles, (N, nx, ny) each; none where own data have none.
+        runs: generations of each.
+        seed: of generations and classifiers.
+        pairs: see `zdckeras.metrics.classifier.pixel_auc`.
+        batches: responses at once that are timed.
+
+    Returns:
+        `Table`; name, of several trainings that of the first, -> milliseconds a response for each of `batches`; and
+        both as one text.
+    """
+    pixels = {}
+
+    def sampler(label):
+        def sample(conditions, seed):
+            one = generators[label]
+            made = answer(one, test, conditions, seed) if isinstance(one, Sampler) else one(conditions, seed)
+            if label not in pixels:  # of the first generation
+                pixels[label] = pixel_auc(test.response, made, seed[0], pairs)
+            return made
+
+        return sample
+
+    if len(floor):
+        pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
+    table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
+    first = {row: labels[0] for row, labels in by_row({label: label for label in generators}).items()}
+    timed = [label for label in first.values() if isinstance(generators[label], Sampler)]
+    times = {label: [milliseconds({"": [generators[label]]}, test.particles, batch)[""] / batch for batch in batches]
+             for label in timed}
+    for label, score in table.scores.items():
+        score["pixels"] = pixels[label]
+    lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
+    lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
+    for line in lines[1:]:
+        label = first.get(line[0])
+        line += [*(f"{time:.3f}" for time in times[label]), *size(generators[label])] if label in times else (
+            ["-"] * (len(batches) + 2))
+    return table, times, text_table(lines)
+
+
+def size(generator: Sampler) -> list[str]:
+    """Weights, and MFLOP of a response where a generator counts its multiplications, as words."""
+    counted = getattr(generator, "operations", None)
+    return [f"{generator.count_params():,}", f"{2e-6 * counted():.1f}" if counted else "-"]
