@@ -114,6 +114,26 @@ def rows_at(table: Tensor, index: Tensor) -> Tensor:
     return keras.ops.take(table, index, axis=0)
 
 
+def put_at(cache: Tensor, index: Tensor, new: Tensor) -> Tensor:
+    """A cache (B, H, T, W) with other vectors (B, H, 1, W) at one of its T places; a loop does it without a copy.
+
+    TensorFlow runs `keras.ops.slice_update` only where it compiles with XLA, and scatters rows everywhere.
+
+    Example:
+        >>> made = put_at(keras.ops.zeros((1, 1, 3, 2)), 1, keras.ops.ones((1, 1, 1, 2)))
+        >>> keras.ops.convert_to_numpy(made[0, 0]).tolist()
+        [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        rows, length, width = tf.shape(cache)[0] * cache.shape[1], cache.shape[2], cache.shape[3]
+        places = tf.range(rows)[:, None] * length + tf.cast(index, "int32")
+        flat = tf.tensor_scatter_nd_update(tf.reshape(cache, (-1, width)), places, tf.reshape(new, (-1, width)))
+        return tf.ensure_shape(tf.reshape(flat, tf.shape(cache)), cache.shape)
+    return keras.ops.slice_update(cache, (0, 0, index, 0), new)
+
+
 def per_replica(loss: Tensor) -> Tensor:
     """A mean loss as TensorFlow's strategies want it: divided by the replicas, over which gradients are summed.
 

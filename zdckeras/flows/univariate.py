@@ -3,7 +3,10 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
+
+from zdckeras import backend
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -38,8 +41,8 @@ class Affine:
         self.bound = float(bound)
 
     def _shift_and_log_scale(self, params):
-        raw = params[..., 1]
-        return params[..., 0], raw / (1.0 + ops.abs(raw) / self.bound)
+        shift, raw = ops.unstack(params, 2, axis=-1)
+        return shift, raw / (1.0 + ops.abs(raw) / self.bound)
 
     def transform_and_log_det(self, x, params):
         """y and log dy/dx, both of the shape of x, for params of shape x.shape + (2,)."""
@@ -103,27 +106,38 @@ class RationalQuadraticSpline:
 
     def knots(self, params):
         """Widths (..., K), heights (..., K) and slopes (..., K + 1) from unconstrained (..., 3K - 1)."""
-        k = self.bins
-        share = 1.0 - self.min_share * k
-        widths, heights = (
-            2.0 * self.bound * (self.min_share + share * ops.softmax(part, axis=-1))
-            for part in (params[..., :k], params[..., k : 2 * k])
-        )
-        inner = self.min_slope + ops.softplus(params[..., 2 * k :] + self._slope_offset)
+        widths, heights, inner = ops.split(params, [self.bins, 2 * self.bins], axis=-1)
         outer = ops.ones_like(inner[..., :1])
-        return widths, heights, ops.concatenate([outer, inner, outer], axis=-1)
+        return self._shares(widths), self._shares(heights), ops.concatenate([outer, self._slope(inner), outer], axis=-1)
+
+    def _shares(self, raw):
+        """Widths or heights (..., K) from unconstrained numbers."""
+        share = 1.0 - self.min_share * self.bins
+        return 2.0 * self.bound * (self.min_share + share * ops.softmax(raw, axis=-1))
+
+    def _slope(self, raw):
+        return self.min_slope + ops.softplus(raw + self._slope_offset)
 
     def _bin(self, value, params, by_height):
-        """Left knot, width, height and slopes at both ends of the bin that holds `value`."""
-        widths, heights, slopes = self.knots(params)
-        lefts = ops.cumsum(widths, axis=-1) - widths - self.bound
-        bottoms = ops.cumsum(heights, axis=-1) - heights - self.bound
-        inner = (bottoms if by_height else lefts)[..., 1:]
-        passed = ops.cast(ops.expand_dims(value, -1) >= inner, value.dtype)
+        """Left knot, width, height and slopes at both ends of the bin that holds `value`.
+
+        Slopes are picked before they are made of their numbers, and parts are split off rather than sliced: the
+        gradient of a slice is as long as what it was cut from.
+        """
+        k = self.bins
+        *raw, inner = ops.split(params, [k, 2 * k], axis=-1)
+        widths, heights = map(self._shares, raw)
+        compared = ops.reshape(heights if by_height else widths, (-1, k))
+        knots = backend.exact_matmul(compared, np.triu(np.ones((k, k - 1), "float32"))) - self.bound
+        passed = ops.cast(ops.expand_dims(value, -1) >= ops.reshape(knots, ops.shape(inner)), value.dtype)
         one = ops.ones_like(passed[..., :1])
-        chosen = ops.concatenate([one, passed], axis=-1) - ops.concatenate([passed, 0.0 * one], axis=-1)
-        quantities = (lefts, widths, bottoms, heights, slopes[..., :-1], slopes[..., 1:])
-        return (ops.sum(chosen * quantity, axis=-1) for quantity in quantities)
+        zero = 0.0 * one
+        below = ops.concatenate([passed, zero], axis=-1)  # bins that lie below it
+        chosen = ops.concatenate([one, passed], axis=-1) - below
+        left, bottom = (ops.sum(below * part, axis=-1) - self.bound for part in (widths, heights))
+        ends = ops.concatenate([zero, inner], axis=-1), ops.concatenate([inner, zero], axis=-1)  # outer slopes: 1
+        width, height, *slopes = (ops.sum(chosen * part, axis=-1) for part in (widths, heights, *ends))
+        return left, width, bottom, height, *map(self._slope, slopes)
 
     def transform_and_log_det(self, x, params):
         """y and log dy/dx, both of the shape of x, for params of shape x.shape + (3K - 1,)."""

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import seeds_of
 
@@ -35,7 +36,7 @@ class Block(layers.Layer):
     Returns:
         call((B T, w) vectors, T, hide, cache, write) gives (B T, w) and the keys and values (B, H, T, w / H) that were
         seen. Without a cache all T positions see each other as far as `hide` (T, T), added to the scores, lets them.
-        With a cache, keys and values of all positions, T is 1 and the new ones go where `write` (positions, 1) is true.
+        With a cache, keys and values of all positions, T is 1 and the new ones go to the position `index`.
     """
 
     def __init__(self, width, heads, expansion, scale, seeds, curve="silu", dropout=0.0, **kwargs):
@@ -57,11 +58,11 @@ class Block(layers.Layer):
         self.drop = layers.Dropout(dropout, seed=next(seeds), dtype="float32") if dropout else unchanged
         self.built = True
 
-    def call(self, x, length, hide=None, cache=None, write=None):
+    def call(self, x, length, hide=None, cache=None, index=None):
         seen = ops.reshape(self.look(self.norms[0](x)), (-1, length, 3, self.heads, self.each))
         query, keys, values = ops.unstack(ops.transpose(seen, (2, 0, 3, 1, 4)), 3)
-        if cache is not None:  # `where` and not `slice_update`, which TensorFlow can run only through XLA's kernels
-            keys, values = (ops.where(write, new, old) for new, old in zip((keys, values), cache, strict=True))
+        if cache is not None:
+            keys, values = (backend.put_at(old, index, new) for new, old in zip((keys, values), cache, strict=True))
         scores = ops.matmul(query * self.each**-0.5, ops.transpose(keys, (0, 1, 3, 2)))
         if hide is not None:
             scores = scores + hide
@@ -154,10 +155,9 @@ class Transformer(layers.Layer):
         if not self.causal:
             raise ValueError("Expected a causal body for steps, received causal=False.")
         x = ops.convert_to_tensor(x) + ops.take(self.positions, index, axis=0)
-        places, found = ops.arange(self.length), []
-        hide, write = ops.where(places > index, HIDDEN, 0.0), ops.reshape(places == index, (-1, 1))
+        hide, found = ops.where(ops.arange(self.length) > index, HIDDEN, 0.0), []
         for block, old in zip(self.blocks, cache, strict=True):
-            x, new = block(x, length=1, hide=hide, cache=old, write=write)
+            x, new = block(x, length=1, hide=hide, cache=old, index=index)
             found.append(new)
         return self.norm(x), tuple(found)
 
