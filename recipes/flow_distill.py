@@ -22,14 +22,14 @@ from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.judging import answer
+from zdckeras.judging import BATCHES, Trained, answer, generator_of, judge_generators
 from zdckeras.metrics.report import judge
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_pictures
-from zdckeras.recipe import PICTURED, command_line, judged, recipe_data, recipe_states, save_models
+from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, save_models, write_text
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 
@@ -55,9 +55,10 @@ PRESETS = {
         teacher=dict(epochs=2, rate=1e-3), student=dict(epochs=2, rate=1e-3), common=1,
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)), levels=1,
-        codes=dict(rows=128, epochs=1, batch=64, rate=1e-3)),
+        codes=dict(rows=128, epochs=1, batch=64, rate=1e-3), batches=(4,)),
 }
 CODES = ("bs", "bs+ch+div")  # students over the codes of arrivals
+PAIRS = 2_000  # that the pixel classifier sees
 
 
 def train_teacher(p, data, states, seed):
@@ -91,16 +92,11 @@ def train_codes(p, data, own, states, seed):
     return generators, histories
 
 
-def samplers(sums, teacher, student, weights, impose):
-    """Functions of (conditions, seed) by name: the teacher, and the student with each of its weights."""
-    def sampler(name):
-        def sample(conditions, seed):
-            student.set_weights(weights[name])
-            return distilled.sample(conditions, seed)
-        return sample
-
-    distilled = ShowerGenerator(sums, student, impose)
-    return {"teacher": ShowerGenerator(sums, teacher, impose).sample} | {name: sampler(name) for name in weights}
+def over_cells(sums, teacher, student, weights, impose):
+    """What is judged of the flows over cells, by name: the teacher, and the student with each of its weights."""
+    both = ShowerGenerator(sums, student, impose)
+    return {"teacher": ShowerGenerator(sums, teacher, impose)} | {
+        name: Trained(both, student, values) for name, values in weights.items()}
 
 
 def main():
@@ -116,8 +112,8 @@ def main():
     histories |= taught | learnt
 
     # the student to ship is chosen on the validation set, from its own channel sums
-    imposed, free = (samplers(sums, teacher, student, weights, impose) for impose in ("channels", "total"))
-    able = {name: free[name] for name in weights}
+    imposed, free = (over_cells(sums, teacher, student, weights, impose) for impose in ("channels", "total"))
+    able = {name: free[name].sample for name in weights}
     able |= {name: partial(answer, generator, data.validation) for name, generator in codes.items()}
     del able["teacher, codes"]
     choice = judge(data.validation, [data.validation.response], able, 1, seed)
@@ -134,14 +130,19 @@ def main():
         print(f"student.keras has no SavedModel beside it: {error}", flush=True)
 
     # judge on the test set, then pictures
-    ours = {name: partial(answer, generator, data.test) for name, generator in codes.items()}
-    table = judged(args, data, imposed | ours, p["generations"])
-    total = judged(args, data, free | ours, 1, out / "free_sums")
-    print(f"\nfive channel sums imposed on the flow over cells, nothing on codes\n{table.text()}\n\n"
-          f"only the photon number imposed\n{total.text()}\n")
+    texts = []
+    for said, cells, runs, folder in (("five channel sums", imposed, p["generations"], out),
+                                      ("the photon number alone", free, 1, out / "free_sums")):
+        table, _, text = judge_generators(cells | codes, data.test, data.floor, runs, seed, PAIRS,
+                                          p.get("batches", BATCHES))
+        table.provenance = data.provenance
+        table.write(folder)
+        texts += [f"{said} imposed on the flow over cells, nothing on codes", text, "", table.text(), ""]
+    write_text(out / "flow_distill.txt", "\n".join(texts), data.provenance)
     some = data.test[:PICTURED]
-    pictured = dict.fromkeys(("teacher", best_cells, best))
-    write_pictures(out, some, {name: (imposed | ours)[name](some.particles, seed) for name in pictured}, histories)
+    pictured = {name: answer(generator_of((imposed | codes)[name]), some, some.particles, seed)
+                for name in dict.fromkeys(("teacher", best_cells, best))}
+    write_pictures(out, some, pictured, histories)
     print(f"student chosen on the validation set: {best}; tables, pictures and models are in {out}")
 
 

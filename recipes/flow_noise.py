@@ -19,9 +19,10 @@ from zdckeras.command import run
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.metrics.report import judge, text_table
-from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
-from zdckeras.recipe import FEW, command_line, judged, recipe_data, recipe_states, save_models, write_results
+from zdckeras.judging import BATCHES, Trained, judge_generators
+from zdckeras.metrics.report import judge
+from zdckeras.metrics.trainings import SUMMARY, by_row, of_seed, ordering, ws_by_row
+from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
 from zdckeras.training.cost import Passes, passes_of_loss, printed_cost
@@ -30,16 +31,18 @@ from zdckeras.training.loop import fit_adam
 RANGES = (1.0, 0.75, 0.5, 0.1, 0.01, 0.001)  # photons
 PRESETS = {
     "laptop": dict(
-        train=20_000, validation=2_000, test=5_000, generations=2, ranges=RANGES, batch=128,
+        train=20_000, validation=2_000, test=5_000, generations=2, pairs=1_000, ranges=RANGES, batch=128,
         number=dict(epochs=10, batch=512, rate=2e-3),
         shape=dict(steps=2, hidden=(64, 64), bins=4), teacher=dict(epochs=3, rate=1e-3),
         student=dict(epochs=3, rate=1e-3), common=2),
     "paper": dict(
-        train=214_746, validation=40_000, test=60_000, generations=5, ranges=RANGES, batch=256,
+        train=214_746, validation=40_000, test=60_000, generations=5, pairs=20_000, ranges=RANGES,
+        batch=256,
         number=dict(epochs=60, batch=1024, rate=1e-3),
         shape=dict(), teacher=dict(epochs=100, rate=1e-4), student=dict(epochs=100, rate=1e-4), common=50),
     "smoke": dict(
-        train=64, validation=48, test=64, generations=2, ranges=(0.5, 0.1), batch=32,
+        train=64, validation=48, test=64, generations=2, pairs=32, batches=(4,), ranges=(0.5, 0.1),
+        batch=32,
         number=dict(epochs=1, batch=32, rate=2e-3, steps=1, hidden=(8,), embedding=(8,)),
         shape=dict(steps=1, hidden=(8,), bins=2), teacher=dict(epochs=1, rate=1e-3),
         student=dict(epochs=2, rate=1e-3), common=1),
@@ -63,16 +66,6 @@ def dry_run(args, p):
         printed_cost(passes, p["train"], p[name] | {"batch": p["batch"]})
 
 
-def sampler(number, shape, weights):
-    """Function of (conditions, seed): the generator around a shape flow with these weights."""
-    def sample(conditions, seed):
-        shape.set_weights(weights)
-        return generator.sample(conditions, seed)
-
-    generator = PublishedFlowGenerator(number, shape)
-    return sample
-
-
 def train_ranges(p, data, states, seed):
     """The photon number, and the teacher with every range of noise: number, range -> teacher, histories."""
     number = fit_sums(data.training, states / "number.npz", seed=seed, total=True, **p["number"])
@@ -86,25 +79,23 @@ def train_ranges(p, data, states, seed):
 
 
 def train_models(args, p, data):
-    """Rows of the table, "<row>, seed <k>" -> function of (conditions, seed); histories; and what is said of them."""
-    states, samplers, histories, said = recipe_states(args, p, data=data), {}, {}, []
+    """Rows of the table, "<row>, seed <k>" -> what is judged; histories; and what is said of them."""
+    states, trained, histories, said = recipe_states(args, p, data=data), {}, {}, []
     for seed in range(args.seeds):
         number, teachers, learnt = train_ranges(p, data, states / f"seed{seed}", seed)
-        rows = {f"r = {noise:g}": sampler(number, teacher, teacher.get_weights())
-                for noise, teacher in teachers.items()}
-        scores = judge(data.validation, [data.validation.response], rows, 1, args.seed).scores
+        rows = {f"r = {noise:g}": PublishedFlowGenerator(number, teacher) for noise, teacher in teachers.items()}
+        able = {name: generator.sample for name, generator in rows.items()}
+        scores = judge(data.validation, [data.validation.response], able, 1, args.seed).scores
         noise = min(teachers, key=lambda noise: SUMMARY["WS"](scores[f"r = {noise:g}"]))
         said.append(f"students of seed {seed} have the teacher with r = {noise:g}, best on the validation set")
         student, weights, taught = distil_students(teachers[noise], data.training, states / f"seed{seed}",
                                                    **p["student"], common=p["common"], batch=p["batch"], seed=seed)
-        rows |= {name: sampler(number, student, values) for name, values in weights.items()}
-        samplers |= {f"{name}, seed {seed}": sample for name, sample in rows.items()}
-        histories |= {f"{name}, seed {seed}": history for name, history in (learnt | taught).items()}
+        both = PublishedFlowGenerator(number, student)
+        rows |= {name: Trained(both, student, values) for name, values in weights.items()}
+        trained, histories = trained | of_seed(rows, seed), histories | of_seed(learnt | taught, seed)
         if seed == 0:
-            student.set_weights(weights["bs+ch"])
-            save_models(args, data, {"teacher.keras": PublishedFlowGenerator(number, teachers[noise]),
-                                     "student.keras": PublishedFlowGenerator(number, student)})
-    return samplers, histories, said
+            save_models(args, data, {"teacher.keras": rows[f"r = {noise:g}"], "student.keras": rows["bs+ch"].ready()})
+    return trained, histories, said
 
 
 def verdicts(scores):
@@ -121,12 +112,12 @@ def main():
     if args.dry_run:
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
-    samplers, histories, said = train_models(args, p, data)
-    table = judged(args, data, samplers, p["generations"])
-    columns = {name: SUMMARY[name] for name in ("WS", "MAE", "AUC")}
-    text = "\n\n".join([text_table(over_seeds(table.scores, columns)), "\n".join([*verdicts(table.scores), *said])])
-    first = {row: trainings[0] for row, trainings in by_row(samplers).items()}
-    shown = {name: first[name] for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}
+    trained, histories, said = train_models(args, p, data)
+    table, _, text = judge_generators(trained, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                                      p.get("batches", BATCHES))
+    table.provenance, text = data.provenance, "\n".join([text, "", *verdicts(table.scores), *said])
+    first = {row: trainings[0] for row, trainings in by_row(trained).items()}
+    shown = {name: first[name].sample for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}
     write_results(args, "noise.txt", text, table, data.test, shown, histories)
 
 

@@ -24,10 +24,11 @@ from zdckeras.data.particles import Scaler
 from zdckeras.gan.generator import GanGenerator, Training, training_rows
 from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
+from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import judge, text_table
 from zdckeras.metrics.times import milliseconds
-from zdckeras.metrics.trainings import ordering, over_seeds
+from zdckeras.metrics.trainings import SUMMARY, ordering, over_seeds
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, save_models, write_text
 from zdckeras.training.adversarial import train_adversarially, warm_start_scores
@@ -35,19 +36,21 @@ from zdckeras.training.cost import printed_cost, timed
 
 PRESETS = {
     "laptop": dict(
-        train=50_000, test=10_000, generations=3, generator={}, joint=dict(channels=(32, 16, 8)), critic={},
+        train=50_000, test=10_000, generations=3, pixels=1_000,
+        generator={}, joint=dict(channels=(32, 16, 8)), critic={},
         divide=32, divide_critic=4, published=dict(epochs=1, batch=32, generator=1e-4, critic=1e-4),
         sums=dict(rows=100_000, epochs=16, batch=512, rate=2e-3),
         shape=dict(rows=50_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
     "paper": dict(
-        train=275_000, test=69_000, generations=5, generator={}, joint={}, critic={},
+        train=275_000, test=69_000, generations=5, pixels=7_000, generator={}, joint={}, critic={},
         divide=1, divide_critic=1, published=dict(epochs=200, batch=128, generator=1e-4, critic=1e-4),
         sums=dict(rows=275_000, epochs=16, batch=512, rate=2e-3),
         shape=dict(rows=275_000, epochs=4, batch=64, rate=1e-3),
         adversarial=dict(epochs=20, batch=256, generator=1e-4, critic=3e-4)),
     "smoke": dict(
-        train=64, test=128, generations=2, generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
+        train=64, test=128, generations=2, pixels=32,
+        generator=dict(hidden=16, widths=(16,), channels=(8, 4, 2), spots=2),
         joint=dict(hidden=16, widths=(16,), channels=(4, 4, 2), spots=2),
         critic=dict(hidden=(16, 8), channels=(2, 4, 4), code=4),
         divide=128, divide_critic=16, published=dict(epochs=1, batch=32, generator=1e-3, critic=1e-3),
@@ -58,9 +61,8 @@ BOTH = ("zn", "zp")
 SDI = {"diversity": 0.1}  # the poster's "modified SDI-GAN"
 OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
-COLUMNS = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
-           "AUC": lambda s: s["auc"]}
-COLUMNS |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
+COLUMNS = {name: SUMMARY[name] for name in ("WS", "MAE", "RMSE", "AUC")} | {"AUC pixels": lambda s: s["pixels"]}
+COLUMNS |= {name: SUMMARY[name] for name in ("width", "lit", "core")}
 DIVERSITIES = {f"D({name})": lambda s, name=name: s["diversity"][name] for name in DIVERSITY_SPECIES}
 
 
@@ -120,6 +122,7 @@ def judge_models(args, p, data, trained, detector):
     for name, score in table.scores.items():
         made = draws if name == "floor" else [samplers[name](real.particles, [args.seed, k]) for k in range(len(draws))]
         score["diversity"] = diversity_ratios(draws, made, real.pdg) if floor else {}
+        score["pixels"] = pixel_auc(real.response, made[-1], args.seed, p["pixels"])
     table.provenance = data.provenance
     return samplers, table
 

@@ -175,7 +175,7 @@ def judge_models(args, p, data, trained):
         score["pixels"] = pixel_auc(data.test.response, draws[-1], args.seed, p["pixels"]) if p["pixels"] else None
         score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
     columns = {"WS": SUMMARY["WS"], "with factor": lambda s: s["WS with factor"],
-               "proton channels": lambda s: s["WS proton"], **{name: SUMMARY[name] for name in ("MAE", "AUC")}}
+               "proton channels": lambda s: s["WS proton"], **{name: SUMMARY[name] for name in ("MAE", "RMSE", "AUC")}}
     columns |= {"AUC pixels": lambda s: s["pixels"]} if p["pixels"] else {}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
     columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()

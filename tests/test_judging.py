@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import channel_sums, get_detector
 from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
-from zdckeras.judging import answer, judge_generators, photon_cut
+from zdckeras.judging import Trained, answer, judge_generators, photon_cut
 from zdckeras.simulation import reference
 from zdckeras.simulation.reference import load, resimulate
 
@@ -45,12 +45,17 @@ def test_energies_are_not_cut(monkeypatch):
 
 
 class Flat(Sampler):
-    """One photon in every cell."""
+    """As many photons in every cell as its weight says, 1 at first."""
 
     noise_width, detectors = 1, [get_detector("zn")]
 
+    def __init__(self):
+        super().__init__()
+        self.level = self.add_weight(shape=(), initializer="ones", name="level")
+        self.built = True
+
     def generate(self, noise, conditions):
-        return ops.ones((44, 44)) + 0.0 * conditions[:, :1, None]
+        return self.level * ops.ones((44, 44)) + 0.0 * conditions[:, :1, None]
 
     def operations(self):
         return 1_000_000
@@ -65,5 +70,15 @@ def test_functions_are_judged_like_generators_and_only_these_are_timed():
     assert [word.strip() for word in header if word.strip()][-4:] == ["AUC pixels", "ms, batch 2", "weights", "MFLOP"]
     assert list(times) == ["flat, seed 0"] and times["flat, seed 0"][0] > 0.0
     assert found["the same"][1] == "0.000" and found["the same"][-3:] == found["floor"][-3:] == ["-"] * 3
-    assert found["flat"][0] == "2" and found["flat"][-2:] == ["0", "2.0"]
+    assert found["flat"][0] == "2" and found["flat"][-2:] == ["1", "2.0"]
     assert table.scores["flat, seed 0"]["pixels"] > 0.9 > table.scores["floor"]["pixels"]
+
+
+def test_trainings_that_share_a_generator_are_judged_with_their_own_weights():
+    test, flat = load("zn", "test", 60), Flat()
+    trained = {f"flat, seed {k}": Trained(flat, flat, [np.float32(k)]) for k in (2, 5)}
+    table, times, _ = judge_generators(trained, test, [], 1, pairs=32, batches=(2,))
+    for k in (2, 5):
+        expected = np.abs(channel_sums(test.response) - channel_sums(np.full((1, 44, 44), k))).mean()
+        assert table.scores[f"flat, seed {k}"]["metrics"]["all"]["MAE"][0] == pytest.approx(expected)
+    assert list(times) == ["flat, seed 2"]

@@ -1,6 +1,8 @@
 """Generators on one test set: what they answer to its showers, how good that is, and what a response of each costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,14 +36,42 @@ def photon_cut(showers: Showers) -> int:
     return showers.photon_cut().get(showers.detector().name, 0)
 
 
-def judge_generators(generators: Mapping[str, Sampler | Callable], test: Showers, floor: Sequence[np.ndarray],
-                     runs: int, seed: int = 0, pairs: int = 4_000,
-                     batches: Sequence[int] = BATCHES) -> tuple[Table, dict, str]:
+@dataclass(frozen=True)
+class Trained:
+    """A training of a network that several trainings share, with the generator around it: it is compiled once.
+
+    Arguments:
+        generator: `Sampler`.
+        network: the part of it that was trained.
+        weights: of this training.
+    """
+
+    generator: Sampler
+    network: Any
+    weights: list
+
+    def ready(self) -> Sampler:
+        """The generator with the weights of this training."""
+        self.network.set_weights(self.weights)
+        return self.generator
+
+    def sample(self, conditions: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+        """As the generator's."""
+        return self.ready().sample(conditions, seed)
+
+
+def generator_of(one: Any) -> Sampler | None:
+    """A `Sampler` itself, that of a training that has to be made `ready`, or None for a function."""
+    return one if isinstance(one, Sampler) else one.ready() if hasattr(one, "ready") else None
+
+
+def judge_generators(generators: Mapping[str, Any], test: Showers, floor: Sequence[np.ndarray], runs: int,
+                     seed: int = 0, pairs: int = 4_000, batches: Sequence[int] = BATCHES) -> tuple[Table, dict, str]:
     """Channels, shapes, classifiers and times of generators on one test set.
 
     Arguments:
-        generators: name -> generator, or function of (conditions, seed) that gives responses, whose time is not taken;
-            "<row>, seed <k>" are trainings of one row of the table.
+        generators: name -> generator, `Trained`, or function of (conditions, seed) that gives responses, whose time is
+            not taken; "<row>, seed <k>" are trainings of one row of the table.
         test: `Showers`.
         floor: further responses to its particles, (N, nx, ny) each; none where own data have none.
         runs: generations of each.
@@ -57,8 +87,8 @@ def judge_generators(generators: Mapping[str, Sampler | Callable], test: Showers
 
     def sampler(label):
         def sample(conditions, seed):
-            one = generators[label]
-            made = answer(one, test, conditions, seed) if isinstance(one, Sampler) else one(conditions, seed)
+            one = generator_of(generators[label])
+            made = generators[label](conditions, seed) if one is None else answer(one, test, conditions, seed)
             if label not in pixels:  # of the first generation
                 pixels[label] = pixel_auc(test.response, made, seed[0], pairs)
             return made
@@ -69,16 +99,17 @@ def judge_generators(generators: Mapping[str, Sampler | Callable], test: Showers
         pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
     table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
     first = {row: labels[0] for row, labels in by_row({label: label for label in generators}).items()}
-    timed = [label for label in first.values() if isinstance(generators[label], Sampler)]
-    times = {label: [milliseconds({"": [generators[label]]}, test.particles, batch)[""] / batch for batch in batches]
-             for label in timed}
+    found = {label: generator_of(generators[label]) for label in first.values()}
+    found = {label: one for label, one in found.items() if one is not None}
+    times = {label: [milliseconds({"": [one]}, test.particles, batch)[""] / batch for batch in batches]
+             for label, one in found.items()}
     for label, score in table.scores.items():
         score["pixels"] = pixels[label]
     lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
     lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
     for line in lines[1:]:
         label = first.get(line[0])
-        line += [*(f"{time:.3f}" for time in times[label]), *size(generators[label])] if label in times else (
+        line += [*(f"{time:.3f}" for time in times[label]), *size(found[label])] if label in times else (
             ["-"] * (len(batches) + 2))
     return table, times, text_table(lines)
 
