@@ -2,13 +2,14 @@
 
 Each engine runs in a process of its own, pinned to `--threads` cores, and is chosen by KERAS_BACKEND alone (and
 jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A training step is the time of `fit` over
-`--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the model
-generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the extreme readings
-and, in brackets, the first call with compilation; where a model counts its operations, also the share that sampling
-reaches of the rate at which NumPy multiplies matrices in the same process, or on a GPU the backend itself. ONNX Runtime
-runs what tf2onnx makes of the same function, in one session; the JSON file also has its mean difference to TensorFlow,
-relative to the mean. Several of these commands at once, for other models, take turns with their readings if they name
-one --lock: compiling, which takes longer, goes on side by side.
+`--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the
+model generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the extreme
+readings, of processor time on one thread of a CPU, which others may be using, and of the clock otherwise; in brackets
+the first call with compilation and, where a model counts its operations, the share that sampling reaches of the rate
+at which NumPy multiplies matrices in the same process, or on a GPU the backend itself. ONNX Runtime runs what tf2onnx
+makes of the same function, in one session; the JSON file also has its mean difference to TensorFlow, relative to the
+mean. Several of these commands at once, for other models, take turns with their readings if they name one --lock:
+compiling, which takes longer, goes on side by side.
 
 The rows "by hand" set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`. Its losses
 over three steps must agree to 1e-4; then blocks of both alternate in one process, and the ratio is that of their
@@ -182,7 +183,8 @@ def measure(engine, settings):
                 names = [what] if what != "sampling" else [f"sampling, batch {batch}" for batch in settings.batches]
                 rows = {name: {"failed": f"{type(error).__name__}: {error}"} for name in names}
             for name, row in rows.items():
-                told = {"engine": engine, "device": where, "family": family, "what": name, "matrices": settings.rate}
+                told = {"engine": engine, "device": where, "family": family, "what": name, "matrices": settings.rate,
+                        "by": "cpu_" if where == "cpu" and settings.threads == 1 else ""}
                 print(json.dumps({**told, **row}), flush=True)
 
 
@@ -194,7 +196,8 @@ def cell(row, width=None):
         return " ".join(row["failed"].replace("|", "/").split())[:width]
     ratio = f"; ratio {row['ratio']:.3f}, CPU {row['cpu_ratio']:.3f}" if "ratio" in row else ""
     share = f"; {row['share']:.0%}" if "share" in row else ""
-    return f"{row['ms']:.3g} ± {row['spread']:.2g} ({row['first_s']:.1f} s{ratio}{share})"
+    median, spread = (row[f"{row['by']}{what}"] for what in ("ms", "spread"))
+    return f"{median:.3g} ± {spread:.2g} ({row['first_s']:.1f} s{ratio}{share})"
 
 
 def table(rows):
