@@ -20,7 +20,6 @@ import re
 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
-from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.layers.cnn import CnnDecoder, CnnEncoder, PublishedCnnDecoder, PublishedCnnEncoder
 from zdckeras.layers.patches import (
     MixerDecoder,
@@ -34,7 +33,7 @@ from zdckeras.layers.patches import (
 )
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.metrics.trainings import by_row, of_seed, ordering, ws_by_row
-from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost
 from zdckeras.training.loop import fit_arrays
@@ -128,7 +127,7 @@ def verdicts(scores):
     for kind in ("published ", ""):
         rows = [row for name in ORDER if (row := f"{kind}{name}, ViT") in found]
         if len(rows) > 1:
-            yield ordering({row: found[row] for row in rows})
+            yield f"{kind}ViT: {ordering({row: found[row] for row in rows})}"
 
 
 def main():
@@ -142,11 +141,10 @@ def main():
     data = recipe_data(args, p, draws=range(1, p["generations"]))
     models, histories = train_models(args, p, data)
     generators = {name: CodeGenerator.of(model, data.training) for name, model in models.items()}
-    save_models(args, data, {re.sub(r"\W+", "_", row) + ".keras": trainings[0]
+    save_models(args, data, {re.sub(r"[^\w-]+", "_", row) + ".keras": trainings[0]
                              for row, trainings in by_row(generators).items()})
-    table, _, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                      p.get("batches", BATCHES))
-    table.provenance, text = data.provenance, "\n\n".join([text, *verdicts(table.scores)])
+    table, _, text = judged_with_times(args, data, generators, p)
+    text = "\n\n".join([text, *verdicts(table.scores)])
     shown = {row: generators[f"{row}, ViT, seed 0"].sample for row in (f"published {args.rows[0]}", *args.rows)}
     write_results(args, "autoencoders.txt", text, table, data.test, shown, histories)
 

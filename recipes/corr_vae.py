@@ -28,11 +28,10 @@ from zdckeras.corr_vae.generator import properties_of
 from zdckeras.corr_vae.model import CorrVAE
 from zdckeras.corr_vae.properties import PROPERTIES
 from zdckeras.corr_vae.published import ImageCorrVAE
-from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.trainings import by_row, of_seed, over_seeds
 from zdckeras.plots import property_traversal, save_figure
-from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import printed_cost
 from zdckeras.training.loop import fit_arrays
@@ -174,9 +173,7 @@ def main():
     first = {row: trainings[0] for row, trainings in by_row(models).items()}
     save_models(args, data, {"published.keras": first["published CorrVAE"].generator,
                              "generator.keras": first["CorrVAE"].generator})
-    table, _, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                      p.get("batches", BATCHES))
-    table.provenance = data.provenance
+    table, _, text = judged_with_times(args, data, generators, p)
     for name, vae in first.items():
         picture = "traversal.png" if name == "CorrVAE" else "traversal_published.png"
         save_figure(traversal(vae, data.test, args.seed), args.out / picture)

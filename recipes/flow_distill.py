@@ -22,14 +22,22 @@ from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.judging import BATCHES, Trained, answer, generator_of, judge_generators
+from zdckeras.judging import Trained, answer, generator_of
 from zdckeras.metrics.report import judge
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import write_pictures
-from zdckeras.recipe import PICTURED, command_line, recipe_data, recipe_states, save_models, write_text
+from zdckeras.recipe import (
+    PICTURED,
+    command_line,
+    judged_with_times,
+    recipe_data,
+    recipe_states,
+    save_models,
+    write_text,
+)
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import fit_adam
 
@@ -130,14 +138,10 @@ def main():
         print(f"student.keras has no SavedModel beside it: {error}", flush=True)
 
     # judge on the test set, then pictures
-    texts = []
-    for said, cells, runs, folder in (("five channel sums", imposed, p["generations"], out),
-                                      ("the photon number alone", free, 1, out / "free_sums")):
-        table, _, text = judge_generators(cells | codes, data.test, data.floor, runs, seed, PAIRS,
-                                          p.get("batches", BATCHES))
-        table.provenance = data.provenance
-        table.write(folder)
-        texts += [f"{said} imposed on the flow over cells, nothing on codes", text, "", table.text(), ""]
+    table, _, text = judged_with_times(args, data, imposed | codes, p | dict(pairs=PAIRS))
+    total, _, other = judged_with_times(args, data, free, p | dict(pairs=PAIRS), 1, out / "free_sums")
+    texts = ["five channel sums imposed on the flow over cells, nothing on codes", text, "", table.text(), "",
+             "the photon number alone imposed on the flow over cells", other, "", total.text()]
     write_text(out / "flow_distill.txt", "\n".join(texts), data.provenance)
     some = data.test[:PICTURED]
     pictured = {name: answer(generator_of((imposed | codes)[name]), some, some.particles, seed)

@@ -19,10 +19,10 @@ from zdckeras.command import run
 from zdckeras.flow_distill.published import PublishedFlow, PublishedFlowGenerator
 from zdckeras.flow_distill.students import STUDENTS, distil_students
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.judging import BATCHES, Trained, judge_generators
+from zdckeras.judging import Trained
 from zdckeras.metrics.report import judge
 from zdckeras.metrics.trainings import SUMMARY, by_row, of_seed, ordering, ws_by_row
-from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.batches import Batches
 from zdckeras.training.cost import Passes, passes_of_loss, printed_cost
@@ -81,19 +81,20 @@ def train_ranges(p, data, states, seed):
 def train_models(args, p, data):
     """Rows of the table, "<row>, seed <k>" -> what is judged; histories; and what is said of them."""
     states, trained, histories, said = recipe_states(args, p, data=data), {}, {}, []
-    for seed in range(args.seeds):
-        number, teachers, learnt = train_ranges(p, data, states / f"seed{seed}", seed)
+    for k in range(args.seeds):
+        seed, folder = args.seed + k, states / f"seed{k}"
+        number, teachers, learnt = train_ranges(p, data, folder, seed)
         rows = {f"r = {noise:g}": PublishedFlowGenerator(number, teacher) for noise, teacher in teachers.items()}
         able = {name: generator.sample for name, generator in rows.items()}
         scores = judge(data.validation, [data.validation.response], able, 1, args.seed).scores
         noise = min(teachers, key=lambda noise: SUMMARY["WS"](scores[f"r = {noise:g}"]))
-        said.append(f"students of seed {seed} have the teacher with r = {noise:g}, best on the validation set")
-        student, weights, taught = distil_students(teachers[noise], data.training, states / f"seed{seed}",
-                                                   **p["student"], common=p["common"], batch=p["batch"], seed=seed)
+        said.append(f"students of seed {k} have the teacher with r = {noise:g}, best on the validation set")
+        student, weights, taught = distil_students(teachers[noise], data.training, folder, **p["student"],
+                                                   common=p["common"], batch=p["batch"], seed=seed)
         both = PublishedFlowGenerator(number, student)
         rows |= {name: Trained(both, student, values) for name, values in weights.items()}
-        trained, histories = trained | of_seed(rows, seed), histories | of_seed(learnt | taught, seed)
-        if seed == 0:
+        trained, histories = trained | of_seed(rows, k), histories | of_seed(learnt | taught, k)
+        if k == 0:
             save_models(args, data, {"teacher.keras": rows[f"r = {noise:g}"], "student.keras": rows["bs+ch"].ready()})
     return trained, histories, said
 
@@ -113,9 +114,8 @@ def main():
         return dry_run(args, p)
     data = recipe_data(args, p, draws=range(1, p["generations"] + 1))
     trained, histories, said = train_models(args, p, data)
-    table, _, text = judge_generators(trained, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                      p.get("batches", BATCHES))
-    table.provenance, text = data.provenance, "\n".join([text, "", *verdicts(table.scores), *said])
+    table, _, text = judged_with_times(args, data, trained, p)
+    text = "\n".join([text, "", *verdicts(table.scores), *said])
     first = {row: trainings[0] for row, trainings in by_row(trained).items()}
     shown = {name: first[name].sample for name in (f"r = {p['ranges'][0]:g}", "r = 0.5", "bs+ch") if name in first}
     write_results(args, "noise.txt", text, table, data.test, shown, histories)

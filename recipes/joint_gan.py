@@ -74,12 +74,13 @@ def train_models(args, p, data):
     def known(weights):
         return {name: weight for name, weight in weights.items() if data.repeats or name != "diversity"}
 
-    for seed in range(args.seeds):
+    for k in range(args.seeds):
+        seed = args.seed + k
         for scope, detectors in (*((name, (name,)) for name in BOTH), ("joint", BOTH)):
             training = data.training.only(*detectors)
             arrays, scaler = training_arrays(training, data.repeats), Scaler.fit(training.particles).get_config()
             for kind in ("published", "ours") if args.rows == "all" else ("published",):
-                folder, begun = states / f"{kind} {scope}{seed}", 0.0
+                folder, begun = states / f"{kind} {scope}{k}", 0.0
                 if kind == "published":
                     gan, how = ImageGAN.published(detectors, scaler, p["divide"], p["divide_critic"], seed=seed,
                                                   weights=known(SDI)), "adam"
@@ -95,8 +96,8 @@ def train_models(args, p, data):
                                                  adam={} if how else None, **settings))
                 steps = len(history["loss"]) * (len(training) // settings["batch"])
                 generator = kinds.setdefault(f"{kind} {scope}", generator)
-                trained[f"{kind} {scope}, seed {seed}"] = Training(generator, network.get_weights(), history,
-                                                                   begun + seconds, steps)
+                trained[f"{kind} {scope}, seed {k}"] = Training(
+                    generator, generator.network, network.get_weights(), history, begun + seconds, steps)
     return trained
 
 

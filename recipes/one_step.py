@@ -24,7 +24,7 @@ from zdckeras.diffusion.adversarial import fit_code_gan
 from zdckeras.diffusion.judging import quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
-from zdckeras.judging import answer, judge_generators
+from zdckeras.judging import answer
 from zdckeras.metrics.trainings import by_row, ordering, ws_by_row
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
@@ -32,7 +32,7 @@ from zdckeras.modular.judging import judge_single_arrivals
 from zdckeras.modular.training import fit_vae
 from zdckeras.modular.transport import Transport
 from zdckeras.plots import save_figure
-from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 
 OWN = "own embedding"  # of rows without a teacher, whose states before it began with the teacher's
 TEACHER, SHIPPED = "teacher, heun 8", "pairs + ch, 1 step"
@@ -131,15 +131,13 @@ def main():
                   for label, prior in priors.items()}
     shipped = f"{SHIPPED}, seed 0"
     save_models(args, data, {"generator.keras": generators[shipped], "teacher.keras": generators[TEACHER]})
-    table, times, text = judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                           p["batches"])
+    table, times, text = judged_with_times(args, data, generators, p)
     lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
              judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
              *verdicts(table.scores, priors)]
     figure = quality_against_time(table, times, {row: [row] for row in by_row(generators)})
     save_figure(figure, args.out / "one_step.png")
     shown = {label: partial(answer, generators[label], data.test) for label in (TEACHER, shipped)}
-    table.provenance = data.provenance
     write_results(args, "one_step.txt", "\n".join(lines), table, data.test, shown, histories)
 
 

@@ -136,13 +136,13 @@ def train_models(args, p, data, rows):
         history, seconds = timed(partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam))
         return history, seconds, len(history["loss"]) * (len(data.training) // settings["batch"])
 
-    for seed in range(args.seeds):
-        folder = states / f"seed{seed}"
+    for k in range(args.seeds):
+        seed, folder = args.seed + k, states / f"seed{k}"
         for row, weights in rows.items():
             gan = published_gan(detector, p, scaler, known(weights), seed)
             taken = adversarial(gan, folder / f"{row}.npz", seed, schedule(p, detector, row), adam=ADAM[detector])
             generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
-            trained[f"{row}, seed {seed}"] = Training(generator, gan.generator.get_weights(), *taken)
+            trained[f"{row}, seed {k}"] = Training(generator, generator.network, gan.generator.get_weights(), *taken)
         if args.rows == "published":
             continue
         gan = ResponseGAN.fit_scales(data.training, weights=known(OURS), penalty=PENALTY, momentum=MOMENTUM, seed=seed,
@@ -150,9 +150,10 @@ def train_models(args, p, data, rows):
         generator, stages = kinds.setdefault("ours", GanGenerator(gan.average)), score_stages(
             gan, data.more, p["sums"], p["shape"])
         _, begun = timed(partial(warm_start_scores, gan, stages, folder, seed))
-        trained[f"{START}, seed {seed}"] = Training(generator, gan.average.get_weights(), {}, begun, 0)
+        trained[f"{START}, seed {k}"] = Training(generator, generator.network, gan.average.get_weights(), {}, begun, 0)
         history, seconds, steps = adversarial(gan, folder / "ours.npz", seed, p["adversarial"])
-        trained[f"ours, seed {seed}"] = Training(generator, gan.average.get_weights(), history, begun + seconds, steps)
+        trained[f"ours, seed {k}"] = Training(generator, generator.network, gan.average.get_weights(), history,
+                                              begun + seconds, steps)
     return trained
 
 

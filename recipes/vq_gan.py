@@ -22,10 +22,9 @@ from itertools import product
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, ws_by_row
-from zdckeras.recipe import FEW, command_line, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
 from zdckeras.training.cost import passes_of_loss, printed_cost
@@ -135,9 +134,7 @@ def judge_models(args, p, data, models, generators):
         tokens, light = encode(model, data.test)
         samplers[name.replace(", seed", ", reconstructed, seed")] = reconstruction(model, light)
         codes[name] = count_tokens(tokens, model.codebook.codes)
-    table, _, text = judge_generators(samplers | generators, data.test, data.floor, p["generations"], args.seed,
-                                      p["pairs"], p.get("batches", BATCHES))
-    table.provenance = data.provenance
+    table, _, text = judged_with_times(args, data, samplers | generators, p)
     used = over_seeds(codes, {"share of codes used": share_used, "perplexity": lambda found: float(perplexity(found))})
     return table, "\n\n".join([text_table(used), text, "\n".join(verdicts(table.scores))])
 
@@ -147,7 +144,7 @@ def verdicts(scores):
     found = ws_by_row(scores)
     for row, end in product(("published ", ""), ("reconstructed", "prior")):
         if (plain := f"{row}VQ-VAE, {end}") in found:
-            yield ordering({name: found[name] for name in (plain, f"{row}VQ-GAN, {end}")})
+            yield f"{row}{end}: {ordering({name: found[name] for name in (plain, f'{row}VQ-GAN, {end}')})}"
 
 
 def main():

@@ -20,13 +20,13 @@ Interrupted, the same command goes on where it stopped. 22 minutes of processor 
 from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
-from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import in_floors, text_table
 from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
 from zdckeras.recipe import (
     FEW,
     PICTURED,
     command_line,
+    judged_with_times,
     recipe_data,
     recipe_states,
     save_models,
@@ -126,15 +126,13 @@ def reconstructions(data, models):
         samplers[name.replace(", seed", ", reconstructed, seed")] = reconstruction(model, light)
         codes[name] = model, count_tokens(tokens, model.codebook.codes)
     return samplers, over_seeds(codes, {
-        "weights": lambda c: c[0].count_params(), "MFLOP there and back": lambda c: round(2e-6 * c[0].operations()),
+        "weights": lambda c: c[0].count_params(), "MFLOP there and back": lambda c: f"{2e-6 * c[0].operations():.1f}",
         "share of codes used": lambda c: share_used(c[1]), "perplexity": lambda c: float(perplexity(c[1]))})
 
 
 def judge_models(args, p, data, samplers, codes):
     """The table on the test set: what is left of responses after tokens, and what is generated; and its summary."""
-    table, _, text = judge_generators(samplers, data.test, data.floor, p["generations"], args.seed, p["pairs"],
-                                      p.get("batches", BATCHES))
-    table.provenance = data.provenance
+    table, _, text = judged_with_times(args, data, samplers, p)
     return table, "\n".join([text_table(codes), "", text, "", *verdicts(table.scores, p["temperatures"])])
 
 
@@ -143,7 +141,7 @@ def verdicts(scores, temperatures):
     found = ws_by_row(scores)
     for prior in ("published prior", "prior"):
         if len(temperatures) > 1:
-            yield ordering({row: found[row] for t in temperatures if (row := f"{prior}, T = {t:g}")})
+            yield f"{prior}: {ordering({row: found[row] for t in temperatures if (row := f'{prior}, T = {t:g}')})}"
     best = found["sums and prior, T = 1"]
     yield f"sums and prior, T = 1: WS is {in_floors(sum(best) / len(best), found.get('floor', [None])[0])}"
 

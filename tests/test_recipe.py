@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,12 +17,13 @@ from zdckeras.recipe import (
     check_results,
     command_line,
     judged,
+    judged_with_times,
     recipe_data,
     recipe_states,
-    showers_for,
     write_results,
 )
 from zdckeras.simulation import reference
+from zdckeras.simulation.parts import showers_for
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
 OPTIONS = dict(log=None, devices=None, minutes=None, device_noise=False, mixed_precision=False)
@@ -158,6 +160,21 @@ def test_own_showers_without_repeats_have_no_floor(tmp_path):
     table = judged(parse("--out", str(tmp_path)), data, {"copy": lambda conditions, seed: data.test.response}, 1)
     assert list(table.scores) == ["copy"] and [row[-1] for row in table.rows()[1:]] == ["0.00", "-"]
     assert "without a floor and without diversity" in (tmp_path / "report.md").read_text()
+
+
+def test_what_was_judged_is_written_before_times_are_taken(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("the machine went down")
+
+    monkeypatch.setattr("zdckeras.judging.milliseconds", fail)
+    args = parse("--out", str(tmp_path), detectors=DETECTORS)
+    data = recipe_data(args, SIZES)
+    flat = SimpleNamespace(ready=lambda: SimpleNamespace(sample=lambda *_: data.test.response, TAKES_IDS=False))
+    with pytest.raises(RuntimeError, match="went down"):
+        judged_with_times(args, data, {"copy": flat}, dict(generations=1, pairs=8))
+    scores = json.loads((tmp_path / "report.json").read_text())
+    assert scores["copy"]["metrics"]["all"]["WS"][0] == 0.0 and 0.0 <= scores["copy"]["pixels"] <= 1.0
+    assert json.loads((tmp_path / "provenance.json").read_text())["test"] == 9
 
 
 def test_own_showers_of_both_detectors_are_cut_in_either(tmp_path):

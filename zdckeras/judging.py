@@ -1,6 +1,6 @@
 """Generators on one test set: what they answer to its showers, how good that is, and what a response of each costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,8 @@ def generator_of(one: Any) -> Sampler | None:
 
 
 def judge_generators(generators: Mapping[str, Any], test: Showers, floor: Sequence[np.ndarray], runs: int,
-                     seed: int = 0, pairs: int = 4_000, batches: Sequence[int] = BATCHES) -> tuple[Table, dict, str]:
+                     seed: int = 0, pairs: int = 4_000, batches: Sequence[int] = BATCHES,
+                     done: Callable[[Table], object] | None = None) -> tuple[Table, dict, str]:
     """Channels, shapes, classifiers and times of generators on one test set.
 
     Arguments:
@@ -78,6 +79,7 @@ def judge_generators(generators: Mapping[str, Any], test: Showers, floor: Sequen
         seed: of generations and classifiers.
         pairs: see `zdckeras.metrics.classifier.pixel_auc`.
         batches: responses at once that are timed.
+        done: called with the table when everything is judged, before times are taken.
 
     Returns:
         `Table`; name, of several trainings that of the first, -> milliseconds a response for each of `batches`; and
@@ -98,23 +100,26 @@ def judge_generators(generators: Mapping[str, Any], test: Showers, floor: Sequen
     if len(floor):
         pixels["floor"] = pixel_auc(test.response, floor[0], seed, pairs)
     table = judge(test, floor, {label: sampler(label) for label in generators}, runs, seed)
+    for label, score in table.scores.items():
+        score["pixels"] = pixels[label]
+    if done:
+        done(table)
     first = {row: labels[0] for row, labels in by_row({label: label for label in generators}).items()}
     found = {label: generator_of(generators[label]) for label in first.values()}
     found = {label: one for label, one in found.items() if one is not None}
     times = {label: [milliseconds({"": [one]}, test.particles, batch)[""] / batch for batch in batches]
              for label, one in found.items()}
-    for label, score in table.scores.items():
-        score["pixels"] = pixels[label]
     lines = over_seeds(table.scores, {**SUMMARY, "AUC pixels": lambda s: s["pixels"]})
-    lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", "MFLOP"]
+    counted = any(hasattr(one, "operations") for one in found.values())
+    lines[0] += [*(f"ms, batch {batch}" for batch in batches), "weights", *["MFLOP"] * counted]
     for line in lines[1:]:
         label = first.get(line[0])
-        line += [*(f"{time:.3f}" for time in times[label]), *size(found[label])] if label in times else (
-            ["-"] * (len(batches) + 2))
+        line += [*(f"{time:.3f}" for time in times[label]), *size(found[label])[: 1 + counted]] if label in times else (
+            ["-"] * (len(batches) + 1 + counted))
     return table, times, text_table(lines)
 
 
-def size(generator: Sampler) -> list[str]:
+def size(generator: Sampler) -> tuple[str, str]:
     """Weights, and MFLOP of a response where a generator counts its multiplications, as words."""
     counted = getattr(generator, "operations", None)
-    return [f"{generator.count_params():,}", f"{2e-6 * counted():.1f}" if counted else "-"]
+    return f"{generator.count_params():,}", f"{2e-6 * counted():.1f}" if counted else "-"

@@ -13,20 +13,20 @@ import numpy as np
 
 from zdckeras.command import check_folder, refuse, whole
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.files import find_sources, open_showers
-from zdckeras.data.repeats import repeated, repeated_pairs
+from zdckeras.data.files import find_sources
+from zdckeras.data.repeats import repeated
 from zdckeras.data.showers import Showers
+from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions
-from zdckeras.simulation.reference import load, resimulate
+from zdckeras.simulation.parts import ROWS, showers_for
 from zdckeras.training.loop import processor_seconds, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
 from zdckeras.training.states import digest
 
 PICTURED = 2000  # test particles in histograms and galleries
 FEW = 64  # showers that give scales to networks which --dry-run only counts
-ROWS = "rows of the whole test part"  # in the metadata of the test
 EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
 TAKEN = set()  # folders of states of this run: a recipe of several stages has several
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
@@ -90,7 +90,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     if dry:
         parser.add_argument("--dry-run", action="store_true", help="only print weights, memory and an estimate of the "
                             "time on a GPU")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of data and judgement")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of data, trainings and judgement")
     add_arguments(parser, half)
     return parser
 
@@ -103,53 +103,6 @@ def preset_for(presets: Mapping[str, dict], name: str, detector: str) -> dict:
         214746
     """
     return presets[name] | presets[name].get("studies", {}).get(detector, {})
-
-
-def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: dict, draws: Iterable[int] = (1,),
-                seed: int = 0) -> tuple[Showers, Showers, Showers, list[Showers]]:
-    """Training, validation and test showers, and further responses to the test's particles: the floor.
-
-    Arguments:
-        detector: detector, as in `load`; of own showers only this one is kept.
-        data: own showers, as `open_showers` takes them, or None for embedded ones. Own photons are cut and split as the
-            papers do it, and the floor is made of repeated conditions: one half of each one's rows against the other.
-            The test then has the rows of the first half; where no condition occurs twice, it has all, and no floor.
-        sizes: part -> number of embedded showers; a part left out has one shower.
-        draws: seeds of the further responses; own data have one at most, whatever the number.
-        seed: of embedded draws and of the pairs of own data.
-
-    Returns:
-        Three `Showers`, and a list of `Showers` of the particles of the third.
-
-    Raises:
-        ValueError: as `open_showers` and `load`, or if own showers lack the detector.
-    """
-    if data is not None:
-        training, validation, test = own_parts(open_showers(data), detector)
-        if not repeated(test).any():
-            return training, validation, test, []
-        rows, (test, again) = len(test), repeated_pairs(test, seed)
-        test.metadata[ROWS] = rows
-        return training, validation, test, [again]
-    training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
-                                  for part in ("train", "validation", "test"))
-    return training, validation, test, [resimulate(test, k) for k in draws]
-
-
-def own_parts(showers: Showers, detector: str) -> tuple[Showers, Showers, Showers]:
-    """Training, validation and test part of own showers: photons cut, and all split, as the papers do it.
-
-    Arguments:
-        showers: all of them.
-        detector: name, or several joined by +, as in "zn+zp"; others are left out.
-
-    Raises:
-        ValueError: if they lack the detector, or too few pass the cut.
-    """
-    showers = showers.only(*detector.split("+"))
-    if {one.unit for one in map(showers.detector, showers.responses)} == {"photons"}:
-        showers = showers.at_least()
-    return showers.split()
 
 
 @dataclass(frozen=True)
@@ -291,6 +244,29 @@ def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Calla
     return table
 
 
+def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: dict, p: dict, runs: int | None = None,
+                      folder: str | Path | None = None) -> tuple[Table, dict, str]:
+    """`judge_generators` on the test set, beside the floor; its table is written before times are taken.
+
+    Arguments:
+        args: from `command_line`.
+        data: from `recipe_data`, of one detector.
+        generators: name -> what is judged.
+        p: preset with `pairs` of the pixel classifier, `generations`, and perhaps `batches` that are timed.
+        runs: generations, if others.
+        folder: where to; --out by default.
+
+    Returns:
+        As there.
+    """
+    def write(table):
+        table.provenance = data.provenance
+        table.write(folder or args.out)
+
+    return judge_generators(generators, data.test, data.floor, runs or p["generations"], args.seed, p["pairs"],
+                            p.get("batches", BATCHES), write)
+
+
 def write_text(path: str | Path, text: str, provenance: dict | None = None) -> None:
     """A report into a text file, whole or not at all, with a line on its making; printed, too."""
     print(f"\n{text}")
@@ -323,7 +299,7 @@ def write_results(args: argparse.Namespace, name: str, text: str, table: Table, 
         args: from `command_line`.
         name: of the text file.
         text: what it says.
-        table: `Table` from `judged`.
+        table: `Table` from `judged` or `judged_with_times`.
         test: `Showers` of one detector, of which the first are pictured.
         shown: model name -> function of (conditions, seed) that gives (N, nx, ny) photon counts.
         histories: model name -> history, for the learning curves.

@@ -71,6 +71,15 @@ def test_spline_keeps_the_tails_and_the_ends():
     np.testing.assert_allclose(host(log_slope), 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float16", "float64"])
+def test_splines_take_numbers_of_any_precision(precision):
+    spline, rng = RationalQuadraticSpline(bins=4), np.random.default_rng(3)
+    x, params = rng.normal(size=6), 0.5 * rng.normal(size=(6, spline.parameters))
+    expected = host(spline.transform_and_log_det(*(ops.convert_to_tensor(v.astype("float32")) for v in (x, params)))[0])
+    found, _ = spline.transform_and_log_det(*(ops.convert_to_tensor(v.astype(precision)) for v in (x, params)))
+    np.testing.assert_allclose(host(found), expected, atol=3e-2 if precision == "float16" else 1e-5)
+
+
 def test_spline_passes_its_knots_with_their_slopes():
     spline = RationalQuadraticSpline(bins=4, bound=3.0)
     params = np.random.default_rng(2).normal(size=(spline.parameters,)).astype("float32")

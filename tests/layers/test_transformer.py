@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.layers.transformer import Transformer
 
 numpy = ops.convert_to_numpy
@@ -81,6 +82,15 @@ def test_config_and_seed_make_the_weights():
     kernels = [(a, b) for a, b in zip(model.get_weights(), body(True, seed=4).get_weights(), strict=True)
                if a.std() > 0]
     assert len(kernels) == 9 and not any(np.allclose(a, b) for a, b in kernels)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_cache_takes_vectors_at_the_place_that_a_tensor_says(evaluate, place):
+    rng = np.random.default_rng(3)
+    cache, new = rng.normal(size=(3, 2, 5, 4)).astype("float32"), rng.normal(size=(3, 2, 1, 4)).astype("float32")
+    found = evaluate(lambda c, n, k: backend.put_at(c, ops.cast(k, "int32"), n), cache, new, np.float32(place))
+    cache[:, :, place] = new[:, :, 0]
+    assert np.array_equal(found, cache)
 
 
 def test_multiplications_are_counted():

@@ -31,3 +31,8 @@ def test_rows_of_seeds_come_back_in_order():
     assert by_row(named) == {"VQ-VAE, prior": [3.0, 5.0], "GAN": [1.0, 2.0]}
     scores = {name: {"metrics": {"all": {"WS": [value, 0.1]}}} for name, value in named.items()}
     assert ws_by_row(scores) == by_row(named)
+
+
+def test_words_that_are_the_same_in_all_trainings_stay():
+    lines = over_seeds({"A, seed 0": 1.0, "A, seed 1": 3.0}, {"MFLOP": lambda _: "14.7", "loss": lambda value: value})
+    assert lines[1] == ["A", "2", "14.7", "2.000 ± 1.414"]

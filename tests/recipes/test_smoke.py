@@ -130,7 +130,8 @@ def test_report(recipe, out):
         scores = json.loads(path.read_text(encoding="utf-8"))
         check_scores(scores)
         names = list(scores)
-        assert names[0] == "floor" and len(names) > 1 and names == ROWS.get(recipe, names)
+        assert names[0] == "floor" and len(names) > 1
+        assert names == [name for name in ROWS.get(recipe, names) if path.parent == out or "codes" not in name]
         sums, shapes = markdown_tables(path.with_name("report.md").read_text(encoding="utf-8"))
         assert sums[0] == ["", *SPECIES, "all"] and [row[0] for row in shapes[1:]] == names
         assert [row[0] for row in sums[1:]] == [f"{name} {metric}" for name in names for metric in ("WS", "MAE_w")]

@@ -108,6 +108,15 @@ def test_model_and_generator_survive_their_files(showers, batch, tmp_path, name)
     assert (loaded.sample(showers.particles[:6], seed=6, batch_size=4) != made).any()
 
 
+def test_multiplications_of_a_response_are_those_of_its_layers(showers):
+    """What makes the code of noise is two layers of h numbers and one that reads d."""
+    plain, driven = (CodeGenerator.of(build(showers, name), showers) for name in ("vae", "mse"))
+    assert plain.operations() == plain.spread.operations() + plain.decoder.operations() > 0
+    noise = driven.noise.settings
+    inner = (noise["latent"] + noise["context"] + noise["hidden"] + noise["latent"]) * noise["hidden"]
+    assert driven.operations() - inner == driven.spread.operations() + driven.decoder.operations()
+
+
 @pytest.mark.compiles_long
 def test_generator_draws_from_the_light_of_codes(showers, batch, evaluate):
     """The noise generator's codes, not the noise itself, where there is one."""

@@ -140,3 +140,12 @@ def test_parts_that_do_not_fit_are_refused(parts, showers):
         prior = prior_of(showers, **wrong)
         with pytest.raises(ValueError, match=f"4 tokens of 8 codes, received one of {prior.tokens} of {prior.codes}"):
             TokenGenerator(model, prior, [0.0] * 9, [1.0] * 9)
+
+
+def test_multiplications_of_a_response(parts, generators):
+    """Every layer of the prior once for each token, but the first two; scores and sums of attention; the decoder."""
+    model, alone, *_ = parts
+    dense = [*alone.hidden.layers, alone.prefix]
+    expected = sum(int(np.prod(layer.kernel.shape)) for layer in dense if hasattr(layer, "kernel"))
+    expected += TOKENS * (12 * 8**2 + 8 * CODES) + 2 * TOKENS**2 * 8 + model.decoder.operations()
+    assert generators["alone"].operations() == expected

@@ -19,7 +19,7 @@ from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.report import row_diversity, score
 from zdckeras.provenance import overlap, versions
-from zdckeras.recipe import own_parts
+from zdckeras.simulation.parts import own_parts
 from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, half_libraries, load, resimulate
 
 FLOOR_SEEDS = (1, 2, 3)

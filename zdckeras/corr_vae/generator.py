@@ -60,6 +60,10 @@ class CorrDecoder(WithParts, layers.Layer):
         code = ops.concatenate([properties, LATENT_REACH * ops.tanh(latents / LATENT_REACH), objects], axis=-1)
         return self.light(self.spread(code, self.light.features(ops.cast(conditions, "float32"))), conditions)
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one response's light, without the small layers of its properties."""
+        return self.spread.operations() + self.light.operations()
+
     def mask(self) -> Tensor:
         """How far each property (rows) sees each latent number w, (4, latents), 0 to 1."""
         return self.pool.mask()
@@ -156,6 +160,10 @@ class CorrGenerator(WithParts, RangedSampler):
         """
         asked = {"asked": self._checked(properties, len(conditions))} if properties else {}
         return super().sample(conditions, seed, batch_size, {**(beside or {}), **asked}, at_least)
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        return self.decoder.operations()
 
     def _checked(self, properties, rows):
         """What is asked for as an array (N, 4), NaN where it is left open."""

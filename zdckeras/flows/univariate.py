@@ -127,9 +127,10 @@ class RationalQuadraticSpline:
         k = self.bins
         *raw, inner = ops.split(params, [k, 2 * k], axis=-1)
         widths, heights = map(self._shares, raw)
-        compared = ops.reshape(heights if by_height else widths, (-1, k))
+        compared = ops.cast(ops.reshape(heights if by_height else widths, (-1, k)), "float32")
         knots = backend.exact_matmul(compared, np.triu(np.ones((k, k - 1), "float32"))) - self.bound
-        passed = ops.cast(ops.expand_dims(value, -1) >= ops.reshape(knots, ops.shape(inner)), value.dtype)
+        knots = ops.cast(ops.reshape(knots, ops.shape(inner)), value.dtype)
+        passed = ops.cast(ops.expand_dims(value, -1) >= knots, value.dtype)
         one = ops.ones_like(passed[..., :1])
         zero = 0.0 * one
         below = ops.concatenate([passed, zero], axis=-1)  # bins that lie below it

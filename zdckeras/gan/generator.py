@@ -1,8 +1,7 @@
 """The shipped generator of a GAN, the factor on its light, and what its trainings took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.detectors import channel_sums
 from zdckeras.gan.networks import ResponseNetwork
 from zdckeras.generators import Sampler, WithParts, trained_range
+from zdckeras.judging import Trained
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.times import milliseconds
 from zdckeras.metrics.trainings import over_seeds
@@ -108,31 +108,19 @@ def fit_factor(real: np.ndarray, generated: np.ndarray, channels: str = "papers"
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Trained):
     """One finished training of an adversarial model.
 
     Arguments:
-        generator: `Sampler`, shared by all trainings of its kind.
-        weights: of its network after this training.
+        generator, network, weights: as in `Trained`.
         history: name -> list over epochs; empty without a critic.
         seconds: of processor time, all stages together.
         steps: in which the critic took part.
     """
 
-    generator: Sampler
-    weights: list
     history: dict
     seconds: float
     steps: int
-
-    def ready(self) -> Sampler:
-        """The generator with the weights of this training."""
-        self.generator.network.set_weights(self.weights)
-        return self.generator
-
-    def sample(self, conditions: np.ndarray, seed: int | Sequence[int]) -> Any:
-        """As the generator's."""
-        return self.ready().sample(conditions, seed)
 
 
 def training_rows(trainings: Mapping[str, Training], particles: np.ndarray) -> list[list[str]]:

@@ -34,7 +34,7 @@ class Block(layers.Layer):
         dropout: share of what M and its inner layer give that training leaves out.
 
     Returns:
-        call((B T, w) vectors, T, hide, cache, write) gives (B T, w) and the keys and values (B, H, T, w / H) that were
+        call((B T, w) vectors, T, hide, cache, index) gives (B T, w) and the keys and values (B, H, T, w / H) that were
         seen. Without a cache all T positions see each other as far as `hide` (T, T), added to the scores, lets them.
         With a cache, keys and values of all positions, T is 1 and the new ones go to the position `index`.
     """

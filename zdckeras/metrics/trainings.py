@@ -61,7 +61,7 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     Arguments:
         scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
         columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
-            distances of shapes. What is a whole number, and the same in all trainings, stays one.
+            distances of shapes. What is a whole number or a word, and the same in all trainings, stays one.
 
     Returns:
         Header and one line for each row, as lists of words.
@@ -76,6 +76,7 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     for row, results in by_row(scores).items():
         taken = [[column(result) for result in results] for column in columns.values()]
         lines.append([row, str(len(results)), *(
+            values[0] if isinstance(values[0], str) else
             f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
             with_error(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits=3)
             for values in taken)])

@@ -9,7 +9,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.generators import RangedSampler, WithParts, one_detector
-from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
@@ -202,6 +202,10 @@ class NoiseGenerator(layers.Layer):
     def call(self, noise, context):
         return self.read(self.dense(ops.concatenate([noise, context], axis=-1)))
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one code."""
+        return products(self.dense, self.read)
+
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
@@ -293,6 +297,11 @@ class CodeGenerator(WithParts, RangedSampler):
         known = self.decoder.features(conditions)
         code = noise if self.noise is None else self.noise(noise, known)
         return self.scatter(self.decoder(self.spread(code, known), conditions), noise)
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        noise = 0 if self.noise is None else self.noise.operations()
+        return noise + self.spread.operations() + self.decoder.operations()
 
     def get_config(self):
         return {**super().get_config(), **self.parts_config()}

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
-from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.log_images import LogImageDecoder, LogImageEncoder, log_image_pair
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.autoencoders import DrivenAutoencoder, PhotonAutoencoder, PhotonVAE
@@ -106,6 +106,10 @@ class ImageNoiseGenerator(layers.Layer):
     def call(self, noise, context):
         both = ops.concatenate([self.first(noise), self.second(context)], axis=-1)
         return ops.relu(self.read(self.dense(both)))
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one code."""
+        return products(self.first, self.second, self.dense, self.read)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

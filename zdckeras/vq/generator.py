@@ -76,6 +76,10 @@ class TokenGenerator(WithParts, RangedSampler):
         light = self.model.light(tokens, conditions)
         return self.model.scatter(light, rest[:, self.prior.tokens :], sums)
 
+    def operations(self) -> int:
+        """Multiplications for one response, without those of the channel sums."""
+        return self.prior.operations() + self.model.decoder.operations()
+
     def get_config(self):
         return {**super().get_config(), **self.parts_config(), **self.draw}
 

@@ -10,7 +10,7 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
-from zdckeras.layers.dense import dense_layers, seeds_of
+from zdckeras.layers.dense import dense_layers, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import log_whole
 from zdckeras.layers.transformer import Transformer
@@ -187,6 +187,10 @@ class TokenPrior(SampleLoss):
         rows = ops.shape(first)[0]
         state = (first, ops.zeros((rows, self.tokens), "int32"), self.body.empty(rows))
         return ops.fori_loop(0, self.tokens, append, state)[1]
+
+    def operations(self) -> int:
+        """Multiplications for the tokens of one response, those of attention to all places included."""
+        return products(self.hidden, self.prefix) + self.tokens * products(self.read) + self.body.operations()
 
     def call(self, inputs):
         tokens = ops.cast(inputs["tokens"], "int32")

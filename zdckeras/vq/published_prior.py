@@ -11,7 +11,7 @@ from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts
-from zdckeras.layers.dense import dense_layers, linear, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.log_images import ScaledParticle
 from zdckeras.layers.tokens import on_tokens
 from zdckeras.layers.transformer import Transformer
@@ -178,6 +178,13 @@ class ParticleTokenPrior(WithParts, SampleLoss):
 
         state = (known[:, -1], ops.zeros((ops.shape(known)[0], self.tokens), "int32"), cache)
         return ops.fori_loop(0, self.tokens, append, state)[1]
+
+    def operations(self) -> int:
+        """Multiplications for the tokens of one response, those of attention to all places and the particle's included.
+        """
+        reader, tokens = self.reader, self.reader.shape_of[0]
+        read = products(reader.there) + tokens * (products(reader.before) + reader.codebook.operations())
+        return read + self.tokens * products(self.read) + self.body.operations()
 
     def call(self, inputs, training=False):
         particle = self.reader.encode(inputs["conditions"])[1]  # not in training, nor what Keras calls behind it
