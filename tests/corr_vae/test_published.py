@@ -16,6 +16,7 @@ from zdckeras.corr_vae.published import (
 from zdckeras.corr_vae.schedule import shares_at
 from zdckeras.loading import load_model
 from zdckeras.training.batches import Batches
+from zdckeras.training.cost import products_of
 from zdckeras.training.loop import fit_adam
 
 numpy = ops.convert_to_numpy
@@ -136,6 +137,13 @@ def test_generator_steers_to_what_is_asked_for(vae, showers, eager, tmp_path):
     again = load_model(tmp_path / "generator.keras")
     again.compile(run_eagerly=eager)
     assert np.array_equal(again.sample(particles, 4, properties=asked), made)
+
+
+def test_multiplications_of_a_response_are_those_of_its_networks(vae):
+    """Of functional models, which say themselves what their layers give."""
+    decoder = vae.generator.decoder
+    expected = products_of(decoder.network) + products_of(decoder.particle)
+    assert vae.generator.operations() == expected > 0
 
 
 def test_what_cannot_be_asked_for_is_refused(vae, showers):

@@ -36,7 +36,7 @@ from zdckeras.generators import WithParts
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.log_images import WholePhotons
 from zdckeras.training.adversarial import check_network
-from zdckeras.training.cost import Passes
+from zdckeras.training.cost import Counts, Passes
 from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
 
 CHANNELS, HIDDEN, KERNEL = 64, 512, 4
@@ -174,6 +174,11 @@ class ImageCorrDecoder(WithParts, layers.Layer):
     def scaled(self, conditions: Tensor) -> Tensor:
         """Conditions (B, 9) as the networks take them."""
         return ops.divide(ops.subtract(ops.cast(conditions, "float32"), self.mean), self.scale)
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response's image."""
+        rows = {self.network: self.latents + self.objects + self.context, self.particle: CONDITION_COUNT}
+        return sum(Counts.of_call(one, np.zeros((1, width), "float32")).products for one, width in rows.items())
 
     def mask(self) -> Tensor:
         """How often each property (rows) sees each latent number w, (P, latents)."""
