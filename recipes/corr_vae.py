@@ -66,10 +66,15 @@ def correlations(asked, found):
     return np.where(moving[0][:, None] & moving[1], every, 0.0)
 
 
+def stated_by(vae):
+    """Columns of the properties that a model states."""
+    return [list(PROPERTIES).index(name) for name in vae.decoder.names]
+
+
 def control(vae, test, seed):
     """What a model was asked for and gave, and matrices of asked (those that it states) against obtained (all), as
     moves from each response's own properties and as plain values; and of the test's own."""
-    own, stated = properties_of(test.response), [list(PROPERTIES).index(name) for name in vae.decoder.names]
+    own, stated = properties_of(test.response), stated_by(vae)
     wish = scaled(own) + np.random.default_rng([seed, 5]).uniform(-MOVES, MOVES, own.shape)
     wish = np.clip(np.where(LOGS, np.exp(wish), wish), vae.ranges["smallest"], vae.ranges["largest"])
     asked = {name: wish[:, k] for name, k in zip(vae.decoder.names, stated, strict=True)}
@@ -127,9 +132,8 @@ def train_models(args, p, data):
 def controlled(models, controls):
     """Correlations of what was asked for with what was obtained, over trainings, as text: of moves, then of values."""
     for title, which in (("moves asked for and obtained", 2), ("values asked for and obtained", 3)):
-        diagonals = {name: dict(zip(vae.decoder.names, found[which][
-            range(len(vae.decoder.names)), [list(PROPERTIES).index(one) for one in vae.decoder.names]], strict=True))
-            for (name, vae), found in zip(models.items(), controls, strict=True)}
+        diagonals = {name: dict(zip(vae.decoder.names, np.diag(found[which][:, stated_by(vae)]), strict=True))
+                     for (name, vae), found in zip(models.items(), controls, strict=True)}
         yield f"correlation of {title}"
         columns = {one: lambda d, one=one: d.get(one, float("nan")) for one in PROPERTIES}
         yield text_table(over_seeds(diagonals, columns))
@@ -139,7 +143,7 @@ def judge_control(name, vae, told):
     """What comes when asked, as text: mask, correlations, and the verdict on every property that can be asked for."""
     wish, found, moved, plain, natural = told
     names, mask = vae.decoder.names, keras.ops.convert_to_numpy(vae.decoder.mask())
-    stated = [list(PROPERTIES).index(one) for one in names]
+    stated = stated_by(vae)
     masks = [[one, *(f"{m:.2f}" for m in row)] for one, row in zip(names, mask, strict=True)]
     lines = [f"{name}: mask (as published: how often it is open) of latent numbers (columns) for every property",
              text_table([["", *(f"w{k}" for k in range(mask.shape[1]))], *masks])]
@@ -148,7 +152,7 @@ def judge_control(name, vae, told):
     lines += ["", "correlation of the values themselves, asked for (rows) and obtained; beside them those of the test "
               "responses, which are correlated by nature:", matrix_table("asked", names, plain),
               matrix_table("test", names, natural), ""]
-    diagonal = moved[range(len(stated)), stated]
+    diagonal = np.diag(moved[:, stated])
     off = np.abs(moved[:, stated] - np.diag(diagonal))
     for j, (one, k) in enumerate(zip(names, stated, strict=True)):
         miss, across = found[:, k] - wish[:, k], max(off[j].max(), off[:, j].max())

@@ -239,9 +239,13 @@ def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Calla
         `Table`.
     """
     table = judge(data.test, data.floor, samplers, runs, args.seed)
+    _write_table(args, data, table, folder)
+    return table
+
+
+def _write_table(args, data, table, folder):
     table.provenance = data.provenance
     table.write(folder or args.out)
-    return table
 
 
 def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: dict, p: dict, runs: int | None = None,
@@ -259,12 +263,8 @@ def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: di
     Returns:
         As there.
     """
-    def write(table):
-        table.provenance = data.provenance
-        table.write(folder or args.out)
-
     return judge_generators(generators, data.test, data.floor, runs or p["generations"], args.seed, p["pairs"],
-                            p.get("batches", BATCHES), write)
+                            p.get("batches", BATCHES), lambda table: _write_table(args, data, table, folder))
 
 
 def write_text(path: str | Path, text: str, provenance: dict | None = None) -> None:

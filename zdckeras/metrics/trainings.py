@@ -61,7 +61,7 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     Arguments:
         scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
         columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
-            distances of shapes. What is a whole number or a word, and the same in all trainings, stays one.
+            distances of shapes. Words, and a whole number that is the same in all trainings, stay as they are.
 
     Returns:
         Header and one line for each row, as lists of words.
