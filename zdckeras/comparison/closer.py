@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from zdckeras.data.detectors import channel_sums
+from zdckeras.data.particles import SPECIES
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import ALL, over_runs
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
@@ -14,7 +15,7 @@ from zdckeras.metrics.shapes import shapes
 
 GALLERY = 10  # particles whose responses are kept for pictures
 DRAWS = 2  # responses to each particle whose diversity is compared
-RATIOS = DIVERSITY_SPECIES | {ALL: None}
+RATIOS = DIVERSITY_SPECIES | SPECIES | {ALL: None}
 
 
 def pictured(pdg: np.ndarray, number: int = GALLERY) -> np.ndarray:

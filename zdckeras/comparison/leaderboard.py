@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.channels import ALL
-from zdckeras.metrics.report import COLUMNS, Table, text_table, without_nan
+from zdckeras.metrics.report import Table, text_table, without_nan
 
 BESIDE = ("floor", "other library")  # rows that are no models
 NAN = float("nan")
@@ -132,8 +132,9 @@ class Comparison(Table):
             species = list(dict.fromkeys(key for name in names for key in self.scores[name].get("diversity", {})))
             return [["", *species], *([name, *(_words(self.scores[name].get("diversity", {}).get(key), 3, 1)
                                                for key in species)] for name in names)]
-        return [["", *COLUMNS], *([name, *(_words(self.scores[name]["metrics"][key][metric], 2,
-                                                  self.scores[name]["runs"]) for key in COLUMNS)] for name in names)]
+        return [["", *self.species()],
+                *([name, *(_words(self.scores[name]["metrics"][key][metric], 2, self.scores[name]["runs"])
+                           for key in self.species())] for name in names)]
 
     def overview(self, style: str = "plain") -> str:
         """Quality and cost, and a line for each model that could not be judged.
@@ -176,7 +177,7 @@ class Comparison(Table):
         for found in ("AUC", "density", "coverage", "precision", "recall", "FPD", "KPD"):
             mean, deviation = score.get(found) or (NAN, NAN)
             row |= {f"{found} deviation": deviation} | ({} if found in QUALITY else {found: mean})
-        for species in COLUMNS:
+        for species in self.species():
             for metric, (mean, deviation) in score["metrics"][species].items():
                 row |= {f"{metric} {species}": mean, f"{metric} {species} deviation": deviation}
         row |= {f"{key} {observable}": values[key] for observable, values in score["shapes"].items()

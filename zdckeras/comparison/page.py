@@ -15,15 +15,13 @@ from matplotlib import colormaps
 from zdckeras.comparison.leaderboard import QUALITY, Comparison
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
-from zdckeras.data.particles import COLUMN, name_of
+from zdckeras.data.particles import COLUMN, SPECIES, name_of
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.diversity import DIVERSITY_SPECIES
 from zdckeras.metrics.report import without_nan
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.plots import COLOURS, histogram_counts, histogram_edges
 
-TABS = {**DIVERSITY_SPECIES, "Sigma+": 3222}  # species with a tab of their own, if there are enough
-LEAST = 50  # showers of a tab
+LEAST = 50  # showers of a species with a tab of its own
 BINS, CORNER_BINS = 30, 18
 CORNER = ("photons", "centre_x", "centre_y", "width", "core", "parity")  # observables of the corner plot
 BY_SPECIES = ("WS", "MAE", "RMSE", "MAE_w", *(f"WS{k + 1}" for k in range(CHANNEL_COUNT)), "D")
@@ -64,7 +62,7 @@ def page_data(table: Comparison) -> dict:
     """All that the page shows, as plain values."""
     real, name = table.looks["real"].real, table.provenance["detector"]
     names = [row for row in table.order() if row in table.looks]
-    parts = {tab: real.pdg == code for tab, code in TABS.items() if (real.pdg == code).sum() >= LEAST}
+    parts = {tab: real.pdg == code for tab, code in SPECIES.items() if (real.pdg == code).sum() >= LEAST}
     parts = {"all": np.ones(len(real), bool)} | parts
     values = {label: np.column_stack([table.looks[label].sums, table.looks[label].shapes])
               for label in ("real", *names)}
@@ -99,7 +97,7 @@ def _gallery(table, real: Showers, names):
         return np.column_stack([lit, kept]).reshape(-1).tolist()
 
     rows = table.looks["real"].rows
-    tabs = {code: tab for tab, code in TABS.items()}
+    tabs = {code: tab for tab, code in SPECIES.items()}
     titles = [f"{name_of(real.pdg[row])}, {real.particles[row, COLUMN['energy']]:.0f} GeV" for row in rows]
     return {"titles": titles, "tabs": [tabs.get(int(real.pdg[row]), "") for row in rows],
             "images": {label: [sparse(image) for image in table.looks[label].gallery] for label in ("real", *names)}}

@@ -15,8 +15,8 @@ COLUMN = {name: index for index, name in enumerate(CONDITIONS)}
 CONDITION_COUNT = len(CONDITIONS)
 VERTEX_COLUMNS, MOMENTUM_COLUMNS = slice(1, 4), slice(4, 7)  # columns
 
-# Species that tables show on their own, in the order of the distillation study.
-SPECIES = {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222}
+# Species that tables show on their own where there are enough, those of the distillation study in its order.
+SPECIES = {"gamma": 22, "n": 2112, "p": 2212, "pi+": 211, "Lambda": 3122, "K0S": 310, "K0L": 130, "Sigma+": 3222}
 
 # What reaches forward detectors, the more frequent first.
 FREQUENT = (22, 2112, 2212, 211, -211, 310, 321, -321, 3122, 3222, 3112, 3322, 3312, -2212, -3222, -3112, -3312, 11,

@@ -20,6 +20,7 @@ from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.generators import Sampler, WithParts, one_detector, trained_range
 
 BOUND = 14.0  # of the splines: logit(1e-6) is -13.8
+SMALLEST = 1e-6  # share of a bin, and slope at a knot
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -28,17 +29,19 @@ class PublishedFlow(CellFlow):
 
     y = logit(alpha + (1 - 2 alpha) v / sum v),  v = n + U(0, r)
 
-    The context are the nine conditions and ln(1 + N), standardised; no network reads them first, and nothing is known
-    of the impact. Of the published size (the defaults) it has 288.9 million weights; the study's 287 million are the
-    same network with the context led into its first layer alone.
+    The context are the nine conditions and N, standardised, and led into the first layer; no network reads them, and
+    nothing is known of the impact. Cells stand in reversed, random, reversed order between the steps. Of the published
+    size (the defaults) it has 287 million weights. What the authors' code has and this has not: dropout of 0.05, a bias
+    and ReLU of the layer that reads the context, and parameters of widths and heights divided by the root of the
+    hidden width.
 
     Arguments:
         detector: name.
-        mean, scale: (10,) standardisation of the context.
+        mean, scale: (10,) standardisation of conditions and photon number.
         noise: range r of the dequantisation noise, in (0, 1].
         inverse: True for an IAF.
         steps, hidden, bins: autoregressive steps, hidden widths of each, bins of the splines.
-        permutation_seed: of random orders between the steps, None for reversals.
+        permutation_seed: of the random orders.
         convention: of the five channels, which only the loss "ch" of a student knows of.
         seed: of the initial weights.
 
@@ -46,7 +49,8 @@ class PublishedFlow(CellFlow):
         call({"conditions": (B, 9), "responses": (B, nx, ny), "u_cells": (B, D)}) gives log p(y) (B,).
 
     Source:
-        neutron ZDC study, normalizing flows; Krause and Shih, CaloFlow, arXiv:2106.05285, whose splines end at 14.
+        neutron ZDC study, normalizing flows; from its authors' code, majerzemilia/zdc-fast-simulations, train-nf.py and
+        flows_utils.py; Krause and Shih, CaloFlow, arXiv:2106.05285.
 
     Example:
         >>> counts = np.random.default_rng(0).poisson(1.0, (20, 30, 30))
@@ -57,7 +61,7 @@ class PublishedFlow(CellFlow):
 
     def __init__(self, detector: str, mean: Sequence[float], scale: Sequence[float], noise: float = 0.5,
                  inverse: bool = False, steps: int = 4, hidden: Sequence[int] = (1452, 1452, 1452), bins: int = 8,
-                 permutation_seed: int | None = None, convention: str = "papers", seed: int = 0, **kwargs):
+                 permutation_seed: int = 5, convention: str = "papers", seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(detector=detector, mean=list(map(float, mean)), scale=list(map(float, scale)),
                              noise=noise, inverse=inverse, steps=steps, hidden=hidden, bins=bins,
@@ -65,32 +69,33 @@ class PublishedFlow(CellFlow):
         self.detector, self.code = get_detector(detector), ShapeCode(noise, bell=0.0)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         if self.mean.shape != (CONDITION_COUNT + 1,) or self.scale.shape != self.mean.shape:
-            raise ValueError("Expected mean and scale of nine conditions and ln(1 + N), received "
+            raise ValueError("Expected mean and scale of nine conditions and the photon number, received "
                              f"{self.mean.shape} and {self.scale.shape}.")
         self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=len(self.mean), steps=steps, hidden=hidden, seed=seed,
-                         permutation_seed=permutation_seed, univariate=RationalQuadraticSpline(bins, BOUND))
+                         permutation_seed=permutation_seed, alternating=True, activation="relu", told=1,
+                         univariate=RationalQuadraticSpline(bins, BOUND, min_share=SMALLEST, min_slope=SMALLEST))
         self.built = True
 
     @classmethod
     def fit_scales(cls, detector: str, conditions: np.ndarray, responses: np.ndarray, **settings) -> "PublishedFlow":
         """A fresh model, its context scaled by training conditions (N, 9) and responses (N, nx, ny)."""
-        photons = np.log1p(responses.sum(axis=(1, 2), dtype="float64"))
+        photons = responses.sum(axis=(1, 2), dtype="float64")
         known = Scaler.fit(conditions).get_config()
         return cls(detector, [*known["mean"], photons.mean()], [*known["scale"], photons.std() + 1e-3], **settings)
 
     def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
-        """Conditions and the logarithm of the photon number, standardised, (B, 10); sums (B, K) of any K."""
+        """Conditions and photon number, standardised, (B, 10); sums (B, K) of any K."""
         photons = ops.sum(ops.cast(sums, "float32"), axis=-1, keepdims=True)
-        known = ops.concatenate([ops.cast(conditions, "float32"), ops.log1p(photons)], axis=-1)
+        known = ops.concatenate([ops.cast(conditions, "float32"), photons], axis=-1)
         return ops.divide(ops.subtract(known, self.mean), self.scale)
 
     def photons(self, y: Tensor, number: Tensor) -> Tensor:
         """n = max(round(p (N + D r / 2) - r / 2), 0) with p the code's fractions; their sum is N on average only.
 
-        Rounded, for the largest whole number below (as the method is summarised) is one photon short in every second
-        lit cell.
+        Rounded: the largest whole number below, one of four ways in the authors' code, is one photon short in every
+        second lit cell.
 
         Arguments:
             y: code (B, D).
@@ -108,7 +113,8 @@ class PublishedFlowGenerator(WithParts, Sampler):
     N ~ p(N | c),  y ~ p(y | c, N),  n = max(round(p(y) (N + D r / 2) - r / 2), 0)
 
     Arguments:
-        number: trained `PhotonSums` of one sum (the study's Bayesian network is not described).
+        number: trained `PhotonSums` of one sum, told of the conditions alone (that of the study, a Bayesian network, is
+            not in its authors' code).
         shape: trained `PublishedFlow`.
         low, high: as in `Sampler`; by default the range of the scaler of `number`.
 

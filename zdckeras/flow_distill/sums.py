@@ -18,6 +18,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.layers.dense import silu_layers
+from zdckeras.layers.log_images import ScaledParticle
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.training.loop import fit_arrays
 
@@ -55,7 +56,8 @@ class PhotonSums(keras.Model):
     """Conditional spline flow of photon sums, p(S_1, ..., S_K | particle).
 
     The photon number and the ratios of the sums, as standardised logarithms (`code_sums`), follow a masked
-    autoregressive flow with rational-quadratic splines; the context is a network on `ParticleFeatures`.
+    autoregressive flow with rational-quadratic splines; the context is a network on `ParticleFeatures`, or on the
+    standardised conditions alone.
 
     Arguments:
         features: configuration of `ParticleFeatures` (detector, mean, scale).
@@ -63,6 +65,7 @@ class PhotonSums(keras.Model):
         steps, hidden, bins: autoregressive steps, hidden widths, spline bins.
         embedding: widths of the network that reads the particle; the last is the context's size.
         seed: of the initial weights.
+        plain: whether nothing but the standardised conditions is read, no expected impact.
 
     Returns:
         call({"conditions": (B, 9), "sums": (B, K), "u_sums": (B, K)}) gives log p(y) (B,).
@@ -79,14 +82,14 @@ class PhotonSums(keras.Model):
 
     def __init__(self, features: dict[str, Any], mean: Sequence[float], scale: Sequence[float], steps: int = 3,
                  hidden: Sequence[int] = (64, 64), bins: int = 8, embedding: Sequence[int] = (128, 128, 64),
-                 seed: int = 0, **kwargs):
+                 seed: int = 0, plain: bool = False, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings = dict(features=features, mean=list(map(float, mean)), scale=list(map(float, scale)),
-                             steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed)
+                             steps=steps, hidden=hidden, bins=bins, embedding=embedding, seed=seed, plain=plain)
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
         if self.mean.ndim != 1 or self.mean.shape != self.scale.shape or not (self.scale > 0.0).all():
             raise ValueError(f"Expected a mean and a positive scale of each sum, received {mean} and {scale}.")
-        self.features = ParticleFeatures(**features)
+        self.features = (ScaledParticle if plain else ParticleFeatures)(**features)
         self.embed = silu_layers(embedding, self.features.width, count(seed), keras.initializers.GlorotUniform)
         self.flow = Flow.maf(len(self.mean), context=embedding[-1], steps=steps, hidden=hidden, seed=seed,
                              univariate=RationalQuadraticSpline(bins=bins, bound=5.0))

@@ -50,7 +50,7 @@ class Flow(keras.Model):
 
     @classmethod
     def maf(cls, variables: int, context: int = 0, steps: int = 4, permutation_seed: int | None = None,
-            seed: int | None = None, name: str | None = None, **step) -> "Flow":
+            seed: int | None = None, name: str | None = None, alternating: bool = False, **step) -> "Flow":
         """Masked autoregressive flow A_1, P_1, A_2, ..., P_{n-1}, A_n (A_1 next to the latent space): the teacher.
 
         Arguments:
@@ -61,22 +61,25 @@ class Flow(keras.Model):
                 the same variables, steps and permutation seed have the same permutations in the same places.
             seed: integer seed of the initial weights, or None.
             name: Keras name.
-            step: `hidden`, `univariate`, `activation` and `dtype` of every step.
+            alternating: reversals and random orders in turns, a reversal next to the data.
+            step: `hidden`, `univariate`, `activation`, `told` and `dtype` of every step.
 
         Returns:
             A `Flow` that evaluates densities in one pass and samples by the exact one-sweep solution.
         """
-        return cls(_chain(MaskedAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
+        chain = _chain(MaskedAutoregressive, variables, context, steps, permutation_seed, seed, alternating, step)
+        return cls(chain, name=name)
 
     @classmethod
     def iaf(cls, variables: int, context: int = 0, steps: int = 4, permutation_seed: int | None = None,
-            seed: int | None = None, name: str | None = None, **step) -> "Flow":
+            seed: int | None = None, name: str | None = None, alternating: bool = False, **step) -> "Flow":
         """Inverse autoregressive flow with the arguments and the layout of `maf`: the student.
 
         Returns:
             A `Flow` that samples in one pass and evaluates densities by the exact one-sweep solution.
         """
-        return cls(_chain(InverseAutoregressive, variables, context, steps, permutation_seed, seed, step), name=name)
+        chain = _chain(InverseAutoregressive, variables, context, steps, permutation_seed, seed, alternating, step)
+        return cls(chain, name=name)
 
     @property
     def variables_count(self):
@@ -247,7 +250,7 @@ def _targets(y, sample_weight):
     return np.zeros(len(sample_weight), "float32") if y is None and sample_weight is not None else y
 
 
-def _chain(kind, variables, context, steps, permutation_seed, seed, step):
+def _chain(kind, variables, context, steps, permutation_seed, seed, alternating, step):
     """Chain of steps with permutations between; weights and orders of the k-th seeded apart."""
     if steps < 1:
         raise ValueError(f"Expected at least one step, received {steps}.")
@@ -255,7 +258,8 @@ def _chain(kind, variables, context, steps, permutation_seed, seed, step):
     parts = []
     for index in range(steps):
         if index:
-            order = None if permutation_seed is None else permutation_seed + index
+            reverse = permutation_seed is None or alternating and (steps - index) % 2 == 1
+            order = None if reverse else permutation_seed + index
             parts.append(Permutation(variables, seed=order, context=context, **policy))
         parts.append(kind(variables, context, seed=None if seed is None else seed + 1000 * index, **step))
     return Chain(parts, **policy)

@@ -80,7 +80,7 @@ def _layer(networks, index, places, context):
         layer, p = network.masked[index], network.outputs_per_variable
         columns = (place[:, None] * p + np.arange(p)).reshape(-1).astype("int32")
         kernel, added = layer.masked_kernel(), [ops.expand_dims(layer.bias, 0)]
-        if network.conditioned:
+        if index < len(network.conditioned):
             added.append(network.conditioned[index].kernel.value)
         if index == 0:
             kernel = backend.rows_at(kernel, place.astype("int32"))

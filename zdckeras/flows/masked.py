@@ -110,9 +110,9 @@ class MaskedNetwork(keras.layers.Layer):
 
         h_1 = a(M_1 x + C_1 c),  h_l = a(M_l h_{l-1} + C_l c),  theta = M_out h_L + C_out c
 
-    with masked M (`MaskedDense`) and full C. All layers share G = min(D, *hidden) distinct degrees; where a layer is
-    narrower than D, about D / G consecutive variables see the same hidden units. The last layer starts at zero, so
-    every parameter of a fresh network is zero.
+    with masked M (`MaskedDense`) and full C, of the first `told` layers where not all see the context. All layers share
+    G = min(D, *hidden) distinct degrees; where a layer is narrower than D, about D / G consecutive variables see the
+    same hidden units. The last layer starts at zero, so every parameter of a fresh network is zero.
 
     Arguments:
         variables: number D of variables.
@@ -121,12 +121,13 @@ class MaskedNetwork(keras.layers.Layer):
         hidden: widths of the hidden layers.
         activation: name of a Keras activation.
         seed: integer seed of the initial weights, or None.
+        told: number of layers, from the first, that see the context; None: all.
 
     Returns:
         From a call on x (B, D) and context (B, C) or None: theta (B, D, P).
 
     Raises:
-        ValueError: if a size is not positive.
+        ValueError: if a size is not positive, or there are not as many layers as are told.
 
     Source:
         M. Germain et al., MADE, arXiv:1502.03509.
@@ -138,7 +139,8 @@ class MaskedNetwork(keras.layers.Layer):
     """
 
     def __init__(
-        self, variables, outputs_per_variable, context=0, hidden=(256, 256), activation="silu", seed=None, **kwargs
+        self, variables, outputs_per_variable, context=0, hidden=(256, 256), activation="silu", seed=None, told=None,
+        **kwargs
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         hidden = tuple(int(width) for width in hidden)
@@ -147,8 +149,10 @@ class MaskedNetwork(keras.layers.Layer):
                 "Expected positive variables, outputs_per_variable and hidden widths and context >= 0, received "
                 f"{variables}, {outputs_per_variable}, {hidden} and {context}."
             )
+        if told is not None and not 1 <= told <= len(hidden) + 1:
+            raise ValueError(f"told: expected 1 to {len(hidden) + 1} layers that see the context, received {told}.")
         self.variables_count, self.outputs_per_variable, self.context = variables, outputs_per_variable, context
-        self.hidden, self.seed = hidden, seed
+        self.hidden, self.seed, self.told = hidden, seed, told
         self.activation = keras.activations.get(activation)
         self.levels = min(variables, *hidden)
 
@@ -170,7 +174,7 @@ class MaskedNetwork(keras.layers.Layer):
             kinds[:-1] = [glorot(len(hidden) + index) for index in range(len(hidden))]
             self.conditioned = [
                 keras.layers.Dense(len(rung), use_bias=False, kernel_initializer=kind, dtype=self.dtype_policy)
-                for rung, kind in zip(ladder[1:], kinds, strict=True)
+                for rung, kind in [*zip(ladder[1:], kinds, strict=True)][:told]
             ]
             for layer in self.conditioned:
                 layer.build((None, context))
@@ -180,7 +184,7 @@ class MaskedNetwork(keras.layers.Layer):
         h = x
         for index, layer in enumerate(self.masked):
             h = self.activation(h) if index else h
-            h = layer(h) + self.conditioned[index](context) if self.conditioned else layer(h)
+            h = layer(h) + self.conditioned[index](context) if index < len(self.conditioned) else layer(h)
         return ops.reshape(h, (-1, self.variables_count, self.outputs_per_variable))
 
     def compute_output_shape(self, x_shape, context_shape=None):
@@ -228,12 +232,13 @@ class MaskedNetwork(keras.layers.Layer):
 
         def known(index):  # bias and context, feature-first: (units, B)
             bias = ops.expand_dims(ops.convert_to_tensor(self.masked[index].bias), 1)
-            if self.conditioned:
+            if index < len(self.conditioned):
                 return ops.transpose(self.conditioned[index](context)) + bias
             return ops.broadcast_to(bias, (bias.shape[0], batch))
 
         y = ops.transpose(y)
-        offset = known(len(self.hidden)) if self.conditioned else ops.expand_dims(self.masked[-1].bias, 1)
+        read = len(self.conditioned) > len(self.hidden)  # the last layer sees the context
+        offset = known(len(self.hidden)) if read else ops.expand_dims(self.masked[-1].bias, 1)
 
         def level(j, carry):
             *z, h, x, log_det = carry
@@ -246,7 +251,7 @@ class MaskedNetwork(keras.layers.Layer):
             start, size = starts[0][j], sizes[0]
             kernel = ops.slice(kernels[-1], (0, start * p), (widths[-1], size * p))
             theta = backend.exact_matmul(ops.transpose(kernel), h)
-            theta = theta + ops.slice(offset, (start * p, 0), (size * p, batch if self.conditioned else 1))
+            theta = theta + ops.slice(offset, (start * p, 0), (size * p, batch if read else 1))
             theta = ops.transpose(ops.reshape(theta, (size, p, batch)), (0, 2, 1))
             new, slope = update(rows(y, start, size), theta)
             x = write(x, start, size, new)
@@ -267,4 +272,5 @@ class MaskedNetwork(keras.layers.Layer):
             "hidden": self.hidden,
             "activation": keras.activations.serialize(self.activation),
             "seed": self.seed,
+            "told": self.told,
         }

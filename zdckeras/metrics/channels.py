@@ -213,11 +213,12 @@ def mae_weighted(residuals: Residuals, diversity: np.ndarray) -> float:
 
 
 def species_rows(pdg: np.ndarray) -> dict[str, np.ndarray | slice]:
-    """Rows of n, Lambda, K0S, Sigma+ (in this order) and of all: name -> index into the N rows.
+    """Rows of each of `SPECIES` and of all: name -> index into the N rows.
 
     Example:
-        >>> {name: np.arange(3)[rows].tolist() for name, rows in species_rows(np.array([22, 2112, 310])).items()}
-        {'n': [1], 'Lambda': [], 'K0S': [2], 'Sigma+': [], 'all': [0, 1, 2]}
+        >>> rows = species_rows(np.array([22, 2112, 310]))
+        >>> {name: rows[name].tolist() for name in ("gamma", "K0S", "Lambda")}
+        {'gamma': [0], 'K0S': [2], 'Lambda': []}
     """
     pdg = np.asarray(pdg)
     return {name: np.flatnonzero(pdg == code) for name, code in SPECIES.items()} | {ALL: slice(None)}

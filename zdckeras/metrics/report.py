@@ -21,7 +21,7 @@ from zdckeras.metrics.classifier import classifier_auc
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shape_table, shapes
 from zdckeras.provenance import PROVENANCE_FILE, provenance_text
 
-COLUMNS = (*SPECIES, ALL)
+FEWEST = 30  # showers of a species that has a column of its own
 
 
 def score(real: Showers, generated: Iterable[np.ndarray], diversity: np.ndarray, detector: str | None = None,
@@ -129,10 +129,11 @@ class Table:
 
     Example:
         >>> table = Table(["WS"])
-        >>> values = {species: {"WS": [1.0, 0.25]} for species in COLUMNS}
-        >>> table.add("floor", {"metrics": values, "shapes": {}, "auc": 0.5, "runs": 5})
-        >>> print(table.text().splitlines()[1])
-        floor WS  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25  1.00 ± 0.25
+        >>> values, counts = {species: {"WS": [1.0, 0.25]} for species in ("n", "p", "all")}, {"n": 40, "p": 2}
+        >>> table.add("floor", {"metrics": values, "counts": counts, "shapes": {}, "auc": 0.5, "runs": 5})
+        >>> print(table.text().partition("\n\n")[0])
+                            n          all
+        floor WS  1.00 ± 0.25  1.00 ± 0.25
     """
 
     def __init__(self, metrics: Sequence[str] = ("WS", "MAE_w")) -> None:
@@ -143,12 +144,17 @@ class Table:
         """Append one model's `score` under a name; a name that is there already is replaced."""
         self.scores[name] = result
 
+    def species(self) -> list[str]:
+        """Names of the species of which every row has at least 30 showers, and "all"."""
+        return [species for species in (*SPECIES, ALL)
+                if all(result["counts"].get(species, 0) >= FEWEST or species == ALL for result in self.scores.values())]
+
     def rows(self) -> list[list[str]]:
-        """Header and lines of the channel metrics, as lists of words."""
-        lines = [["", *COLUMNS]]
+        """Header and lines of the channel metrics of these species, as lists of words."""
+        lines = [["", *self.species()]]
         for name, result in self.scores.items():
             for metric in self.metrics:
-                pairs = [result["metrics"][species][metric] for species in COLUMNS]
+                pairs = [result["metrics"][species][metric] for species in lines[0][1:]]
                 lines.append([f"{name} {metric}", *(with_error(*pair, result["runs"]) for pair in pairs)])
         return lines
 

@@ -35,14 +35,18 @@ def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
     return rows
 
 
-def ws_by_row(scores: Mapping[str, dict]) -> dict[str, list[float]]:
+def ws_by_row(scores: Mapping[str, dict], name: str = "WS") -> dict[str, list[float]]:
     """WS over all species of every training, by row, from scores by "<row>, seed <k>"; for `ordering`.
+
+    Arguments:
+        scores: by "<row>, seed <k>".
+        name: of another column of `SUMMARY`, in the place of WS.
 
     Example:
         >>> ws_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
         {'GAN': [9.0, 10.0]}
     """
-    return by_row({name: SUMMARY["WS"](result) for name, result in scores.items()})
+    return by_row({row: SUMMARY[name](result) for row, result in scores.items()})
 
 
 def of_seed(rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
     """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
 
     A step from a to b is one where |mean a - mean b| > 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), s the sample deviation over
-    trainings; "seen" is an ordering all of whose steps fall so far.
+    trainings; "seen" is an ordering all of whose steps fall so far. Rows that are equal are not compared.
 
     Arguments:
         values: row -> values of its trainings, in the order that is claimed.
@@ -106,6 +110,10 @@ def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
                 f"are needed")
     words, all_fall = [], True
     for (a, first), (b, second) in pairwise(values.items()):
+        if list(first) == list(second):
+            words.append(f"{a} and {b} are equal in every training and not compared")
+            all_fall = False
+            continue
         step = float(np.mean(first) - np.mean(second))
         error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
         clear, all_fall = abs(step) > 2.0 * error, all_fall and step > 2.0 * error

@@ -53,7 +53,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nesterov: bool = False,
           weight_decay: float | None = None, warmup: float | None = None, falls: Sequence[float] = (),
-          **adam: Any) -> keras.optimizers.Optimizer:
+          fall: float = 0.1, **adam: Any) -> keras.optimizers.Optimizer:
     """Adam as a study tuned it; Nadam where momentum is Nesterov's, AdamW's decay where there is one.
 
     Keras's Nadam lets the momentum rise from half of `beta_1` over its first hundred steps, which optax's does not.
@@ -63,7 +63,8 @@ def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nes
         rate: highest learning rate.
         cycle: `rise`, `start` and `end` of `OneCycle`; the rate is constant by default.
         warmup: share of the steps in which the rate rises from 0 in a line; half a cosine down to 0 follows.
-        falls: shares of the steps, in order, after each of which the rate is a tenth of what it was.
+        falls: shares of the steps, in order, after each of which the rate falls.
+        fall: to how much of what it was, a tenth by default.
         nesterov: whether momentum is Nesterov's.
         weight_decay: share of each weight and of the rate that a step takes away, biases and scales included.
         adam: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`.
@@ -89,7 +90,7 @@ def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nes
                                                       warmup_steps=first)
     elif falls:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [int(share * steps) for share in falls], [rate * 0.1**k for k in range(len(falls) + 1)])
+            [int(share * steps) for share in falls], [rate * fall**k for k in range(len(falls) + 1)])
     if nesterov:
         return keras.optimizers.Nadam(rate, weight_decay=weight_decay, **adam)
     return keras.optimizers.AdamW(rate, weight_decay=weight_decay or 0.0, **adam)
