@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from zdckeras.data.detectors import channel_sums
+from zdckeras.data.particles import SPECIES
 from zdckeras.metrics.channels import (
     Residuals,
     channel_metrics,
@@ -102,8 +103,8 @@ def test_species_are_separated():
     real, generated = responses(0), responses(1)
     diversity = np.linspace(0, 1, 300)
     found = channel_metrics(Residuals.between(real, generated), pdg, diversity, "faster-zdc")
-    assert list(found) == ["n", "Lambda", "K0S", "Sigma+", "all"]
-    for name, code in {"n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222, "all": None}.items():
+    assert list(found) == [*SPECIES, "all"] and np.isnan(found["p"]["WS"])  # no proton among them
+    for name, code in {"gamma": 22, "n": 2112, "Lambda": 3122, "K0S": 310, "Sigma+": 3222, "all": None}.items():
         rows = np.ones(300, bool) if code is None else pdg == code
         part = Residuals.between(real[rows], generated[rows])
         expected = {

@@ -124,7 +124,8 @@ def results(out, name, file, text):
 def test_tables_are_taken_with_their_commit(train_all, tmp_path):
     results(tmp_path, "one", "a.txt", "       WS\nfloor  1.0\n\nMade with: preset laptop; seed 0.\n")
     score = {"metrics": {s: {"WS": [1.0, None if s == "n" else 0.5], "MAE_w": [2.0, 0.0]}
-                         for s in ("n", "Lambda", "K0S", "Sigma+", "all")}, "shapes": {}, "auc": 0.5, "runs": 1}
+                         for s in ("n", "Lambda", "K0S", "Sigma+", "all")}, "shapes": {}, "auc": 0.5, "runs": 1,
+             "counts": {"n": 40, "Lambda": 40, "K0S": 40, "Sigma+": 3, "all": 123}}
     results(tmp_path, "two", "report.json", json.dumps({"floor": score}))
     text, taken = train_all.fill(README, tmp_path)
     assert sorted(taken) == ["one/a.txt", "one/a.txt", "two/report.json"]

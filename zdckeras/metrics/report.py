@@ -131,9 +131,8 @@ class Table:
         >>> table = Table(["WS"])
         >>> values, counts = {species: {"WS": [1.0, 0.25]} for species in ("n", "p", "all")}, {"n": 40, "p": 2}
         >>> table.add("floor", {"metrics": values, "counts": counts, "shapes": {}, "auc": 0.5, "runs": 5})
-        >>> print(table.text().partition("\n\n")[0])
-                            n          all
-        floor WS  1.00 ± 0.25  1.00 ± 0.25
+        >>> print(*table.text().splitlines()[:2], sep="|")
+                            n          all|floor WS  1.00 ± 0.25  1.00 ± 0.25
     """
 
     def __init__(self, metrics: Sequence[str] = ("WS", "MAE_w")) -> None:
