@@ -15,9 +15,9 @@ by factors of 0.67 to 1.5). Whole photons come, and their properties are measure
     python recipes/corr_vae.py --data showers.root      # your own, or a folder with the npz pair
     python recipes/corr_vae.py --preset paper --dry-run # what the published sizes and schedule would cost
 
-Interrupted, the same command goes on where it stopped. 8 minutes of processor time. Of ours, moves asked for and
-obtained are correlated by 0.89 (width) to 0.99 (centre); the 1.000 of photons is imposed, not learnt. Asked for
-nothing, WS is 3.59 (floor 1.07).
+Interrupted, the same command goes on where it stopped. 8 minutes of processor time a training of both. Of ours, moves
+asked for and obtained are correlated by 0.89 (width) to 0.99 (centre); the 1.000 of photons is imposed, not learnt.
+Asked for nothing, WS is 3.3 +- 0.3 over three trainings (floor 1.00).
 """
 
 import keras
@@ -31,7 +31,16 @@ from zdckeras.corr_vae.published import ImageCorrVAE
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.trainings import by_row, of_seed, over_seeds
 from zdckeras.plots import property_traversal, save_figure
-from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
+from zdckeras.recipe import (
+    FEW,
+    command_line,
+    judged_with_times,
+    recipe_data,
+    recipe_states,
+    save_models,
+    write_results,
+    write_text,
+)
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import printed_cost
 from zdckeras.training.loop import fit_arrays
@@ -140,7 +149,7 @@ def controlled(models, controls):
 
 
 def judge_control(name, vae, told):
-    """What comes when asked, as text: mask, correlations, and the verdict on every property that can be asked for."""
+    """What comes when asked, as text: mask and correlations, and a line for every property that can be asked for."""
     wish, found, moved, plain, natural = told
     names, mask = vae.decoder.names, keras.ops.convert_to_numpy(vae.decoder.mask())
     stated = stated_by(vae)
@@ -156,12 +165,10 @@ def judge_control(name, vae, told):
     off = np.abs(moved[:, stated] - np.diag(diagonal))
     for j, (one, k) in enumerate(zip(names, stated, strict=True)):
         miss, across = found[:, k] - wish[:, k], max(off[j].max(), off[:, j].max())
-        met = "met" if diagonal[j] > 0.9 and across < 0.2 else "NOT met"
         imposed = "; the photon sum is imposed on what is drawn, so this is no merit of the network" if (
             one == "photons") else ""
-        lines.append(f"{one}: {met}: {diagonal[j]:.3f} with what was asked (above 0.9 wanted), at most {across:.3f} "
-                     f"across properties (below 0.2 wanted); misses by {miss.mean():+.2f} ± {miss.std():.2f} "
-                     f"{PROPERTIES[one]}{imposed}")
+        lines.append(f"{one}: {diagonal[j]:.3f} with what was asked, at most {across:.3f} across properties; misses by "
+                     f"{miss.mean():+.2f} ± {miss.std():.2f} {PROPERTIES[one]}{imposed}")
     return "\n".join(lines)
 
 
@@ -183,9 +190,10 @@ def main():
         save_figure(traversal(vae, data.test, args.seed), args.out / picture)
     controls = [control(vae, data.test, args.seed) for vae in models.values()]
     texts = [judge_control(*one) for one in zip(models, models.values(), controls, strict=True)]
+    write_text(args.out / "control.txt", "\n\n".join(texts), table.provenance)
     shown = {row: vae.generator.sample for row, vae in first.items()}
-    write_results(args, "control.txt", "\n\n".join([text, *controlled(models, controls), *texts]), table, data.test,
-                  shown, histories)
+    write_results(args, "corr_vae.txt", "\n\n".join([text, *controlled(models, controls)]), table, data.test, shown,
+                  histories)
 
 
 if __name__ == "__main__":
