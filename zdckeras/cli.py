@@ -75,17 +75,19 @@ def compare(options):
         if Path(options.output, "report.json").exists() and not options.overwrite:
             raise ValueError(f"{options.output} holds a report: choose another --out, or add --overwrite.")
         check_folder(options.output)
-    wrong = []
-    for model in options.models:
+    from zdckeras.comparison.contenders import labelled
+
+    wrong, models = [], labelled(options.models)
+    for model in models.values():
         try:
             look_at(model)
         except (ValueError, FileNotFoundError) as error:
             wrong.append(error)
-    if len(wrong) == len(options.models):
+    if len(wrong) == len(models):
         raise wrong[0]
     from zdckeras.comparison.compare import compare
 
-    table = compare(options.models, options.data, options.size, options.runs, options.seed, options.detector,
+    table = compare(models, options.data, options.size, options.runs, options.seed, options.detector,
                     options.pixels, options.costs, options.sort, options.force, options.channels, options.part)
     print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
@@ -100,7 +102,7 @@ def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
     generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
     from zdckeras.packaged import card_of, model_file, open_generator
-    from zdckeras.provenance import provenance_of
+    from zdckeras.provenance import SKETCH, provenance_of, sketch_text, training_sketch_of
 
     models = options.models or (["zn", "zp"] if options.to == "o2" else [])
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
@@ -115,6 +117,8 @@ def export(options):
     about = {"source": ", ".join(models)}
     for name, file in zip(models, files, strict=True):
         about |= {f"card of {name}": card_of(file), f"provenance of {name}": json.dumps(provenance_of(file))}
+    sketch = training_sketch_of(files[0]) if len(files) == 1 else None
+    about |= {SKETCH: sketch_text(sketch)} if sketch else {}
     if options.to == "o2":
         from zdckeras.export.o2 import export_o2
         from zdckeras.packaged import open_hits
@@ -132,7 +136,7 @@ def export(options):
         from zdckeras.export.saved_model import export_saved_model
 
         written = export_saved_model(open_generator(models[0]), options.output, options.version, options.overwrite,
-                                     options.compiled)
+                                     options.compiled, about)
     size = sum(file.stat().st_size for file in [written, *written.rglob("*")] if file.is_file())
     said = {"saved-model": "signatures serving_default, sample, sample_rows", "onnx": "inputs noise, condition",
             "o2": "the line for O2 is in configKeyValues.txt"}
@@ -194,7 +198,8 @@ def parser():
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     one = add(compare)
-    one.add_argument("models", nargs="+", metavar="model", help=MODEL + "; a .onnx file or the version of a SavedModel")
+    one.add_argument("models", nargs="+", metavar="model", help=MODEL + "; a .onnx file or the version of a "
+                     "SavedModel; NAME=MODEL gives it another name in the table")
     one.add_argument("--data", help="test set: showers (.root or a folder), or an embedded one (zn, zp, zn+zp, ecal, "
                                     "focalh); by default that of the models' detector")
     one.add_argument("--size", type=whole(1), default=20_000, help="showers of an embedded test set")

@@ -3,13 +3,13 @@
 Every function returns a `matplotlib.figure.Figure` made without pyplot: no window, no global state, any machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
@@ -208,7 +208,7 @@ def sparsity_curves(real: np.ndarray, generated: dict[str, np.ndarray], threshol
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     rows = {"real": real} | own_names(generated)
-    for colour, (name, values) in zip(("0.4", *_colours(generated)), rows.items(), strict=True):
+    for colour, (name, values) in zip(("0.4", *model_colours(generated)), rows.items(), strict=True):
         mean, deviation = np.mean(values, axis=0), np.std(values, axis=0)
         axis.fill_between(thresholds, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
         axis.plot(thresholds, mean, color=colour, label=name)
@@ -226,7 +226,7 @@ def probability_curves(lit: np.ndarray, probabilities: dict[str, np.ndarray]) ->
     """
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     roc, states = figure.subplots(1, 2)
-    for colour, (name, p) in zip(_colours(probabilities), probabilities.items(), strict=True):
+    for colour, (name, p) in zip(model_colours(probabilities), probabilities.items(), strict=True):
         false, true, _ = roc_curve(lit, p)
         roc.plot(false, true, color=colour, label=name)
         stated, found, _ = calibration(p, lit)
@@ -254,7 +254,7 @@ def learning_curves(histories: dict[str, dict], key: str = "loss") -> Figure:
     columns = -(-len(histories) // NAMED)
     figure = Figure(figsize=(5.5 + 2.5 * columns, 4), layout="constrained")
     axis = figure.subplots()
-    for colour, (name, history) in zip(_colours(histories), histories.items(), strict=True):
+    for colour, (name, history) in zip(model_colours(histories), histories.items(), strict=True):
         if key not in history:
             raise ValueError(f"{name}: expected a history with {key!r}, found {', '.join(history) or 'nothing'}.")
         for curve, style, label in ((key, "-", name), (f"val_{key}", "--", None)):
@@ -312,7 +312,7 @@ def _histogram(axis, below, values, bins):
     below.stairs(1 + 1 / np.sqrt(shown), edges, baseline=1 - 1 / np.sqrt(shown), fill=True, color="0.8")
     below.axhline(1, color="0.4", linewidth=0.8)
     models = {name: column for name, column in values.items() if name != "real"}
-    for colour, (name, column) in zip(_colours(models), models.items(), strict=True):
+    for colour, (name, column) in zip(model_colours(models), models.items(), strict=True):
         found, weight = histogram_counts(column, edges), len(real) / len(column)
         counts, error = weight * found, weight * np.sqrt(found)
         axis.stairs(counts, edges, color=colour, linewidth=1.2, label=name)
@@ -341,7 +341,13 @@ def histogram_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(inside, edges)[0].astype("float64")
 
 
-def _colours(models):
-    """One colour for each model."""
+def model_colours(models: Sequence[str] | Mapping[str, object]) -> list[str]:
+    """One colour for each model, all different.
+
+    Example:
+        >>> model_colours(["a", "b"]), len(set(model_colours([str(k) for k in range(20)])))
+        (['#0072b2', '#d55e00'], 20)
+    """
     many = len(models) > len(COLOURS)
-    return list(colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))) if many else COLOURS[: len(models)]
+    return ([to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))] if many
+            else list(COLOURS[: len(models)]))

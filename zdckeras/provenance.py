@@ -3,10 +3,13 @@
 Models also keep a small sample of hashes of their training rows, which says whether they have seen other showers.
 """
 
+import base64
 import io
 import json
+import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,12 +27,28 @@ if TYPE_CHECKING:
 
 PROVENANCE_FILE = "provenance.json"  # beside a report, and member of a .keras archive
 SKETCH_FILE = "training_rows.npz"  # member of a .keras archive
+SKETCH = "training rows"  # the same in the metadata of exported files, as text
 KEPT = 16_384  # hashes of a sketch: 128 kB
 LEAST_PHOTONS = 10  # two responses to one particle with less light may be equal by chance
 
 
+@cache
+def commit() -> str:
+    """The commit of this package, with a + if files differ from it; empty where it does not lie in a checkout."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    root = Path(zdckeras.__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def versions() -> dict[str, str]:
-    """Versions of this package, Keras, its backend and NumPy, by name.
+    """Versions of this package, with its commit where it is known, Keras, its backend and NumPy, by name.
 
     Example:
         >>> "zdckeras" in versions()
@@ -37,7 +56,7 @@ def versions() -> dict[str, str]:
     """
     from zdckeras import backend
 
-    found = {"zdckeras": zdckeras.__version__}
+    found = {"zdckeras": f"{zdckeras.__version__} {commit()}".strip()}
     for name in ("keras", backend.name(), "numpy"):
         try:
             found[name] = version(name)
@@ -80,10 +99,42 @@ def save_model(model: "keras.Model", path: str | Path, provenance: dict[str, Any
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(PROVENANCE_FILE, json.dumps(provenance, indent=1, default=str))
             if sketch:
-                content = io.BytesIO()
-                np.savez(content, **sketch)
-                archive.writestr(SKETCH_FILE, content.getvalue())
+                archive.writestr(SKETCH_FILE, _packed(sketch))
     return path
+
+
+def _packed(sketch):
+    """A sketch as the bytes of an npz file."""
+    content = io.BytesIO()
+    np.savez(content, **sketch)
+    return content.getvalue()
+
+
+def _unpacked(content):
+    """The sketch in the bytes of an npz file."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name].astype("uint64") for name in arrays.files}
+
+
+def sketch_text(sketch: Mapping[str, np.ndarray]) -> str:
+    """A sketch as text, for the metadata of exported files; `sketch_in` reads it back."""
+    return base64.b64encode(_packed(sketch)).decode("ascii")
+
+
+def sketch_in(text: str) -> dict[str, np.ndarray]:
+    """The sketch of `sketch_text`.
+
+    Raises:
+        ValueError: for other text.
+
+    Example:
+        >>> sketch_in(sketch_text({"zn": np.arange(3, dtype="uint64")}))["zn"].tolist()
+        [0, 1, 2]
+    """
+    try:
+        return _unpacked(base64.b64decode(text, validate=True))
+    except Exception as error:  # of base64, zipfile or NumPy
+        raise ValueError(f"{SKETCH}: expected a sketch as text, received {text[:20]!r}...: {error}") from None
 
 
 def provenance_of(path: str | Path) -> dict[str, Any]:
@@ -103,11 +154,7 @@ def training_sketch_of(path: str | Path) -> dict[str, np.ndarray] | None:
     Raises:
         FileNotFoundError, ValueError: if nothing is there, or no archive.
     """
-    def read(content):
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name].astype("uint64") for name in arrays.files}
-
-    return _member(path, SKETCH_FILE, read)
+    return _member(path, SKETCH_FILE, _unpacked)
 
 
 def _member(path, name, read):

@@ -25,7 +25,7 @@ class Answer:
         detectors: names.
         width: numbers of noise a shower takes.
         call: function of noise (B, width), conditions (B, 9) and PDG ids (B,) that gives (B, nx, ny) for each detector.
-        about: what an ONNX file says about its making, as text by name.
+        about: what an exported file says about its making, as text by name.
     """
 
     name: str
@@ -101,6 +101,7 @@ def _from_onnx(path):
 
 def _from_saved_model(folder):
     from zdckeras.backend.tensorflow_export import open_saved_model
+    from zdckeras.export.saved_model import about_served
 
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
@@ -113,7 +114,8 @@ def _from_saved_model(folder):
                          f"{' '.join(str(error).split())[:200]}") from None
     names, order = detectors_of(outputs, folder), sorted(outputs)
     return Answer(folder.parent.name, tuple(names[output] for output in order), width,
-                  lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order])
+                  lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order],
+                  about_served(folder))
 
 
 def detectors_of(outputs: Mapping[str, tuple[int, int]], what: str | Path) -> dict[str, str]:

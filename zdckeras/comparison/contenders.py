@@ -12,7 +12,7 @@ from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_in
 from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler
 from zdckeras.packaged import card_of, model_file, open_generator
-from zdckeras.provenance import provenance_of, training_sketch_of
+from zdckeras.provenance import SKETCH, provenance_of, sketch_in, training_sketch_of
 
 Model = Sampler | str | Path
 
@@ -88,6 +88,24 @@ def named(models: Model | Iterable[Model] | Mapping[str, Model]) -> dict[str, Mo
     return dict(zip(_short(names), models, strict=True))
 
 
+def labelled(words: Iterable[str]) -> dict[str, str]:
+    """Name -> model of words like "MAF prior=runs/modular/generator.keras"; one without a name has that of `named`.
+
+    Raises:
+        ValueError: for an empty name, or two of one name.
+
+    Example:
+        >>> labelled(["zn", "GAN=runs/gan/generator.keras"])
+        {'zn': 'zn', 'GAN': 'runs/gan/generator.keras'}
+    """
+    parts = [word.partition("=")[::2] if "=" in word and not Path(word).exists() else ("", word) for word in words]
+    plain = named([model for name, model in parts if not name]) if not all(name for name, _ in parts) else {}
+    given = [(name, model) for name, model in parts if name]
+    if len({*plain, *(name for name, _ in given)}) < len(parts):
+        raise ValueError(f"Expected models each with a name of its own, received {list(words)}.")
+    return {**plain, **dict(given)}
+
+
 def _short(names):
     """Paths without the folder that they share, as long as all names stay different."""
     paths = [name for name in names if os.sep in name]
@@ -125,7 +143,9 @@ def open_contender(model: Model) -> Contender:
         path = Path(model)
         answer = open_answer(path)
         kind = "SavedModel" if path.is_dir() else "ONNX"
-        return Contender(Answered(answer, **reach_in(answer.about)), kind, path, _about(answer))
+        about = dict(answer.about)
+        sketch = sketch_in(about.pop(SKETCH)) if SKETCH in about else None
+        return Contender(Answered(answer, **reach_in(about)), kind, path, _read(about), sketch)
     generator = open_generator(model)
     if isinstance(model, Sampler):
         return Contender(generator, type(generator).__name__)
@@ -136,6 +156,6 @@ def open_contender(model: Model) -> Contender:
     return Contender(generator, type(generator).__name__, file, made, training_sketch_of(file))
 
 
-def _about(answer):
-    """What an exported file says about its making."""
-    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in answer.about.items()}
+def _read(about):
+    """What an exported file says about its making, parts that are JSON as plain values."""
+    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in about.items()}

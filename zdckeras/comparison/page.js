@@ -16,8 +16,12 @@ function make(tag, attributes = {}, ...children) {
   for (const child of children) node.append(child);
   return node;
 }
-const dashed = name => models.indexOf(name) >= 6;  // colours come round
 const shown = () => models.filter(name => !state.hidden.has(name));
+const marks = (from, to) => {  // round numbers between two, about five
+  const power = 10 ** Math.floor(Math.log10((to - from) / 4)), step = [1, 2, 5, 10].find(k => (to - from) / (k * power) <= 6) * power;
+  const first = Math.ceil(from / step);
+  return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, k) => Number(((first + k) * step).toPrecision(12)));
+};
 const short = value => {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -138,8 +142,7 @@ function histogram(one) {
   figure.append(make("line", { x1: left, x2: right, y1: ratio(1), y2: ratio(1), stroke: "#8a93a0", "stroke-width": 0.7 }));
   for (const [name, heights] of Object.entries(scaled)) {
     const line = { fill: "none", stroke: data.colours[name], "stroke-width": 1.4 };
-    const dash = { "stroke-dasharray": dashed(name) ? "4 2" : "none" };
-    figure.append(make("path", { d: steps(edges, heights, x, y, false), ...line, ...dash }, make("title", {}, name)));
+    figure.append(make("path", { d: steps(edges, heights, x, y, false), ...line }, make("title", {}, name)));
     heights.forEach((height, k) => {
       const value = height / real[k];
       if (!known[k] || value < 0.5 || value > 1.5) return;
@@ -212,27 +215,28 @@ function trade() {
   if (!points.length) { $("trade").replaceChildren(make("p", {}, "No times were measured.")); return; }
   const wide = window.innerWidth > 600, [left, right, top, bottom] = [56, wide ? 836 : 400, 14, wide ? 380 : 330];
   const xs = [...points, ...others].map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
-  const ys = [...points.map(p => p.y), ideal], span = (Math.max(...ys) - Math.min(...ys)) || 1;
+  const own = points.map(p => p.y), reach = (Math.max(...own) - Math.min(...own)) || Math.abs(own[0]) || 1;
+  const near = ideal > Math.min(...own) - reach && ideal < Math.max(...own) + reach;  // or it would squeeze all else
+  const ys = near ? [...own, ideal] : own, span = (Math.max(...ys) - Math.min(...ys)) || 1;
   const from = Math.min(...ys) - 0.08 * span, to = Math.max(...ys) + 0.1 * span;
   const x = value => left + (Math.log10(value) - low) / (far - low) * (right - left);
   const y = value => bottom - (value - from) / (to - from) * (bottom - top);
-  const figure = make("svg", { viewBox: `0 0 ${right + 24} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
+  const figure = make("svg", { viewBox: `0 0 ${right + 40} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
   for (let power = low; power <= far; power++) figure.append(
     make("line", { x1: x(10 ** power), x2: x(10 ** power), y1: top, y2: bottom, stroke: "#e4e7ec" }),
     make("text", { x: x(10 ** power), y: bottom + 18, "text-anchor": "middle" }, short(10 ** power)));
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
-    const value = from + part * (to - from);
-    figure.append(make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)));
-  }
-  figure.append(make("line", { x1: left, x2: right, y1: y(ideal), y2: y(ideal), stroke: "#8a93a0", "stroke-dasharray": "5 4" }),
-    make("rect", { x: left, y: top, width: right - left, height: bottom - top, fill: "none", stroke: "#8a93a0" }),
+  for (const value of marks(from, to)) figure.append(
+    make("line", { x1: left, x2: right, y1: y(value), y2: y(value), stroke: "#e4e7ec" }),
+    make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)));
+  if (near) figure.append(make("line", { x1: left, x2: right, y1: y(ideal), y2: y(ideal), stroke: "#8a93a0", "stroke-dasharray": "5 4" }));
+  figure.append(make("rect", { x: left, y: top, width: right - left, height: bottom - top, fill: "none", stroke: "#8a93a0" }),
     make("text", { x: (left + right) / 2, y: bottom + 40, "text-anchor": "middle" }, `ms a shower, batch ${batch}`),
     make("text", { x: left + 8, y: top + 16 }, `${metric}${ideal ? `, ${short(ideal)} is ideal` : ""}`));
   for (const p of others) figure.append(  // what has a time and no quality: one line, its name along it
     make("line", { x1: x(p.x), x2: x(p.x), y1: top, y2: bottom, stroke: "#5c6675", "stroke-dasharray": "2 3" }),
     make("text", { x: x(p.x) - 6, y: bottom - 8, "text-anchor": "end" }, p.name));
-  const away = p => Math.abs(p.y - ideal), own = points.filter(p => models.includes(p.name) && p.name !== "floor");
-  const front = own.filter(p => !own.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
+  const away = p => Math.abs(p.y - ideal), judged = points.filter(p => models.includes(p.name) && p.name !== "floor");
+  const front = judged.filter(p => !judged.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
   const placed = [];
   for (const p of [...points].sort((a, b) => y(a.y) - y(b.y))) {
@@ -257,12 +261,11 @@ function controls() {
     role: "tab", "aria-selected": String(tab === state.tab), onclick: () => choose(tab),
     onkeydown: event => { if (event.key in move) choose(tabs[(tabs.indexOf(tab) + move[event.key]) % tabs.length]); },
   }, `${tab} (${count})`)));
-  const mark = name => dashed(name) ? `repeating-linear-gradient(90deg, ${data.colours[name]} 0 5px, transparent 5px 8px)` : data.colours[name];
   const all = (word, hidden) => make("button", { onclick: () => { state.hidden = new Set(hidden); controls(); draw(); } }, word);
   $("legend").replaceChildren(all("all", []), all("none", models), ...models.map(name => make("button", {
     "aria-pressed": String(!state.hidden.has(name)), title: name,
     onclick: () => { if (!state.hidden.delete(name)) state.hidden.add(name); controls(); draw(); },
-  }, make("i", { "fill-with": mark(name) }), name)));
+  }, make("i", { "fill-with": data.colours[name] }), name)));
 }
 function options(id, names) { $(id).replaceChildren(...names.map(name => make("option", { value: name }, name))); }
 

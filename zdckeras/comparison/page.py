@@ -19,7 +19,7 @@ from zdckeras.data.particles import COLUMN, SPECIES, name_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.report import without_nan
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
-from zdckeras.plots import COLOURS, histogram_counts, histogram_edges
+from zdckeras.plots import histogram_counts, histogram_edges, model_colours
 
 LEAST = 50  # showers of a species with a tab of its own
 BINS, CORNER_BINS = 30, 18
@@ -68,7 +68,7 @@ def page_data(table: Comparison) -> dict:
               for label in ("real", *names)}
     return {
         "detector": name, "unit": get_detector(name).unit, "shape": get_detector(name).shape, "host": table.host,
-        "rows": ["real", *names], "colours": dict(zip(names, np.resize(COLOURS, len(names)).tolist(), strict=True)),
+        "rows": ["real", *names], "colours": dict(zip(names, model_colours(names), strict=True)),
         "palette": [f"rgb({', '.join(str(round(255 * c)) for c in colour[:3])})"
                     for colour in colormaps["viridis"](np.linspace(0, 1, 64))],
         "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(),

@@ -1,7 +1,8 @@
 """A trained generator as a TensorFlow SavedModel, for servers and programs that know neither Keras nor this package."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
 PHOTON = 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 100.0, 0.0, 0.0  # of 100 GeV, along the beam
-WARM_UP = "assets.extra/tf_serving_warmup_requests"
+WARM_UP, ABOUT = "assets.extra/tf_serving_warmup_requests", "assets.extra/provenance.json"
 
 
 def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False,
-                       compiled: Sequence[int] = ()) -> Path:
+                       compiled: Sequence[int] = (), about: Mapping[str, str] | None = None) -> Path:
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
     Signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
@@ -47,6 +48,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         version: whole number above 0; servers take the highest.
         overwrite: replace this version if it exists.
         compiled: batch sizes above 0.
+        about: what it was made from, into assets.extra/provenance.json; `about_served` reads it back.
 
     Returns:
         The folder of the version, a `pathlib.Path`. It appears whole or not at all.
@@ -81,7 +83,22 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
             write_served(generator, temporary, compiled)
         else:
             in_tensorflow_process(__name__, {"generator": generator}, temporary, *map(str, compiled))
+        if about:
+            (Path(temporary) / ABOUT).write_text(json.dumps(dict(about), indent=1), encoding="utf-8")
     return target
+
+
+def about_served(folder: str | Path) -> dict[str, str]:
+    """What the folder of a SavedModel's version says it was made from; nothing if it does not say.
+
+    Raises:
+        ValueError: for a file that is damaged.
+    """
+    file = Path(folder) / ABOUT
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file}: expected JSON, received a damaged file: {error}") from None
 
 
 def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = ()) -> None:
