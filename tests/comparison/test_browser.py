@@ -39,7 +39,7 @@ def page(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1400, 390])
 def test_page_is_drawn_and_answers(page, width):
-    """No message on the console; tabs, zoom and legend work; nothing is wider than the screen but tables that scroll."""
+    """No message on the console; tabs, zoom and legend work; only tables that scroll are wider than the screen."""
     said = []
     with sync.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
