@@ -27,6 +27,8 @@ class CellFlow(keras.Model):
     define `encode` and `decode`, between responses and what the flow maps.
     """
 
+    XLA = False  # whether training is faster under XLA on a CPU, too
+
     def student(self, **settings) -> Self:
         """A fresh inverse autoregressive twin."""
         return type(self)(**{**self.settings, "inverse": True, **settings})

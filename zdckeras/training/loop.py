@@ -254,7 +254,8 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
-        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is.
+        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is, by XLA on a CPU, too, if it
+            has an attribute XLA that is true.
         batches, validation: `Batches`.
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
@@ -284,7 +285,8 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         if optimizer is None:
             optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
                          tuned(epochs * len(batches), **adam))
-        model.compile(optimizer, jit_compile=backend.jit_compile())
+        compiled = backend.jit_compile() or backend.jit_sampling() and getattr(model, "XLA", False)
+        model.compile(optimizer, jit_compile=compiled)
     return train(model, batches, epochs if until is None else until, path, validation, start=start,
                  callbacks=callbacks)
 
