@@ -3,13 +3,14 @@
     python tools/train_all.py                                 # laptop presets, two at a time: nights on two cores
     python tools/train_all.py --only modular sdi_gan          # and what follows from them
     python tools/train_all.py --preset smoke --out runs/smoke --size 200 --pixels 0
-    python tools/train_all.py --tables                        # also into recipes/README.md, and pictures beside it
+    python tools/train_all.py --tables                        # what is done into the README files, training nothing
+    python tools/train_all.py --check                         # tables there that are older than the code
 
 doit (pydoit.org) does what is not done yet: stopped, the same command goes on, each recipe from its own last saved
-state; a recipe whose file changed is done again, and so is what follows from it. Every training leaves made.json:
-command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors. The folder of the
-results may come from another machine: what was done there is not done again. Jobs that share a GPU take turns on it,
-and on JAX want XLA_PYTHON_CLIENT_PREALLOCATE=false.
+state; a recipe whose file changed, or the embedded data, is done again, and so is what follows. Every training leaves
+made.json: command, commit, seconds. At the end are compare_zn/page.html and its like for the other detectors. The
+folder of the results may come from another machine: what was done there is not done again. Jobs that share a GPU take
+turns on it, and on JAX want XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import argparse
@@ -53,8 +54,10 @@ TRAININGS = {
         "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
 SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_step") for end in ("", "_zp")}
 PRETRAINED = ("zn", "zp")
+DATA = sorted((ROOT / "zdckeras" / "simulation" / "data").glob("*.npz"))
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
+MADE = re.compile(r"<!-- (?:table|picture): (\S+?)(?:, commit ([0-9a-f]+)\+?)? -->")
 SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?"
                   .replace(" ", r"\s"))
 
@@ -120,8 +123,9 @@ def done(options, detector):
 
 def models_of(options, detector):
     """The pretrained generator of a detector, and those saved by the trainings that are finished."""
-    found = [path for name in done(options, detector) for path in sorted((options.out / name).glob("*.keras"))]
-    return [*([detector] if detector in PRETRAINED else []), *map(str, found)]
+    found = [f"{name}/{path.stem}={path}" for name in done(options, detector)
+             for path in sorted((options.out / name).glob("*.keras"))]
+    return [*([detector] if detector in PRETRAINED else []), *found]
 
 
 def trainings(options, late=False):
@@ -130,7 +134,7 @@ def trainings(options, late=False):
         recipe, arguments, _ = TRAININGS[name]
         file, folder, words = ROOT / "recipes" / f"{recipe}.py", options.out / name, ["--preset", options.preset]
         command = [sys.executable, str(file), *words, "--out", str(folder), *arguments]
-        yield task(name, command, folder, content(file, *words, *arguments),
+        yield task(name, command, folder, content(file, *DATA, *words, *arguments),
                    options.out / SHARED[name] if late else None)
 
 
@@ -210,6 +214,21 @@ def pictures(text, out, folder):
     return PICTURE.sub(take, text), taken
 
 
+def behind(text):
+    """Lines on the marked tables of a README whose commit is not that of the code: how many commits have come since.
+
+    Only commits that changed the package or the recipe count; a commit that is not known here is said so.
+    """
+    for name, made in sorted({(match[1], match[2]) for match in MADE.finditer(text)}):
+        recipe = TRAININGS.get(name.partition("/")[0], (name.partition("/")[0],))[0]
+        found = subprocess.run(["git", "rev-list", "--count", f"{made or 'none'}..HEAD", "--", "zdckeras",
+                                f"recipes/{recipe}.py"], cwd=ROOT, capture_output=True, text=True)
+        if found.returncode:
+            yield f"{name}: of {f'commit {made}, which is not in this repository' if made else 'no known commit'}"
+        elif int(found.stdout):
+            yield f"{name}: of commit {made}; {found.stdout.strip()} commits have changed the code since"
+
+
 def table_of(source):
     """The table in a recipe's text, without the line on its making; or that of the scores in a report.json."""
     text = source.read_text(encoding="utf-8")
@@ -232,28 +251,35 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=Path("runs/all"))
     parser.add_argument("--only", nargs="+", choices=TRAININGS, default=list(TRAININGS), metavar="NAME")
     parser.add_argument("--jobs", type=whole(1), default=2, help="trainings at a time, one thread each")
-    parser.add_argument("--size", type=whole(1), default=20_000, help="showers of the comparison")
-    parser.add_argument("--runs", type=whole(1), default=5, help="generations of each model")
-    parser.add_argument("--pixels", type=whole(0), default=4_000, help="pairs of the pixel classifier; 0 leaves it out")
+    parser.add_argument("--size", type=whole(1), default=5_000, help="showers of the comparison")
+    parser.add_argument("--runs", type=whole(1), default=2, help="generations of each model")
+    parser.add_argument("--pixels", type=whole(0), default=1_000, help="pairs of the pixel classifier; 0 leaves it out")
     parser.add_argument("--no-costs", action="store_true", help="do not measure times")
-    parser.add_argument("--tables", action="store_true", help="write tables and pictures into the README files as well")
+    parser.add_argument("--tables", action="store_true", help="only write what is done into the README files")
+    parser.add_argument("--check", action="store_true", help="only say which of their tables are older than the code; "
+                        "status 1 if any is")
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
+    texts = {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in ("recipes/README.md", "README.md")}
+    if options.check:
+        old = [line for text in texts.values() for line in behind(text)]
+        print("\n".join(old) or "all tables are of this code")
+        return int(bool(old))
+    if options.tables:
+        for file, text in texts.items():
+            text, taken = fill(text, options.out)
+            text, shown = pictures(text, options.out, file.parent)
+            with atomic_path(file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            print(f"{file.relative_to(ROOT)}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
+        return 0
     options.out.mkdir(parents=True, exist_ok=True)
     words = ["run", "--continue", "-n", str(options.jobs), "-P", "thread"]
     config = {"dep_file": str(options.out / "doit.json"), "backend": "json", "verbosity": 1}
     rounds = {"task_train": lambda: trainings(options), "task_go_on": lambda: trainings(options, late=True),
               "task_compare": lambda: comparisons(options)}
-    status = [DoitMain(ModuleTaskLoader({name: tasks, "DOIT_CONFIG": config})).run(words)
-              for name, tasks in rounds.items()]
-    if options.tables:
-        for file in ("recipes/README.md", "README.md"):
-            text, taken = fill((ROOT / file).read_text(encoding="utf-8"), options.out)
-            text, shown = pictures(text, options.out, (ROOT / file).parent)
-            with atomic_path(ROOT / file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-            print(f"{file}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
-    return max(status)
+    return max(DoitMain(ModuleTaskLoader({name: tasks, "DOIT_CONFIG": config})).run(words)
+               for name, tasks in rounds.items())
 
 
 if __name__ == "__main__":

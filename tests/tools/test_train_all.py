@@ -1,5 +1,6 @@
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_trained_compared_and_not_again(train_all, tmp_path, monkeypatch):
     made = json.loads((out / "copy" / "made.json").read_text())
     assert made["command"].endswith("copy --more") and made["commit"] == train_all.commit()
     report = json.loads((out / "compare_zn" / "report.json").read_text())
-    assert list(report) == ["floor", "other library", "zn", str(out / "copy" / "gan.keras")]
+    assert list(report) == ["floor", "other library", "zn", "copy/gan"]
     assert (out / "compare_zn" / "page.html").stat().st_size > 1e5
     logs = [out / name / "log.txt" for name in ("copy", "compare_zn")]
     before = [log.stat().st_mtime_ns for log in logs]
@@ -149,6 +150,25 @@ def test_pictures_are_taken_with_their_commit(train_all, tmp_path):
     assert text.splitlines() == ["<!-- picture: one/responses.png, commit abcdef0 -->", *lines[1:]]
     assert taken == ["one/responses.png"] and (folder / "two.png").read_text() == "old"
     assert (folder / "one.png").read_text() == "new" and not list(folder.glob("*.tmp*"))
+
+
+def test_tables_older_than_the_code_are_told(train_all):
+    """Of the first commit, of the last one, of one that never was, and of none."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    first, last = git("rev-list", "--max-parents=0", "HEAD")[0][:7], git("rev-parse", "HEAD")[0][:7]
+    if first == last:
+        pytest.skip("a checkout without its history")
+    text = "\n".join(f"<!-- table: modular/{k}.txt{f', commit {commit}' if commit else ''} -->"
+                     for k, commit in enumerate((first, last, "0" * 7, "")))
+    lines = list(train_all.behind(text))
+    changes = git("rev-list", "--count", f"{first}..HEAD", "--", "zdckeras", "recipes/modular.py")[0]
+    assert lines[0] == f"modular/0.txt: of commit {first}; {changes} commits have changed the code since"
+    assert [line[:13] for line in lines] == ["modular/0.txt", "modular/2.txt", "modular/3.txt"]
+    assert lines[1].endswith("which is not in this repository") and lines[2] == "modular/3.txt: of no known commit"
 
 
 def test_marked_tables_of_the_readme_are_those_that_recipes_write(train_all):
