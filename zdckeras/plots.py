@@ -342,12 +342,7 @@ def histogram_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def model_colours(models: Sequence[str] | Mapping[str, object]) -> list[str]:
-    """One colour for each model, all different.
-
-    Example:
-        >>> model_colours(["a", "b"]), len(set(model_colours([str(k) for k in range(20)])))
-        (['#0072b2', '#d55e00'], 20)
-    """
-    many = len(models) > len(COLOURS)
-    return ([to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))] if many
-            else list(COLOURS[: len(models)]))
+    """One colour for each model, all different."""
+    if len(models) <= len(COLOURS):
+        return list(COLOURS[: len(models)])
+    return [to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.0, 1.0, len(models)))]
