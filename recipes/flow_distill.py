@@ -2,16 +2,17 @@
 
 What the study did (arXiv:2512.20346): a masked autoregressive flow learns the responses of the neutron Zero Degree
 Calorimeter; an inverse one learns from it to give them in one pass, from the baseline loss ("bs"), with a loss on
-channel sums ("ch") and with a scaling by the output variability of the condition ("div"). Below the published form,
-a flow over the cells of the whole response, stands ours: the same distillation over the 16 codes of what arrives at the
-detector, between a transport that is computed and a decoder of single showers (`recipes/modular.py`).
+channel sums ("ch") and with a scaling by the output variability of the condition ("div"). Two forms of ours: over the
+cells of the whole response, in the frame of the expected impact and told of the channel sums (the study's own flow is
+in `recipes/flow_noise.py`); and over the 16 codes of what arrives at the detector, between a transport that is computed
+and a decoder of single showers (`recipes/modular.py`).
 
     python recipes/flow_distill.py                      # embedded data, laptop preset
     python recipes/flow_distill.py --preset paper       # the study's size, for a GPU
     python recipes/flow_distill.py --data showers.root  # your own showers, or a folder with the npz pair
 
-Interrupted, the same command goes on where it stopped. 20 minutes on two cores; WS of the student over codes is 1.16
-(floor 0.77), that of teacher and students over cells 0.93 with channel sums imposed, 2.7 to 4.0 without.
+Interrupted, the same command goes on where it stopped. 20 minutes on two cores; WS of the student over codes is 1.22
+(floor 0.80), that of teacher and students over cells 1.23 with channel sums imposed, 2.6 to 4.3 without.
 """
 
 from functools import partial

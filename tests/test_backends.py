@@ -31,6 +31,7 @@ from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, ShapeScoreFit, SumsScoreFit, training_arrays
+from zdckeras.gan.published_vit import published_vit_critic, published_vit_generator
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, PublishedVitDecoder, PublishedVitEncoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.layers.photon_drawing import CellNoise
@@ -42,6 +43,7 @@ from zdckeras.vae.energy_vae import ResponseVAE
 from zdckeras.vae.published import ImageNoiseAutoencoder, ImageSupervisedAutoencoder, ImageVAE
 from zdckeras.vq.prior import TokenPrior
 from zdckeras.vq.published import ImageVQGAN
+from zdckeras.vq.published_prior import ParticleTokenPrior, ParticleVQVAE
 from zdckeras.vq.vq_gan import PhotonVQGAN
 from zdckeras.vq.vq_vae import PhotonVQVAE
 from zdckeras.wgan_gp.model import ResponseWGAN
@@ -51,8 +53,10 @@ from zdckeras.wgan_gp.regressor import ParameterRegressor
 ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
-TERMS = {"vq-gan": 7, "plain gan": 8, "plain wgan": 4, "plain vq-gan": 5}  # of adversarial models not trained here
-PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain vq-vae", "plain corr vae", "plain flow")
+# terms of adversarial models not trained here
+TERMS = {"vq-gan": 7, "plain gan": 8, "plain vit gan": 5, "plain wgan": 4, "plain vq-gan": 5}
+PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain sinkhorn", "plain vq-vae", "plain reader",
+         "plain prior", "plain corr vae", "plain flow")
 CODES = {"normal": {"z": (4,), "z2": (4,)}}
 OTHER_WAY = {"tensorflow": True}  # compiled where `backend.jit_compile` does not
 
@@ -184,6 +188,13 @@ def plain_gan():
     return ImageGAN.published("zn", scaler, divide=32, dropout=0.0, weights=weights)
 
 
+def plain_vit_gan():
+    """A small GAN of transformers as the neutron study has it, with diversity and squared errors, without dropout."""
+    body = dict(hidden=8, heads=2, depth=1, dropout=0.0)
+    return ImageGAN(published_vit_generator("zn", **body), published_vit_critic("zn", **body), "zn",
+                    Scaler.fit(spots(["zn"]).particles).get_config(), {"diversity": 0.1, "l2": 2.0})
+
+
 def plain_wgan():
     """A small WGAN-GP as published, whose penalty takes a gradient."""
     regressor = set_weights(ImageRegressor.fit_scales(published_reader(divide=32), spots(["ecal"])), 23)
@@ -199,7 +210,9 @@ def plain_models(showers):
     flow = PublishedFlow.fit_scales("ecal", showers.particles, showers.response, steps=1, hidden=(8,), bins=2)
     flow.uniform = {"u_cells": (900,)}
     models = (*(kind.of(showers, settings=settings, **bodies) for kind in (ImageVAE, ImageSupervisedAutoencoder)),
-              ImageNoiseAutoencoder.of(showers, settings=dict(match="mse", **settings), **bodies), vq_vae,
+              *(ImageNoiseAutoencoder.of(showers, settings=dict(match=match, **settings), **bodies)
+                for match in ("mse", "sinkhorn")), vq_vae, ParticleVQVAE.fit_scales(showers),
+              ParticleTokenPrior(set_weights(ParticleVQVAE.fit_scales(showers), 24), 8, 4, 8, 2, 1, dropout=0.0),
               ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2), flow)
     return {**dict(zip(PLAIN, models, strict=True)), "plain vq-gan": Terms(ImageVQGAN.of(averaged, showers, **body))}
 
@@ -216,6 +229,7 @@ def untrained():
     gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
                                                                                     code=4))
     models |= {"vq-gan": Terms(gan), "plain gan": Terms(plain_gan(), training_too=True),
+               "plain vit gan": Terms(plain_vit_gan()),
                "plain wgan": Terms(plain_wgan()), **plain_models(showers)}
     rng, rows, found = np.random.default_rng(4), slice(0, BATCH), {}  # noise that leaves no photon on an edge
     for seed, (name, model) in enumerate(models.items(), 13):
@@ -223,9 +237,11 @@ def untrained():
         batch = {"conditions": showers.particles[rows], "responses": showers.response[rows],
                  **{key: rng.normal(size=(BATCH, *shape)) for key, shape in normal.items()},
                  **{key: rng.random((BATCH, *shape)) for key, shape in getattr(model, "uniform", {}).items()}}
-        if name == "plain gan":
+        if name in ("plain gan", "plain vit gan"):
             batch = {**{key: values[rows] for key, values in training_arrays(spots(["zn"])).items()},
                      "z": batch["z"], "z2": rng.normal(size=(BATCH, 10))}
+        if name == "plain prior":
+            batch["tokens"] = rng.integers(0, 8, (BATCH, 4))
         if name == "plain wgan":
             batch["share"] = rng.random((BATCH, 1, 1))
         set_weights(model, seed).compile(run_eagerly=backend.name() != "jax")

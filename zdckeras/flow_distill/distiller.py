@@ -60,6 +60,8 @@ def channel_loss(generated: Tensor, real: Tensor, total: Tensor) -> Tensor:
 def variability_weight(diversity: np.ndarray) -> np.ndarray:
     """Loss weights 1 / (1 + d / <d>) of samples, mean 1: conditions with variable outputs count less.
 
+    Our reading of the study's "div", whose formula is not published.
+
     Arguments:
         diversity: (N,) output variability of each sample's condition in [0, 1].
 
