@@ -38,12 +38,12 @@ from zdckeras.wgan_gp.regressor import ParameterRegressor
 
 PRESETS = {
     "laptop": dict(
-        train=30_000, test=5_000, channels=(64, 32, 16, 8), latent=64, critic_steps=5,
+        train=30_000, test=5_000, pairs=1_000, channels=(64, 32, 16, 8), latent=64, critic_steps=5,
         regressor=dict(epochs=2, batch=128, rate=1e-3), vae=dict(epochs=6, batch=64, rate=1e-3),
         warm_start=dict(epochs=3, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
     "smoke": dict(
-        train=128, test=96, channels=(8, 4, 4, 2), latent=16, critic_steps=1,
+        train=128, test=96, pairs=32, channels=(8, 4, 4, 2), latent=16, critic_steps=1,
         regressor=dict(epochs=1, batch=64, rate=1e-3), vae=dict(epochs=1, batch=64, rate=1e-3),
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=64, generator=1e-4, critic=3e-4)),
@@ -111,7 +111,7 @@ def main():
                              for name, one in generators.items() if name.endswith("seed 0")})
     responses = {"floor": data.floor[0]} if data.floor else {}
     responses |= {name: generators[name].sample(data.test.particles, args.seed) for name in sorted(generators)}
-    report = EnergyReport(data.test, responses, args.seed)
+    report = EnergyReport(data.test, responses, args.seed, p["pairs"])
     centres = judge_centres(report, depth / detector.pitch * slopes(data.test.particles))
     print("\n" + report.write(out, *centres, provenance_text(data.provenance)))
     write_energy_pictures(out, report)

@@ -9,6 +9,7 @@ beside the critic. Both meet a critic on the same showers, the published one in 
 are in the report.
 
     python recipes/wgan_gp.py                         # embedded Geant4 electrons
+    python recipes/wgan_gp.py --seeds 3               # three trainings of both
     python recipes/wgan_gp.py --data electrons.root   # your own showers, or a folder with the npz pair
     python recipes/wgan_gp.py --preset paper --dry-run
 
@@ -20,9 +21,11 @@ from functools import partial
 
 from zdckeras.command import run
 from zdckeras.data.transforms import BoxCox
+from zdckeras.judging import Trained, generator_of
 from zdckeras.metrics.directional import sparsity
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.times import milliseconds
+from zdckeras.metrics.trainings import by_row, of_seed, ordering
 from zdckeras.plots import learning_curves, save_figure, write_energy_pictures
 from zdckeras.provenance import provenance_text
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
@@ -37,19 +40,19 @@ from zdckeras.wgan_gp.regressor import PARAMETERS, Emulator, ParameterRegressor
 
 PRESETS = {
     "laptop": dict(
-        train=50_000, test=10_000, channels=(64, 32, 16, 8), latent=512, critic_steps=5, divide=4,
+        train=50_000, test=10_000, pairs=1_000, channels=(64, 32, 16, 8), latent=512, critic_steps=5, divide=4,
         published=dict(epochs=1, batch=80, generator=1e-3, critic=1e-3),
         emulator=dict(epochs=4, batch=256, rate=2e-3), regressor=dict(epochs=4, batch=128, rate=1e-3),
         warm_start=dict(epochs=8, batch=64, rate=1e-3),
         adversarial=dict(epochs=1, batch=320, generator=1e-4, critic=3e-4)),
     "paper": dict(
-        train=50_000, test=10_000, channels=(256, 128, 64, 32), latent=512, critic_steps=5, divide=1,
+        train=50_000, test=10_000, pairs=4_000, channels=(256, 128, 64, 32), latent=512, critic_steps=5, divide=1,
         published=dict(epochs=3000, batch=320, generator=1e-4, critic=1e-4),
         emulator=dict(epochs=20, batch=256, rate=2e-3), regressor=dict(epochs=50, batch=128, rate=1e-3),
         warm_start=dict(epochs=50, batch=64, rate=1e-3),
         adversarial=dict(epochs=3000, batch=640, generator=1e-4, critic=1e-4)),
     "smoke": dict(
-        train=128, test=96, channels=(8, 4, 4, 2), latent=16, critic_steps=1, divide=32,
+        train=128, test=96, pairs=32, channels=(8, 4, 4, 2), latent=16, critic_steps=1, divide=32,
         published=dict(epochs=1, batch=64, generator=1e-3, critic=1e-3),
         emulator=dict(epochs=1, batch=64, rate=1e-3), regressor=dict(epochs=1, batch=64, rate=1e-3),
         warm_start=dict(epochs=1, batch=64, rate=1e-3),
@@ -80,41 +83,55 @@ def train_regressors(args, p, data, states, boxcox):
     return regressors, published
 
 
-def train_published(args, p, data, states, boxcox, regressor):
+def train_published(p, data, folder, boxcox, regressor, seed):
     """The model as published, its history and its processor seconds."""
-    gan, path = ImageWGAN.published(regressor, boxcox, p["divide"], p["latent"], args.seed,
-                                    critic_steps=p["critic_steps"]), states / "published WGAN-GP.npz"
+    gan, path = ImageWGAN.published(regressor, boxcox, p["divide"], p["latent"], seed,
+                                    critic_steps=p["critic_steps"]), folder / "published WGAN-GP.npz"
     print(f"published generator: {gan.generator.count_params():,} weights; critic: {gan.critic.count_params():,}")
-    return gan, *timed(partial(train_adversarially, gan, data.arrays, path, seed=args.seed, adam=ADAM,
+    return gan, *timed(partial(train_adversarially, gan, data.arrays, path, seed=seed, adam=ADAM,
                                uniform={"share": (1, 1)}, **p["published"]))
 
 
-def train_gan(args, p, data, states, boxcox, regressor):
+def train_gan(p, data, folder, boxcox, regressor, seed):
     """First on the score alone, then with the critic: the model, weights of its average, histories and seconds."""
     gan = ResponseWGAN.fit_scales(
-        data.training, regressor, boxcox, weights=WGAN_WEIGHTS, seed=args.seed, momentum=0.99,
+        data.training, regressor, boxcox, weights=WGAN_WEIGHTS, seed=seed, momentum=0.99,
         generator=dict(channels=p["channels"], latent=p["latent"]), critic=dict(channels=p["channels"]),
         critic_steps=p["critic_steps"])
     print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} MFLOP a "
           f"response; critic: {gan.critic.count_params():,} weights")
     stages = {"score": (EnergyScoreFit(gan), data.arrays, p["warm_start"])}
-    histories, first = timed(partial(warm_start_scores, gan, stages, states, args.seed))
-    weights, path = {"ours, score alone": gan.average.get_weights()}, states / "WGAN-GP.npz"
-    histories["ours"], more = timed(partial(train_adversarially, gan, data.arrays, path, seed=args.seed,
+    histories, first = timed(partial(warm_start_scores, gan, stages, folder, seed))
+    weights, path = {"ours, score alone": gan.average.get_weights()}, folder / "WGAN-GP.npz"
+    histories["ours"], more = timed(partial(train_adversarially, gan, data.arrays, path, seed=seed,
                                             uniform={"share": (1, 1)}, **p["adversarial"]))
     weights["ours"] = gan.average.get_weights()
     return gan, weights, histories, {"ours, score alone": first, "ours": first + more}
 
 
-def judge_models(args, data, boxcox, regressors, published, generators, weights):
+def train_models(args, p, data, states, boxcox, regressor, reader):
+    """Both families with every seed: generators, histories and processor seconds by "<row>, seed <k>"."""
+    edges = data.training.particles.min(axis=0), data.training.particles.max(axis=0)
+    trained, histories, seconds = {}, {}, {}
+    for k in range(args.seeds):
+        seed, folder = args.seed + k, states / f"seed{k}"
+        published, history, spent = train_published(p, data, folder, boxcox, reader, seed)
+        gan, weights, learnt, took = train_gan(p, data, folder, boxcox, regressor, seed)
+        ours, found = EnergyGenerator(gan.average, *edges), {"published": EnergyGenerator(published.generator, *edges)}
+        found |= {name: Trained(ours, ours.network, values) for name, values in weights.items()}
+        trained |= of_seed(found, k)
+        histories |= of_seed({"published": history, **learnt}, k)
+        seconds |= of_seed({"published": spent, **took}, k)
+    return trained, histories, seconds
+
+
+def judge_models(args, p, data, boxcox, regressors, published, trained):
     """The report on the test set, the regressors' errors on real and generated responses, and times."""
     test, responses = data.test, {"floor": data.floor[0]} if data.floor else {}
-    responses["published"] = generators["published"].sample(test.particles, args.seed)
-    for name, values in weights.items():  # the last one is kept
-        generators["ours"].network.set_weights(values)
-        responses[name] = generators["ours"].sample(test.particles, args.seed)
+    responses |= {name: one.sample(test.particles, args.seed) for name, one in trained.items()}
     read = {f"real, {name}": (regressor, test.response) for name, regressor in regressors.items()}
-    read |= {f"{name}, perceptual": (regressors["perceptual"], responses[name]) for name in ("published", *weights)}
+    read |= {f"{name}, perceptual": (regressors["perceptual"], responses[name])
+             for name in trained if name.endswith("seed 0")}
     errors = [["the regressor's errors (half the central 68 %)", *PARAMETERS]]
     for name, (regressor, energy) in read.items():
         errors.append([name, *(f"{w:.4f}" for w in parameter_errors(regressor, boxcox, energy, test.particles))])
@@ -124,16 +141,22 @@ def judge_models(args, data, boxcox, regressors, published, generators, weights)
     thresholds += [[name, *(f"{share:.4f}" for share in sparsity(energy, THRESHOLDS).mean(axis=0))]
                    for name, energy in {"real": test.response, **responses}.items()]
     times = [["ms a response", "batch 1", "batch 256"], *([name, *(
-        f"{milliseconds({'': [generator]}, test.particles, size)[''] / size:.3f}" for size in (1, 256))]
-        for name, generator in generators.items())]
-    return EnergyReport(test, responses, args.seed), thresholds, errors, momenta, times
+        f"{milliseconds({'': [generator_of(trained[f'{name}, seed 0'])]}, test.particles, size)[''] / size:.3f}"
+        for size in (1, 256))] for name in ("published", "ours"))]
+    return EnergyReport(test, responses, args.seed, p["pairs"]), thresholds, errors, momenta, times
+
+
+def verdict(report):
+    """Whether the critic brings channel sums nearer to those of the simulation than the score alone does."""
+    found = by_row({name: one["WS"] for name, one in report.quality.items()})
+    return f"ours: {ordering({row: found[row] for row in ('ours, score alone', 'ours')})}"
 
 
 def training_lines(p, data, histories, seconds):
     """Lines of words: what the trainings took, and where their critics stood at the end."""
     lines = [["training", "generator's steps", "processor s", "critic's loss", "penalty", "ranks right"]]
     for name, spent in seconds.items():
-        settings = p["published" if name == "published" else "adversarial"]
+        settings = p["published" if name.startswith("published") else "adversarial"]
         history = histories.get(name, {})
         steps = len(history.get("loss", ())) * (len(data.training) // settings["batch"])
         ends = [f"{history[term][-1]:.3f}" if term in history else "-" for term in CRITIC]
@@ -142,7 +165,7 @@ def training_lines(p, data, histories, seconds):
 
 
 def main():
-    args = command_line(__doc__, PRESETS, "runs/wgan_gp", dry=True).parse_args()
+    args = command_line(__doc__, PRESETS, "runs/wgan_gp", trainings=1, dry=True).parse_args()
     p, out = PRESETS[args.preset], args.out
     if args.dry_run:
         regressor = ImageRegressor(published_reader(p["divide"]), "ecal", [0.0] * 5, [1.0] * 5)
@@ -153,17 +176,14 @@ def main():
     boxcox = BoxCox.fit(data.training.response[:5000]).get_config()
     print(f"Box-Cox: lambda {boxcox['power']:.3f}, shift {boxcox['shift']} MeV")
     regressors, reader = train_regressors(args, p, data, states, boxcox)
-    published, history, spent = train_published(args, p, data, states, boxcox, reader)
-    gan, weights, histories, seconds = train_gan(args, p, data, states, boxcox, regressors["perceptual"])
-    edges = data.training.particles.min(axis=0), data.training.particles.max(axis=0)
-    generators = {"published": EnergyGenerator(published.generator, *edges),
-                  "ours": EnergyGenerator(gan.average, *edges)}
-    save_models(args, data, {"published.keras": generators["published"], "generator.keras": generators["ours"]})
-    report, *tables = judge_models(args, data, boxcox, regressors, reader, generators, weights)
-    tables.append(training_lines(p, data, {"published": history, **histories}, {"published": spent, **seconds}))
-    print("\n" + report.write(out, *tables, provenance_text(data.provenance)))
+    trained, histories, seconds = train_models(args, p, data, states, boxcox, regressors["perceptual"], reader)
+    save_models(args, data, {"published.keras": trained["published, seed 0"],
+                             "generator.keras": trained["ours, seed 0"].ready()})
+    report, *tables = judge_models(args, p, data, boxcox, regressors, reader, trained)
+    tables += [training_lines(p, data, histories, seconds), verdict(report), provenance_text(data.provenance)]
+    print("\n" + report.write(out, *tables))
     write_energy_pictures(out, report)
-    save_figure(learning_curves({"published": history, **histories}), out / "learning.png")
+    save_figure(learning_curves(histories), out / "learning.png")
     print(f"tables, pictures and generators are in {out}")
 
 

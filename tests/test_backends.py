@@ -53,8 +53,7 @@ from zdckeras.wgan_gp.regressor import ParameterRegressor
 ROOT = Path(__file__).parents[1]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 EPOCHS, ROWS, BATCH = 3, 64, 16
-# terms of adversarial models not trained here
-TERMS = {"vq-gan": 7, "plain gan": 8, "plain vit gan": 5, "plain wgan": 4, "plain vq-gan": 5}
+TERMS = {"vq-gan": 7, "plain gan": 8, "plain vit gan": 5, "plain wgan": 4, "plain vq-gan": 5}  # of those not trained
 PLAIN = ("plain vae", "plain supervised", "plain noise generator", "plain sinkhorn", "plain vq-vae", "plain reader",
          "plain prior", "plain corr vae", "plain flow")
 CODES = {"normal": {"z": (4,), "z2": (4,)}}
@@ -181,18 +180,13 @@ class Terms(keras.Model):
         return keras.ops.stack([terms[name] for terms in found for name in sorted(terms)])
 
 
-def plain_gan():
-    """A small GAN as published, with all terms and batch normalisation, and without dropout, which backends draw."""
-    weights = {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 2.0}
-    scaler = Scaler.fit(spots(["zn"]).particles).get_config()
-    return ImageGAN.published("zn", scaler, divide=32, dropout=0.0, weights=weights)
-
-
-def plain_vit_gan():
-    """A small GAN of transformers as the neutron study has it, with diversity and squared errors, without dropout."""
-    body = dict(hidden=8, heads=2, depth=1, dropout=0.0)
-    return ImageGAN(published_vit_generator("zn", **body), published_vit_critic("zn", **body), "zn",
-                    Scaler.fit(spots(["zn"]).particles).get_config(), {"diversity": 0.1, "l2": 2.0})
+def plain_gans():
+    """Terms of small GANs as published, of convolutions and of transformers, without dropout, which backends draw."""
+    weights, body = dict(diversity=0.1, intensity=1e-3, auxiliary=1e-3, l2=2.0), dict(hidden=8, heads=2, depth=1)
+    scaler, networks = Scaler.fit(spots(["zn"]).particles).get_config(), (published_vit_generator, published_vit_critic)
+    plain = ImageGAN.published("zn", scaler, divide=32, dropout=0.0, weights=weights)
+    vit = ImageGAN(*(make("zn", **body, dropout=0.0) for make in networks), "zn", scaler, {"diversity": 0.1, "l2": 2.0})
+    return {"plain gan": Terms(plain, training_too=True), "plain vit gan": Terms(vit)}
 
 
 def plain_wgan():
@@ -228,9 +222,7 @@ def untrained():
     models |= {match: NoiseGeneratorAutoencoder(*informed, match=match, **small) for match in ("sinkhorn", "mse")}
     gan = PhotonVQGAN.fit_scales(PhotonVQVAE(*informed, {"codes": 8}), showers, dict(hidden=(8,), channels=(2, 2, 4),
                                                                                     code=4))
-    models |= {"vq-gan": Terms(gan), "plain gan": Terms(plain_gan(), training_too=True),
-               "plain vit gan": Terms(plain_vit_gan()),
-               "plain wgan": Terms(plain_wgan()), **plain_models(showers)}
+    models |= {"vq-gan": Terms(gan), **plain_gans(), "plain wgan": Terms(plain_wgan()), **plain_models(showers)}
     rng, rows, found = np.random.default_rng(4), slice(0, BATCH), {}  # noise that leaves no photon on an edge
     for seed, (name, model) in enumerate(models.items(), 13):
         normal = model.noise if "corr vae" in name else {"z": (getattr(model, "noise_width", 10),)}
@@ -240,10 +232,8 @@ def untrained():
         if name in ("plain gan", "plain vit gan"):
             batch = {**{key: values[rows] for key, values in training_arrays(spots(["zn"])).items()},
                      "z": batch["z"], "z2": rng.normal(size=(BATCH, 10))}
-        if name == "plain prior":
-            batch["tokens"] = rng.integers(0, 8, (BATCH, 4))
-        if name == "plain wgan":
-            batch["share"] = rng.random((BATCH, 1, 1))
+        batch |= {"plain prior": {"tokens": np.arange(4 * BATCH).reshape(BATCH, 4) % 7},
+                  "plain wgan": {"share": np.linspace(0, 1, BATCH)[:, None, None]}}.get(name, {})
         set_weights(model, seed).compile(run_eagerly=backend.name() != "jax")
         batch = {key: np.asarray(values, "float32") for key, values in batch.items()}
         found[name] = np.asarray(model.predict_on_batch(batch), "float64").tolist()

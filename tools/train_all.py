@@ -45,7 +45,7 @@ TRAININGS = {
     "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn"], ("zn",)),
     "joint_gan": ("joint_gan", ["--seeds", "3"], ("zn", "zp")),
     **{name: (name, ["--seeds", "3"], ("zn",)) for name in ("autoencoders", "vq_vae", "vq_gan", "corr_vae")},
-    "wgan_gp": ("wgan_gp", [], ("ecal",)), "focal_h": ("focal_h", ["--seeds", "3"], ("focalh",)),
+    "wgan_gp": ("wgan_gp", ["--seeds", "3"], ("ecal",)), "focal_h": ("focal_h", ["--seeds", "3"], ("focalh",)),
     "classifier": ("classifier", [], ()),
     "one_step_zp": ("one_step", ["--detector", "zp", "--seeds", "3"], ("zp",)),
     **{f"{name}_zp": (name, ["--detector", "zp", "--rows", "--seeds", "3"], ("zp",)) for name in (

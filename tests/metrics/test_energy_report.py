@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from zdckeras.metrics.channels import Residuals, ws
+from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.directional import FLIGHT_OBSERVABLES, directional_shapes, directional_table, energy_resolution
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.simulation.reference import load, resimulate
@@ -26,6 +28,19 @@ def test_tables_are_those_of_the_metrics(report, electrons):
     assert separation[:-1].tolist() == [f"{wanted[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
     assert distance[:-1].tolist() == [f"{wanted[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES]
     assert {len(row) for row in report.shape_rows()} == {len(FLIGHT_OBSERVABLES) + 2}
+
+
+def test_quality_is_that_of_the_metrics_over_trainings(electrons):
+    responses = {f"scaled, seed {k}": (1.5 + k) * electrons.response for k in range(2)}
+    found = EnergyReport(electrons, responses, pairs=32)
+    errors = [Residuals.between(electrons.response, energy) for energy in responses.values()]
+    assert [found.quality[name]["WS"] for name in responses] == [ws(one) for one in errors]
+    area = pixel_auc(electrons.response, 2.5 * electrons.response, 0, 32)
+    assert found.quality["scaled, seed 1"]["AUC pixels"] == area
+    head, (name, runs, words, *_) = found.quality_rows()
+    assert head[1:] == ["runs", "WS", "MAE", "RMSE", "AUC", "AUC pixels"] and (name, runs) == ("scaled", "2")
+    values = [ws(one) for one in errors]
+    assert words == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
 def test_a_scale_is_seen_where_it_acts_and_nowhere_else(report):

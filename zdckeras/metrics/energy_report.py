@@ -7,7 +7,8 @@ import numpy as np
 from zdckeras.arguments import own_names
 from zdckeras.data.atomic import atomic_path
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.classifier import classifier_auc
+from zdckeras.metrics.channels import Residuals, mae, rmse, ws
+from zdckeras.metrics.classifier import classifier_auc, pixel_auc
 from zdckeras.metrics.directional import (
     FLIGHT_OBSERVABLES,
     LEAST_SHOWERS,
@@ -16,6 +17,7 @@ from zdckeras.metrics.directional import (
     energy_resolution,
 )
 from zdckeras.metrics.report import text_table
+from zdckeras.metrics.trainings import over_seeds
 
 
 class EnergyReport:
@@ -24,22 +26,36 @@ class EnergyReport:
     Arguments:
         test: `Showers` of one detector read out in energy.
         responses: model name -> (N, nx, ny) [MeV] for the same particles; a second simulation goes first, as "floor".
-        seed: of the classifier.
+            "<row>, seed <k>" are trainings of one row.
+        seed: of the classifiers.
+        pairs: of the classifier that sees all cells, see `pixel_auc`; 0 leaves it out.
 
     Attributes:
         real: (N, 11) `directional_shapes` of the test set; shapes: the same for every model.
         tables: model -> observable -> {"separation", "distance"}; auc: model -> AUC.
+        quality: model -> {"WS", "MAE", "RMSE" [MeV], "AUC", and "AUC pixels" where it is asked for}.
 
     Raises:
         ValueError: for responses of another shape, bad values, or a model named "real".
     """
 
-    def __init__(self, test: Showers, responses: dict[str, np.ndarray], seed: int = 0) -> None:
+    def __init__(self, test: Showers, responses: dict[str, np.ndarray], seed: int = 0, pairs: int = 0) -> None:
         self.test, self.responses, detector = test, own_names(responses), test.detector()
         self.real = directional_shapes(test.response, test.particles, detector)
         self.shapes = {name: directional_shapes(e, test.particles, detector) for name, e in responses.items()}
         self.tables = {name: directional_table(self.real, values) for name, values in self.shapes.items()}
         self.auc = {name: classifier_auc(test.response, e, test.particles, seed) for name, e in responses.items()}
+        self.quality = {}
+        for name, energy in responses.items():
+            errors = Residuals.between(test.response, energy)
+            found = {"WS": ws(errors), "MAE": mae(errors), "RMSE": rmse(errors), "AUC": self.auc[name]}
+            pixels = {"AUC pixels": pixel_auc(test.response, energy, seed, pairs)} if pairs else {}
+            self.quality[name] = found | pixels
+
+    def quality_rows(self) -> list[list[str]]:
+        """Lines of words: errors of the five channel sums [MeV] and areas of both classifiers, over trainings."""
+        columns = next(iter(self.quality.values()), {})
+        return over_seeds(self.quality, {name: lambda found, name=name: found[name] for name in columns})
 
     def shape_rows(self) -> list[list[str]]:
         """Lines of words: separation powers and the AUC, then Wasserstein distances in real deviations."""
@@ -68,7 +84,7 @@ class EnergyReport:
             folder: where to; made if missing.
             more: further tables (lists of lines of words) or strings for the text.
         """
-        parts = [self.shape_rows(), self.resolution_rows(), *more]
+        parts = [self.quality_rows(), self.shape_rows(), self.resolution_rows(), *more]
         text = "\n\n".join(part if isinstance(part, str) else text_table(part) for part in parts)
         with atomic_path(Path(folder) / "report.txt") as path:
             path.write_text(text + "\n", encoding="utf-8")
