@@ -88,7 +88,8 @@ def compare(options):
     from zdckeras.comparison.compare import compare
 
     table = compare(models, options.data, options.size, options.runs, options.seed, options.detector,
-                    options.pixels, options.costs, options.sort, options.force, options.channels, options.part)
+                    options.pixels, options.costs, options.sort, options.force, options.channels, options.part,
+                    options.beside)
     print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
     if used < rows:
@@ -212,6 +213,8 @@ def parser():
                      "five channels")
     one.add_argument("--out", dest="output", metavar="FOLDER", help="folder for page.html, report.md, .csv and .json")
     one.add_argument("--overwrite", action="store_true", help="replace the report in --out")
+    one.add_argument("--beside", metavar="FOLDER", help="of a report on the same test set, whose models come into the "
+                                                        "table as they were judged there")
     one.add_argument("--pixels", type=whole(0), default=4_000, metavar="PAIRS", help="for the classifier that sees the "
                      "photons of every cell; 0 leaves it out")
     one.add_argument("--no-costs", dest="costs", action="store_false", help="leave out time and memory, each "

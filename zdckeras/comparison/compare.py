@@ -9,11 +9,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from zdckeras.arguments import own_names
+from zdckeras.comparison.beside import check_report, join, read_report
 from zdckeras.comparison.closer import CloserLook
 from zdckeras.comparison.contenders import Model, named, opened
 from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
 from zdckeras.comparison.leaderboard import BESIDE, Comparison
-from zdckeras.data.detectors import DETECTORS, channel_masks, get_detector
+from zdckeras.data.detectors import DETECTORS, channel_masks, channel_sums, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated_pairs
 from zdckeras.data.showers import Showers
@@ -29,7 +30,7 @@ LIBRARY_SEEDS = (91, 92)
 def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Showers | str | Path | None = None,
             size: int = 20_000, runs: int = 5, seed: int = 0, detector: str | None = None, pixels: int = 0,
             costs: bool = False, sort: str = "AUC", force: bool = False, channels: str = "papers",
-            part: str = "all") -> Comparison:
+            part: str = "all", beside: str | Path | None = None) -> Comparison:
     """One table of generators on one test set, below the Monte-Carlo floor.
 
     The floor of embedded data are three further simulations of the same particles, and the row "other library" sets
@@ -57,13 +58,15 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         force: also judge models by showers they were trained on.
         channels: convention of the five channels, "papers", "proton-paper" or "o2".
         part: "test" for the test part alone of own showers, those that recipes with --data do not train on; "all".
+        beside: folder of a report on the same test set, whose models come into the table as they were judged there.
 
     Returns:
         `zdckeras.comparison.leaderboard.Comparison`; `print(table.text())`, `table.write(folder)`.
 
     Raises:
         ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, share a
-            name, or have that of another row (real, floor, other library); and for showers that a model was trained on.
+            name, or have that of another row (real, floor, other library); for showers that a model was trained on,
+            and a report on another test set.
     """
     channel_masks((2, 2), channels)  # an unknown convention is told at once
     if part not in ("all", "test"):
@@ -93,6 +96,14 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         table.costs[label] |= {"overlap": _seen(label, contender, showers, name, force)}
     real, floor = _with_floor(showers, seed)
     floor = [second.response_of(name) for second in floor]
+    sums = channel_sums(real.response_of(name), channels).mean(axis=0)
+    table.provenance = {"models": list(contenders), "data": told, "part": part, "detector": name,
+                        "showers": len(showers), "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
+                        "pixels": pixels, "mean sums": [round(float(one), 4) for one in sums],
+                        "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
+                        "versions": versions()}
+    if beside is not None:
+        check_report(table.provenance, beside, read_report(beside)[2])
     diversity = row_diversity(real, floor, name)
     look = partial(CloserLook, real, name, floor[0] if floor else None, seed, pixels, channels)
     table.looks["real"] = look()
@@ -125,11 +136,9 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     if costs:
         _measure(table, {label: contender for label, contender in contenders.items() if label in table.scores}, real,
                  name)
-    table.provenance = {"models": list(contenders), "data": told, "part": part, "detector": name,
-                        "showers": len(showers), "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
-                        "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
-                        "versions": versions()}
     table.made = {label: contender.provenance for label, contender in contenders.items()}
+    if beside is not None:
+        join(table, beside)
     return table
 
 

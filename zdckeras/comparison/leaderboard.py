@@ -191,7 +191,7 @@ class Comparison(Table):
 
         folder = super().write(folder)
         about = {"host": self.host, "sorted by": self.sort, "front": self.front(), "costs": self.costs,
-                 "failures": self.failures}
+                 "failures": self.failures, "made": self.made}
         for name, text in (("overview.txt", f"{self.overview()}\n"), ("report.csv", self.csv()),
                            ("costs.json", json.dumps(without_nan(about), indent=1))):
             with atomic_path(folder / name) as temporary:

@@ -1,0 +1,87 @@
+"""Models of an earlier report beside those of a new one, as if they had been judged together."""
+
+import json
+
+import numpy as np
+import pytest
+
+import zdckeras as zdc
+from zdckeras.cli import main
+from zdckeras.comparison.beside import read_report
+
+OLD = "tests/data/old/gan.keras"
+SIZE = 80
+
+
+class Shifted(zdc.Sampler):
+    """Responses of another row of the test set."""
+
+    noise_width = 1
+
+    def __init__(self, showers, shift):
+        super().__init__(name=f"shifted {shift}")
+        self.detectors, self.response = [showers.detector()], np.roll(showers.response, shift, axis=0).astype("float32")
+        self.built = True
+
+    def predict_on_batch(self, x):
+        return self.response[np.arange(len(x["noise"])) % len(self.response)]
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return zdc.load("zn", "test", SIZE)
+
+
+@pytest.fixture(scope="module")
+def report(test_set, tmp_path_factory):
+    table = zdc.compare([Shifted(test_set, 1), Shifted(test_set, 2)], test_set, runs=2)
+    table.costs["shifted 1"] |= {"ms_256": 0.5, "weights": 7}
+    table.host = "another machine"
+    return table.write(tmp_path_factory.mktemp("first") / "report")
+
+
+def test_as_if_judged_together(test_set, report):
+    joined = zdc.compare(Shifted(test_set, 3), test_set, runs=2, beside=report)
+    alone = zdc.compare([Shifted(test_set, k) for k in (1, 2, 3)], test_set, runs=2)
+    assert sorted(joined.models()) == sorted(alone.models())
+    for name in alone.scores:
+        for heading in ("WS", "MAE_w", "AUC", "FPD", "D"):
+            found, expected = joined.quality(name, heading), alone.quality(name, heading)
+            assert found == pytest.approx(expected, nan_ok=True)
+    assert joined.made["shifted 2"]["report"] == str(report) and joined.provenance["beside"] == str(report)
+    assert "weights" in joined.costs["shifted 1"] and "ms_256" not in joined.costs["shifted 1"]  # of another machine
+    assert "shifted 2" in joined.text() and "shifted 2" not in joined.looks
+
+
+def test_a_joined_report_can_be_joined_again(test_set, report, tmp_path):
+    """And a row that is there already is the new one."""
+    second = zdc.compare(Shifted(test_set, 2), test_set, runs=1, beside=report).write(tmp_path / "second")
+    scores, costs, provenance = read_report(second)
+    assert list(scores)[-2:] == ["shifted 2", "shifted 1"] and scores["shifted 2"]["runs"] == 1
+    assert costs["made"]["shifted 1"]["report"] == str(report) and provenance["judged"] == SIZE
+    assert "shifted 1" in (second / "overview.txt").read_text() and (second / "page.html").exists()
+
+
+def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path):
+    for arguments, message in (
+            (dict(showers=test_set[:40]), "expected a report of judged 40, received one of 80 judged"),
+            (dict(seed=1), "expected a report of seed 1, received one of 0 seed"),
+            (dict(channels="o2"), "expected a report of channels o2, received one of papers channels"),
+            (dict(showers=zdc.load("zn", "test", SIZE, seed=5)), "expected a report on the same showers, received")):
+        with pytest.raises(ValueError, match=message):
+            zdc.compare(Shifted(test_set, 1), **{"showers": test_set, "beside": report, **arguments})
+    with pytest.raises(FileNotFoundError, match="expected the folder of a report, as compare --out writes it"):
+        zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(ValueError, match="expected JSON, received a damaged file"):
+        zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    words = ["--data", "zn", "--size", "40", "--runs", "1", "--pixels", "0", "--no-costs"]
+    assert main(["compare", f"first={OLD}", *words, "--out", str(tmp_path / "one")]) == 0
+    assert main(["compare", f"second={OLD}", *words, "--beside", str(tmp_path / "one")]) == 0
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("first", "second"))]
+    assert set(lines) == {"first", "second"}
+    made = json.loads((tmp_path / "one" / "costs.json").read_text())["costs"]
+    assert list(made) == ["first"]
