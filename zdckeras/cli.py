@@ -75,7 +75,7 @@ def compare(options):
         if Path(options.output, "report.json").exists() and not options.overwrite:
             raise ValueError(f"{options.output} holds a report: choose another --out, or add --overwrite.")
         check_folder(options.output)
-    from zdckeras.comparison.contenders import labelled
+    from zdckeras.comparison.names import labelled
 
     wrong, models = [], labelled(options.models)
     for model in models.values():

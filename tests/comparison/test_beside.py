@@ -70,7 +70,7 @@ def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path)
             (dict(showers=zdc.load("zn", "test", SIZE, seed=5)), "expected a report on the same showers, received")):
         with pytest.raises(ValueError, match=message):
             zdc.compare(Shifted(test_set, 1), **{"showers": test_set, "beside": report, **arguments})
-    with pytest.raises(FileNotFoundError, match="expected the folder of a report, as compare --out writes it"):
+    with pytest.raises(FileNotFoundError, match="expected the folder of a report as compare --out writes it"):
         zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(ValueError, match="expected JSON, received a damaged file"):

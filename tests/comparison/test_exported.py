@@ -5,7 +5,8 @@ import pytest
 
 import zdckeras as zdc
 from zdckeras.cli import main
-from zdckeras.comparison.contenders import labelled, open_contender
+from zdckeras.comparison.contenders import open_contender
+from zdckeras.comparison.names import labelled
 from zdckeras.provenance import SKETCH, save_model, sketch_of
 
 OLD = "tests/data/old/gan.keras"

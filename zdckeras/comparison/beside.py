@@ -23,7 +23,7 @@ def read_report(folder: str | Path) -> tuple[dict, dict, dict]:
     for name in ("report.json", "costs.json", PROVENANCE_FILE):
         path = Path(folder) / name
         if not path.is_file():
-            raise FileNotFoundError(f"No such file: {path}; expected the folder of a report, as compare --out writes it")
+            raise FileNotFoundError(f"No such file: {path}: expected the folder of a report as compare --out writes it")
         try:
             found.append(_numbers(json.loads(path.read_text(encoding="utf-8"))))
         except ValueError as error:

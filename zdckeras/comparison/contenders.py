@@ -1,7 +1,6 @@
 """What is compared: generators of any family, pretrained ones and exported files, each opened by itself."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_in
+from zdckeras.comparison.names import short
 from zdckeras.data.detectors import get_detector
 from zdckeras.generators import Sampler
 from zdckeras.packaged import card_of, model_file, open_generator
@@ -85,35 +85,7 @@ def named(models: Model | Iterable[Model] | Mapping[str, Model]) -> dict[str, Mo
     if not names or len(set(names)) < len(names):
         raise ValueError(f"Expected at least one model, each with a name of its own, received {names}; give a "
                          f"dictionary name -> model.")
-    return dict(zip(_short(names), models, strict=True))
-
-
-def labelled(words: Iterable[str]) -> dict[str, str]:
-    """Name -> model of words like "MAF prior=runs/modular/generator.keras"; one without a name has that of `named`.
-
-    Raises:
-        ValueError: for an empty name, or two of one name.
-
-    Example:
-        >>> labelled(["zn", "GAN=runs/gan/generator.keras"])
-        {'zn': 'zn', 'GAN': 'runs/gan/generator.keras'}
-    """
-    parts = [word.partition("=")[::2] if "=" in word and not Path(word).exists() else ("", word) for word in words]
-    plain = named([model for name, model in parts if not name]) if not all(name for name, _ in parts) else {}
-    given = [(name, model) for name, model in parts if name]
-    if len({*plain, *(name for name, _ in given)}) < len(parts):
-        raise ValueError(f"Expected models each with a name of its own, received {list(words)}.")
-    return {**plain, **dict(given)}
-
-
-def _short(names):
-    """Paths without the folder that they share, as long as all names stay different."""
-    paths = [name for name in names if os.sep in name]
-    if len(paths) < 2 or len({os.path.isabs(path) for path in paths}) > 1:
-        return names
-    shared = os.path.commonpath(paths)
-    short = [os.path.relpath(name, shared) if name in paths and shared else name for name in names]
-    return short if len(set(short)) == len(names) else names
+    return dict(zip(short(names), models, strict=True))
 
 
 def opened(models: Mapping[str, Model]) -> tuple[dict[str, Contender], dict[str, str]]:
