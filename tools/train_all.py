@@ -54,6 +54,8 @@ TRAININGS = {
         "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
 SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_step") for end in ("", "_zp")}
 PRETRAINED = ("zn", "zp")
+SCORES = ROOT / "recipes" / "scores"  # of all models so far, a folder a detector: what `compare --beside` takes
+KEPT = ("report.json", "costs.json", "provenance.json")
 DATA = sorted((ROOT / "zdckeras" / "simulation" / "data").glob("*.npz"))
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
@@ -138,6 +140,13 @@ def trainings(options, late=False):
                    options.out / SHARED[name] if late else None)
 
 
+def same_test(options, detector):
+    """Whether there are scores of a detector's models from before, on as many showers."""
+    file = SCORES / detector / "provenance.json"
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return (told.get("judged"), told.get("pixels")) == (options.size, options.pixels)
+
+
 def comparisons(options):
     """doit's tasks, one a detector, of the trainings that are finished; those that failed are not waited for."""
     for detector in dict.fromkeys(d for name in options.only for d in TRAININGS[name][2] if done(options, d)):
@@ -145,6 +154,7 @@ def comparisons(options):
         words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs", str(options.runs),
                  "--pixels", str(options.pixels), "--out", str(folder), "--overwrite",
                  *["--no-costs"] * options.no_costs]
+        words += ["--beside", str(SCORES / detector)] * same_test(options, detector)
         command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
         records = [options.out / name / "made.json" for name in done(options, detector)]
         yield task(detector, command, folder, content(*command[1:], *records))
@@ -229,6 +239,17 @@ def behind(text):
             yield f"{name}: of commit {made}; {found.stdout.strip()} commits have changed the code since"
 
 
+def keep_scores(out):
+    """Scores of the comparisons in a folder into `SCORES`; names of the detectors."""
+    found = [folder for folder in sorted(out.glob("compare_*")) if (folder / "made.json").is_file()]
+    for folder in found:
+        with atomic_folder(SCORES / folder.name.partition("_")[2]) as temporary:
+            temporary.mkdir()
+            for name in KEPT:
+                shutil.copyfile(folder / name, temporary / name)
+    return [folder.name.partition("_")[2] for folder in found]
+
+
 def table_of(source):
     """The table in a recipe's text, without the line on its making; or that of the scores in a report.json."""
     text = source.read_text(encoding="utf-8")
@@ -272,6 +293,7 @@ def main(arguments=None):
             with atomic_path(file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             print(f"{file.relative_to(ROOT)}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
+        print(f"{SCORES.relative_to(ROOT)}: {', '.join(keep_scores(options.out)) or 'nothing was taken'}")
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     words = ["run", "--continue", "-n", str(options.jobs), "-P", "thread"]

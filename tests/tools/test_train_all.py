@@ -137,6 +137,26 @@ def test_tables_are_taken_with_their_commit(train_all, tmp_path):
     assert train_all.fill(text, tmp_path)[0] == text
 
 
+def test_scores_are_kept_for_the_next_comparison(train_all, tmp_path, monkeypatch):
+    """And stand beside those of the models that are there then, if these are judged by as many showers."""
+    out, scores = tmp_path / "out", tmp_path / "scores"
+    monkeypatch.setattr(train_all, "SCORES", scores)
+    texts = dict.fromkeys(train_all.KEPT, "{}") | {"provenance.json": json.dumps({"judged": 4, "pixels": 0})}
+    (out / "compare_zn").mkdir(parents=True)
+    for name, text in {**texts, "page.html": "large"}.items():
+        (out / "compare_zn" / name).write_text(text)
+    assert train_all.keep_scores(out) == []  # not finished
+    (out / "compare_zn" / "made.json").write_text("{}")
+    assert train_all.keep_scores(out) == ["zn"]
+    assert {path.name: path.read_text() for path in (scores / "zn").iterdir()} == texts
+    results(out, "one", "a.txt", "")
+    monkeypatch.setitem(train_all.TRAININGS, "one", ("one", [], ("zn",)))
+    for size, expected in ((4, ["--beside", str(scores / "zn")]), (5, ["--overwrite", "--no-costs"])):
+        options = argparse.Namespace(only=["one"], out=out, size=size, runs=1, pixels=0, no_costs=True)
+        (task,) = train_all.comparisons(options)
+        assert task["actions"][0][1][0][-2:] == expected
+
+
 def test_pictures_are_taken_with_their_commit(train_all, tmp_path):
     """Into the place of those that are shown; what was not made stays as it is."""
     out, folder = tmp_path / "out", tmp_path / "readme"
