@@ -12,8 +12,8 @@ Ours answer with whole photons, drawn from a light whose Poisson deviance they a
     python recipes/autoencoders.py --data showers.root      # your own showers, or a folder with the npz pair
     python recipes/autoencoders.py --preset paper --dry-run # what the published sizes and schedule would cost
 
-Interrupted, the same command goes on where it stopped. 13 minutes of processor time; WS of ours is 2.9 to 3.5
-(floor 1.03), 4.8 to 7.6 of the supervised ones.
+Interrupted, the same command goes on where it stopped. 18 minutes of processor time; WS of ours is 2.9 to 3.5
+(floor 1.01), 4.4 to 8.0 of the supervised ones.
 """
 
 import re
