@@ -10,7 +10,7 @@ SIZES = {  # those of the recipes, and small ones
         wgan=dict(channels=(64, 32, 16, 8), latent=512), body=dict(channels=(48, 24, 12, 8)), vq="0.25M",
         prior=dict(width=96, heads=4, depth=3), corr={}, arrivals=dict(decoder=dict(rank=128)), levels=3, latent={},
         unet=dict(), study=dict(channels=16, multipliers=(1, 2, 4, 8), heads=4, attention=(2,)), patches=dict(),
-        divide=4, flow=dict(steps=2, hidden=(64, 64), bins=4), hits=dict(), vit=dict(width=32, hidden=40),
+        divide=4, flow=dict(steps=3, hidden=(64, 64), bins=4), hits=dict(), vit=dict(width=32, hidden=40),
         tokens=dict(hidden=60, depth=2, width=32, projection=8), vit_gan=dict(hidden=32, depth=2)),
     "smoke": dict(
         sums=dict(steps=1, hidden=(8,), bins=4, embedding=(8,)),

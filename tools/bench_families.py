@@ -84,12 +84,23 @@ def autoencoder(kind, **settings):
         from zdckeras.layers.photon_coding import photon_pair
         from zdckeras.vae import autoencoders
 
-        pair = photon_pair(showers, CnnEncoder, CnnDecoder, width=16, **sizes["body"])
+        informed = kind != "SupervisedAutoencoder"
+        pair = photon_pair(showers, CnnEncoder, CnnDecoder, width=16, informed=informed, **sizes["body"])
         model = getattr(autoencoders, kind)(*pair, **settings)
         return shipped(model, rows(showers), {"normal": {"z": (model.latent,)}},
                        autoencoders.CodeGenerator.of(model, showers), showers)
 
     return build
+
+
+def energy_vae(sizes, showers):
+    from zdckeras.data.transforms import BoxCox
+    from zdckeras.vae.energy_vae import DecoderGenerator, ResponseVAE
+
+    body, boxcox = dict(channels=sizes["wgan"]["channels"]), BoxCox.fit(showers.response).get_config()
+    model = ResponseVAE.fit_scales(showers, boxcox, deviation=1.0, centre=10.0, encoder=body, decoder=body)
+    return shipped(model, rows(showers), {"normal": {"z": (model.decoder.latent,)}},
+                   DecoderGenerator(model.decoder, boxcox, *reach(showers)), showers)
 
 
 def corr_vae(sizes, showers):
@@ -187,8 +198,9 @@ def mean_flow(sizes, showers):
 
 FAMILIES = {"photon sums": ("zn", photon_sums), "MAF teacher": ("zn", teacher), "student": ("zn", student),
             "SDI-GAN": ("zn", gan), "joint GAN": ("zn+zp", gan), "WGAN-GP": ("ecal", wgan),
-            "VAE": ("zn", autoencoder("PhotonVAE")), "CorrVAE": ("zn", corr_vae), "VQ-VAE": ("zn", vq_vae),
-            "token prior": ("zn", token_prior), "modular": ("zn", modular), "latent flow matching": ("zn", latent),
+            "VAE": ("zn", autoencoder("PhotonVAE")), "energy VAE": ("focalh", energy_vae),
+            "supervised autoencoder": ("zn", autoencoder("SupervisedAutoencoder")), "CorrVAE": ("zn", corr_vae),
+            "VQ-VAE": ("zn", vq_vae), "token prior": ("zn", token_prior), "modular": ("zn", modular), "latent flow matching": ("zn", latent),
             "MeanFlow": ("zn", mean_flow), "patches": ("zn", images("patches", False, sampler="euler", steps=11)),
             "U-Net": ("zn", images("unet", True, sampler="euler", steps=11)), "VQ-GAN": ("zn", vq_gan),
             "published diffusion": ("zn", images("unet", True, "study", sampler="ddim", steps=50, eta=0.6, **DDPM)),
