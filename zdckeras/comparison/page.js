@@ -211,7 +211,7 @@ function corner() {
 function trade() {
   const metric = $("y-metric").value, batch = $("x-batch").value, ideal = ideals[metric] || 0;
   const timed = data.points.map(p => ({ ...p, x: p.ms[batch] ?? p.ms["1"], y: p.values[metric] })).filter(p => p.x > 0);
-  const points = timed.filter(p => p.y !== null && p.y !== undefined), others = timed.filter(p => !data.rows.includes(p.name));
+  const points = timed.filter(p => p.y !== null && p.y !== undefined), others = timed.filter(p => !points.includes(p));
   if (!points.length) { $("trade").replaceChildren(make("p", {}, "No times were measured.")); return; }
   const wide = window.innerWidth > 600, [left, right, top, bottom] = [56, wide ? 836 : 400, 14, wide ? 380 : 330];
   const xs = [...points, ...others].map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
@@ -235,7 +235,7 @@ function trade() {
   for (const p of others) figure.append(  // what has a time and no quality: one line, its name along it
     make("line", { x1: x(p.x), x2: x(p.x), y1: top, y2: bottom, stroke: "#5c6675", "stroke-dasharray": "2 3" }),
     make("text", { x: x(p.x) - 6, y: bottom - 8, "text-anchor": "end" }, p.name));
-  const away = p => Math.abs(p.y - ideal), judged = points.filter(p => models.includes(p.name) && p.name !== "floor");
+  const away = p => Math.abs(p.y - ideal), judged = points.filter(p => p.name !== "floor");  // also those of an earlier report
   const front = judged.filter(p => !judged.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
   const placed = [];
