@@ -32,7 +32,7 @@ from zdckeras.layers.patches import (
     VitEncoder,
 )
 from zdckeras.layers.photon_coding import photon_pair
-from zdckeras.metrics.trainings import by_row, of_seed, ordering, ws_by_row
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, values_by_row
 from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.cost import passes_of_loss, printed_cost
@@ -123,7 +123,7 @@ def train_models(args, p, data):
 
 def verdicts(scores):
     """What the table says of the order in which the study found its vision transformers."""
-    found = ws_by_row(scores)
+    found = values_by_row(scores)
     for kind in ("published ", ""):
         rows = [row for name in ORDER if (row := f"{kind}{name}, ViT") in found]
         if len(rows) > 1:

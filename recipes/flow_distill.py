@@ -29,6 +29,7 @@ from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.training import distil, encoded_arrivals, fit_vae
 from zdckeras.modular.transport import Transport
+from zdckeras.packaged import about_models
 from zdckeras.plots import write_pictures
 from zdckeras.recipe import (
     PICTURED,
@@ -134,7 +135,8 @@ def main():
     save_models(args, data, {"teacher.keras": ShowerGenerator(sums, teacher), "student_cells.keras": cells,
                              "student.keras": shipped})
     try:
-        export_saved_model(shipped, out / "saved_model", overwrite=True)
+        about = about_models({"student.keras": out / "student.keras"})
+        export_saved_model(shipped, out / "saved_model", overwrite=True, about=about)
     except ImportError as error:  # on a machine with JAX alone, say
         print(f"student.keras has no SavedModel beside it: {error}", flush=True)
 

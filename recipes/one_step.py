@@ -25,7 +25,7 @@ from zdckeras.diffusion.judging import quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
 from zdckeras.judging import answer
-from zdckeras.metrics.trainings import by_row, ordering, ws_by_row
+from zdckeras.metrics.trainings import by_row, ordering, values_by_row
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import judge_single_arrivals
@@ -115,7 +115,7 @@ def train_models(args, p, data):
 
 def verdicts(scores, priors):
     """What the table says of the row that is shipped beside its teacher, and of the physics loss and its control."""
-    found = ws_by_row(scores)
+    found = values_by_row(scores)
     one, many = np.mean(found[SHIPPED]), found[TEACHER][0]
     faster = priors[TEACHER].operations() / priors[f"{SHIPPED}, seed 0"].operations()
     yield f"{SHIPPED}: WS {one / many:.2f} times that of {TEACHER}, codes in {1 / faster:.2f} of its operations"

@@ -35,7 +35,7 @@ from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.report import in_floors, text_table
-from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, ws_by_row
+from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, values_by_row
 from zdckeras.recipe import (
     command_line,
     judged,
@@ -187,7 +187,7 @@ def judge_models(args, p, data, trained):
 
 def verdicts(scores):
     """What the table says of the ordering that the study claims, of its last row against ours, and of the last row."""
-    found = ws_by_row(scores)
+    found = values_by_row(scores)
     order, last = [row for row in found if row.startswith("published")], list(found)[-1]
     if len(order) > 1:
         yield f"published rows: {ordering({row: found[row] for row in order})}"

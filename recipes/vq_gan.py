@@ -23,7 +23,7 @@ from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import text_table
-from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, ws_by_row
+from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, values_by_row
 from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
@@ -141,7 +141,7 @@ def judge_models(args, p, data, models, generators):
 
 def verdicts(scores):
     """What the table says of the study's claim, that a critic makes the distance smaller."""
-    found = ws_by_row(scores)
+    found = values_by_row(scores)
     for row, end in product(("published ", ""), ("reconstructed", "prior")):
         if (plain := f"{row}VQ-VAE, {end}") in found:
             yield f"{row}{end}: {ordering({name: found[name] for name in (plain, f'{row}VQ-GAN, {end}')})}"

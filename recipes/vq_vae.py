@@ -21,7 +21,7 @@ from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import in_floors, text_table
-from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, values_by_row
 from zdckeras.recipe import (
     FEW,
     PICTURED,
@@ -138,7 +138,7 @@ def judge_models(args, p, data, samplers, codes):
 
 def verdicts(scores, temperatures):
     """What the table says of the study's claim, that WS is least at the highest temperature, and of the floor."""
-    found = ws_by_row(scores)
+    found = values_by_row(scores)
     for prior in ("published prior", "prior"):
         if len(temperatures) > 1:
             yield f"{prior}: {ordering({row: found[row] for t in temperatures if (row := f'{prior}, T = {t:g}')})}"

@@ -1,10 +1,12 @@
+import subprocess
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from zdckeras.provenance import SKETCH_FILE, provenance_of, save_model, training_sketch_of
+import zdckeras
+from zdckeras.provenance import SKETCH_FILE, commit, provenance_of, save_model, sketch_in, training_sketch_of, versions
 
 
 def model():
@@ -34,3 +36,28 @@ def test_pickles_and_damage_are_refused(tmp_path):
         archive.write(tmp_path / "bad.npz", SKETCH_FILE)
     with pytest.raises(ValueError, match="a.keras: expected a Keras model, received a damaged archive"):
         training_sketch_of(path)
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
+    """With a + where files differ; nothing outside a checkout."""
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
+                       capture_output=True)
+
+    package = tmp_path / "zdckeras" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("")
+    monkeypatch.setattr(zdckeras, "__file__", str(package))
+    assert commit() == "" and versions()["zdckeras"] == zdckeras.__version__
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    found = commit()
+    assert len(found) == 7 and versions()["zdckeras"] == f"{zdckeras.__version__} {found}"
+    package.write_text("changed = True\n")
+    assert commit() == f"{found}+"
+
+
+def test_a_damaged_sketch_is_told():
+    with pytest.raises(ValueError, match="training rows: expected a sketch as text, received 'no base64 at all'"):
+        sketch_in("no base64 at all")

@@ -30,6 +30,7 @@ from doit.exceptions import TaskFailed
 
 from zdckeras.command import run, whole
 from zdckeras.data.atomic import atomic_folder, atomic_path
+from zdckeras.provenance import commit
 
 ROOT = Path(__file__).parents[1]
 # name of a training -> recipe, its arguments, the detectors its models are compared on
@@ -56,23 +57,13 @@ SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_s
 PRETRAINED = ("zn", "zp")
 SCORES = ROOT / "recipes" / "scores"  # of all models so far, a folder a detector: what `compare --beside` takes
 KEPT = ("report.json", "costs.json", "provenance.json")
+SIZE, PIXELS = 5_000, 1_000  # showers and pairs of the comparisons whose scores are kept
 DATA = sorted((ROOT / "zdckeras" / "simulation" / "data").glob("*.npz"))
 MARK = re.compile(r"<!-- table: (\S+?)(?:, commit \S+)? -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PICTURE = re.compile(r"<!-- picture: (\S+?)(?:, commit \S+)? -->\n(!\[[^\]]*\]\(([^)\s]+)\))")
-MADE = re.compile(r"<!-- (?:table|picture): (\S+?)(?:, commit ([0-9a-f]+)\+?)? -->")
+MADE = re.compile(r"<!-- (?:table|picture): (\S+?)(?:, commit (\S+))? -->")
 SAID = re.compile(r"able of commit [0-9a-f]{7,}\+?, \d+ \w+ \d{4}(?:; files of the package have other names since)?"
                   .replace(" ", r"\s"))
-
-
-def commit():
-    """The commit that is checked out, with a + if files differ from it; "unknown" outside a repository."""
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def content(*parts):
@@ -104,7 +95,7 @@ def do(command, folder, inputs="", first=None):
             with atomic_folder(place) as temporary:
                 shutil.copytree(state, temporary)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
-    begin, made = time.time(), commit()
+    begin, made = time.time(), commit() or "unknown"
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
     if code:
@@ -140,11 +131,12 @@ def trainings(options, late=False):
                    options.out / SHARED[name] if late else None)
 
 
-def same_test(options, detector):
-    """Whether there are scores of a detector's models from before, on as many showers."""
-    file = SCORES / detector / "provenance.json"
-    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return (told.get("judged"), told.get("pixels")) == (options.size, options.pixels)
+def beside(options, detector):
+    """The scores of a detector's models from before, as an option of `compare`, if they are of such comparisons."""
+    file = SCORES / detector / "data.json"
+    same = file.is_file() and json.loads(file.read_text(encoding="utf-8")) == content(*DATA)
+    kept = (options.size, options.pixels) == (SIZE, PIXELS)
+    return ["--beside", str(SCORES / detector)] if same and kept else []
 
 
 def comparisons(options):
@@ -154,10 +146,9 @@ def comparisons(options):
         words = ["--data", detector, "--detector", detector, "--size", str(options.size), "--runs", str(options.runs),
                  "--pixels", str(options.pixels), "--out", str(folder), "--overwrite",
                  *["--no-costs"] * options.no_costs]
-        words += ["--beside", str(SCORES / detector)] * same_test(options, detector)
         command = [sys.executable, "-m", "zdckeras.cli", "compare", *models_of(options, detector), *words]
         records = [options.out / name / "made.json" for name in done(options, detector)]
-        yield task(detector, command, folder, content(*command[1:], *records))
+        yield task(detector, [*command, *beside(options, detector)], folder, content(*command[1:], *DATA, *records))
 
 
 def fill(text, out):
@@ -227,27 +218,35 @@ def pictures(text, out, folder):
 def behind(text):
     """Lines on the marked tables of a README whose commit is not that of the code: how many commits have come since.
 
-    Only commits that changed the package or the recipe count; a commit that is not known here is said so.
+    Only commits that changed the package or the recipe count; a commit that is not known here is said so, and one from
+    which files differed.
     """
-    for name, made in sorted({(match[1], match[2]) for match in MADE.finditer(text)}):
+    for name, made in sorted({(match[1], match[2] or "unknown") for match in MADE.finditer(text)}):
         recipe = TRAININGS.get(name.partition("/")[0], (name.partition("/")[0],))[0]
-        found = subprocess.run(["git", "rev-list", "--count", f"{made or 'none'}..HEAD", "--", "zdckeras",
+        found = subprocess.run(["git", "rev-list", "--count", f"{made.rstrip('+')}..HEAD", "--", "zdckeras",
                                 f"recipes/{recipe}.py"], cwd=ROOT, capture_output=True, text=True)
         if found.returncode:
-            yield f"{name}: of {f'commit {made}, which is not in this repository' if made else 'no known commit'}"
+            yield f"{name}: of commit {made}, which is not in this repository"
+        elif made.endswith("+"):
+            yield f"{name}: of commit {made}, with changes that are not in it"
         elif int(found.stdout):
             yield f"{name}: of commit {made}; {found.stdout.strip()} commits have changed the code since"
 
 
 def keep_scores(out):
-    """Scores of the comparisons in a folder into `SCORES`; names of the detectors."""
-    found = [folder for folder in sorted(out.glob("compare_*")) if (folder / "made.json").is_file()]
-    for folder in found:
-        with atomic_folder(SCORES / folder.name.partition("_")[2]) as temporary:
+    """Scores of the comparisons in a folder into `SCORES`; names of the detectors. Small comparisons are left out."""
+    taken = []
+    for folder in sorted(out.glob("compare_*")):
+        told = json.loads((folder / KEPT[2]).read_text(encoding="utf-8")) if (folder / "made.json").is_file() else {}
+        if (told.get("judged"), told.get("pixels")) != (SIZE, PIXELS):
+            continue
+        taken.append(folder.name.partition("_")[2])
+        with atomic_folder(SCORES / taken[-1]) as temporary:
             temporary.mkdir()
             for name in KEPT:
                 shutil.copyfile(folder / name, temporary / name)
-    return [folder.name.partition("_")[2] for folder in found]
+            (temporary / "data.json").write_text(json.dumps(content(*DATA)), encoding="utf-8")
+    return taken
 
 
 def table_of(source):
@@ -272,11 +271,12 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=Path("runs/all"))
     parser.add_argument("--only", nargs="+", choices=TRAININGS, default=list(TRAININGS), metavar="NAME")
     parser.add_argument("--jobs", type=whole(1), default=2, help="trainings at a time, one thread each")
-    parser.add_argument("--size", type=whole(1), default=5_000, help="showers of the comparison")
+    parser.add_argument("--size", type=whole(1), default=SIZE, help="showers of the comparison")
     parser.add_argument("--runs", type=whole(1), default=2, help="generations of each model")
-    parser.add_argument("--pixels", type=whole(0), default=1_000, help="pairs of the pixel classifier; 0 leaves it out")
+    parser.add_argument("--pixels", type=whole(0), default=PIXELS, help="pairs of the pixel classifier; 0: none")
     parser.add_argument("--no-costs", action="store_true", help="do not measure times")
-    parser.add_argument("--tables", action="store_true", help="only write what is done into the README files")
+    parser.add_argument("--tables", action="store_true", help="only write what is done into the README files, and the "
+                        "scores of comparisons into recipes/scores")
     parser.add_argument("--check", action="store_true", help="only say which of their tables are older than the code; "
                         "status 1 if any is")
     options = parser.parse_args(arguments)

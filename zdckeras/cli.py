@@ -13,7 +13,6 @@ What it calls is imported when it is needed, so that a question about arguments 
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -102,8 +101,7 @@ def compare(options):
 def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
     generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
-    from zdckeras.packaged import card_of, model_file, open_generator
-    from zdckeras.provenance import SKETCH, provenance_of, sketch_text, training_sketch_of
+    from zdckeras.packaged import about_models, model_file, open_generator
 
     models = options.models or (["zn", "zp"] if options.to == "o2" else [])
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
@@ -115,15 +113,13 @@ def export(options):
         if options.to != to:
             raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
     files = [model_file(model) for model in models]
-    about = {"source": ", ".join(models)}
-    for name, file in zip(models, files, strict=True):
-        about |= {f"card of {name}": card_of(file), f"provenance of {name}": json.dumps(provenance_of(file))}
-    sketch = training_sketch_of(files[0]) if len(files) == 1 else None
-    about |= {SKETCH: sketch_text(sketch)} if sketch else {}
+    about = about_models(dict(zip(models, files, strict=True)))
     if options.to == "o2":
         from zdckeras.export.o2 import export_o2
         from zdckeras.packaged import open_hits
+        from zdckeras.provenance import SKETCH
 
+        about.pop(SKETCH, None)  # three files, and O2 compares nothing
         slots = {detector.name: one for one in map(open_generator, models) for detector in one.detectors}
         if missing := {"zn", "zp"} - set(slots):
             raise ValueError(f"Expected generators of zn and zp, received none of {', '.join(sorted(missing))}.")

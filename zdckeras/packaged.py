@@ -1,7 +1,9 @@
 """Trained generators that come with the package, and how they become small."""
 
 import io
+import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -11,7 +13,14 @@ import numpy as np
 
 from zdckeras.data.atomic import atomic_path
 from zdckeras.loading import load_model, read_config
-from zdckeras.provenance import PROVENANCE_FILE, SKETCH_FILE
+from zdckeras.provenance import (
+    PROVENANCE_FILE,
+    SKETCH,
+    SKETCH_FILE,
+    provenance_of,
+    sketch_text,
+    training_sketch_of,
+)
 
 if TYPE_CHECKING:
     from zdckeras.generators import Sampler
@@ -67,6 +76,23 @@ def card_of(file: Path) -> str:
     """What the card beside a `.keras` file says, or nothing."""
     card = file.with_suffix(".md")
     return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def about_models(files: Mapping[str, Path]) -> dict[str, str]:
+    """Metadata of an exported file: its source, and of each model its card, its provenance and, of a single one, the
+    sketch of the showers it was trained on, all as text.
+
+    Arguments:
+        files: name -> `.keras` file.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is not there, or no model.
+    """
+    about = {"source": ", ".join(files)}
+    for name, file in files.items():
+        about |= {f"card of {name}": card_of(file), f"provenance of {name}": json.dumps(provenance_of(file))}
+    sketch = training_sketch_of(*files.values()) if len(files) == 1 else None
+    return about | ({SKETCH: sketch_text(sketch)} if sketch else {})
 
 
 def open_generator(model: "Sampler | str | Path") -> "Sampler":

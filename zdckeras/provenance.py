@@ -9,7 +9,6 @@ import json
 import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
-from functools import cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,11 +31,11 @@ KEPT = 16_384  # hashes of a sketch: 128 kB
 LEAST_PHOTONS = 10  # two responses to one particle with less light may be equal by chance
 
 
-@cache
 def commit() -> str:
     """The commit of this package, with a + if files differ from it; empty where it does not lie in a checkout."""
     def git(*words):
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "--no-optional-locks", *words], cwd=root, capture_output=True, text=True,
+                              check=True).stdout.strip()
 
     root = Path(zdckeras.__file__).parents[1]
     if not (root / ".git").exists():

@@ -1,6 +1,7 @@
 """Models of an earlier report beside those of a new one, as if they had been judged together."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ def test_as_if_judged_together(test_set, report):
         for heading in ("WS", "MAE_w", "AUC", "FPD", "D"):
             found, expected = joined.quality(name, heading), alone.quality(name, heading)
             assert found == pytest.approx(expected, nan_ok=True)
-    assert joined.made["shifted 2"]["report"] == str(report) and joined.provenance["beside"] == str(report)
+    assert joined.made["shifted 2"]["report"] == str(report)
+    assert joined.provenance["beside"]["models"] == ["shifted 1", "shifted 2"]
     assert "weights" in joined.costs["shifted 1"] and "ms_256" not in joined.costs["shifted 1"]  # of another machine
     assert "shifted 2" in joined.text() and "shifted 2" not in joined.looks
 
@@ -64,10 +66,10 @@ def test_a_joined_report_can_be_joined_again(test_set, report, tmp_path):
 
 def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path):
     for arguments, message in (
-            (dict(showers=test_set[:40]), "expected a report of judged 40, received one of 80 judged"),
-            (dict(seed=1), "expected a report of seed 1, received one of 0 seed"),
-            (dict(channels="o2"), "expected a report of channels o2, received one of papers channels"),
-            (dict(showers=zdc.load("zn", "test", SIZE, seed=5)), "expected a report on the same showers, received")):
+            (dict(showers=test_set[:40]), "expected a report with judged 40, received one with 80"),
+            (dict(seed=1), "expected a report with seed 1, received one with 0"),
+            (dict(channels="o2"), "expected a report with channels o2, received one with papers"),
+            (dict(showers=zdc.load("zn", "test", SIZE, seed=5)), "on the same showers, received one with mean")):
         with pytest.raises(ValueError, match=message):
             zdc.compare(Shifted(test_set, 1), **{"showers": test_set, "beside": report, **arguments})
     with pytest.raises(FileNotFoundError, match="expected the folder of a report as compare --out writes it"):
@@ -75,6 +77,32 @@ def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path)
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(ValueError, match="expected JSON, received a damaged file"):
         zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
+
+
+def test_a_model_that_fails_is_not_replaced_by_its_old_row(test_set, report):
+    broken = Shifted(test_set, 1)
+    broken.predict_on_batch = lambda x: -np.ones((len(x["noise"]), 44, 44), "float32")
+    table = zdc.compare([broken, Shifted(test_set, 3)], test_set, runs=1, beside=report)
+    assert "shifted 1" in table.failures and "shifted 1" not in table.scores and "shifted 2" in table.scores
+    assert "Of an earlier report on the same showers: shifted 2." in table.overview()
+
+
+@pytest.mark.parametrize(("name", "text"), [("costs.json", "{}"), ("costs.json", "[]"), ("report.json", "[]"),
+                                            ("report.json", '{"x": {}}'), ("provenance.json", "[]")])
+def test_files_of_something_else_are_told_at_once(test_set, report, tmp_path, name, text):
+    shutil.copytree(report, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_text(text)
+    with pytest.raises(ValueError, match="expected the scores, costs and provenance of a report, received something"):
+        zdc.compare("none.keras", test_set, beside=tmp_path / "copy")
+
+
+def test_other_metrics_are_told_by_the_floor(test_set, report, tmp_path):
+    shutil.copytree(report, tmp_path / "copy")
+    scores = json.loads((report / "report.json").read_text())
+    scores["floor"]["metrics"]["all"]["WS"][0] *= 1.02
+    (tmp_path / "copy" / "report.json").write_text(json.dumps(scores))
+    with pytest.raises(ValueError, match="expected a report by the metrics of today, with a floor of WS"):
+        zdc.compare(Shifted(test_set, 1), test_set, runs=1, beside=tmp_path / "copy")
 
 
 def test_from_the_command_line(tmp_path, capsys):

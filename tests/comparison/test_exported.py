@@ -32,6 +32,9 @@ def test_models_by_name(tmp_path):
     path = tmp_path / "lr=0.1.keras"
     path.write_bytes(b"")
     assert labelled([f"mine={path}", "zn", str(path)]) == {"mine": str(path), "zn": "zn", str(path): str(path)}
+    for word in ("a=", "=zn"):
+        with pytest.raises(ValueError, match=f"Expected NAME=MODEL or a model, received '{word}'"):
+            labelled([word])
     for words in (["a=zn", "a=zp"], ["zn=zp", "zn"]):
         with pytest.raises(ValueError, match="each with a name of its own"):
             labelled(words)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import zdckeras as zdc
 from zdckeras.data.detectors import channel_sums
 from zdckeras.flow_distill.sums import PhotonSums, code_sums, decode_sums
 
@@ -51,6 +52,17 @@ def test_saved_model_gives_the_same(sums_model, showers, evaluate, tmp_path):
     again = keras.saving.load_model(tmp_path / "sums.keras")
     assert np.array_equal(evaluate(again.generate, noise, showers.particles[:8]),
                           evaluate(sums_model.generate, noise, showers.particles[:8]))
+
+
+def test_a_plain_one_sees_the_conditions_alone(showers, tmp_path):
+    """No expected impact: the context's network reads nine numbers; saved and opened, it is the same."""
+    model = PhotonSums.fit_scales("ecal", showers.particles, showers.response.sum(axis=(1, 2))[:, None], steps=1,
+                                  hidden=(8,), bins=4, embedding=(8,), plain=True)
+    assert model.features.width == 9 and model.embed.layers[0].kernel.shape == (9, 8)
+    model.save(tmp_path / "plain.keras")
+    again, z = zdc.load_model(tmp_path / "plain.keras"), np.zeros((4, 1), "float32")
+    made = [ops.convert_to_numpy(one.generate(z, showers.particles[:4].astype("float32"))) for one in (model, again)]
+    np.testing.assert_array_equal(*made)
 
 
 def test_training_lowers_the_loss(showers, eager):

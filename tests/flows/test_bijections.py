@@ -22,7 +22,7 @@ KINDS = {
     "narrow maf step": lambda u, c: MaskedAutoregressive(D, c, hidden=NARROW, univariate=u, activation="gelu"),
     "narrow iaf step": lambda u, c: InverseAutoregressive(D, c, hidden=NARROW, univariate=u, activation="relu"),
     "maf": lambda u, c: Flow.maf(D, c, steps=2, hidden=WIDE, univariate=u, permutation_seed=1, alternating=True,
-                                told=1).bijection,
+                                context_layers=1).bijection,
     "iaf": lambda u, c: Flow.iaf(D, c, steps=2, hidden=WIDE, univariate=u).bijection,
 }
 AUTOREGRESSIVE = [kind for kind in KINDS if "step" in kind]

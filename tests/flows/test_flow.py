@@ -72,6 +72,11 @@ def test_paths_of_maf_and_iaf_correspond(permutation_seed, scramble):
 
 
 @pytest.mark.usefixtures("op_by_op")
+def test_alternating_orders_want_a_seed():
+    with pytest.raises(ValueError, match="permutation_seed, of the random orders, with alternating=True, received"):
+        Flow.maf(4, steps=3, hidden=(8,), alternating=True)
+
+
 def test_student_path_ends_in_what_it_generates(scramble):
     student = scramble(Flow.iaf(5, 3, steps=3, hidden=(7, 12)), seed=2)
     z, context = draw(student)

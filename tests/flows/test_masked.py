@@ -49,6 +49,19 @@ def test_network_config_rebuilds_it():
     assert again.get_config() == network.get_config()
 
 
+def test_layers_that_see_the_context():
+    """The first alone: fewer weights, and the context still moves every output."""
+    network = MaskedNetwork(5, 2, context=3, hidden=(7, 12), seed=1, context_layers=1)
+    assert network.count_params() == MaskedNetwork(5, 2, hidden=(7, 12)).count_params() + 3 * 7
+    network.masked[-1].kernel.assign(np.random.default_rng(0).normal(size=(12, 10)))
+    x, context = np.zeros((1, 5), "float32"), np.eye(3, dtype="float32")
+    first, second = (ops.convert_to_numpy(network(x, context[k : k + 1])) for k in range(2))
+    assert (first != second).all() and MaskedNetwork.from_config(network.get_config()).context_layers == 1
+    for wrong, message in ((4, "at most 3, as many as there are, received 4"), (0, "least 1"), (1.5, "whole number")):
+        with pytest.raises(ValueError, match=message):
+            MaskedNetwork(5, 2, context=3, hidden=(7, 12), context_layers=wrong)
+
+
 def test_functional_model_knows_the_shape():
     inputs = keras.Input((5,))
     assert MaskedNetwork(5, 3, hidden=(6,))(inputs).shape == (None, 5, 3)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, ws_by_row
+from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, values_by_row
 
 
 def test_over_seeds_groups_trainings():
@@ -30,7 +30,7 @@ def test_rows_of_seeds_come_back_in_order():
     named = of_seed({"VQ-VAE, prior": 3.0, "GAN": 1.0}, 0) | of_seed({"VQ-VAE, prior": 5.0, "GAN": 2.0}, 1)
     assert by_row(named) == {"VQ-VAE, prior": [3.0, 5.0], "GAN": [1.0, 2.0]}
     scores = {name: {"metrics": {"all": {"WS": [value, 0.1]}}} for name, value in named.items()}
-    assert ws_by_row(scores) == by_row(named)
+    assert values_by_row(scores) == by_row(named)
 
 
 def test_words_that_are_the_same_in_all_trainings_stay():

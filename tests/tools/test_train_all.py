@@ -138,23 +138,36 @@ def test_tables_are_taken_with_their_commit(train_all, tmp_path):
 
 
 def test_scores_are_kept_for_the_next_comparison(train_all, tmp_path, monkeypatch):
-    """And stand beside those of the models that are there then, if these are judged by as many showers."""
+    """And stand beside those of the models that are there then, if these are judged alike by showers of the same data;
+    what is done stays done."""
     out, scores = tmp_path / "out", tmp_path / "scores"
     monkeypatch.setattr(train_all, "SCORES", scores)
-    texts = dict.fromkeys(train_all.KEPT, "{}") | {"provenance.json": json.dumps({"judged": 4, "pixels": 0})}
-    (out / "compare_zn").mkdir(parents=True)
-    for name, text in {**texts, "page.html": "large"}.items():
-        (out / "compare_zn" / name).write_text(text)
-    assert train_all.keep_scores(out) == []  # not finished
-    (out / "compare_zn" / "made.json").write_text("{}")
-    assert train_all.keep_scores(out) == ["zn"]
-    assert {path.name: path.read_text() for path in (scores / "zn").iterdir()} == texts
     results(out, "one", "a.txt", "")
     monkeypatch.setitem(train_all.TRAININGS, "one", ("one", [], ("zn",)))
-    for size, expected in ((4, ["--beside", str(scores / "zn")]), (5, ["--overwrite", "--no-costs"])):
-        options = argparse.Namespace(only=["one"], out=out, size=size, runs=1, pixels=0, no_costs=True)
-        (task,) = train_all.comparisons(options)
-        assert task["actions"][0][1][0][-2:] == expected
+
+    def task(size=train_all.SIZE, pixels=train_all.PIXELS):
+        options = argparse.Namespace(only=["one"], out=out, size=size, runs=1, pixels=pixels, no_costs=True)
+        return next(train_all.comparisons(options))
+
+    def inputs(size=train_all.SIZE):
+        return task(size)["actions"][0][1][2]
+
+    before = inputs()
+    for size in (4, train_all.SIZE):
+        texts = dict.fromkeys(train_all.KEPT, "{}") | {"provenance.json": json.dumps(
+            {"judged": size, "pixels": train_all.PIXELS})}
+        (out / "compare_zn").mkdir(exist_ok=True)
+        for name, text in {**texts, "page.html": "large"}.items():
+            (out / "compare_zn" / name).write_text(text)
+        assert train_all.keep_scores(out) == []  # not finished
+        (out / "compare_zn" / "made.json").write_text("{}")
+        assert train_all.keep_scores(out) == ["zn"] * (size == train_all.SIZE)
+        (out / "compare_zn" / "made.json").unlink()
+    assert {path.name: path.read_text() for path in (scores / "zn").iterdir() if path.name != "data.json"} == texts
+    assert task()["actions"][0][1][0][-2:] == ["--beside", str(scores / "zn")] and inputs() == before
+    assert "--beside" not in task(size=4)["actions"][0][1][0]
+    (scores / "zn" / "data.json").write_text('"of other data"')
+    assert "--beside" not in task()["actions"][0][1][0]
 
 
 def test_pictures_are_taken_with_their_commit(train_all, tmp_path):
@@ -183,12 +196,15 @@ def test_tables_older_than_the_code_are_told(train_all):
     if first == last:
         pytest.skip("a checkout without its history")
     text = "\n".join(f"<!-- table: modular/{k}.txt{f', commit {commit}' if commit else ''} -->"
-                     for k, commit in enumerate((first, last, "0" * 7, "")))
+                     for k, commit in enumerate((first, last, "0" * 7, "", f"{last}+")))
     lines = list(train_all.behind(text))
     changes = git("rev-list", "--count", f"{first}..HEAD", "--", "zdckeras", "recipes/modular.py")[0]
     assert lines[0] == f"modular/0.txt: of commit {first}; {changes} commits have changed the code since"
-    assert [line[:13] for line in lines] == ["modular/0.txt", "modular/2.txt", "modular/3.txt"]
-    assert lines[1].endswith("which is not in this repository") and lines[2] == "modular/3.txt: of no known commit"
+    assert lines[1:] == [f"modular/2.txt: of commit {'0' * 7}, which is not in this repository",
+                         "modular/3.txt: of commit unknown, which is not in this repository",
+                         f"modular/4.txt: of commit {last}+, with changes that are not in it"]
+    both = "<!-- table: a/b.txt -->\n<!-- table: a/b.txt, commit 0000000 -->"
+    assert len(list(train_all.behind(both))) == 2
 
 
 def test_marked_tables_of_the_readme_are_those_that_recipes_write(train_all):

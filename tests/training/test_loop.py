@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import Checkpoint, DivergedError, SampleLoss, annealed, fit_adam, fit_arrays, train
 from zdckeras.training.states import StateError, read_state
@@ -294,6 +295,15 @@ def test_damaged_state_is_named_and_left(tmp_path):
             refused += 1
         assert path.read_bytes() == bytes(content)
     assert refused >= 20
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_model_may_ask_for_xla_on_a_cpu(tmp_path, asks):
+    model, ones = Line(), np.ones((8, 1), "float32")
+    model.xla = asks
+    rows = {"x": np.ones((8, 2), "float32"), **dict.fromkeys(("y", "z", "poison"), ones)}
+    fit_arrays(model, rows, tmp_path / "state.npz", epochs=1, batch=8, rate=1e-3)
+    assert model.jit_compile == (backend.jit_compile() or (asks and backend.jit_sampling()))
 
 
 def test_annealed_rate_rises_and_falls():

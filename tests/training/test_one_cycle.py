@@ -43,6 +43,11 @@ def test_rates_that_warm_up_and_rates_that_fall():
     falling = tuned(100, 1e-3, falls=(0.2, 0.5))
     found = [float(falling._learning_rate(step)) for step in (0, 19, 21, 49, 51, 99)]
     assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    halved = tuned(100, 1e-3, falls=(0.2, 0.5), fall=0.5).get_config()["learning_rate"]["config"]["values"]
+    assert halved == [1e-3, 5e-4, 2.5e-4]
+    for fall in (0.0, 1.0, -0.5):
+        with pytest.raises(ValueError, match=f"fall: expected a factor between 0 and 1, received {fall}"):
+            tuned(100, 1e-3, falls=(0.2,), fall=fall)
     with pytest.raises(ValueError, match="one of cycle, warm-up and falls"):
         tuned(100, 1e-3, cycle=CYCLE, warmup=0.1)
     with pytest.raises(ValueError, match=r"rise between 0 and 1, received \[0.5, 0.2\]"):

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.comparison.leaderboard import BESIDE, Comparison
+from zdckeras.metrics.channels import ALL
 from zdckeras.provenance import PROVENANCE_FILE
 
 SAME = ("detector", "channels", "seed", "judged", "pixels")  # settings that scores depend on
 TIMED = ("ms_1", "ms_256", "MiB")  # costs of the machine they were measured on
+PARTS = {"metrics", "counts", "shapes", "auc", "runs"}  # of a score
 
 
 def read_report(folder: str | Path) -> tuple[dict, dict, dict]:
@@ -17,22 +19,26 @@ def read_report(folder: str | Path) -> tuple[dict, dict, dict]:
 
     Raises:
         FileNotFoundError: if one of its files is not there.
-        ValueError: for files that are damaged.
+        ValueError: for files that are damaged, or of something else.
     """
-    found = []
+    found = {}
     for name in ("report.json", "costs.json", PROVENANCE_FILE):
         path = Path(folder) / name
         if not path.is_file():
             raise FileNotFoundError(f"No such file: {path}: expected the folder of a report as compare --out writes it")
         try:
-            found.append(_numbers(json.loads(path.read_text(encoding="utf-8"))))
+            found[name] = _numbers(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ValueError(f"{path}: expected JSON, received a damaged file: {error}") from None
-    return found[0], found[1], found[2]
+    scores, costs, provenance = found.values()
+    if not (all(isinstance(part, dict) for part in found.values()) and isinstance(costs.get("costs"), dict)
+            and all(isinstance(score, dict) and PARTS <= set(score) for score in scores.values())):
+        raise ValueError(f"{folder}: expected the scores, costs and provenance of a report, received something else.")
+    return scores, costs, provenance
 
 
 def check_report(told: dict, folder: str | Path, provenance: dict) -> None:
-    """ValueError, in one line, unless scores of a report can stand beside those of a comparison.
+    """ValueError, in one line, unless a report is on the test set of a comparison.
 
     Arguments:
         told: provenance of the comparison.
@@ -41,33 +47,37 @@ def check_report(told: dict, folder: str | Path, provenance: dict) -> None:
     """
     for name in SAME:
         if provenance.get(name) != told[name]:
-            raise ValueError(f"{folder}: expected a report of {name} {told[name]}, received one of "
-                             f"{provenance.get(name, 'no known')} {name}.")
+            raise ValueError(f"{folder}: expected a report with {name} {told[name]}, received one with "
+                             f"{provenance.get(name, 'none')}.")
     if not np.allclose(provenance.get("mean sums", np.nan), told["mean sums"], rtol=1e-3):
-        raise ValueError(f"{folder}: expected a report on the same showers, received one on others: mean channel sums "
-                         f"{provenance.get('mean sums', 'unknown')}, here {told['mean sums']}.")
+        raise ValueError(f"{folder}: expected a report on the same showers, received one with mean channel sums "
+                         f"{provenance.get('mean sums', 'unknown')}, where they are {told['mean sums']}.")
 
 
 def join(table: Comparison, folder: str | Path) -> None:
-    """Add the models of a report to a comparison that has a `provenance`; rows that it has already stay as they are.
+    """Add the models of a report to a comparison that has a `provenance`.
 
-    Times and memory are taken over only from a machine of the same name.
+    Rows that the comparison has, or has tried, stay as they are. Times and memory are taken over only from a machine of
+    the same name.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_report` and `check_report`.
+        FileNotFoundError, ValueError: as `read_report` and `check_report`; and if floors differ by more than a
+            hundredth, where the metrics have changed since.
     """
     scores, costs, provenance = read_report(folder)
     check_report(table.provenance, folder, provenance)
-    for name, score in scores.items():
-        if name in table.scores or name in BESIDE:
-            continue
-        table.add(name, score)
-        kept = dict(costs["costs"].get(name, {}))
-        if costs.get("host") != table.host:
-            kept = {key: value for key, value in kept.items() if key not in TIMED}
-        table.costs[name] = kept
-        table.made[name] = {"report": str(folder), **costs.get("made", {}).get(name, {})}
-    table.provenance["beside"] = str(folder)
+    floors = [score["metrics"][ALL]["WS"][0] for score in (scores.get("floor"), table.scores.get("floor")) if score]
+    if len(floors) == 2 and not np.isclose(*floors, rtol=0.01):
+        raise ValueError(f"{folder}: expected a report by the metrics of today, with a floor of WS {floors[1]:.4f}, "
+                         f"received one with {floors[0]:.4f}.")
+    taken = [name for name in scores if not {name} & {*table.scores, *table.failures, *BESIDE}]
+    for name in taken:
+        table.add(name, scores[name])
+        table.costs[name] = {key: value for key, value in costs["costs"].get(name, {}).items()
+                             if costs.get("host") == table.host or key not in TIMED}
+        table.made[name] = {"report": str(folder), "judged by": provenance.get("versions", {})} | costs.get(
+            "made", {}).get(name, {})
+    table.provenance["beside"] = {"report": str(folder), "models": taken}
 
 
 def _numbers(value):

@@ -69,6 +69,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
             and a report on another test set.
     """
     channel_masks((2, 2), channels)  # an unknown convention is told at once
+    report = read_report(beside) if beside is not None else None
     if part not in ("all", "test"):
         raise ValueError(f"part: expected all or test, received {part!r}.")
     table, models = Comparison(sort), own_names(named(models), *BESIDE)
@@ -102,8 +103,8 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
                         "pixels": pixels, "mean sums": [round(float(one), 4) for one in sums],
                         "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
                         "versions": versions()}
-    if beside is not None:
-        check_report(table.provenance, beside, read_report(beside)[2])
+    if report:
+        check_report(table.provenance, beside, report[2])
     diversity = row_diversity(real, floor, name)
     look = partial(CloserLook, real, name, floor[0] if floor else None, seed, pixels, channels)
     table.looks["real"] = look()
@@ -137,7 +138,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
         _measure(table, {label: contender for label, contender in contenders.items() if label in table.scores}, real,
                  name)
     table.made = {label: contender.provenance for label, contender in contenders.items()}
-    if beside is not None:
+    if report:
         join(table, beside)
     return table
 

@@ -146,6 +146,8 @@ class Comparison(Table):
         if len(rows := self.cost_rows()) > 1:
             parts.append(text_table(rows, style))
         parts += [f"{name}: {cost['note']}." for name, cost in self.costs.items() if "note" in cost]
+        if joined := self.provenance.get("beside", {}).get("models"):
+            parts.append(f"Of an earlier report on the same showers: {', '.join(joined)}.")
         parts += [f"{name} failed: {why}" for name, why in self.failures.items()]
         return "\n\n".join(parts)
 

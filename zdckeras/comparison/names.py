@@ -24,13 +24,15 @@ def labelled(words: Iterable[str]) -> dict[str, str]:
     """Name -> model of words like "MAF prior=runs/modular/generator.keras"; one without a name has that of `short`.
 
     Raises:
-        ValueError: for two of one name.
+        ValueError: for two of one name, an empty name, or one without a model.
 
     Example:
         >>> labelled(["zn", "GAN=runs/gan/generator.keras"])
         {'zn': 'zn', 'GAN': 'runs/gan/generator.keras'}
     """
     words = list(words)
+    if wrong := [word for word in words if word.startswith("=") or word.endswith("=")]:
+        raise ValueError(f"Expected NAME=MODEL or a model, received {wrong[0]!r}.")
     parts = [word.partition("=")[::2] if "=" in word and not Path(word).exists() else ("", word) for word in words]
     plain = [model for name, model in parts if not name]
     found = [*zip(short(plain), plain, strict=True), *((name, model) for name, model in parts if name)]

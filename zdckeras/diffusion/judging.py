@@ -9,7 +9,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.generators import Sampler
 from zdckeras.judging import judge_generators
 from zdckeras.metrics.report import Table
-from zdckeras.metrics.trainings import by_row, ordering, ws_by_row
+from zdckeras.metrics.trainings import by_row, ordering, values_by_row
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import judge_single_arrivals
 
@@ -39,7 +39,7 @@ def judge_dial(images: Mapping[str, Sampler], latent: Mapping[str, ModularGenera
     table, times, text = judge_generators(latent, test, floor, generations, seed, pairs, batches)
     lines += [f"latent codes, {len(test)} test showers", text, "", f"{arrivals} single arrivals",
               judge_single_arrivals(latent, arrivals, seed, pairs), ""]
-    found = ws_by_row(table.scores)
+    found = values_by_row(table.scores)
     lines += [f"{name}: {ordering({row: found[row] for row in rows})}" for name, rows in dials.items() if rows]
     return table, quality_against_time(table, times, dials), "\n".join(lines)
 

@@ -96,9 +96,12 @@ def about_served(folder: str | Path) -> dict[str, str]:
     """
     file = Path(folder) / ABOUT
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{file}: expected JSON, received a damaged file: {error}") from None
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            return found
+    except ValueError:
+        pass
+    raise ValueError(f"{file}: expected a dictionary of text as JSON, received something else.")
 
 
 def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = ()) -> None:

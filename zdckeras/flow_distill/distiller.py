@@ -110,7 +110,7 @@ class Distiller(keras.Model):
         super().__init__(**{"dtype": "float32", **kwargs})
         for name, flow in (("teacher", teacher), ("student", student)):
             of_kind(flow, CellFlow, name)
-        self.teacher, self.student, self.XLA = teacher, student, student.XLA
+        self.teacher, self.student, self.xla = teacher, student, student.xla
         self.teacher.trainable = False
         self.built = True
 

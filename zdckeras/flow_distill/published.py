@@ -32,8 +32,8 @@ class PublishedFlow(CellFlow):
     The context are the nine conditions and N, standardised, and led into the first layer; no network reads them, and
     nothing is known of the impact. Cells stand in reversed, random, reversed order between the steps. Of the published
     size (the defaults) it has 287 million weights. What the authors' code has and this has not: dropout of 0.05, a bias
-    and ReLU of the layer that reads the context, and parameters of widths and heights divided by the root of the
-    hidden width.
+    and ReLU of the layer that reads the context, last layers that do not begin at zero, hidden units that see the first
+    1,452 cells alone (here they are spread evenly), and the epoch with the best density of held-out showers.
 
     Arguments:
         detector: name.
@@ -59,7 +59,7 @@ class PublishedFlow(CellFlow):
         (2, 900)
     """
 
-    XLA = True  # on a CPU, too: of the many small operations of its splines it makes few, 1.6 times as fast
+    xla = True  # on a CPU, too: of the many small operations of its splines it makes few, 1.6 times as fast
 
     def __init__(self, detector: str, mean: Sequence[float], scale: Sequence[float], noise: float = 0.5,
                  inverse: bool = False, steps: int = 4, hidden: Sequence[int] = (1452, 1452, 1452), bins: int = 8,
@@ -76,7 +76,7 @@ class PublishedFlow(CellFlow):
         self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=len(self.mean), steps=steps, hidden=hidden, seed=seed,
-                         permutation_seed=permutation_seed, alternating=True, activation="relu", told=1,
+                         permutation_seed=permutation_seed, alternating=True, activation="relu", context_layers=1,
                          univariate=RationalQuadraticSpline(bins, BOUND, min_share=SMALLEST, min_slope=SMALLEST))
         self.built = True
 
@@ -115,8 +115,8 @@ class PublishedFlowGenerator(WithParts, Sampler):
     N ~ p(N | c),  y ~ p(y | c, N),  n = max(round(p(y) (N + D r / 2) - r / 2), 0)
 
     Arguments:
-        number: trained `PhotonSums` of one sum, told of the conditions alone (that of the study, a Bayesian network, is
-            not in its authors' code).
+        number: trained `PhotonSums` of one sum, best a `plain` one (the study's, a Bayesian network, is not in its
+            authors' code).
         shape: trained `PublishedFlow`.
         low, high: as in `Sampler`; by default the range of the scaler of `number`.
 

@@ -27,7 +27,7 @@ class CellFlow(keras.Model):
     define `encode` and `decode`, between responses and what the flow maps.
     """
 
-    XLA = False  # whether training is faster under XLA on a CPU, too
+    xla = False  # whether training is faster under XLA on a CPU, too
 
     def student(self, **settings) -> Self:
         """A fresh inverse autoregressive twin."""

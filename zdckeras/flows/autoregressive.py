@@ -18,12 +18,12 @@ class Autoregressive(Bijection):
         univariate: the map f, `Affine()` by default.
         activation: name of a Keras activation.
         seed: integer seed of the initial weights, or None.
-        told: layers of the network that see the context, all by default.
+        context_layers: layers of the network that see the context, all by default.
     """
 
     def __init__(
-        self, variables, context=0, hidden=(256, 256), univariate=None, activation="silu", seed=None, told=None,
-        **kwargs
+        self, variables, context=0, hidden=(256, 256), univariate=None, activation="silu", seed=None,
+        context_layers=None, **kwargs
     ):
         super().__init__(variables, context, **kwargs)
         self.univariate = Affine() if univariate is None else univariate
@@ -34,7 +34,7 @@ class Autoregressive(Bijection):
             hidden=hidden,
             activation=activation,
             seed=seed,
-            told=told,
+            context_layers=context_layers,
             dtype=self.dtype_policy,
         )
 
@@ -48,7 +48,7 @@ class Autoregressive(Bijection):
         return {
             **super().get_config(),
             "univariate": keras.saving.serialize_keras_object(self.univariate),
-            **{key: config[key] for key in ("hidden", "activation", "seed", "told")},
+            **{key: config[key] for key in ("hidden", "activation", "seed", "context_layers")},
         }
 
     @classmethod
@@ -66,7 +66,7 @@ class MaskedAutoregressive(Autoregressive):
     Latent to data is exact too, in the work of about one pass (`MaskedNetwork.solve`).
 
     Arguments:
-        variables, context, hidden, univariate, activation, seed, told: as in `Autoregressive`.
+        variables, context, hidden, univariate, activation, seed, context_layers: as in `Autoregressive`.
 
     Raises:
         ValueError: if a size is out of range, or an input does not fit the sizes.
@@ -102,7 +102,7 @@ class InverseAutoregressive(Autoregressive):
     Data to latent is exact too, in the work of about one pass (`MaskedNetwork.solve`).
 
     Arguments:
-        variables, context, hidden, univariate, activation, seed, told: as in `Autoregressive`.
+        variables, context, hidden, univariate, activation, seed, context_layers: as in `Autoregressive`.
 
     Raises:
         ValueError: if a size is out of range, or an input does not fit the sizes.

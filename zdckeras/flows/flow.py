@@ -62,7 +62,7 @@ class Flow(keras.Model):
             seed: integer seed of the initial weights, or None.
             name: Keras name.
             alternating: reversals and random orders in turns, a reversal next to the data.
-            step: `hidden`, `univariate`, `activation`, `told` and `dtype` of every step.
+            step: `hidden`, `univariate`, `activation`, `context_layers` and `dtype` of every step.
 
         Returns:
             A `Flow` that evaluates densities in one pass and samples by the exact one-sweep solution.
@@ -254,6 +254,8 @@ def _chain(kind, variables, context, steps, permutation_seed, seed, alternating,
     """Chain of steps with permutations between; weights and orders of the k-th seeded apart."""
     if steps < 1:
         raise ValueError(f"Expected at least one step, received {steps}.")
+    if alternating and permutation_seed is None:
+        raise ValueError("Expected a permutation_seed, of the random orders, with alternating=True, received None.")
     policy = {"dtype": step["dtype"]} if "dtype" in step else {}
     parts = []
     for index in range(steps):

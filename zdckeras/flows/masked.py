@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.arguments import whole_number
 
 
 def edges(units, levels):
@@ -110,9 +111,9 @@ class MaskedNetwork(keras.layers.Layer):
 
         h_1 = a(M_1 x + C_1 c),  h_l = a(M_l h_{l-1} + C_l c),  theta = M_out h_L + C_out c
 
-    with masked M (`MaskedDense`) and full C, of the first `told` layers where not all see the context. All layers share
-    G = min(D, *hidden) distinct degrees; where a layer is narrower than D, about D / G consecutive variables see the
-    same hidden units. The last layer starts at zero, so every parameter of a fresh network is zero.
+    with masked M (`MaskedDense`) and full C, where not all layers see the context of the first `context_layers`. All
+    layers share G = min(D, *hidden) distinct degrees; where a layer is narrower than D, about D / G consecutive
+    variables see the same hidden units. The last layer starts at zero, so every parameter of a fresh network is zero.
 
     Arguments:
         variables: number D of variables.
@@ -121,13 +122,13 @@ class MaskedNetwork(keras.layers.Layer):
         hidden: widths of the hidden layers.
         activation: name of a Keras activation.
         seed: integer seed of the initial weights, or None.
-        told: number of layers, from the first, that see the context; None: all.
+        context_layers: number of layers, from the first, that see the context; None: all.
 
     Returns:
         From a call on x (B, D) and context (B, C) or None: theta (B, D, P).
 
     Raises:
-        ValueError: if a size is not positive, or there are not as many layers as are told.
+        ValueError: if a size is not positive, or more layers are to see the context than there are.
 
     Source:
         M. Germain et al., MADE, arXiv:1502.03509.
@@ -139,8 +140,8 @@ class MaskedNetwork(keras.layers.Layer):
     """
 
     def __init__(
-        self, variables, outputs_per_variable, context=0, hidden=(256, 256), activation="silu", seed=None, told=None,
-        **kwargs
+        self, variables, outputs_per_variable, context=0, hidden=(256, 256), activation="silu", seed=None,
+        context_layers=None, **kwargs
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         hidden = tuple(int(width) for width in hidden)
@@ -149,10 +150,11 @@ class MaskedNetwork(keras.layers.Layer):
                 "Expected positive variables, outputs_per_variable and hidden widths and context >= 0, received "
                 f"{variables}, {outputs_per_variable}, {hidden} and {context}."
             )
-        if told is not None and not 1 <= told <= len(hidden) + 1:
-            raise ValueError(f"told: expected 1 to {len(hidden) + 1} layers that see the context, received {told}.")
+        if context_layers is not None and whole_number(context_layers, "context_layers") > len(hidden) + 1:
+            raise ValueError(f"context_layers: expected at most {len(hidden) + 1}, as many as there are, received "
+                             f"{context_layers}.")
         self.variables_count, self.outputs_per_variable, self.context = variables, outputs_per_variable, context
-        self.hidden, self.seed, self.told = hidden, seed, told
+        self.hidden, self.seed, self.context_layers = hidden, seed, context_layers
         self.activation = keras.activations.get(activation)
         self.levels = min(variables, *hidden)
 
@@ -174,7 +176,7 @@ class MaskedNetwork(keras.layers.Layer):
             kinds[:-1] = [glorot(len(hidden) + index) for index in range(len(hidden))]
             self.conditioned = [
                 keras.layers.Dense(len(rung), use_bias=False, kernel_initializer=kind, dtype=self.dtype_policy)
-                for rung, kind in [*zip(ladder[1:], kinds, strict=True)][:told]
+                for rung, kind in [*zip(ladder[1:], kinds, strict=True)][:context_layers]
             ]
             for layer in self.conditioned:
                 layer.build((None, context))
@@ -272,5 +274,5 @@ class MaskedNetwork(keras.layers.Layer):
             "hidden": self.hidden,
             "activation": keras.activations.serialize(self.activation),
             "seed": self.seed,
-            "told": self.told,
+            "context_layers": self.context_layers,
         }

@@ -35,15 +35,15 @@ def by_row(trainings: Mapping[str, Any]) -> dict[str, list]:
     return rows
 
 
-def ws_by_row(scores: Mapping[str, dict], name: str = "WS") -> dict[str, list[float]]:
-    """WS over all species of every training, by row, from scores by "<row>, seed <k>"; for `ordering`.
+def values_by_row(scores: Mapping[str, dict], name: str = "WS") -> dict[str, list[float]]:
+    """A number over all species of every training, by row, for `ordering`.
 
     Arguments:
-        scores: by "<row>, seed <k>".
-        name: of another column of `SUMMARY`, in the place of WS.
+        scores: "<row>, seed <k>" -> score.
+        name: of a column of `SUMMARY`.
 
     Example:
-        >>> ws_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
+        >>> values_by_row({f"GAN, seed {k}": {"metrics": {"all": {"WS": [9.0 + k, 0.1]}}} for k in range(2)})
         {'GAN': [9.0, 10.0]}
     """
     return by_row({row: SUMMARY[name](result) for row, result in scores.items()})

@@ -255,7 +255,7 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
 
     Arguments:
         model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is, by XLA on a CPU, too, if it
-            has an attribute XLA that is true.
+            has an attribute `xla` that is true.
         batches, validation: `Batches`.
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
@@ -285,7 +285,7 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
         if optimizer is None:
             optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
                          tuned(epochs * len(batches), **adam))
-        compiled = backend.jit_compile() or backend.jit_sampling() and getattr(model, "XLA", False)
+        compiled = backend.jit_compile() or (backend.jit_sampling() and getattr(model, "xla", False))
         model.compile(optimizer, jit_compile=compiled)
     return train(model, batches, epochs if until is None else until, path, validation, start=start,
                  callbacks=callbacks)

@@ -64,13 +64,14 @@ def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nes
         cycle: `rise`, `start` and `end` of `OneCycle`; the rate is constant by default.
         warmup: share of the steps in which the rate rises from 0 in a line; half a cosine down to 0 follows.
         falls: shares of the steps, in order, after each of which the rate falls.
-        fall: to how much of what it was, a tenth by default.
+        fall: factor of the rate at each of these, between 0 and 1.
         nesterov: whether momentum is Nesterov's.
         weight_decay: share of each weight and of the rate that a step takes away, biases and scales included.
         adam: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`.
 
     Raises:
-        ValueError: for more than one of cycle, warm-up and falls, or for shares that do not rise between 0 and 1.
+        ValueError: for more than one of cycle, warm-up and falls, shares that do not rise between 0 and 1, or a factor
+            outside.
 
     Example:
         >>> one = tuned(10, 1e-3, dict(rise=0.3, start=20.0, end=40.0), beta_1=0.7, weight_decay=0.03)
@@ -79,6 +80,8 @@ def tuned(steps: int, rate: float, cycle: Mapping[str, float] | None = None, nes
     """
     if sum((cycle is not None, warmup is not None, bool(falls))) > 1:
         raise ValueError("Expected one of cycle, warm-up and falls, received more.")
+    if not 0.0 < fall < 1.0:
+        raise ValueError(f"fall: expected a factor between 0 and 1, received {fall}.")
     shares = [*falls, *([warmup] if warmup is not None else [])]
     if not all(a < b for a, b in zip([0.0, *shares], [*shares, 1.0], strict=True)):
         raise ValueError(f"Expected shares of the steps that rise between 0 and 1, received {shares}.")
