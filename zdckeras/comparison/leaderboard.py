@@ -129,7 +129,8 @@ class Comparison(Table):
         """
         names = [name for name in self.order() if name in self.scores]
         if metric == "D":
-            species = list(dict.fromkeys(key for name in names for key in self.scores[name].get("diversity", {})))
+            species = [key for key in self.species()
+                       if any(key in self.scores[name].get("diversity", {}) for name in names)]
             return [["", *species], *([name, *(_words(self.scores[name].get("diversity", {}).get(key), 3, 1)
                                                for key in species)] for name in names)]
         return [["", *self.species()],

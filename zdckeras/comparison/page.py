@@ -17,11 +17,10 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import COLUMN, SPECIES, name_of
 from zdckeras.data.showers import Showers
-from zdckeras.metrics.report import without_nan
+from zdckeras.metrics.report import FEWEST, without_nan
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.plots import histogram_counts, histogram_edges, model_colours
 
-LEAST = 50  # showers of a species with a tab of its own
 BINS, CORNER_BINS = 30, 18
 CORNER = ("photons", "centre_x", "centre_y", "width", "core", "parity")  # observables of the corner plot
 BY_SPECIES = ("WS", "MAE", "RMSE", "MAE_w", *(f"WS{k + 1}" for k in range(CHANNEL_COUNT)), "D")
@@ -62,7 +61,7 @@ def page_data(table: Comparison) -> dict:
     """All that the page shows, as plain values."""
     real, name = table.looks["real"].real, table.provenance["detector"]
     names = [row for row in table.order() if row in table.looks]
-    parts = {tab: real.pdg == code for tab, code in SPECIES.items() if (real.pdg == code).sum() >= LEAST}
+    parts = {tab: real.pdg == code for tab, code in SPECIES.items() if (real.pdg == code).sum() >= FEWEST}
     parts = {"all": np.ones(len(real), bool)} | parts
     values = {label: np.column_stack([table.looks[label].sums, table.looks[label].shapes])
               for label in ("real", *names)}
