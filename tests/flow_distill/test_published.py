@@ -38,6 +38,7 @@ def test_weights_are_the_studys():
 
     flow = PublishedFlow("zn", [0.0] * 10, [1.0] * 10, steps=2, hidden=(2,) * 3)
     assert flow.count_params() == 2 * weights(2)
+    assert flow.operations() == flow.count_params() - 2 * (3 * 2 + cells * numbers)  # all but what is added
     assert abs(4 * (weights(hidden) + hidden) - 287e6) < 0.5e6  # the study's layer for the context has a bias
 
 
@@ -92,6 +93,7 @@ def test_generator_is_saved_and_repeats(published, showers, inverse, tmp_path):
                                    hidden=(8,), bins=4, embedding=(8,))
     generator = PublishedFlowGenerator(number, published.student() if inverse else published)
     generator.jit_compile = keras.backend.backend() == "jax"
+    assert generator.operations() == number.operations() + published.operations() > published.operations()
     first = generator.sample(showers.particles[:4], seed=3, batch_size=4)
     generator.save(tmp_path / "model.keras")
     again = zdc.load_model(tmp_path / "model.keras")

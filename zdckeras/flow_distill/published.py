@@ -18,6 +18,7 @@ from zdckeras.flow_distill.sums import PhotonSums
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
 from zdckeras.generators import Sampler, WithParts, one_detector, trained_range
+from zdckeras.layers.dense import multiplications
 
 BOUND = 14.0  # of the splines: logit(1e-6) is -13.8
 SMALLEST = 1e-6  # share of a bin, and slope at a knot
@@ -93,6 +94,10 @@ class PublishedFlow(CellFlow):
         known = ops.concatenate([ops.cast(conditions, "float32"), photons], axis=-1)
         return ops.divide(ops.subtract(known, self.mean), self.scale)
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        return multiplications(self)
+
     def photons(self, y: Tensor, number: Tensor) -> Tensor:
         """n = max(round(p (N + D r / 2) - r / 2), 0) with p the code's fractions; their sum is N on average only.
 
@@ -145,6 +150,10 @@ class PublishedFlowGenerator(WithParts, Sampler):
         number = self.number.generate(noise[:, :1], conditions)
         y = self.shape.generate(noise[:, 1:], conditions, number)
         return ops.reshape(self.shape.photons(y, number), (-1, *self.shape.detector.shape))
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        return self.number.operations() + self.shape.operations()
 
     def get_config(self):
         return {**self.parts_config(), **self.range_config(), "name": self.name}

@@ -17,7 +17,7 @@ from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.flows.flow import Flow
 from zdckeras.flows.univariate import RationalQuadraticSpline
-from zdckeras.layers.dense import silu_layers
+from zdckeras.layers.dense import multiplications, silu_layers
 from zdckeras.layers.log_images import ScaledParticle
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.training.loop import fit_arrays
@@ -119,6 +119,10 @@ class PhotonSums(keras.Model):
         y = self.flow.generate(noise, self.context(conditions))
         y = ops.clip(y, -5.0, 5.0)  # the spline's range: nothing beyond was seen in training
         return decode_sums(ops.add(ops.multiply(y, self.scale), self.mean))
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        return multiplications(self)
 
     def get_config(self):
         return {**self.settings, "name": self.name}

@@ -40,6 +40,11 @@ def linear(inputs: int, units: int, seeds: Iterator[int], bias: bool = True) -> 
     return layer
 
 
+def multiplications(model: keras.layers.Layer) -> int:
+    """Multiplications with every weight of a model that is used once for a row: those with more than one dimension."""
+    return sum(int(np.prod(weight.shape)) for weight in model.weights if len(weight.shape) > 1)
+
+
 def products(*parts: keras.layers.Layer | None) -> int:
     """Multiplications with the kernels of dense layers, once each."""
     return sum(int(np.prod(layer.kernel.shape)) for part in parts if part is not None

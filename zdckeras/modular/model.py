@@ -10,7 +10,7 @@ from keras import ops
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.flows.flow import Flow
-from zdckeras.layers.dense import seeds_of, silu_layers
+from zdckeras.layers.dense import multiplications, seeds_of, silu_layers
 from zdckeras.modular.energies import EnergyDecoder, EnergyEncoder
 from zdckeras.modular.networks import LightDecoder, ResponseEncoder
 from zdckeras.training.loop import SampleLoss
@@ -60,7 +60,7 @@ class LatentPrior(keras.Model):
 
     def operations(self) -> int:
         """Multiplications with a weight for one code."""
-        return sum(int(np.prod(w.shape)) for w in self.weights if len(w.shape) > 1)
+        return multiplications(self)
 
     def get_config(self):
         return {**self.settings, "name": self.name}
