@@ -84,9 +84,16 @@ def test_sums_are_refused(showers):
         ParticleTokenPrior.fit_scales(showers, sums=5)
 
 
+def test_fewer_codes_than_the_particle_has_are_refused(reader):
+    """Its tokens are predicted, too."""
+    with pytest.raises(ValueError, match="codes: expected at least the 6 of the particle, .*, received 5"):
+        ParticleTokenPrior(reader, codes=5, tokens=4, width=8, heads=2, depth=1)
+
+
 def test_a_batch_is_read_once(monkeypatch):
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
-    prior = ParticleTokenPrior(ParticleVQVAE("ecal", scaler), codes=4, tokens=3, width=8, heads=2, depth=1)
+    reader = ParticleVQVAE("ecal", scaler, codes=4)
+    prior = ParticleTokenPrior(reader, codes=4, tokens=3, width=8, heads=2, depth=1)
     reads, read = [], prior.reader.encode
     monkeypatch.setattr(prior.reader, "encode", lambda *a, **k: reads.append(1) or read(*a, **k))
     batch = {"conditions": np.ones((2, 9), "float32"), "tokens": np.zeros((2, 3), "int32")}

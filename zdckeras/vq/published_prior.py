@@ -115,6 +115,9 @@ class ParticleTokenPrior(WithParts, SampleLoss):
     Returns:
         call({"conditions": (B, 9), "tokens": (B, T)}) gives the per-sample loss (B,).
 
+    Raises:
+        ValueError: for fewer codes than those of the particle.
+
     Source:
         neutron ZDC study; from the authors' code, m-wojnar/zdc, models/quantization/vq_vae_prior.py.
     """
@@ -124,6 +127,9 @@ class ParticleTokenPrior(WithParts, SampleLoss):
     def __init__(self, reader: ParticleVQVAE, codes: int = 256, tokens: int = 36, width: int = 256, heads: int = 4,
                  depth: int = 5, dropout: float = 0.1, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
+        if codes < reader.codebook.codes:
+            raise ValueError(f"codes: expected at least the {reader.codebook.codes} of the particle, whose tokens are "
+                             f"predicted as well, received {codes}.")
         self.settings = dict(codes=codes, tokens=tokens, width=width, heads=heads, depth=depth, dropout=dropout,
                              seed=seed)
         self.reader, self.codes, self.tokens, self.width, seeds = reader, codes, tokens, width, seeds_of([seed, 66])
