@@ -75,9 +75,9 @@ def join(table: Comparison, folder: str | Path) -> None:
         table.add(name, scores[name])
         table.costs[name] = {key: value for key, value in costs["costs"].get(name, {}).items()
                              if costs.get("host") == table.host or key not in TIMED}
-        table.made[name] = {"report": str(folder), "judged by": provenance.get("versions", {})} | costs.get(
+        table.made[name] = {"report": Path(folder).name, "judged by": provenance.get("versions", {})} | costs.get(
             "made", {}).get(name, {})
-    table.provenance["beside"] = {"report": str(folder), "models": taken}
+    table.provenance["beside"] = {"report": Path(folder).name, "models": taken}
 
 
 def _numbers(value):
