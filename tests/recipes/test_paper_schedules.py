@@ -17,13 +17,24 @@ def recipe(name):
     return runpy.run_path(str(FOLDER / f"{name}.py"), run_name="recipe")
 
 
-@pytest.mark.parametrize("name", ["autoencoders", "vq_vae", "vq_gan", "sdi_gan", "flow_noise", "flow_distill",
-                                  "diffusion", "flow_matching"])
+@pytest.mark.parametrize("name", ["autoencoders", "vq_vae", "vq_gan", "sdi_gan", "flow_distill", "diffusion",
+                                  "flow_matching"])
 def test_the_neutron_study_has_70_of_100_of_its_showers_to_train_on(name):
     """A fifth of the 306,780 with at least 10 photons is tested on, a tenth validates."""
     preset = preset_for(recipe(name)["PRESETS"], "paper", "zn")
     parts = [preset, *(preset[key] for key in ("study", "best") if key in preset)]
     assert {part.get("train", part.get("rows")) for part in parts} == {306_780 - 61_356 - 30_678}
+
+
+def test_the_published_flow_is_trained_as_its_authors_do():
+    """On four fifths of the showers in batches of 512, with Adam at 1e-4, halved after 15, 40 and 70 of 100 epochs."""
+    told = recipe("flow_noise")
+    preset = told["PRESETS"]["paper"]
+    assert (preset["train"], preset["batch"]) == (int(0.8 * 306_780), 512)
+    steps = preset["teacher"]["epochs"] * (preset["train"] // preset["batch"])
+    rates = tuned(steps, preset["teacher"]["rate"], **told["FALLS"]).get_config()["learning_rate"]["config"]
+    assert [step * 100 // steps for step in rates["boundaries"]] == [15, 40, 70]
+    assert rates["values"] == [1e-4, 5e-5, 2.5e-5, 1.25e-5] and steps == 47_900
 
 
 def test_proton_studies_have_showers_of_their_own():
