@@ -54,18 +54,21 @@ def check_report(told: dict, folder: str | Path, provenance: dict) -> None:
                          f"{provenance.get('mean sums', 'unknown')}, where they are {told['mean sums']}.")
 
 
-def join(table: Comparison, folder: str | Path) -> None:
-    """Add the models of a report to a comparison that has a `provenance`.
+def join(table: Comparison, folder: str | Path, report: tuple[dict, dict, dict]) -> None:
+    """Add the models of a report to a comparison.
 
     Rows that the comparison has, or has tried, stay as they are. Times and memory are taken over only from a machine of
     the same name.
 
+    Arguments:
+        table: with a `provenance` that has passed `check_report`.
+        folder: of the report.
+        report: from `read_report`.
+
     Raises:
-        FileNotFoundError, ValueError: as `read_report` and `check_report`; and if floors differ by more than a
-            hundredth, where the metrics have changed since.
+        ValueError: if floors differ by more than a hundredth, where the metrics have changed since.
     """
-    scores, costs, provenance = read_report(folder)
-    check_report(table.provenance, folder, provenance)
+    scores, costs, provenance = report
     floors = [score["metrics"][ALL]["WS"][0] for score in (scores.get("floor"), table.scores.get("floor")) if score]
     if len(floors) == 2 and not np.isclose(*floors, rtol=0.01):
         raise ValueError(f"{folder}: expected a report by the metrics of today, with a floor of WS {floors[1]:.4f}, "

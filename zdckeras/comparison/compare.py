@@ -139,7 +139,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
                  name)
     table.made = {label: contender.provenance for label, contender in contenders.items()}
     if report:
-        join(table, beside)
+        join(table, beside, report)
     return table
 
 
