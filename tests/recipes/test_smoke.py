@@ -32,13 +32,15 @@ AGAIN = RECIPES[JIT::2]  # a second run has nothing of a backend: each recipe on
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
     "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
     "flow_matching": ["--rows", "patches"], "diffusion": ["--rows", "published" if JIT else "patches"],
-    "vq_vae": ["--sizes", "0.25M"] if JIT else [],
+    "vq_vae": ["--sizes", "0.25M"] if JIT else [], "flow_distill": ["--in-order"] if JIT else [],
 }
 ROWS = {  # what the recipes that have a row for each model compare
     "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
                                                         "ours"))],
-    "flow_distill": ["floor", "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "teacher, codes", "bs, codes",
-                     "bs+ch+div, codes"],
+    "flow_distill": ["floor", *(f"{row}, seed 0" for row in (
+        "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "bs+ch, sums imposed", *(
+            ["teacher, in order", "bs, in order"] if JIT else []))),
+        "teacher, codes", "bs, codes, seed 0", "bs+ch+div, codes, seed 0"],
     "autoencoders": ["floor", *(f"{row}, ViT, seed 0" for row in (
         "published Supervised AE", "published AE + Sinkhorn NG", "Supervised AE", "AE + Sinkhorn NG"))],
     "corr_vae": ["floor", "published CorrVAE, seed 0", "CorrVAE, seed 0"],

@@ -1,5 +1,6 @@
 """Students of one teacher: first all on the baseline loss, then each on its own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ STUDENTS = {"bs": (0.0, False), "bs+div": (0.0, True), "bs+ch": (1.0, False), "b
 
 
 def distil_students(teacher: CellFlow, showers: Showers, states: Path, epochs: int, common: int, batch: int,
-                    rate: float, seed: int = 0) -> tuple[CellFlow, dict[str, list[np.ndarray]], dict[str, dict]]:
-    """The four students of the flow distillation, from one beginning, at one budget.
+                    rate: float, seed: int = 0, names: Sequence[str] = tuple(STUDENTS),
+                    ) -> tuple[CellFlow, dict[str, list[np.ndarray]], dict[str, dict]]:
+    """Students of the flow distillation, from one beginning, at one budget; by default all four.
 
     All train on the baseline loss for some epochs, then each goes on with its own: weights lambda of the channel loss
     and scaling by the variability of a condition's responses (`STUDENTS`). Where no particle occurs twice, that is not
@@ -30,6 +32,7 @@ def distil_students(teacher: CellFlow, showers: Showers, states: Path, epochs: i
         common: epochs on the baseline loss.
         batch, rate: see `fit_adam`.
         seed: of weights, order and noise.
+        names: of students, in `STUDENTS`.
 
     Returns:
         A student; name -> weights for it; name -> history, with that of the common epochs.
@@ -52,7 +55,8 @@ def distil_students(teacher: CellFlow, showers: Showers, states: Path, epochs: i
                         start=None if until else begun)
 
     histories["common"] = fit(begun, 0.0, False, common)
-    for name, (channels, scaled) in STUDENTS.items():
+    for name in names:
+        channels, scaled = STUDENTS[name]
         if repeats or not scaled:
             histories[name] = fit(states / f"{name.replace('+', '_')}.npz", channels, scaled)
             weights[name] = student.get_weights()
