@@ -23,7 +23,7 @@ from zdckeras.recipe import (
     write_results,
 )
 from zdckeras.simulation import reference
-from zdckeras.simulation.parts import showers_for
+from zdckeras.simulation.parts import apart, showers_for
 
 PRESETS, DETECTORS = {"laptop": 1, "smoke": 2}, ("zn", "zp")
 OPTIONS = dict(log=None, devices=None, minutes=None, device_noise=False, mixed_precision=False)
@@ -101,6 +101,37 @@ def test_parts_without_a_size_have_one_shower_and_seeds_differ():
     training, validation, test, floor = showers_for("zn", None, dict(train=5), seed=1)
     assert [len(part) for part in (training, validation, test, *floor)] == [5, 1, 1, 1]
     assert same(training, reference.load("zn", "train", 5, 1)) and not same(training, reference.load("zn", "train", 5))
+
+
+def test_parts_of_two_libraries():
+    """Training and validation answer as the first half of the library does, test and floor as the other half."""
+    parts = showers_for("zn", None, SIZES, (1, 2))
+    training, validation, test, floor, other = apart(*parts[:3], (1, 2))
+    first, second = ({"zn": half} for half in reference.half_libraries("zn"))
+    assert same(training, reference.resimulate(parts[0], 1_000_000, first))
+    assert same(validation, reference.resimulate(parts[1], 1_000_001, first))
+    assert same(test, reference.resimulate(parts[2], 1_000_002, second))
+    assert [len(floor), len(other)] == [2, 3]
+    assert same(floor[1], reference.resimulate(parts[2], 2, second))
+    assert same(other[2], reference.resimulate(parts[2], 2, first)) and not same(other[2], floor[1])
+
+
+def test_halves_of_own_showers_are_refused_before_these_are_read(capsys, tmp_path):
+    parser = command_line("about", ["smoke"], tmp_path / "out", ("zn",), halves=True)
+    args = parser.parse_args(["--halves"])
+    args.data = tmp_path / "nothing.root"
+    with pytest.raises(SystemExit):
+        recipe_data(args, SIZES)
+    assert "expected embedded data, whose Geant4 library is known, received --data" in capsys.readouterr().err
+
+
+def test_results_with_halves_are_others(capsys, tmp_path):
+    parser = command_line("about", ["smoke"], tmp_path, ("zn",), halves=True)
+    (tmp_path / "provenance.json").write_text('{"preset": "smoke"}', encoding="utf-8")
+    check_results(parser.parse_args([]))
+    with pytest.raises(SystemExit):
+        check_results(parser.parse_args(["--halves"]))
+    assert "has results of halves False, asked for are halves True" in capsys.readouterr().err
 
 
 def own(detector="zn", shape=(44, 44), conditions=40, repeats=5, dim=20):

@@ -20,7 +20,7 @@ from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
 from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions
-from zdckeras.simulation.parts import ROWS, showers_for
+from zdckeras.simulation.parts import ROWS, apart, showers_for
 from zdckeras.training.loop import processor_seconds, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
 from zdckeras.training.states import digest
@@ -55,7 +55,8 @@ class RecipeParser(argparse.ArgumentParser):
 
 
 def command_line(about: str, presets: Iterable[str], out: str | Path, detectors: Sequence[str] = (),
-                 trainings: int | None = None, half: bool = False, dry: bool = False) -> argparse.ArgumentParser:
+                 trainings: int | None = None, half: bool = False, dry: bool = False,
+                 halves: bool = False) -> argparse.ArgumentParser:
     """The arguments that all recipes share.
 
     Arguments:
@@ -66,6 +67,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
         trainings: default of --seeds, trainings of every row; None leaves the argument out.
         half: whether --mixed-precision is sound for its models; else it is refused.
         dry: whether it knows --dry-run, which tells what its trainings would cost.
+        halves: whether it knows --halves, training and test with half of the Geant4 library each.
 
     Returns:
         `argparse.ArgumentParser`, to which a recipe may add its own.
@@ -90,6 +92,9 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     if dry:
         parser.add_argument("--dry-run", action="store_true", help="only print weights, memory and an estimate of the "
                             "time on a GPU")
+    if halves:
+        parser.add_argument("--halves", action="store_true", help="train on showers of one half of the Geant4 library "
+                            "and judge by those of the other")
     parser.add_argument("--seed", type=whole(0), default=0, help="of data, trainings and judgement")
     add_arguments(parser, half)
     return parser
@@ -115,6 +120,7 @@ class RecipeData:
         more: the training showers and, of embedded ones, those beyond, for stages that take more.
         provenance: what a report and a model say about their making.
         digest: of the content of own showers, or None.
+        other: with --halves, responses to the particles of the test from the training's half of the library.
     """
 
     training: Showers
@@ -124,6 +130,7 @@ class RecipeData:
     more: Showers
     provenance: dict
     digest: str | None = None
+    other: tuple[Showers, ...] = ()
 
     @property
     def arrays(self) -> dict:
@@ -166,11 +173,17 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
     """
     check_folder(args.out)
     check_results(args)
+    halves = getattr(args, "halves", False)
+    if halves and args.data is not None:
+        refuse("argument --halves: expected embedded data, whose Geant4 library is known, received --data")
     wanted, detector = sizes | {"train": max(sizes["train"], more)}, detector or args.detector
     try:
         found, validation, test, resimulated = showers_for(detector, args.data, wanted, draws, args.seed)
     except (ValueError, OSError, ImportError) as error:
         refuse(error)
+    other = ()
+    if halves:
+        found, validation, test, resimulated, other = apart(found, validation, test, draws, args.seed)
     settings = {name: value for name, value in vars(args).items()
                 if name not in ("out", "data") and value is not None and value is not False}
     provenance = {"recipe": Path(sys.argv[0]).stem, **settings, "detector": detector, "data": EMBEDDED}
@@ -181,7 +194,7 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
                           {"particles": showers.particles, "pdg": showers.pdg, **showers.responses}.items()})
         provenance |= {"data": args.data, "content": content}
     provenance |= {"training": len(training), "validation": len(validation), "test": len(test),
-                   "floor": "a second simulation of the test's particles"}
+                   "floor": f"a second simulation of the test's particles{', from the same half' * halves}"}
     if args.data is not None:
         provenance["floor"] = ("test particles that occur more than once, one half of their rows against the other"
                                if resimulated else NO_FLOOR)
@@ -189,7 +202,8 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
             provenance["test"] = f"{len(test)} of {test.metadata[ROWS]}"
         print(f"{len(training)} training, {len(validation)} validation and {provenance['test']} test showers; floor: "
               f"{provenance['floor']}", flush=True)
-    return RecipeData(training, validation, test, resimulated, found, provenance | {"versions": versions()}, content)
+    return RecipeData(training, validation, test, resimulated, found, provenance | {"versions": versions()}, content,
+                      tuple(other))
 
 
 def check_results(args: argparse.Namespace) -> None:
@@ -200,6 +214,7 @@ def check_results(args: argparse.Namespace) -> None:
         return
     asked = {"recipe": Path(sys.argv[0]).stem, "preset": args.preset, "detector": getattr(args, "detector", None),
              "seed": args.seed, "data": EMBEDDED if args.data is None else args.data}
+    made, asked = ({"halves": False} | made, asked | {"halves": args.halves}) if "halves" in args else (made, asked)
     other = [name for name, value in asked.items() if value is not None and name in made and made[name] != value]
     if other:
         refuse(f"{args.out} has results of {', '.join(f'{name} {made[name]}' for name in other)}, asked for are "
@@ -218,6 +233,7 @@ def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None =
     """
     apply_arguments(args)
     content = data.digest if data else None
+    settings += ("halves",) * getattr(args, "halves", False)
     folder = states_folder(args.out, *settings, getattr(args, "detector", None), content, args.seed)
     TAKEN.add(folder)
     if not folder.exists() and any(other.is_dir() and other not in TAKEN for other in folder.parent.glob("*")):

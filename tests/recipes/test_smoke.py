@@ -30,13 +30,13 @@ JIT = keras.backend.backend() == "jax"  # on TensorFlow compiling takes longer t
 GRAPHS = ("classifier",)  # run as users do on TensorFlow; tracing the others takes minutes
 AGAIN = RECIPES[JIT::2]  # a second run has nothing of a backend: each recipe once
 MORE = {  # arguments beside the preset; what takes a minute to compile, by one backend each
-    "sdi_gan": ["--seeds", "1"], "joint_gan": ["--rows", "published"] if JIT else [],
+    "sdi_gan": ["--seeds", "1", *(["--halves"] if JIT else [])], "joint_gan": ["--rows", "published"] if JIT else [],
     "flow_matching": ["--rows", "patches"], "diffusion": ["--rows", "published" if JIT else "patches"],
     "vq_vae": ["--sizes", "0.25M"] if JIT else [], "flow_distill": ["--in-order"] if JIT else [],
 }
 ROWS = {  # what the recipes that have a row for each model compare
-    "sdi_gan": ["floor", *(f"{row}, seed 0" for row in ("published + aux. regressor", "ours, before the critic",
-                                                        "ours"))],
+    "sdi_gan": ["floor", *(["first half, simulated"] if JIT else []), *(f"{row}, seed 0" for row in (
+        "published + aux. regressor", "ours, before the critic", "ours"))],
     "flow_distill": ["floor", *(f"{row}, seed 0" for row in (
         "teacher", "bs", "bs+div", "bs+ch", "bs+ch+div", "bs+ch, sums imposed", *(
             ["teacher, in order", "bs, in order"] if JIT else []))),

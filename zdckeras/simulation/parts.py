@@ -6,7 +6,7 @@ from pathlib import Path
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import repeated, repeated_pairs
 from zdckeras.data.showers import Showers
-from zdckeras.simulation.reference import load, resimulate
+from zdckeras.simulation.reference import half_libraries, load, resimulate
 
 ROWS = "rows of the whole test part"  # in the metadata of the test
 
@@ -40,6 +40,36 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]
+
+
+def apart(training: Showers, validation: Showers, test: Showers, draws: Iterable[int] = (1,), seed: int = 0,
+          ) -> tuple[Showers, Showers, Showers, list[Showers], list[Showers]]:
+    """Embedded showers anew, so that no Geant4 shower of the training is in the test: each has half of the library.
+
+    What a model knows by heart of the training's showers helps it nowhere in such a test.
+
+    Arguments:
+        training, validation, test: `Showers` of one detector, from `showers_for`.
+        draws: seeds of further responses to the test's particles.
+        seed: of the training's and the test's responses.
+
+    Returns:
+        Training and validation, whose responses the first half of the packaged library gives, and a test, whose
+        responses the other half gives; further responses of the test's half (the floor), and, one more, of the
+        training's.
+
+    Example:
+        >>> parts = [load("zn", part, size=4) for part in ("train", "validation", "test")]
+        >>> training, _, test, floor, other = apart(*parts, draws=(1, 2))
+        >>> bool((test.particles == floor[1].particles).all()), len(other), len(training)
+        (True, 3, 4)
+    """
+    name = test.detector().name
+    first, second = ({name: half} for half in half_libraries(name))
+    seeds = [1_000_000 + 3 * seed + k for k in range(3)]  # apart from those of draws
+    training, validation = (resimulate(part, k, first) for part, k in zip((training, validation), seeds, strict=False))
+    (again, *floor), other = ([resimulate(test, k, half) for k in (seeds[2], *draws)] for half in (second, first))
+    return training, validation, again, floor, other
 
 
 def own_parts(showers: Showers, detector: str) -> tuple[Showers, Showers, Showers]:
