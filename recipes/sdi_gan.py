@@ -28,6 +28,7 @@ from functools import partial
 from zdckeras.command import refuse, run
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import Scaler
+from zdckeras.data.repeats import log_diversity
 from zdckeras.gan.generator import GanGenerator, Training, fit_factor, training_rows
 from zdckeras.gan.images import ImageGAN, ImageGanGenerator
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
@@ -109,6 +110,12 @@ def published_gan(detector, p, scaler, weights, seed=0):
                     published_vit_critic(detector, seed=seed, **p["vit"]), detector, scaler, weights)
 
 
+def published_arrays(showers, arrays):
+    """`training_arrays` with the diversity that the neutron study has: that of ln(1 + n)."""
+    log = {"diversity_zn": log_diversity(showers).astype("float32")} if "diversity_zn" in arrays else {}
+    return arrays | log
+
+
 def schedule(p, detector, row):
     """Epochs, batch and rates of a published row."""
     return p["published"][detector] | p.get("longer", {}).get(row, {})
@@ -130,11 +137,12 @@ def train_models(args, p, data, rows):
     states = recipe_states(args, p, rows, OURS, PENALTY, MOMENTUM, data=data)
     detector, scaler = data.test.detector().name, Scaler.fit(data.training.particles).get_config()
     arrays, kinds, trained = training_arrays(data.training, data.repeats), {}, {}
+    study = published_arrays(data.training, arrays)
 
     def known(weights):
         return {name: weight for name, weight in weights.items() if data.repeats or name != "diversity"}
 
-    def adversarial(gan, path, seed, settings, **adam):
+    def adversarial(gan, arrays, path, seed, settings, **adam):
         history, seconds = timed(partial(train_adversarially, gan, arrays, path, seed=seed, **settings, **adam))
         return history, seconds, len(history["loss"]) * (len(data.training) // settings["batch"])
 
@@ -142,7 +150,8 @@ def train_models(args, p, data, rows):
         seed, folder = args.seed + k, states / f"seed{k}"
         for row, weights in rows.items():
             gan = published_gan(detector, p, scaler, known(weights), seed)
-            taken = adversarial(gan, folder / f"{row}.npz", seed, schedule(p, detector, row), adam=ADAM[detector])
+            taken = adversarial(gan, study, folder / f"{row}.npz", seed, schedule(p, detector, row),
+                                adam=ADAM[detector])
             generator = kinds.setdefault("published", ImageGanGenerator.of(gan))
             trained[f"{row}, seed {k}"] = Training(generator, generator.network, gan.generator.get_weights(), *taken)
         if args.rows == "published":
@@ -153,7 +162,7 @@ def train_models(args, p, data, rows):
             gan, data.more, p["sums"], p["shape"])
         _, begun = timed(partial(warm_start_scores, gan, stages, folder, seed))
         trained[f"{START}, seed {k}"] = Training(generator, generator.network, gan.average.get_weights(), {}, begun, 0)
-        history, seconds, steps = adversarial(gan, folder / "ours.npz", seed, p["adversarial"])
+        history, seconds, steps = adversarial(gan, arrays, folder / "ours.npz", seed, p["adversarial"])
         trained[f"ours, seed {k}"] = Training(generator, generator.network, gan.average.get_weights(), history,
                                               begun + seconds, steps)
     return trained

@@ -136,7 +136,8 @@ def flow(job, noise=0.1):
 def gan(job, row):
     scaler, weights = Scaler.fit(job.showers.particles).get_config(), job.told["published_rows"](job.detector)[row]
     model = job.told["published_gan"](job.detector, job.preset, scaler, weights, SEED)
-    history = train_adversarially(model, training_arrays(job.showers), job.path(), seed=SEED,
+    arrays = job.told["published_arrays"](job.showers, training_arrays(job.showers))
+    history = train_adversarially(model, arrays, job.path(), seed=SEED,
                                   adam=job.told["ADAM"][job.detector],
                                   **job.shortened(job.told["schedule"](job.preset, job.detector, row)))
     return ImageGanGenerator.of(model), history

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zdckeras.data.particles import conditions_of
-from zdckeras.data.repeats import condition_statistics, repeated, repeated_pairs
+from zdckeras.data.repeats import condition_statistics, log_diversity, repeated, repeated_pairs
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, ws
 
@@ -34,6 +34,15 @@ def test_equal_to_a_slow_loop():
         np.testing.assert_array_equal(found.repeats[rows], n)
     np.testing.assert_allclose(found.spread, spread.max(), rtol=1e-12)
     assert found.diversity.max() == 1.0
+
+
+def test_diversity_of_logarithms_equal_to_a_slow_loop():
+    """The least, of a condition that occurs once, is 0, the greatest 1."""
+    showers, condition = make([1, 2, 3, 7, 20, 1, 5])
+    spread = np.array([np.log1p(showers.response[condition == c]).std(axis=0).sum() for c in range(7)])
+    found = log_diversity(showers)
+    np.testing.assert_allclose(found, (spread / spread.max())[condition], rtol=1e-12)
+    assert set(found[condition == 0]) == {0.0} and found.max() == 1.0
 
 
 def test_equal_responses_have_no_diversity():

@@ -34,8 +34,8 @@ class ConditionStatistics:
     spread: float
 
 
-def repeat_statistics(responses: np.ndarray, condition: np.ndarray,
-                      repeats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def repeat_statistics(responses: np.ndarray, condition: np.ndarray, repeats: np.ndarray,
+                      log: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How much the responses that share a condition vary, how bright they are on average and where they peak.
 
     D_c = sum_ij sqrt(mean_s R_s[i,j]^2 - (mean_s R_s[i,j])^2) of the responses s to condition c
@@ -44,6 +44,7 @@ def repeat_statistics(responses: np.ndarray, condition: np.ndarray,
         responses: (N, nx, ny).
         condition: (N,) number c of each row's condition, 0 to C - 1.
         repeats: (C,) how many rows have condition c, at least one.
+        log: take R = ln(1 + n) of responses n.
 
     Returns:
         (C,) population standard deviations D summed over cells, (C,) mean sums of the responses, (C,) flat index of the
@@ -63,6 +64,7 @@ def repeat_statistics(responses: np.ndarray, condition: np.ndarray,
     peak = np.zeros(conditions, "int64")
     for start in range(0, flat.shape[1], CELLS_AT_ONCE):
         block = flat[:, start : start + CELLS_AT_ONCE].astype("float64")
+        block = np.log1p(block, out=block) if log else block
         total = members @ block
         block -= block[order[offsets[:-1]]][condition]  # the first of its condition: equal responses vary by exactly 0
         away = members @ block
@@ -117,6 +119,32 @@ def condition_statistics(showers: Showers, detector: str | None = None) -> Condi
     return ConditionStatistics(
         diversity[condition], photon_sum[condition], rows[condition], repeats[condition], spread
     )
+
+
+def log_diversity(showers: Showers, detector: str | None = None) -> np.ndarray:
+    """Output variability of the row's condition as the neutron study has it, of images ln(1 + n).
+
+    d_c = (L_c - min L) / (max L - min L),  L_c the summed deviation of the cells of ln(1 + n), 0 where c occurs once
+
+    Arguments:
+        showers, detector: as in `condition_statistics`.
+
+    Returns:
+        (N,) float64 in [0, 1]; 0 where no condition varies.
+
+    Source: m-wojnar/zdc, `zdc/models/gan/sdi_gan.py`.
+
+    Example:
+        >>> from zdckeras.data.particles import conditions_of
+        >>> pdg = np.array([22, 22, 2112])
+        >>> particles = conditions_of(pdg, np.array([[0.0, 0.0, 90.0], [0.0, 0.0, 90.0], [0.0, 0.0, 2500.0]]))
+        >>> log_diversity(Showers(particles, pdg, {"zn": np.arange(3 * 1936).reshape(3, 44, 44)})).tolist()
+        [1.0, 1.0, 0.0]
+    """
+    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
+    condition = condition.reshape(-1)
+    deviation, *_ = repeat_statistics(showers.response_of(detector), condition, repeats, log=True)
+    return ((deviation - deviation.min()) / (np.ptp(deviation) or 1.0))[condition]
 
 
 def repeated(showers: Showers) -> np.ndarray:

@@ -3,9 +3,9 @@
 Sizes are those of the authors' code at its end, m-wojnar/zdc, `zdc/models/gan/gan.py` and `sdi_gan.py`; bodies are the
 study's, `PublishedVitEncoder` and `PublishedVitDecoder`. An `ImageGAN` of the two differs from that code in this: a
 generated image is of the same particle as the real one beside it (there particles are shuffled), the generator meets
-the critic that this step has moved, diversity is that of photons and not of ln(1 + n), of a particle seen once that of
-its neighbours and not 0, the ratio of distances in eq. 3 has 1e-5 added, weights begin as in our other networks and not
-as Flax has them, and layer normalisation has epsilon 1e-5 and not 1e-6.
+the critic that this step has moved, the ratio of distances in eq. 3 has 1e-5 added, weights begin as in our other
+networks and not as Flax has them, and layer normalisation has epsilon 1e-5 and not 1e-6. The diversity that it is to be
+trained with is `zdckeras.data.repeats.log_diversity`.
 """
 
 import keras
