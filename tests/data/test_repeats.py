@@ -39,7 +39,7 @@ def test_equal_to_a_slow_loop():
 def test_diversity_of_logarithms_equal_to_a_slow_loop():
     """The least, of a condition that occurs once, is 0, the greatest 1."""
     showers, condition = make([1, 2, 3, 7, 20, 1, 5])
-    spread = np.array([np.log1p(showers.response[condition == c]).std(axis=0).sum() for c in range(7)])
+    spread = np.array([np.log1p(showers.response[condition == c], dtype="float64").std(axis=0).sum() for c in range(7)])
     found = log_diversity(showers)
     np.testing.assert_allclose(found, (spread / spread.max())[condition], rtol=1e-12)
     assert set(found[condition == 0]) == {0.0} and found.max() == 1.0
