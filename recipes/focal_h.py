@@ -25,7 +25,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.metrics.channels import wasserstein
 from zdckeras.metrics.directional import directional_shapes
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.trainings import ordering
+from zdckeras.metrics.trainings import critics_at_end, ordering
 from zdckeras.plots import write_energy_pictures
 from zdckeras.provenance import provenance_text
 from zdckeras.recipe import command_line, recipe_data, recipe_states, save_models
@@ -60,11 +60,11 @@ def mean_depth(showers):
 
 
 def train_models(args, p, data, depth):
-    """Both families, without and with the term, with every seed: generators by "<model>, seed <k>"."""
+    """Both families, without and with the term, with every seed: generators and critics by "<model>, seed <k>"."""
     states, arrays, particles = recipe_states(args, p, CENTRE, data=data), data.arrays, data.training.particles
     boxcox = BoxCox.fit(data.training.response[:5000]).get_config()
     low, high = particles.min(axis=0), particles.max(axis=0)
-    sizes, generators, settings = dict(channels=p["channels"]), {}, dict(seed=args.seed)
+    sizes, generators, histories, settings = dict(channels=p["channels"]), {}, {}, dict(seed=args.seed)
     regressor = ParameterRegressor.fit_scales(particles, data.training.detector(), **sizes, **settings)
     fit_arrays(RegressorFit(regressor, boxcox), arrays, states / "regressor.npz", **settings, **p["regressor"])
     for seed, (suffix, used) in product(range(args.seeds), (("", 0.0), (" + centre", 1.0))):
@@ -79,10 +79,10 @@ def train_models(args, p, data, depth):
             critic_steps=p["critic_steps"], **settings)
         stages = {f"score{name}": (EnergyScoreFit(gan), arrays, p["warm_start"])}
         warm_start_scores(gan, stages, states, **settings)
-        train_adversarially(gan, arrays, states / f"WGAN-GP{name}.npz", uniform={"share": (1, 1)}, **settings,
-                            **p["adversarial"])
+        histories[f"WGAN-GP{name}"] = train_adversarially(gan, arrays, states / f"WGAN-GP{name}.npz",
+                                                          uniform={"share": (1, 1)}, **settings, **p["adversarial"])
         generators[f"WGAN-GP{name}"] = EnergyGenerator(gan.average, low, high)
-    return generators
+    return generators, histories
 
 
 def judge_centres(report, expected):
@@ -106,14 +106,14 @@ def main():
     data = recipe_data(args, p, "focalh")
     detector, depth = data.training.detector(), mean_depth(data.training)
     print(f"the mean shower is {depth:.0f} cm deep")
-    generators = train_models(args, p, data, depth)
+    generators, histories = train_models(args, p, data, depth)
     save_models(args, data, {f"{name.split(', ')[0].replace(' + ', '_')}.keras": one
                              for name, one in generators.items() if name.endswith("seed 0")})
     responses = {"floor": data.floor[0]} if data.floor else {}
     responses |= {name: generators[name].sample(data.test.particles, args.seed) for name in sorted(generators)}
     report = EnergyReport(data.test, responses, args.seed, p["pairs"])
     centres = judge_centres(report, depth / detector.pitch * slopes(data.test.particles))
-    print("\n" + report.write(out, *centres, provenance_text(data.provenance)))
+    print("\n" + report.write(out, *centres, critics_at_end(histories), provenance_text(data.provenance)))
     write_energy_pictures(out, report)
     print(f"tables, pictures and generators are in {out}")
 

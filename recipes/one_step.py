@@ -25,7 +25,8 @@ from zdckeras.diffusion.judging import quality_against_time
 from zdckeras.diffusion.latent import code_posteriors, fit_prior
 from zdckeras.diffusion.one_step import fit_mean_flow, fit_pairs
 from zdckeras.judging import answer
-from zdckeras.metrics.trainings import by_row, ordering, values_by_row
+from zdckeras.metrics.report import text_table
+from zdckeras.metrics.trainings import by_row, critics_at_end, ordering, values_by_row
 from zdckeras.modular.arrivals import single_arrivals
 from zdckeras.modular.generator import ModularGenerator
 from zdckeras.modular.judging import judge_single_arrivals
@@ -134,7 +135,7 @@ def main():
     table, times, text = judged_with_times(args, data, generators, p)
     lines = [f"{len(data.test)} test showers", text, "", f"{p['arrivals']} single arrivals",
              judge_single_arrivals(generators, p["arrivals"], args.seed, p["pairs"]), "",
-             *verdicts(table.scores, priors)]
+             text_table(critics_at_end(histories)), "", *verdicts(table.scores, priors)]
     figure = quality_against_time(table, times, {row: [row] for row in by_row(generators)})
     save_figure(figure, args.out / "one_step.png")
     shown = {label: partial(answer, generators[label], data.test) for label in (TEACHER, shipped)}

@@ -24,7 +24,7 @@ from zdckeras.command import run
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.flow_distill.sums import fit_sums
 from zdckeras.metrics.report import text_table
-from zdckeras.metrics.trainings import of_seed, ordering, over_seeds, values_by_row
+from zdckeras.metrics.trainings import critics_at_end, of_seed, ordering, over_seeds, values_by_row
 from zdckeras.recipe import FEW, command_line, judged_with_times, recipe_data, recipe_states, save_models, write_results
 from zdckeras.simulation.reference import load
 from zdckeras.training.adversarial import train_adversarially
@@ -128,7 +128,7 @@ def train_priors(p, data, seed, states, models):
     return generators, histories
 
 
-def judge_models(args, p, data, models, generators):
+def judge_models(args, p, data, models, generators, histories):
     """The table on the test set: what is left of responses after tokens, and what is generated; and its summary."""
     samplers, codes = {}, {}
     for name, model in models.items():
@@ -137,7 +137,8 @@ def judge_models(args, p, data, models, generators):
         codes[name] = count_tokens(tokens, model.codebook.codes)
     table, _, text = judged_with_times(args, data, samplers | generators, p)
     used = over_seeds(codes, {"share of codes used": share_used, "perplexity": lambda found: float(perplexity(found))})
-    return table, "\n\n".join([text_table(used), text, "\n".join(verdicts(table.scores))])
+    critics = text_table(critics_at_end(histories))
+    return table, "\n\n".join([text_table(used), text, critics, "\n".join(verdicts(table.scores))])
 
 
 def verdicts(scores):
@@ -162,7 +163,7 @@ def main():
         models, generators = models | of_seed(found, k), generators | of_seed(made, k)
         histories |= of_seed(learnt | losses, k)
     save_models(args, data, {"generator.keras": generators["VQ-GAN, sums and prior, seed 0"]})
-    table, text = judge_models(args, p, data, models, generators)
+    table, text = judge_models(args, p, data, models, generators, histories)
     shown = {name: one.sample for name, one in generators.items() if name.endswith("sums and prior, seed 0")}
     write_results(args, "vq_gan.txt", text, table, data.test, shown, histories)
 

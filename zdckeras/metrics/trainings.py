@@ -87,6 +87,26 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
     return lines
 
 
+def critics_at_end(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> list[list[str]]:
+    """Lines of a table: what a critic's loss and accuracy were in the last epoch, of the rows that met one.
+
+    Arguments:
+        histories: "<row>, seed <k>" -> history, name -> list over epochs; what begins with "critic_" is shown.
+
+    Returns:
+        As `over_seeds`; an accuracy of 0.5 is to guess.
+
+    Example:
+        >>> found = critics_at_end({"GAN, seed 0": {"critic_accuracy": [0.9, 0.75]}, "VAE, seed 0": {"loss": [1.0]}})
+        >>> [" ".join(line) for line in found]
+        [' runs critic accuracy', 'GAN 1 0.750']
+    """
+    names = list(dict.fromkeys(name for one in histories.values() for name in one if name.startswith("critic_")))
+    met = {row: one for row, one in histories.items() if not set(names).isdisjoint(one)}
+    return over_seeds(met, {name.replace("_", " "): lambda one, name=name: one[name][-1] if name in one else "-"
+                            for name in names})
+
+
 def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
     """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
 
