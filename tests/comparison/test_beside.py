@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from tests.comparison.conftest import Rolled
 from zdckeras.cli import main
 from zdckeras.comparison.beside import read_report
 
@@ -14,18 +15,8 @@ OLD = "tests/data/old/gan.keras"
 SIZE = 80
 
 
-class Shifted(zdc.Sampler):
-    """Responses of another row of the test set."""
-
-    noise_width = 1
-
-    def __init__(self, showers, shift):
-        super().__init__(name=f"shifted {shift}")
-        self.detectors, self.response = [showers.detector()], np.roll(showers.response, shift, axis=0).astype("float32")
-        self.built = True
-
-    def predict_on_batch(self, x):
-        return self.response[np.arange(len(x["noise"])) % len(self.response)]
+def shifted(showers, shift):
+    return Rolled(showers, shift, f"shifted {shift}")
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +26,15 @@ def test_set():
 
 @pytest.fixture(scope="module")
 def report(test_set, tmp_path_factory):
-    table = zdc.compare([Shifted(test_set, 1), Shifted(test_set, 2)], test_set, runs=2)
+    table = zdc.compare([shifted(test_set, 1), shifted(test_set, 2)], test_set, runs=2)
     table.costs["shifted 1"] |= {"ms_256": 0.5, "weights": 7}
     table.host = "another machine"
     return table.write(tmp_path_factory.mktemp("first") / "report")
 
 
 def test_as_if_judged_together(test_set, report):
-    joined = zdc.compare(Shifted(test_set, 3), test_set, runs=2, beside=report)
-    alone = zdc.compare([Shifted(test_set, k) for k in (1, 2, 3)], test_set, runs=2)
+    joined = zdc.compare(shifted(test_set, 3), test_set, runs=2, beside=report)
+    alone = zdc.compare([shifted(test_set, k) for k in (1, 2, 3)], test_set, runs=2)
     assert sorted(joined.models()) == sorted(alone.models())
     for name in alone.scores:
         for heading in ("WS", "MAE_w", "AUC", "FPD", "D"):
@@ -57,7 +48,7 @@ def test_as_if_judged_together(test_set, report):
 
 def test_a_joined_report_can_be_joined_again(test_set, report, tmp_path):
     """And a row that is there already is the new one."""
-    second = zdc.compare(Shifted(test_set, 2), test_set, runs=1, beside=report).write(tmp_path / "second")
+    second = zdc.compare(shifted(test_set, 2), test_set, runs=1, beside=report).write(tmp_path / "second")
     scores, costs, provenance = read_report(second)
     assert list(scores)[-2:] == ["shifted 2", "shifted 1"] and scores["shifted 2"]["runs"] == 1
     assert costs["made"]["shifted 1"]["report"] == report.name and provenance["judged"] == SIZE
@@ -71,18 +62,18 @@ def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path)
             (dict(channels="o2"), "expected a report with channels o2, received one with papers"),
             (dict(showers=zdc.load("zn", "test", SIZE, seed=5)), "on the same showers, received one with mean")):
         with pytest.raises(ValueError, match=message):
-            zdc.compare(Shifted(test_set, 1), **{"showers": test_set, "beside": report, **arguments})
+            zdc.compare(shifted(test_set, 1), **{"showers": test_set, "beside": report, **arguments})
     with pytest.raises(FileNotFoundError, match="expected the folder of a report as compare --out writes it"):
-        zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
+        zdc.compare(shifted(test_set, 1), test_set, beside=tmp_path)
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(ValueError, match="expected JSON, received a damaged file"):
-        zdc.compare(Shifted(test_set, 1), test_set, beside=tmp_path)
+        zdc.compare(shifted(test_set, 1), test_set, beside=tmp_path)
 
 
 def test_a_model_that_fails_is_not_replaced_by_its_old_row(test_set, report):
-    broken = Shifted(test_set, 1)
+    broken = shifted(test_set, 1)
     broken.predict_on_batch = lambda x: -np.ones((len(x["noise"]), 44, 44), "float32")
-    table = zdc.compare([broken, Shifted(test_set, 3)], test_set, runs=1, beside=report)
+    table = zdc.compare([broken, shifted(test_set, 3)], test_set, runs=1, beside=report)
     assert "shifted 1" in table.failures and "shifted 1" not in table.scores and "shifted 2" in table.scores
     assert "Of an earlier report on the same showers: shifted 2." in table.overview()
 
@@ -102,7 +93,7 @@ def test_other_metrics_are_told_by_the_floor(test_set, report, tmp_path):
     scores["floor"]["metrics"]["all"]["WS"][0] *= 1.02
     (tmp_path / "copy" / "report.json").write_text(json.dumps(scores))
     with pytest.raises(ValueError, match="expected a report by the metrics of today, with a floor of WS"):
-        zdc.compare(Shifted(test_set, 1), test_set, runs=1, beside=tmp_path / "copy")
+        zdc.compare(shifted(test_set, 1), test_set, runs=1, beside=tmp_path / "copy")
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -2,10 +2,10 @@
 
 import shutil
 
-import numpy as np
 import pytest
 
 import zdckeras as zdc
+from tests.comparison.conftest import Rolled
 from zdckeras.comparison.page import write_page
 
 sync = pytest.importorskip("playwright.sync_api")
@@ -14,24 +14,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 LIT = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
 
 
-class Other(zdc.Sampler):
-    """Responses of a second simulation."""
-
-    noise_width = 1
-
-    def __init__(self, showers, name):
-        super().__init__(name=name)
-        self.detectors, self.response = [showers.detector()], showers.response.astype("float32")
-        self.built = True
-
-    def predict_on_batch(self, x):
-        return np.resize(self.response, (len(x["noise"]), *self.response.shape[1:]))
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     test = zdc.load("zn", "test", size=260)
-    made = zdc.compare([Other(test, f"model {k}") for k in range(8)], test, runs=1)
+    made = zdc.compare([Rolled(test, 0, f"model {k}") for k in range(8)], test, runs=1)
     for k, row in enumerate(made.models()):
         made.costs[row] |= {"ms_1": 1.0 + k, "ms_256": 0.1 + k}
     return write_page(made, tmp_path_factory.mktemp("report") / "page.html")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from tests.comparison.conftest import Rolled
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.repeats import condition_statistics, repeated_pairs
 from zdckeras.data.showers import concatenate
@@ -21,23 +22,6 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 800)
 
 
-class Mixed(zdc.Sampler):
-    """As many photons in each cell as the real showers of a test set have, those of another row."""
-
-    noise_width = 1
-
-    def __init__(self, showers, shift=1, name="mixed"):
-        super().__init__(name=name)
-        self.detectors = [zdc.detector(one) for one in showers.responses]
-        self.responses = [np.roll(response, shift, axis=0).astype("float32") for response in showers.responses.values()]
-        self.built = True
-
-    def predict_on_batch(self, x):
-        rows = np.arange(len(x["noise"])) % len(self.responses[0])
-        made = tuple(response[rows] for response in self.responses)
-        return made if len(made) > 1 else made[0]
-
-
 @pytest.fixture(scope="module")
 def real():
     """Repeated particles with few photons in ZN."""
@@ -50,21 +34,21 @@ def real():
 
 def test_embedded_test_set_of_the_detector():
     test = zdc.load("zn", "test", size=SIZE)
-    table = zdc.compare(Mixed(test), size=SIZE, runs=2, seed=3)
-    assert list(table.scores) == ["floor", "other library", "mixed"]
+    table = zdc.compare(Rolled(test), size=SIZE, runs=2, seed=3)
+    assert list(table.scores) == ["floor", "other library", "rolled"]
     diversity = condition_statistics(test).diversity if len(np.unique(test.particles, axis=0)) < SIZE else np.ones(SIZE)
     again = [zdc.resimulate(test, k).response for k in (2, 3, 1)]
     assert table.scores["floor"]["metrics"]["all"]["WS"] == score(test, again, diversity)["metrics"]["all"]["WS"]
-    made = [Mixed(test).sample(test.particles, seed=[3, run]) for run in range(2)]
-    assert table.scores["mixed"]["auc"] == score(test, made, diversity, seed=3)["auc"]
-    assert table.scores["mixed"]["detector"] == "zn" and table.scores["mixed"]["runs"] == 2
+    made = [Rolled(test).sample(test.particles, seed=[3, run]) for run in range(2)]
+    assert table.scores["rolled"]["auc"] == score(test, made, diversity, seed=3)["auc"]
+    assert table.scores["rolled"]["detector"] == "zn" and table.scores["rolled"]["runs"] == 2
 
 
 def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):
     expected, second = repeated_pairs(real, 5)
     path = zdc.write_root(real, tmp_path / "real.root")
     for showers in (real, path, str(path)):
-        table = zdc.compare({"a": Mixed(real), "b": Mixed(real, shift=2)}, showers, runs=1, seed=5)
+        table = zdc.compare({"a": Rolled(real), "b": Rolled(real, shift=2)}, showers, runs=1, seed=5)
         assert list(table.scores) == ["floor", "a", "b"]
         diversity = condition_statistics(concatenate([expected, second])).diversity[: len(expected)]
         floor = score(expected, [second.response], diversity, seed=5)
@@ -72,31 +56,31 @@ def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):
 
 
 def test_channels_of_the_proton_paper(real):
-    table = zdc.compare(Mixed(real), real, runs=1, channels="proton-paper")
+    table = zdc.compare(Rolled(real), real, runs=1, channels="proton-paper")
     assert {one["channels"] for one in table.scores.values()} == {"proton-paper"} == {table.provenance["channels"]}
-    first = zdc.compare(Mixed(real), real, runs=1).scores["mixed"]
-    assert table.scores["mixed"]["metrics"]["all"]["WS"] != first["metrics"]["all"]["WS"]
-    assert table.scores["mixed"]["metrics"]["all"]["RMSE"] == first["metrics"]["all"]["RMSE"]
+    first = zdc.compare(Rolled(real), real, runs=1).scores["rolled"]
+    assert table.scores["rolled"]["metrics"]["all"]["WS"] != first["metrics"]["all"]["WS"]
+    assert table.scores["rolled"]["metrics"]["all"]["RMSE"] == first["metrics"]["all"]["RMSE"]
     with pytest.raises(ValueError, match="Unknown channel convention 'mine'; expected one of papers, proton-paper, o2"):
         zdc.compare("no such model", channels="mine")
 
 
 def test_without_repeated_conditions_there_is_no_floor(real):
-    table = zdc.compare(Mixed(real), real[::2], runs=1)
-    assert list(table.scores) == ["mixed"] and table.scores["mixed"]["showers"] == 40
-    assert np.isnan(table.scores["mixed"]["metrics"]["all"]["MAE_w"][0]) and "MAE_w" in table.text()
+    table = zdc.compare(Rolled(real), real[::2], runs=1)
+    assert list(table.scores) == ["rolled"] and table.scores["rolled"]["showers"] == 40
+    assert np.isnan(table.scores["rolled"]["metrics"]["all"]["MAE_w"][0]) and "MAE_w" in table.text()
 
 
 def test_showers_below_the_cut_are_not_resimulated():
     """Resimulated showers pass the photon cut; those of a test set with all of them need not."""
     (everything,) = reference.draws("zn", size=50, keep_all=True)
-    assert list(zdc.compare(Mixed(everything), everything, runs=1).scores)[-1] == "mixed"
+    assert list(zdc.compare(Rolled(everything), everything, runs=1).scores)[-1] == "rolled"
 
 
 def test_energies_are_compared_too():
     test = zdc.load("ecal", "test", size=30)
-    table = zdc.compare(Mixed(test), size=30, runs=1)
-    assert list(table.scores) == ["floor", "other library", "mixed"]
+    table = zdc.compare(Rolled(test), size=30, runs=1)
+    assert list(table.scores) == ["floor", "other library", "rolled"]
     assert "in MeV (detector ecal, showers 30" in table.markdown()
 
 
@@ -108,11 +92,11 @@ def test_a_table_is_the_same_when_made_again(real):
 
 def test_one_of_several_detectors():
     both = zdc.load("zn+zp", "test", size=SIZE)
-    table = zdc.compare(Mixed(both), size=SIZE, runs=1, detector="zp")
+    table = zdc.compare(Rolled(both), size=SIZE, runs=1, detector="zp")
     expected = score(both, [np.roll(both.response_of("zp"), 1, axis=0)], np.ones(SIZE), "zp")
-    assert table.scores["mixed"]["detector"] == "zp" and table.scores["mixed"]["shapes"] == expected["shapes"]
+    assert table.scores["rolled"]["detector"] == "zp" and table.scores["rolled"]["shapes"] == expected["shapes"]
     with pytest.raises(ValueError, match="These showers have several detectors, zn, zp: name one"):
-        zdc.compare(Mixed(both), size=SIZE, runs=1)
+        zdc.compare(Rolled(both), size=SIZE, runs=1)
 
 
 def test_showers_of_both_judge_a_generator_of_one():
@@ -123,16 +107,16 @@ def test_showers_of_both_judge_a_generator_of_one():
     assert table.provenance["detector"] == "zn" and table.provenance["showers"] == len(lit) < SIZE
     made = old.sample(lit.particles, seed=[3, 0], at_least={"zn": 10})
     assert table.scores["old"]["shapes"] == score(lit, [made], np.ones(len(lit)), "zn", seed=3)["shapes"]
-    table = zdc.compare({"old": old, "mixed": Mixed(both)}, both, runs=1, detector="zn")
-    assert table.provenance["showers"] == SIZE and {"old", "mixed"} <= set(table.scores)
+    table = zdc.compare({"old": old, "rolled": Rolled(both)}, both, runs=1, detector="zn")
+    assert table.provenance["showers"] == SIZE and {"old", "rolled"} <= set(table.scores)
 
 
 def test_a_model_that_fails_does_not_stop_the_others(real):
-    class Broken(Mixed):
+    class Broken(Rolled):
         def predict_on_batch(self, x):
             return super().predict_on_batch(x) - 1.0
 
-    table = zdc.compare({"a": Mixed(real), "b": Broken(real), "c": "gone.keras"}, real, runs=1)
+    table = zdc.compare({"a": Rolled(real), "b": Broken(real), "c": "gone.keras"}, real, runs=1)
     assert list(table.scores) == ["floor", "a"] and list(table.looks) == ["real", "floor", "a"]
     assert table.failures["c"] == "No such file: gone.keras" and "whole photons from 0" in table.failures["b"]
     with pytest.raises(ValueError, match="whole photons from 0"):
@@ -172,11 +156,11 @@ def test_what_does_not_belong_together(real):
     zp = zdc.load("zp", "test", size=4)
     for arguments, message in (
             (([],), "at least one model, each with a name of its own, received \\[\\]"),
-            (([Mixed(real), Mixed(real)],), "received \\['mixed', 'mixed'\\]; give a dictionary"),
-            (([Mixed(real), Mixed(zp, name="b")],), "same detectors, or .*; received generators of zn, zp"),
-            ((Mixed(zp), real), "These showers have no detector 'zp', only zn"),
-            ((Mixed(zp), "zn"), "Expected showers of zp to judge by, received those of zn"),
-            (([Mixed(real), Mixed(zp, name="b")], real), "b: expected a generator of zn, received one of zp"),
+            (([Rolled(real), Rolled(real)],), "received \\['rolled', 'rolled'\\]; give a dictionary"),
+            (([Rolled(real), Rolled(zp, name="b")],), "same detectors, or .*; received generators of zn, zp"),
+            ((Rolled(zp), real), "These showers have no detector 'zp', only zn"),
+            ((Rolled(zp), "zn"), "Expected showers of zp to judge by, received those of zn"),
+            (([Rolled(real), Rolled(zp, name="b")], real), "b: expected a generator of zn, received one of zp"),
             (({"a": 3},), "3: expected a generator .Sampler., received int")):
         with pytest.raises(ValueError, match=message):
             zdc.compare(*arguments)

@@ -6,26 +6,13 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from tests.comparison.conftest import Rolled
 from zdckeras.comparison.closer import pictured
 from zdckeras.comparison.page import PARTS, embedded, page_data, write_page
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
 
 SIZE = 260
 EVIL = "</script><img src=x onerror=alert(1)> & co"
-
-
-class Rolled(zdc.Sampler):
-    """Responses of other rows of a test set."""
-
-    noise_width = 1
-
-    def __init__(self, showers):
-        super().__init__(name="rolled")
-        self.detectors, self.response = [showers.detector()], np.roll(showers.response, 1, axis=0).astype("float32")
-        self.built = True
-
-    def predict_on_batch(self, x):
-        return self.response[np.arange(len(x["noise"])) % len(self.response)]
 
 
 @pytest.fixture(scope="module")
