@@ -17,8 +17,9 @@ cells hold energies (Gamma variables, or nothing), and the test set is one of si
 On embedded data decays cannot be wrong: the transport has the physics of the reference simulation. Judged beside it are
 therefore single arrivals, and the same networks behind a transport that is wrong on purpose.
 
-Interrupted, the same command goes on where it stopped. The autoencoder takes 23 minutes of one busy core; its
-generator, packed and judged by `tools/make_pretrained.py`, has WS 1.10 (floor 1.04) and AUC 0.519 (0.502) on ZN.
+Interrupted, the same command goes on where it stopped. The autoencoder takes 23 minutes of one busy core; that of ZN is
+the one of `flow_matching.py`, whose states, copied, are taken up. Its generator, packed and judged by
+`tools/make_pretrained.py`, has WS 1.10 (floor 1.04) and AUC 0.519 (0.502) on ZN.
 """
 
 from functools import cache, partial
@@ -72,14 +73,14 @@ PRESETS = {
 SPECIES = {**DIVERSITY_SPECIES, "K0L": 130, "p": 2212, "e-": 11, "pi+": 211}
 
 
-def train_models(args, p, states, own, reach):
+def train_models(args, p, data, states, own):
     """Generators and histories: the autoencoder with the teacher as its prior, its students, and wrong transports."""
-    name, histories, generators = args.detector, {}, {}
+    name, reach, histories, generators = args.detector, data.reach, {}, {}
     path = StraightFlight(name) if name in GUNS else Transport(name, p["levels"])
     for seed in range(args.seeds):
         draw = args.seed + seed  # of arrivals, which are the data here, and weights
-        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, states / f"autoencoder{seed}.npz", seed=draw,
-                                                             own=own, **p["vae"])
+        place = recipe_states(args, p["vae"], *([f"seed {seed}"] if seed else []), data=data) / "autoencoder.npz"
+        vae, histories[f"autoencoder, seed {seed}"] = fit_vae(name, place, seed=draw, own=own, **p["vae"])
         priors = {"teacher": vae.prior}
         students = p["students"] if not seed else ()  # of the first training only
         arrays = encoded_arrivals(vae, p["coded"], draw, own) if students else None
@@ -170,7 +171,7 @@ def main():
     states = recipe_states(args, p["vae"], p["coded"], p["student"], data=data)
     least = max(p[stage]["batch"] for stage in ("vae", *(["student"] if p["students"] else [])))
     own = single_arrivals(data.training, least) if args.data else None
-    generators, histories = train_models(args, p, states, own, data.reach)
+    generators, histories = train_models(args, p, data, states, own)
     shipped = generators[f"{SHIPPED}, seed 0"]
     save_models(args, data, {"generator.keras": shipped})
     right, lines = {label: one for label, one in generators.items() if label.split(",")[0] not in WRONG}, []

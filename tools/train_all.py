@@ -55,6 +55,7 @@ TRAININGS = {
     **{f"{name}_zp": (name, ["--detector", "zp"], ("zp",)) for name in (
         "flow_distill", "autoencoders", "vq_vae", "vq_gan", "corr_vae")}}
 SHARED = {f"{name}{end}": f"flow_matching{end}" for name in ("diffusion", "one_step") for end in ("", "_zp")}
+SHARED["modular"] = "flow_matching"  # of ZP it has another decoder
 PRETRAINED = ("zn", "zp")
 SCORES = ROOT / "recipes" / "scores"  # of all models so far, a folder a detector: what `compare --beside` takes
 KEPT = ("report.json", "costs.json", "provenance.json")
