@@ -1,16 +1,17 @@
 """Grid search over the weights of the SDI-GAN's terms: the lowest WS on validation showers, over several seeds.
 
 The proton ZDC study searched lambda_div in {1e-2, 1e-1, 1}, lambda_in in {1e-7, ..., 1e-11} and lambda_aux in
-{1e-4, 1e-3, 1e-2}. Its intensity loss is in other units; ours is a mean over samples of photons, so that its weight
-is larger and its default grid is 1e-4, 1e-3, 1e-2.
+{1e-4, 1e-3, 1e-2}, which is the grid of its own networks (--published). Its intensity loss is in other units; ours is
+a mean over samples of photons, so that its weight is larger and its default grid is 1e-4, 1e-3, 1e-2.
 
     python tools/sweep.py
     python tools/sweep.py --detector zn --data showers.root --seeds 5 --workers 8 --diversity 1e-2 1e-1 1 10
+    python tools/sweep.py --published --preset paper --seeds 5     # the appendix of the proton study, for a GPU
 
-All points of a seed start from the same generator, trained without a critic once and kept in a file. Points are kept
-in an Optuna journal, `sweep.journal`. Killed, the same command goes on: finished points stay, unfinished ones are
-trained on from their last epoch, and points whose loss diverged are not tried again. Points on a larger grid join
-those that are there; other settings begin a study of their own in the same file.
+Of ours, all points of a seed start from the same generator, trained without a critic once and kept in a file. Points
+are kept in an Optuna journal, `sweep.journal`. Killed, the same command goes on: finished points stay, unfinished
+ones are trained on from their last epoch, and points whose loss diverged are not tried again. Points on a larger grid
+join those that are there; other settings begin a study of their own in the same file.
 """
 
 import argparse
@@ -46,10 +47,14 @@ def preset(name, rows, **shape):
               for stage in ("sums", "shape", "adversarial")}
     stages["shape"] |= shape
     return {"rows": rows, "epochs": stages["adversarial"].pop("epochs"), **stages} | {
-        name: recipe[name] for name in ("validation", "generator", "critic")}
+        name: recipe[name] for name in ("validation", "generator", "critic", "divide", "divide_critic", "published")}
 
 
-PRESETS = {"laptop": preset("laptop", 20_000, epochs=3), "smoke": preset("smoke", 256)}
+PRESETS = {"laptop": preset("laptop", 20_000, epochs=3), "smoke": preset("smoke", 256),
+           "paper": preset("paper", RECIPE["PRESETS"]["paper"]["train"])}
+STUDY = "zp"  # whose grid that of the published networks is
+PUBLISHED = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-7, 1e-8, 1e-9, 1e-10, 1e-11],
+             "auxiliary": [1e-4, 1e-3, 1e-2]}
 GRID = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-4, 1e-3, 1e-2], "auxiliary": [1e-4, 1e-3, 1e-2]}
 SYMBOLS = {"diversity": r"\lambda_{div}", "intensity": r"\lambda_{in}", "auxiliary": r"\lambda_{aux}"}
 
@@ -92,8 +97,18 @@ def started(settings, seed, weights, states):
     return gan
 
 
+def published(settings, seed, weights):
+    """A fresh model of the study's networks and terms."""
+    from zdckeras.data.particles import Scaler
+
+    training, *_ = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
+    return RECIPE["published_gan"](STUDY, settings, Scaler.fit(training.particles).get_config(), weights, seed)
+
+
 def prepare(settings, seed, states):
-    """The common start of a seed, in a worker."""
+    """The common start of a seed, in a worker; the study's models begin with fresh weights."""
+    if settings["published"]:
+        return
     with open(states / f"start{seed}.log", "a") as log, redirect_stdout(log):
         started(settings, seed, {}, states)
 
@@ -101,6 +116,7 @@ def prepare(settings, seed, states):
 def evaluate(settings, weights, states):
     """WS on the validation showers for every seed, in a worker; or the message of a training that diverged."""
     from zdckeras.gan.generator import GanGenerator
+    from zdckeras.gan.images import ImageGanGenerator
     from zdckeras.metrics.channels import Residuals, ws
     from zdckeras.training.adversarial import train_adversarially
     from zdckeras.training.loop import DivergedError
@@ -109,13 +125,16 @@ def evaluate(settings, weights, states):
     name, scores, files = "_".join(f"{k}{v:g}" for k, v in weights.items()), [], []
     with open(states / f"{name}.log", "a") as log, redirect_stdout(log):
         for seed in range(settings["seeds"]):
-            gan = started(settings, seed, weights, states)
+            plain = settings["published"]
+            gan = published(settings, seed, weights) if plain else started(settings, seed, weights, states)
             files.append(states / f"seed{seed}" / f"{name}.npz")
             try:
-                train_adversarially(gan, arrays, files[-1], settings["epochs"], seed=seed, **settings["adversarial"])
+                train_adversarially(gan, arrays, files[-1], settings["epochs"], seed=seed,
+                                    **(plain or settings["adversarial"]))
             except DivergedError as error:
                 return str(error)
-            made = GanGenerator(gan.average).sample(held.particles, [seed, 1])
+            generator = ImageGanGenerator.of(gan) if plain else GanGenerator(gan.average)
+            made = generator.sample(held.particles, [seed, 1])
             scores.append(ws(Residuals.between(held.response, made)))
     for file in files:
         file.unlink()
@@ -216,8 +235,9 @@ def main(arguments=None):
     """Search, print the table, write table and picture; 0 if all went well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, values in GRID.items():
-        parser.add_argument(f"--{name}", type=float, nargs="+", default=values, metavar="LAMBDA",
-                            help="default: %(default)s")
+        parser.add_argument(f"--{name}", type=float, nargs="+", metavar="LAMBDA",
+                            help=f"default: {values}, with --published {PUBLISHED[name]}")
+    parser.add_argument("--published", action="store_true", help="the networks and terms of the proton study")
     parser.add_argument("--detector", choices=("zn", "zp"), default="zp")
     parser.add_argument("--data", help="your showers: a .root file or a folder with the npz pair")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
@@ -227,13 +247,17 @@ def main(arguments=None):
     parser.add_argument("--workers", type=whole(1), default=1, help="points trained at a time, each in its own process")
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     args = parser.parse_args(arguments)
-    if min(args.seeds, args.workers, *(v for v in (args.epochs, args.rows) if v is not None)) < 1:
-        parser.error("expected seeds, workers, epochs and rows of at least 1")
-    grid = {name: list(dict.fromkeys(getattr(args, name))) for name in GRID}
+    if args.published and args.detector != STUDY:
+        parser.error(f"--published: expected the detector of the study, {STUDY}, received {args.detector}")
+    grid = {name: list(dict.fromkeys(values if (given := getattr(args, name)) is None else given))
+            for name, values in (PUBLISHED if args.published else GRID).items()}
     wrong = [v for values in grid.values() for v in values if not 0.0 <= v < 1e9]
     if wrong:
         parser.error(f"expected weights of at least 0 and below 1e9, received {wrong}")
     settings = {**PRESETS[args.preset], "detector": args.detector, "data": args.data, "seeds": args.seeds}
+    fit = dict(settings.pop("published")[STUDY])
+    epochs = fit.pop("epochs")
+    settings |= {"published": fit, "epochs": epochs} if args.published else {"published": {}}
     settings |= {name: value for name in ("epochs", "rows") if (value := getattr(args, name)) is not None}
     if args.data is not None:  # by their content: the same name may come to hold other showers
         from zdckeras.training.states import digest
