@@ -45,6 +45,7 @@ TRAININGS = {
     "flow_distill": ("flow_distill", ["--seeds", "3", "--in-order"], ("zn",)),
     "flow_noise": ("flow_noise", ["--seeds", "3"], ("zn",)),
     "sdi_gan": ("sdi_gan", [], ("zp",)), "sdi_gan_zn": ("sdi_gan", ["--detector", "zn"], ("zn",)),
+    "sdi_gan_halves": ("sdi_gan", ["--detector", "zn", "--rows", "ours", "--halves"], ()),
     "joint_gan": ("joint_gan", ["--seeds", "3"], ("zn", "zp")),
     **{name: (name, ["--seeds", "3"], ("zn",)) for name in ("autoencoders", "vq_vae", "vq_gan", "corr_vae")},
     "wgan_gp": ("wgan_gp", ["--seeds", "3"], ("ecal",)), "focal_h": ("focal_h", ["--seeds", "3"], ("focalh",)),
