@@ -20,7 +20,7 @@ def test_every_recipe_is_trained_and_compared_on_its_detectors(train_all):
     assert {recipe for recipe, _, _ in train_all.TRAININGS.values()} == recipes
     for name, (recipe, _, detectors) in train_all.TRAININGS.items():
         assert set(detectors) <= {"zn", "zp", "ecal", "focalh"} and name.startswith(recipe)
-        assert detectors or name == "classifier"
+        assert detectors or name in ("classifier", "sdi_gan_halves"), name  # trained for the table of the recipe alone
 
 
 def test_trained_compared_and_not_again(train_all, tmp_path, monkeypatch):
