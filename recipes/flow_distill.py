@@ -6,7 +6,7 @@ channel sums ("ch") and with a scaling by the output variability of the conditio
 cells of the whole response, in the frame of the expected impact and told of the channel sums (the study's own flow is
 in `recipes/flow_noise.py`), imposing the photon number alone, so that "ch" can show; and over the 16 codes of what
 arrives at the detector, between a transport that is computed and a decoder of single showers (`recipes/modular.py`).
-One row has the channel sums imposed, as the student over cells is saved.
+One row has the channel sums imposed: so teacher and student over cells are saved, and the best student chosen.
 
     python recipes/flow_distill.py                      # embedded data, laptop preset
     python recipes/flow_distill.py --seeds 3            # three trainings of every row, of one autoencoder of arrivals
@@ -58,13 +58,12 @@ PRESETS = {
     "smoke": dict(
         train=128, validation=64, test=128, generations=2, pairs=32, batch=64,
         sums=dict(rows=128, epochs=2, batch=64, rate=2e-3, steps=1, hidden=(8,), embedding=(8,)),
-        shape=dict(steps=1, hidden=(8,), embedding=(8,), maps=2),
+        shape=dict(steps=2, hidden=(8,), embedding=(8,), maps=2),
         teacher=dict(epochs=2, rate=1e-3), student=dict(epochs=2, rate=1e-3), common=1,
         vae=dict(rows=128, epochs=1, batch=64, rate=1e-3, latent=4, encoder=dict(hidden=(16, 8)),
                  decoder=dict(hidden=(8, 8), known=8, rim=4), prior=dict(steps=1, hidden=(8,), context=8)), levels=1,
         codes=dict(rows=128, epochs=1, batch=64, rate=1e-3), batches=(4,)),
 }
-CODES = ("bs", "bs+ch+div")  # students over the codes of arrivals
 SAVED, IMPOSED, IN_ORDER = "bs+ch", "bs+ch, sums imposed", ", in order"
 
 
@@ -97,7 +96,8 @@ def train_codes(args, p, data, own, states):
     arrays = encoded_arrivals(vae, p["codes"]["rows"], args.seed, own)
     settings = {key: value for key, value in p["codes"].items() if key != "rows"}
     priors, histories = {"teacher, codes": vae.prior}, {"autoencoder of arrivals": history}
-    for k, name in product(range(args.seeds), CODES):
+    students = ("bs", "bs+ch" if own else "bs+ch+div")  # how much own arrivals vary is not known
+    for k, name in product(range(args.seeds), students):
         channels, scaled = STUDENTS[name]
         path, row = states / f"seed{k}" / f"codes_{name.replace('+', '_')}.npz", f"{name}, codes, seed {k}"
         priors[row], histories[row] = distil(vae, arrays, path, channels=channels, scaled=scaled, seed=args.seed + k,
@@ -124,19 +124,15 @@ def train_models(args, p, data, own, states):
 
 def save_best(args, data, trained):
     """Saves teacher, student over cells, and the student that is best on the validation set; the row of the latter."""
-    able = {row: one for row, one in trained.items()
-            if row.endswith(", seed 0") and not row.startswith(("teacher", IMPOSED)) and IN_ORDER not in row}
+    teacher, able = trained["teacher, seed 0"], {IMPOSED: trained[f"{IMPOSED}, seed 0"]}
+    able |= {row: one for row, one in trained.items() if row.endswith("codes, seed 0")}
     samplers = {row: one.sample if isinstance(one, Trained) else partial(answer, one, data.validation)
                 for row, one in able.items()}
     scores = judge(data.validation, [data.validation.response], samplers, 1, args.seed).scores
     best = min(able, key=lambda row: SUMMARY["WS"](scores[row]))
-    teacher, cells = trained["teacher, seed 0"], trained[f"{IMPOSED}, seed 0"]
+    shipped = able[best].ready() if best == IMPOSED else able[best]
     save_models(args, data, {"teacher.keras": ShowerGenerator(teacher.sums, teacher.shape),
-                             "student_cells.keras": cells.ready()})
-    shipped = trained[best]
-    if isinstance(shipped, Trained):
-        shipped = ShowerGenerator(teacher.sums, shipped.ready().shape)
-    save_models(args, data, {"student.keras": shipped})
+                             "student_cells.keras": able[IMPOSED].ready(), "student.keras": shipped})
     try:
         about = about_models({"student.keras": args.out / "student.keras"})
         export_saved_model(shipped, args.out / "saved_model", overwrite=True, about=about)
@@ -145,16 +141,17 @@ def save_best(args, data, trained):
     return best
 
 
-def verdicts(scores, histories):
+def verdicts(scores, histories, cells):
     """What the table says of the losses of students, of one beside its teacher, and of the orders of the cells."""
     for a, b in (("bs", "bs+div"), ("bs", "bs+ch"), ("bs+ch", "bs+ch+div"), ("bs, codes", "bs+ch+div, codes"),
+                 ("bs, codes", "bs+ch, codes"),
                  ("teacher", "bs+ch"), ("teacher" + IN_ORDER, "teacher"), ("bs" + IN_ORDER, "bs")):
         for name in ("WS", "MAE"):
             found = values_by_row(scores, name)
             if a in found and b in found:
                 yield ordering({a: found[a], b: found[b]}, name)
-    held = by_row({row: curve["val_loss"][-1] for row, curve in histories.items() if "val_loss" in curve})
-    yield f"held-out -log p a cell [nats]: {'; '.join(f'{row} {np.mean(values):.4f}' for row, values in held.items())}"
+    held = by_row({row: cells * curve["val_loss"][-1] for row, curve in histories.items() if "val_loss" in curve})
+    yield f"validation, -log p a shower [nats]: {'; '.join(f'{row} {np.mean(one):.1f}' for row, one in held.items())}"
     if len(held) > 1:
         yield ordering({row: held[row] for row in ("teacher" + IN_ORDER, "teacher")}, "-log p")
 
@@ -169,10 +166,12 @@ def main():
     trained, histories = train_models(args, p, data, own, recipe_states(args, p, data=data))
     best = save_best(args, data, trained)
     table, _, text = judged_with_times(args, data, trained, p)
-    lines = [text, "", *dict.fromkeys(verdicts(table.scores, histories)),
+    lines = [text, "", *dict.fromkeys(verdicts(table.scores, histories, data.test.detector().cells)),
              f"student chosen on the validation set: {best}"]
-    shown = {row: partial(answer, trained[row], data.test) if isinstance(trained[row], ModularGenerator) else
-             trained[row].sample for row in dict.fromkeys(("teacher, seed 0", f"{IMPOSED}, seed 0", best))}
+    rows = {row: trained[row] for row in ("teacher, seed 0", f"{IMPOSED}, seed 0", "teacher, codes", best)
+            if row in trained}
+    shown = {row: one.sample if isinstance(one, Trained) else partial(answer, one, data.test)
+             for row, one in rows.items()}
     write_results(args, "flow_distill.txt", "\n".join(lines), table, data.test, shown, histories)
 
 

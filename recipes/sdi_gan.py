@@ -204,7 +204,7 @@ def verdicts(scores):
     order, last = [row for row in found if row.startswith("published")], list(found)[-1]
     if len(order) > 1:
         yield f"published rows: {ordering({row: found[row] for row in order})}"
-    if "ours" in found:
+    if order and "ours" in found:
         yield f"published and ours: {ordering({order[-1]: found[order[-1]], 'ours': found['ours']})}"
     yield f"{last}: WS {in_floors(sum(found[last]) / len(found[last]), found.get('floor', [None])[0])}"
 
@@ -220,6 +220,8 @@ def main():
     if args.lambdas and len(args.lambdas) != len(LAMBDAS[args.detector]):
         refuse(f"argument --lambdas: expected the weights of {', '.join(LAMBDAS[args.detector])} for {args.detector}, "
                f"received {len(args.lambdas)} numbers")
+    if args.rows == "ours" and (args.lambdas or args.dry_run):
+        refuse("argument --rows: --lambdas and --dry-run are of published rows, received ours alone")
     p, rows = preset_for(PRESETS, args.preset, args.detector), published_rows(args.detector, args.lambdas)
     if args.dry_run:
         return dry_run(args, p, rows)

@@ -9,6 +9,7 @@ and as a share of all. On one thread these are nearly processor time; what share
 """
 
 import argparse
+import os
 import re
 import tempfile
 from collections import Counter
@@ -87,6 +88,8 @@ def main():
     parser.add_argument("--lines", type=whole(1), default=12, help="of each table")
     parser.add_argument("--seed", type=whole(0), default=0)
     args = parser.parse_args()
+    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+        parser.error(f"expected KERAS_BACKEND=tensorflow, whose profiler this is, received {backend}")
     pin(1)
     import keras
     import numpy as np

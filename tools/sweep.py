@@ -1,8 +1,9 @@
 """Grid search over the weights of the SDI-GAN's terms: the lowest WS on validation showers, over several seeds.
 
 The proton ZDC study searched lambda_div in {1e-2, 1e-1, 1}, lambda_in in {1e-7, ..., 1e-11} and lambda_aux in
-{1e-4, 1e-3, 1e-2}, which is the grid of its own networks (--published). Its intensity loss is in other units; ours is
-a mean over samples of photons, so that its weight is larger and its default grid is 1e-4, 1e-3, 1e-2.
+{1e-4, 1e-3, 1e-2}. Its lambda_in belongs to a squared difference of sums over a batch; eq. 4 as it is printed, which
+is what we have of both kinds of networks, is a mean over samples of photons, where such weights are nothing: the grid
+of its own networks (--published) has as many decades around 1e-3, the default one of ours 1e-4, 1e-3, 1e-2.
 
     python tools/sweep.py
     python tools/sweep.py --detector zn --data showers.root --seeds 5 --workers 8 --diversity 1e-2 1e-1 1 10
@@ -47,13 +48,13 @@ def preset(name, rows, **shape):
               for stage in ("sums", "shape", "adversarial")}
     stages["shape"] |= shape
     return {"rows": rows, "epochs": stages["adversarial"].pop("epochs"), **stages} | {
-        name: recipe[name] for name in ("validation", "generator", "critic", "divide", "divide_critic", "published")}
+        name: recipe[name] for name in ("validation", "generator", "critic")}
 
 
 PRESETS = {"laptop": preset("laptop", 20_000, epochs=3), "smoke": preset("smoke", 256),
            "paper": preset("paper", RECIPE["PRESETS"]["paper"]["train"])}
 STUDY = "zp"  # whose grid that of the published networks is
-PUBLISHED = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-7, 1e-8, 1e-9, 1e-10, 1e-11],
+PUBLISHED = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
              "auxiliary": [1e-4, 1e-3, 1e-2]}
 GRID = {"diversity": [1e-2, 1e-1, 1.0], "intensity": [1e-4, 1e-3, 1e-2], "auxiliary": [1e-4, 1e-3, 1e-2]}
 SYMBOLS = {"diversity": r"\lambda_{div}", "intensity": r"\lambda_{in}", "auxiliary": r"\lambda_{aux}"}
@@ -102,12 +103,12 @@ def published(settings, seed, weights):
     from zdckeras.data.particles import Scaler
 
     training, *_ = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
-    return RECIPE["published_gan"](STUDY, settings, Scaler.fit(training.particles).get_config(), weights, seed)
+    return RECIPE["published_gan"](STUDY, settings["sizes"], Scaler.fit(training.particles).get_config(), weights, seed)
 
 
 def prepare(settings, seed, states):
     """The common start of a seed, in a worker; the study's models begin with fresh weights."""
-    if settings["published"]:
+    if "published" in settings:
         return
     with open(states / f"start{seed}.log", "a") as log, redirect_stdout(log):
         started(settings, seed, {}, states)
@@ -125,7 +126,7 @@ def evaluate(settings, weights, states):
     name, scores, files = "_".join(f"{k}{v:g}" for k, v in weights.items()), [], []
     with open(states / f"{name}.log", "a") as log, redirect_stdout(log):
         for seed in range(settings["seeds"]):
-            plain = settings["published"]
+            plain = settings.get("published")
             gan = published(settings, seed, weights) if plain else started(settings, seed, weights, states)
             files.append(states / f"seed{seed}" / f"{name}.npz")
             try:
@@ -255,9 +256,11 @@ def main(arguments=None):
     if wrong:
         parser.error(f"expected weights of at least 0 and below 1e9, received {wrong}")
     settings = {**PRESETS[args.preset], "detector": args.detector, "data": args.data, "seeds": args.seeds}
-    fit = dict(settings.pop("published")[STUDY])
-    epochs = fit.pop("epochs")
-    settings |= {"published": fit, "epochs": epochs} if args.published else {"published": {}}
+    if args.published:
+        told = RECIPE["PRESETS"][args.preset]
+        fit = dict(RECIPE["schedule"](told, STUDY, RECIPE["STUDY"][STUDY][-1]))  # of the row with all terms
+        settings |= {"epochs": fit.pop("epochs"), "published": fit,
+                     "sizes": {name: told[name] for name in ("divide", "divide_critic")}}
     settings |= {name: value for name in ("epochs", "rows") if (value := getattr(args, name)) is not None}
     if args.data is not None:  # by their content: the same name may come to hold other showers
         from zdckeras.training.states import digest

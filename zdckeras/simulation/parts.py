@@ -66,10 +66,11 @@ def apart(training: Showers, validation: Showers, test: Showers, draws: Iterable
     """
     name = test.detector().name
     first, second = ({name: half} for half in half_libraries(name))
-    seeds = [1_000_000 + 3 * seed + k for k in range(3)]  # apart from those of draws
-    training, validation = (resimulate(part, k, first) for part, k in zip((training, validation), seeds, strict=False))
-    (again, *floor), other = ([resimulate(test, k, half) for k in (seeds[2], *draws)] for half in (second, first))
-    return training, validation, again, floor, other
+    draws, begin = list(draws), 1_000_000 * (seed + 1)  # apart from the seeds of draws: none makes two responses
+    training, validation = (resimulate(part, begin + k, first) for k, part in enumerate((training, validation)))
+    floor = [resimulate(test, k, second) for k in draws]
+    other = [resimulate(test, begin + 3 + k, first) for k in range(len(draws) + 1)]
+    return training, validation, resimulate(test, begin + 2, second), floor, other
 
 
 def own_parts(showers: Showers, detector: str) -> tuple[Showers, Showers, Showers]:
