@@ -76,10 +76,12 @@ def test_arrivals_are_encoded_for_students_alone(monkeypatch, tmp_path):
     train = runpy.run_path(str(FOLDER / "modular.py"))["train_models"]
     vae, encoded = SimpleNamespace(prior=None, decoder=None), []
     fakes = {"fit_vae": lambda *_, **__: (vae, {}), "distil": lambda *_, **__: (None, {}),
-             "encoded_arrivals": lambda *given: encoded.append(given), "ModularGenerator": lambda *parts: parts}
+             "encoded_arrivals": lambda *given: encoded.append(given), "ModularGenerator": lambda *parts: parts,
+             "recipe_states": lambda *_, **__: tmp_path}
     for name, fake in fakes.items():
         monkeypatch.setitem(train.__globals__, name, fake)
     p = dict(vae={}, coded=64, student={}, wrong=(), levels=1)
     for students, expected in (((), 0), (("bs",), 1)):
-        train(SimpleNamespace(detector="ecal", seeds=2, seed=0), p | {"students": students}, tmp_path, None, ())
+        args, data = SimpleNamespace(detector="ecal", seeds=2, seed=0), SimpleNamespace(reach=())
+        train(args, p | {"students": students}, data, tmp_path, None)
         assert len(encoded) == expected
