@@ -114,6 +114,27 @@ def rows_at(table: Tensor, index: Tensor) -> Tensor:
     return keras.ops.take(table, index, axis=0)
 
 
+def cropped(grid: Tensor, rows: int, columns: int, first: tuple[int, int] = (0, 0)) -> Tensor:
+    """Some rows and columns of grids, whose gradient TensorFlow pads, where that of [:, :rows] takes ten times as long.
+
+    Arguments:
+        grid: (B, r, c, ...).
+        rows, columns: how many.
+        first: the first row and column of them.
+
+    Example:
+        >>> grid = keras.ops.reshape(keras.ops.arange(12), (1, 3, 4))
+        >>> keras.ops.convert_to_numpy(cropped(grid, 2, 2, first=(1, 0))).tolist()
+        [[[4, 5], [8, 9]]]
+    """
+    (i, j), more = first, len(grid.shape) - 3
+    if name() == "tensorflow" and not isinstance(grid, keras.KerasTensor):
+        import tensorflow as tf
+
+        return tf.slice(grid, [0, i, j, *[0] * more], [-1, rows, columns, *[-1] * more])
+    return grid[:, i : i + rows, j : j + columns]
+
+
 def put_at(cache: Tensor, index: Tensor, new: Tensor) -> Tensor:
     """A cache (B, H, T, W) with other vectors (B, H, 1, W) at one of its T places; a loop does it without a copy.
 

@@ -33,6 +33,7 @@ from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts
+from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.log_images import WholePhotons
 from zdckeras.training.adversarial import check_network
@@ -101,7 +102,7 @@ def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int
     for k, stride in reversed(list(enumerate(STRIDES))):
         x = layers.Conv2DTranspose(channels if k else 1, KERNEL, stride, kernel_initializer=_he(seeds))(x)
         crop = tuple((1, found - n - 1) for found, n in zip(x.shape[1:3], grids[k], strict=True))
-        x = _leaky(layers.Cropping2D(crop)(x))
+        x = _leaky(Cropping(crop)(x))
     return keras.Model(code, layers.Reshape(grids[0])(x), name="decoder")
 
 

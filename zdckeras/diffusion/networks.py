@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import unfold
@@ -125,7 +126,7 @@ class PatchField(layers.Layer):
         known = self.spread(self.known(ops.concatenate([seen, context], axis=-1)))
         tokens = on_tokens(self.take, patches) + on_tokens(self.place, place) + known[:, None]
         made = ops.reshape(on_tokens(self.read, self.core(tokens)), (-1, rows, columns, self.patch**2))
-        made = unfold(made, self.patch)[:, : self.image[0], : self.image[1], 0]
+        made = ops.squeeze(backend.cropped(unfold(made, self.patch), *self.image), -1)
         return made + self.keep(seen)[..., None] * x
 
     def operations(self):

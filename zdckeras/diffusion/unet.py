@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.diffusion.networks import time_features
 from zdckeras.layers.dense import seeds_of
@@ -193,7 +194,7 @@ class UNet(layers.Layer):
             if use == "grow":
                 _, rows, columns, _ = kept[-1].shape
                 x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
-                x = part(x)[:, :rows, :columns]
+                x = backend.cropped(part(x), rows, columns)
             elif use == "shrink":
                 x = part(x)
             else:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
@@ -94,8 +95,8 @@ class ShapeNetwork(layers.Layer):
         shared = unfold(ops.leaky_relu(shared, 0.1), 2)
         hidden, responses = ops.cast(hidden, "float32"), []
         for k, (detector, (rows, columns), photons) in enumerate(zip(self.detectors, self.crops, sums, strict=True)):
-            grid = ops.leaky_relu(self.own[k](shared[:, :rows, :columns]), 0.1)
-            texture = unfold(self.last[k](grid), FINE_CELLS)[:, : detector.shape[0], : detector.shape[1], 0]
+            grid = ops.leaky_relu(self.own[k](backend.cropped(shared, rows, columns)), 0.1)
+            texture = ops.squeeze(backend.cropped(unfold(self.last[k](grid), FINE_CELLS), *detector.shape), -1)
             responses.append(self.lights[k](hidden, ops.cast(texture, "float32"), photons, noise, conditions))
         return tuple(responses)
 

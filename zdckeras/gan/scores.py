@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.gan.losses import absolute
 
@@ -41,7 +42,7 @@ def block_features(photons: Tensor) -> Tensor:
     """ln(1 + n) of blocks of 4 x 4 cells, (B, blocks); cells beyond the last whole block are left out."""
     _, nx, ny = photons.shape
     across, along = nx // BLOCK_CELLS, ny // BLOCK_CELLS
-    photons = photons[:, : across * BLOCK_CELLS, : along * BLOCK_CELLS]
+    photons = backend.cropped(photons, across * BLOCK_CELLS, along * BLOCK_CELLS)
     blocks = ops.sum(ops.reshape(photons, (-1, across, BLOCK_CELLS, along, BLOCK_CELLS)), axis=(2, 4))
     return ops.reshape(ops.log1p(blocks), (-1, across * along))
 

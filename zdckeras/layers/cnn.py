@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens, tile
@@ -26,6 +27,16 @@ def unfold(grid: Tensor, factor: int) -> Tensor:
     n = channels // factor**2
     grid = ops.transpose(ops.reshape(grid, (-1, rows, columns, factor, factor, n)), (0, 1, 3, 2, 4, 5))
     return ops.reshape(grid, (-1, factor * rows, factor * columns, n))
+
+
+@keras.saving.register_keras_serializable("zdckeras")
+class Cropping(layers.Cropping2D):
+    """`keras.layers.Cropping2D` by `zdckeras.backend.cropped`: a sixth less of the published CorrVAE's step."""
+
+    def call(self, inputs):
+        (top, bottom), (left, right) = self.cropping
+        _, rows, columns, _ = inputs.shape
+        return backend.cropped(inputs, rows - top - bottom, columns - left - right, (top, left))
 
 
 def downscale(sizes: Sequence[int], shape: tuple[int, int], seeds: Iterator[int], first: int = 0) -> keras.Sequential:
@@ -73,7 +84,7 @@ def upscale(grid: Tensor, steps: list, last: keras.layers.Layer, shape: tuple[in
     """Sub-pixel steps with ReLU from the coarsest grid (B, r, c, n) to an image, cropped to shape (B, nx, ny)."""
     for step in steps:
         grid = ops.relu(unfold(step(grid), 2))
-    return last(grid)[:, : shape[0], : shape[1], 0]
+    return ops.squeeze(backend.cropped(last(grid), *shape), -1)
 
 
 def upscale_operations(cells: int, steps: list, last: keras.layers.Layer) -> int:
@@ -300,4 +311,4 @@ class PublishedCnnDecoder(_PublishedCnn):
         self._check_shape(tokens, (self.tokens, self.width), "tokens")
         tokens = on_tokens(self.dense, self._beside(tokens, context))
         image = self.network(ops.reshape(tokens, (-1, *self.grid, self.hidden))) + 0.5
-        return image[:, : self.image[0], : self.image[1], 0]
+        return ops.squeeze(backend.cropped(image, *self.image), -1)

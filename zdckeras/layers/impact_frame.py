@@ -72,7 +72,8 @@ class ImpactFrame(layers.Layer):
         rows, columns = (ops.one_hot(cell, 2 * n, dtype="float32") for cell, n in zip(cells, (nx, ny), strict=True))
         cropped = ops.matmul(ops.matmul(rows[:, None], maps), ops.transpose(columns, (0, 2, 1))[:, None])
         cropped = ops.reshape(cropped, (-1, 2, nx * ny))
-        return cropped[:, 0], 3.0 * ops.tanh(cropped[:, 1] / 3.0)
+        place, log_scale = ops.unstack(cropped, axis=1)
+        return place, 3.0 * ops.tanh(log_scale / 3.0)
 
     def adapt(self, conditions, photons, code, ridge=3.0):
         """Fit the nine maps to codes by least squares, cell by cell of the frame: first the mean, then the spread.

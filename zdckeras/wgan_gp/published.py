@@ -20,6 +20,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import Showers
 from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import WithParts, one_detector
+from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import seeds_of
 from zdckeras.training.adversarial import AdversarialModel, check_network
 from zdckeras.training.cost import Passes
@@ -66,7 +67,7 @@ def published_generator(divide: int = 1, latent: int = LATENT, seed: int = 0) ->
         x = layers.ZeroPadding2D(padding)(layers.UpSampling2D()(x))
         x = layers.Conv2D(size, kernel, activation="relu", kernel_initializer=_he(seeds))(x)
     x = layers.Conv2D(1, 3, padding="same", kernel_initializer=_he(seeds))(x)
-    return keras.Model(inputs, layers.Reshape((CELLS, CELLS))(layers.Cropping2D(1)(x)), name="generator")
+    return keras.Model(inputs, layers.Reshape((CELLS, CELLS))(Cropping(1)(x)), name="generator")
 
 
 def published_critic(divide: int = 1, seed: int = 0) -> keras.Model:
