@@ -215,17 +215,21 @@ function trade() {
   if (!points.length) { $("trade").replaceChildren(make("p", {}, "No times were measured.")); return; }
   const wide = window.innerWidth > 600, [left, right, top, bottom] = [56, wide ? 836 : 400, 14, wide ? 380 : 330];
   const xs = [...points, ...others].map(p => Math.log10(p.x)), low = Math.floor(Math.min(...xs) - 0.2), far = Math.ceil(Math.max(...xs) + 0.2);
-  const own = points.map(p => p.y), reach = (Math.max(...own) - Math.min(...own)) || Math.abs(own[0]) || 1;
-  const near = ideal > Math.min(...own) - reach && ideal < Math.max(...own) + reach;  // or it would squeeze all else
-  const ys = near ? [...own, ideal] : own, span = (Math.max(...ys) - Math.min(...ys)) || 1;
+  const steep = points.every(p => p.y > 0) && Math.max(...points.map(p => p.y)) > 20 * Math.min(...points.map(p => p.y));
+  const of = steep ? Math.log10 : value => value;  // or what is near the floor would be one point
+  const own = points.map(p => of(p.y)), reach = (Math.max(...own) - Math.min(...own)) || Math.abs(own[0]) || 1;
+  const near = of(ideal) > Math.min(...own) - reach && of(ideal) < Math.max(...own) + reach;  // or it would squeeze all else
+  const ys = near ? [...own, of(ideal)] : own, span = (Math.max(...ys) - Math.min(...ys)) || 1;
   const from = Math.min(...ys) - 0.08 * span, to = Math.max(...ys) + 0.1 * span;
   const x = value => left + (Math.log10(value) - low) / (far - low) * (right - left);
-  const y = value => bottom - (value - from) / (to - from) * (bottom - top);
+  const y = value => bottom - (of(value) - from) / (to - from) * (bottom - top);
+  const decades = Array.from({ length: Math.ceil(to - from) + 2 }, (_, k) => 10 ** (Math.floor(from) + k));
+  const heights = steep ? decades.flatMap(v => [v, 2 * v, 5 * v]).filter(v => of(v) > from && of(v) < to) : marks(from, to);
   const figure = make("svg", { viewBox: `0 0 ${right + 40} ${bottom + 50}`, role: "img", "aria-label": `${metric} against time` });
   for (let power = low; power <= far; power++) figure.append(
     make("line", { x1: x(10 ** power), x2: x(10 ** power), y1: top, y2: bottom, stroke: "#e4e7ec" }),
     make("text", { x: x(10 ** power), y: bottom + 18, "text-anchor": "middle" }, short(10 ** power)));
-  for (const value of marks(from, to)) figure.append(
+  for (const value of heights) figure.append(
     make("line", { x1: left, x2: right, y1: y(value), y2: y(value), stroke: "#e4e7ec" }),
     make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   if (near) figure.append(make("line", { x1: left, x2: right, y1: y(ideal), y2: y(ideal), stroke: "#8a93a0", "stroke-dasharray": "5 4" }));
@@ -238,16 +242,20 @@ function trade() {
   const away = p => Math.abs(p.y - ideal), judged = points.filter(p => p.name !== "floor");  // also those of an earlier report
   const front = judged.filter(p => !judged.some(q => away(q) <= away(p) && q.x <= p.x && (away(q) < away(p) || q.x < p.x))).sort((a, b) => a.x - b.x);
   figure.append(make("path", { d: front.map((p, k) => `${k ? "L" : "M"}${x(p.x)},${y(p.y)}`).join(""), fill: "none", stroke: "#8a93a0", "stroke-width": 1.2 }));
-  const placed = [];
-  for (const p of [...points].sort((a, b) => y(a.y) - y(b.y))) {
+  const placed = points.map(p => ({ start: x(p.x) - 6, size: 12, y: y(p.y) + 4 }));  // no name lies on a point
+  const rank = p => front.includes(p) ? 0 : data.colours[p.name] ? 1 : 2;  // who has a place for its name first
+  for (const p of [...points].sort((a, b) => rank(a) - rank(b) || y(a.y) - y(b.y))) {
     const name = p.name.length > 26 ? `…${p.name.slice(-25)}` : p.name, size = 7.5 * name.length + 12;
-    const end = x(p.x) + size > right, start = end ? x(p.x) - size : x(p.x);
+    const end = x(p.x) + size > right, start = end ? x(p.x) - size - 8 : x(p.x) + 8;
     const free = at => at.y > top + 12 && at.y < bottom - 3 && !placed.some(q => at.start < q.start + q.size && q.start < at.start + size && Math.abs(q.y - at.y) < 15);
-    const tries = [0, -16, 16, -32, 32, -48, 48, -64, 64].map(down => ({ start, size, y: y(p.y) + 4 + down }));
-    const at = tries.find(free) ?? tries[0];
+    const tries = [0, -16, 16, -32, 32].map(down => ({ start, size, y: y(p.y) + 4 + down }));
+    const circle = make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" });
+    circle.append(make("title", {}, `${p.name}: ${metric} ${short(p.y)}, ${short(p.x)} ms`));
+    figure.append(circle);
+    const at = tries.find(free);
+    if (!at) continue;  // among too many: its name is told where it is pointed at
     placed.push(at);
-    figure.append(make("circle", { cx: x(p.x), cy: y(p.y), r: front.includes(p) ? 7 : 5, fill: data.colours[p.name] || "#5c6675" }),
-      make("text", { x: x(p.x) + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start", style: `fill: ${data.colours[p.name] || "#5c6675"}` }, name));
+    figure.append(make("text", { x: x(p.x) + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start", style: `fill: ${data.colours[p.name] || "#5c6675"}` }, name));
   }
   $("trade").replaceChildren(figure);
 }
