@@ -14,7 +14,9 @@ One row has the channel sums imposed: so teacher and student over cells are save
     python recipes/flow_distill.py --preset paper       # the study's size, for a GPU
     python recipes/flow_distill.py --data showers.root  # your own showers, or a folder with the npz pair
 
-Interrupted, the same command goes on where it stopped.
+Interrupted, the same command goes on where it stopped. 26 minutes of processor time, judging included; of three
+trainings (floor 1.00) teachers over cells have WS 3.16 +- 0.17, students 5.76 +- 0.96 and with "ch" 3.01 +- 0.14, students
+over codes 1.38 +- 0.08.
 """
 
 from functools import partial
@@ -124,15 +126,15 @@ def train_models(args, p, data, own, states):
 
 def save_best(args, data, trained):
     """Saves teacher, student over cells, and the student that is best on the validation set; the row of the latter."""
-    teacher, able = trained["teacher, seed 0"], {IMPOSED: trained[f"{IMPOSED}, seed 0"]}
-    able |= {row: one for row, one in trained.items() if row.endswith("codes, seed 0")}
+    teacher, imposed = trained["teacher, seed 0"], f"{IMPOSED}, seed 0"
+    able = {row: one for row, one in trained.items() if row == imposed or row.endswith("codes, seed 0")}
     samplers = {row: one.sample if isinstance(one, Trained) else partial(answer, one, data.validation)
                 for row, one in able.items()}
     scores = judge(data.validation, [data.validation.response], samplers, 1, args.seed).scores
     best = min(able, key=lambda row: SUMMARY["WS"](scores[row]))
-    shipped = able[best].ready() if best == IMPOSED else able[best]
+    shipped = able[best].ready() if best == imposed else able[best]
     save_models(args, data, {"teacher.keras": ShowerGenerator(teacher.sums, teacher.shape),
-                             "student_cells.keras": able[IMPOSED].ready(), "student.keras": shipped})
+                             "student_cells.keras": able[imposed].ready(), "student.keras": shipped})
     try:
         about = about_models({"student.keras": args.out / "student.keras"})
         export_saved_model(shipped, args.out / "saved_model", overwrite=True, about=about)
@@ -168,10 +170,9 @@ def main():
     table, _, text = judged_with_times(args, data, trained, p)
     lines = [text, "", *dict.fromkeys(verdicts(table.scores, histories, data.test.detector().cells)),
              f"student chosen on the validation set: {best}"]
-    rows = {row: trained[row] for row in ("teacher, seed 0", f"{IMPOSED}, seed 0", "teacher, codes", best)
-            if row in trained}
-    shown = {row: one.sample if isinstance(one, Trained) else partial(answer, one, data.test)
-             for row, one in rows.items()}
+    rows = dict.fromkeys(("teacher, seed 0", f"{IMPOSED}, seed 0", "teacher, codes", best))
+    shown = {row.split(", seed ")[0]: one.sample if isinstance(one := trained[row], Trained) else
+             partial(answer, one, data.test) for row in rows}
     write_results(args, "flow_distill.txt", "\n".join(lines), table, data.test, shown, histories)
 
 
