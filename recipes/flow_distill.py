@@ -145,13 +145,13 @@ def save_best(args, data, trained):
 
 def verdicts(scores, histories, cells):
     """What the table says of the losses of students, of one beside its teacher, and of the orders of the cells."""
-    for a, b in (("bs", "bs+div"), ("bs", "bs+ch"), ("bs+ch", "bs+ch+div"), ("bs, codes", "bs+ch+div, codes"),
-                 ("bs, codes", "bs+ch, codes"),
-                 ("teacher", "bs+ch"), ("teacher" + IN_ORDER, "teacher"), ("bs" + IN_ORDER, "bs")):
-        for name in ("WS", "MAE"):
-            found = values_by_row(scores, name)
-            if a in found and b in found:
-                yield ordering({a: found[a], b: found[b]}, name)
+    found = {name: values_by_row(scores, name) for name in ("WS", "MAE")}
+    pairs = (("bs", "bs+div"), ("bs", "bs+ch"), ("bs+ch", "bs+ch+div"), ("bs, codes", "bs+ch+div, codes"),
+             ("bs, codes", "bs+ch, codes"), ("teacher", "bs+ch"), ("teacher" + IN_ORDER, "teacher"),
+             ("bs" + IN_ORDER, "bs"))
+    for (a, b), (name, values) in product(pairs, found.items()):
+        if a in values and b in values:
+            yield ordering({a: values[a], b: values[b]}, name)
     held = by_row({row: cells * curve["val_loss"][-1] for row, curve in histories.items() if "val_loss" in curve})
     yield f"validation, -log p a shower [nats]: {'; '.join(f'{row} {np.mean(one):.1f}' for row, one in held.items())}"
     if len(held) > 1:

@@ -114,8 +114,7 @@ def test_parts_of_two_libraries():
     assert [len(floor), len(other)] == [2, 3]
     assert same(floor[1], reference.resimulate(parts[2], 2, second))
     assert same(other[2], reference.resimulate(parts[2], 1_000_005, first))
-    with_decays = [response.response.sum() for response in (test, *floor, *other)]
-    assert len(set(with_decays)) == 6  # no two have one seed
+    assert len({responses.response.sum() for responses in (test, *floor, *other)}) == 6  # no two have one seed
 
 
 def test_halves_of_own_showers_are_refused_before_these_are_read(capsys, tmp_path):

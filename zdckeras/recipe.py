@@ -178,7 +178,8 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
         refuse("argument --halves: expected embedded data, whose Geant4 library is known, received --data")
     wanted, detector = sizes | {"train": max(sizes["train"], more)}, detector or args.detector
     try:
-        found, validation, test, resimulated = showers_for(detector, args.data, wanted, draws, args.seed)
+        found, validation, test, resimulated = showers_for(detector, args.data, wanted, () if halves else draws,
+                                                           args.seed)
     except (ValueError, OSError, ImportError) as error:
         refuse(error)
     other = ()
@@ -259,13 +260,13 @@ def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Calla
     return table
 
 
-def _write_table(args, data, table, folder):
+def _write_table(args, data, table, folder=None):
     table.provenance = data.provenance
     table.write(folder or args.out)
 
 
-def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: dict, p: dict, runs: int | None = None,
-                      folder: str | Path | None = None) -> tuple[Table, dict, str]:
+def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: dict,
+                      p: dict) -> tuple[Table, dict, str]:
     """`judge_generators` on the test set, beside the floor; its table is written before times are taken.
 
     Arguments:
@@ -273,14 +274,12 @@ def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: di
         data: from `recipe_data`, of one detector.
         generators: name -> what is judged.
         p: preset with `pairs` of the pixel classifier, `generations`, and perhaps `batches` that are timed.
-        runs: generations, if others.
-        folder: where to; --out by default.
 
     Returns:
         As there.
     """
-    return judge_generators(generators, data.test, data.floor, runs or p["generations"], args.seed, p["pairs"],
-                            p.get("batches", BATCHES), lambda table: _write_table(args, data, table, folder))
+    return judge_generators(generators, data.test, data.floor, p["generations"], args.seed, p["pairs"],
+                            p.get("batches", BATCHES), lambda table: _write_table(args, data, table))
 
 
 def write_text(path: str | Path, text: str, provenance: dict | None = None) -> None:
