@@ -307,6 +307,27 @@ def test_results_of_other_data_and_seeds_are_kept(tmp_path, monkeypatch, capsys,
     assert message in capsys.readouterr().err
 
 
+FIRST, BOTH, ALL = ["GAN"], ["GAN", "flow"], None
+
+
+@pytest.mark.parametrize(("name", "made", "asked", "kept"), [
+    ("seeds", 3, 1, True), ("seeds", 1, 3, False), ("seeds", 3, 3, False), ("in_order", True, False, True),
+    ("rows", BOTH, FIRST, True), ("rows", FIRST, BOTH, False), ("rows", ALL, BOTH, True), ("rows", BOTH, ALL, False),
+    ("rows", "all", "ours", True), ("rows", "ours", "published", True), ("rows", "ours", "all", False),
+    ("rows", BOTH, [], True), ("lambdas", ALL, [0.1], True), ("lambdas", [0.1], [0.1], False)])
+def test_a_report_does_not_lose_rows_or_trainings(tmp_path, capsys, name, made, asked, kept):
+    args = parse("--out", str(tmp_path))
+    setattr(args, name, asked)
+    told = {"recipe": Path(sys.argv[0]).stem, "seed": 0} | ({} if made is ALL else {name: made})  # None is not told
+    (tmp_path / "provenance.json").write_text(json.dumps(told))
+    if not kept:
+        return check_results(args)
+    with pytest.raises(SystemExit, match="2"):
+        check_results(args)
+    assert f"has results of {name} {made}, asked for are {name} {asked}: choose another --out" in capsys.readouterr(
+        ).err
+
+
 def test_results_are_written(tmp_path, capsys):
     test, args = own(conditions=40, dim=0), parse("--out", str(tmp_path), "--seed", "3")
     asked = []

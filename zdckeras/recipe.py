@@ -29,6 +29,7 @@ PICTURED = 2000  # test particles in histograms and galleries
 FEW = 64  # showers that give scales to networks which --dry-run only counts
 EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
 TAKEN = set()  # folders of states of this run: a recipe of several stages has several
+NARROWED = ("seeds", "rows", "in_order", "lambdas")  # arguments that may leave out rows or trainings of a report
 NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
 
 
@@ -208,7 +209,8 @@ def recipe_data(args: argparse.Namespace, sizes: dict, detector: str | None = No
 
 
 def check_results(args: argparse.Namespace) -> None:
-    """End the program in one line where --out has results of another recipe, preset, detector, seed or data."""
+    """End the program in one line where --out has results of another recipe, preset, detector, seed or data, or of
+    trainings and rows that the report asked for would not have any more."""
     try:
         made = json.loads((args.out / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,9 +219,22 @@ def check_results(args: argparse.Namespace) -> None:
              "seed": args.seed, "data": EMBEDDED if args.data is None else args.data}
     made, asked = ({"halves": False} | made, asked | {"halves": args.halves}) if "halves" in args else (made, asked)
     other = [name for name, value in asked.items() if value is not None and name in made and made[name] != value]
+    if not other:
+        made = {"rows": None, "lambdas": None, **made}  # left out: all of them
+        asked = {name: getattr(args, name) for name in NARROWED if name in args and name in made}
+        other = [name for name, value in asked.items() if _lost(made[name], value)]
     if other:
         refuse(f"{args.out} has results of {', '.join(f'{name} {made[name]}' for name in other)}, asked for are "
                f"{', '.join(f'{name} {asked[name]}' for name in other)}: choose another --out")
+
+
+def _lost(made, asked):
+    """Whether what a report has, a number of trainings or names of rows, would be missing in the one asked for."""
+    if isinstance(asked, int):
+        return made > asked
+    if isinstance(asked, list):
+        return made is None or not set(made) <= set(asked)
+    return asked not in (None, "all", made)
 
 
 def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None = None) -> Path:
@@ -242,27 +257,25 @@ def recipe_states(args: argparse.Namespace, *settings, data: RecipeData | None =
     return folder
 
 
-def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Callable], runs: int,
-           folder: str | Path | None = None) -> Table:
+def judged(args: argparse.Namespace, data: RecipeData, samplers: dict[str, Callable], runs: int) -> Table:
     """`judge` on the test set, beside the floor; the table is written at once.
 
     Arguments:
         args: from `command_line`.
         data: from `recipe_data`, of one detector.
         samplers, runs: as in `judge`.
-        folder: where to; --out by default.
 
     Returns:
         `Table`.
     """
     table = judge(data.test, data.floor, samplers, runs, args.seed)
-    _write_table(args, data, table, folder)
+    _write_table(args, data, table)
     return table
 
 
-def _write_table(args, data, table, folder=None):
+def _write_table(args, data, table):
     table.provenance = data.provenance
-    table.write(folder or args.out)
+    table.write(args.out)
 
 
 def judged_with_times(args: argparse.Namespace, data: RecipeData, generators: dict,
