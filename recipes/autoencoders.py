@@ -7,7 +7,7 @@ ln(1 + n) and squared errors, of which photons are rounded (laptop: fewer channe
 Ours answer with whole photons, drawn from a light whose Poisson deviance they are trained on.
 
     python recipes/autoencoders.py                          # embedded data, neutron calorimeter
-    python recipes/autoencoders.py --rows VAE               # one of the four
+    python recipes/autoencoders.py --rows VAE --out runs/vae # one of the four
     python recipes/autoencoders.py --seeds 3                # three trainings of every row
     python recipes/autoencoders.py --data showers.root      # your own showers, or a folder with the npz pair
     python recipes/autoencoders.py --preset paper --dry-run # what the published sizes and schedule would cost

@@ -12,7 +12,7 @@ and velocity, linear and cosine, and the whole dial cost minutes.
 
     python recipes/diffusion.py                          # embedded data, neutron calorimeter
     python recipes/diffusion.py --detector zp --rows     # the latent rows alone
-    python recipes/diffusion.py --rows --seeds 3           # three trainings of the priors over codes
+    python recipes/diffusion.py --rows --seeds 3 --out runs/codes  # three trainings of the priors over codes
     python recipes/diffusion.py --preset paper --dry-run # what the trainings of whole responses would cost
     python recipes/diffusion.py --data showers.root      # your own showers, or a folder with the npz pair
 

@@ -10,7 +10,7 @@ One row has the channel sums imposed: so teacher and student over cells are save
 
     python recipes/flow_distill.py                      # embedded data, laptop preset
     python recipes/flow_distill.py --seeds 3            # three trainings of every row, of one autoencoder of arrivals
-    python recipes/flow_distill.py --in-order           # also flows over cells that only reverse the order of the cells
+    python recipes/flow_distill.py --seeds 3 --in-order # also flows over cells that only reverse the order of these
     python recipes/flow_distill.py --preset paper       # the study's size, for a GPU
     python recipes/flow_distill.py --data showers.root  # your own showers, or a folder with the npz pair
 

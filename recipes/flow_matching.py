@@ -11,7 +11,7 @@ between quality and time.
 
     python recipes/flow_matching.py                          # embedded data, neutron calorimeter
     python recipes/flow_matching.py --detector zp --rows   # the latent rows alone
-    python recipes/flow_matching.py --rows --seeds 3         # three trainings of the prior over codes
+    python recipes/flow_matching.py --rows --seeds 3 --out runs/codes  # three trainings of the prior over codes
     python recipes/flow_matching.py --preset paper --dry-run # what the trainings of whole responses would cost
     python recipes/flow_matching.py --data showers.root      # your own showers, or a folder with the npz pair
 

@@ -18,9 +18,9 @@ proper scores without a critic, and keeps them beside it.
 All rows meet a critic on the same showers, as often; the table of trainings has the steps and the processor time that
 each row took, with what precedes the critic of ours in a row of its own. Of lambda_in the appendix has 1e-10, for the
 squared difference of sums over a whole batch of images; for eq. 4 as it is printed, in photons of a response, that is
-no term at all, and 1e-3 is taken, as in the authors' later code (`--lambdas 0.1 1e-10 1e-3` is the appendix' best; its
-grid is 0.01, 0.1, 1 for diversity, 1e-7 to 1e-11 for intensity, 1e-4, 1e-3, 1e-2 for the auxiliary regressor).
-Interrupted, the same command goes on where it stopped.
+no term at all, and 1e-3 is taken, as in the authors' later code (`--lambdas 0.1 1e-10 1e-3 --out runs/appendix` is the
+appendix' best; its grid is 0.01, 0.1, 1 for diversity, 1e-7 to 1e-11 for intensity, 1e-4, 1e-3, 1e-2 for the auxiliary
+regressor). Interrupted, the same command goes on where it stopped.
 """
 
 from functools import partial

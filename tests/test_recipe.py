@@ -131,7 +131,7 @@ def test_results_with_halves_are_others(capsys, tmp_path):
     (tmp_path / "provenance.json").write_text('{"preset": "smoke"}', encoding="utf-8")
     check_results(parser.parse_args([]))
     with pytest.raises(SystemExit):
-        check_results(parser.parse_args(["--halves"]))
+        check_results(parser.parse_args(["--halves", "--out", str(tmp_path)]))
     assert "has results of halves False, asked for are halves True" in capsys.readouterr().err
 
 
@@ -284,10 +284,14 @@ def test_states_of_an_earlier_run_with_other_settings_are_named_and_stages_of_th
         "taken up\n"
 
 
-def test_other_presets_have_folders_of_their_own():
-    parser = command_line("about", ["laptop", "smoke"], "runs/x", DETECTORS)
+def test_what_is_chosen_has_a_folder_of_its_own(tmp_path):
+    parser = command_line("about", ["laptop", "smoke"], "runs/x", DETECTORS, halves=True)
+    parser.add_argument("--rows", choices=("all", "ours"), default="all")
+    write_root(own(conditions=4, dim=0), tmp_path / "own.root")
     given = {"": "runs/x", "--preset smoke": "runs/x_smoke", f"--detector {DETECTORS[1]} --preset smoke":
-             f"runs/x_{DETECTORS[1]}_smoke", "--preset smoke --out here": "here", "--preset laptop": "runs/x"}
+             f"runs/x_{DETECTORS[1]}_smoke", "--preset smoke --out here": "here", "--preset laptop": "runs/x",
+             "--rows ours --halves": "runs/x_ours_halves", "--rows all": "runs/x",
+             f"--data {tmp_path / 'own.root'}": "runs/x_own"}
     assert {words: str(parser.parse_args(words.split()).out) for words in given} == given
 
 

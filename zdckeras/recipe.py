@@ -38,9 +38,10 @@ class RecipeParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         found = super().parse_args(args, namespace)
-        if found.out is None:  # other detectors and presets have folders of their own
-            chosen = {name: getattr(found, name, None) for name in ("detector", "preset")}
-            more = [word for name, word in chosen.items() if word and word != self.get_default(name)]
+        if found.out is None:  # other detectors, presets, rows and data have folders of their own
+            chosen = {name: getattr(found, name, None) for name in ("detector", "preset", "rows")}
+            more = [word for name, word in chosen.items() if isinstance(word, str) and word != self.get_default(name)]
+            more += ["halves"] * getattr(found, "halves", False) + ["own"] * (found.data is not None)
             found.out = Path("_".join([str(self.out), *more]))
         try:
             apply_devices(found)
@@ -63,7 +64,7 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     Arguments:
         about: docstring of the recipe, shown by --help.
         presets: names of its presets; the first is the default.
-        out: folder of the results by default, with detector and preset behind where these are not the first.
+        out: folder of the results by default, with detector, preset and the like behind where these are others.
         detectors: names to choose from with --detector, the first being the default; none leaves the argument out.
         trainings: default of --seeds, trainings of every row; None leaves the argument out.
         half: whether --mixed-precision is sound for its models; else it is refused.
@@ -86,8 +87,8 @@ def command_line(about: str, presets: Iterable[str], out: str | Path, detectors:
     parser.add_argument("--data", nargs="+", metavar="FILE", help="your showers: .root files (also file.root:tree, "
                         "patterns, root:// addresses), or a folder with them or with the npz pair")
     parser.out = Path(out)
-    parser.add_argument("--out", type=Path, help=f"folder of the results (default: {out}, detector and preset behind "
-                        "where these are others)")
+    parser.add_argument("--out", type=Path, help=f"folder of the results (default: {out}, detector, preset and the "
+                        "like behind where these are others)")
     if trainings:
         parser.add_argument("--seeds", type=whole(1), default=trainings, help="trainings of every row")
     if dry:
