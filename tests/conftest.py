@@ -23,6 +23,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.flow_distill.generator import ShowerGenerator
 from zdckeras.flow_distill.shape import ShapeFlow
 from zdckeras.flow_distill.sums import PhotonSums
+from zdckeras.simulation import reference
 
 DETECTOR = "ecal"
 PACKAGE = Path(zdckeras.__file__).parent
@@ -118,6 +119,12 @@ def small_shape(showers, **settings):
     return randomise(ShapeFlow.fit_scales(DETECTOR, showers.particles, showers.response,
                                           **{"steps": 2, "hidden": (8,), "embedding": (8,), "maps": 2, **settings}),
                      seed=2)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of fewer primaries; another, as good, meaning of a seed."""
+    monkeypatch.setattr(reference, "PRIMARIES_AT_ONCE", 500)
 
 
 @pytest.fixture(scope="session")
