@@ -31,7 +31,7 @@ from zdckeras.judging import answer, photon_cut
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
 from zdckeras.metrics.energy_report import EnergyReport
-from zdckeras.metrics.report import text_table
+from zdckeras.metrics.report import noise_seed, text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
 from zdckeras.metrics.times import milliseconds
 from zdckeras.metrics.trainings import over_seeds
@@ -137,10 +137,12 @@ def judge_particles(args, p, data, generators):
     table = judged(args, data, {label: lambda _, seed, draw=draw: draw(*seed) for label, draw in draws.items()},
                    p["generations"])
     for label, score in table.scores.items():
-        made = floor if label == "floor" else [draws[label](args.seed, k) for k in range(max(len(floor), 1))]
+        made = floor if label == "floor" else [draws[label](*noise_seed(label, args.seed, k))
+                                               for k in range(max(len(floor), 1))]
         score["pixels"] = pixel_auc(test.response, made[0], args.seed, p["pairs"])
         score["species"] = species_auc(test.response, made[0], test.particles, test.pdg, SPECIES)
-        score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if len(floor) > 1 else {}
+        score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if made is not floor and len(
+            floor) > 1 else {}  # of the floor itself it is 1
     found = [species for species, code in SPECIES.items() if (test.pdg == code).sum() >= 30]
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"], "AUC pixels": lambda s: s["pixels"]}

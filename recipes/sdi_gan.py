@@ -36,7 +36,7 @@ from zdckeras.gan.published_vit import published_vit_critic, published_vit_gener
 from zdckeras.metrics.channels import Residuals, ws
 from zdckeras.metrics.classifier import pixel_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
-from zdckeras.metrics.report import in_floors, text_table
+from zdckeras.metrics.report import in_floors, noise_seed, text_table
 from zdckeras.metrics.trainings import SUMMARY, by_row, ordering, over_seeds, values_by_row
 from zdckeras.recipe import (
     command_line,
@@ -178,13 +178,14 @@ def judge_models(args, p, data, trained):
         score["factor"], scaled = 1.0, draws[-1]
         if name in trained:
             one = trained[name]
-            draws = [one.sample(data.test.particles, [args.seed, k]) for k in range(len(real))]
+            draws = [one.sample(data.test.particles, noise_seed(name, args.seed, k)) for k in range(len(real))]
             light = one.sample(data.validation.particles, args.seed)
             score["factor"] = fit_factor(data.validation.response, light) if light.any() else 1.0
             one.generator.factors = [score["factor"]]
             scaled = one.sample(data.test.particles, args.seed)
             one.generator.factors = [1.0]
-        score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if len(real) > 1 else {}
+        score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if draws is not real and len(
+            real) > 1 else {}  # of the floor itself it is 1
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
         score["pixels"] = pixel_auc(data.test.response, draws[-1], args.seed, p["pixels"]) if p["pixels"] else None
         score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
@@ -192,8 +193,8 @@ def judge_models(args, p, data, trained):
                "proton channels": lambda s: s["WS proton"], **{name: SUMMARY[name] for name in ("MAE", "RMSE", "AUC")}}
     columns |= {"AUC pixels": lambda s: s["pixels"]} if p["pixels"] else {}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
-    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
-                if len(real) > 1 and (data.test.pdg == code).any()}
+    columns |= {f"D({name})": lambda s, name=name: s["diversity"].get(name, float("nan"))
+                for name, code in DIVERSITY_SPECIES.items() if len(real) > 1 and (data.test.pdg == code).any()}
     parts = [text_table(over_seeds(table.scores, columns)), text_table(training_rows(trained, data.test.particles))]
     return table, "\n\n".join([*parts, "\n".join(verdicts(table.scores))])
 

@@ -30,7 +30,7 @@ PACKAGE = Path(zdckeras.__file__).parent
 EAGER = keras.backend.backend() != "jax"  # compiling takes longer than these tests, but eager loops compile too
 LONG = ("recipes/test_smoke", "test_backends", "tools/test_sweep", "export/test_onnx", "test_readme")  # minutes each
 NEUTRAL = ("simulation/", "tools/test_geant4", "tools/test_pack", "tools/test_check_serving", "tools/test_train_all",
-           "test_plots", "comparison/test_page")  # all of these are marked neutral: what that is, setup.cfg says
+           "plots/", "comparison/test_page")  # all of these are marked neutral: what that is, setup.cfg says
 COMPILED = TemporaryDirectory(prefix="zdckeras-jax-")  # what JAX compiled for one test serves the copies in others
 
 

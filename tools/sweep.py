@@ -210,7 +210,7 @@ def table(rows):
 
 def picture(rows):
     """WS against each weight: a dot for each point, a line through the best point of each value."""
-    from zdckeras.plots import COLOURS
+    from zdckeras.plots.histograms import COLOURS
 
     rows = [row for row in rows if row["ws"]]
     figure = Figure(figsize=(10.0, 3.6), layout="constrained")

@@ -27,7 +27,7 @@ def test_set():
 @pytest.fixture(scope="module")
 def report(test_set, tmp_path_factory):
     table = zdc.compare([shifted(test_set, 1), shifted(test_set, 2)], test_set, runs=2)
-    table.costs["shifted 1"] |= {"ms_256": 0.5, "weights": 7}
+    table.costs["shifted 1"] |= {"ms_256": 0.5, "wall_1": 77.0, "first_s": 3.0, "weights": 7}
     table.host = "another machine"
     return table.write(tmp_path_factory.mktemp("first") / "report")
 
@@ -42,7 +42,8 @@ def test_as_if_judged_together(test_set, report):
             assert found == pytest.approx(expected, nan_ok=True)
     assert joined.made["shifted 2"]["report"] == report.name
     assert joined.provenance["beside"]["models"] == ["shifted 1", "shifted 2"]
-    assert "weights" in joined.costs["shifted 1"] and "ms_256" not in joined.costs["shifted 1"]  # of another machine
+    assert "weights" in joined.costs["shifted 1"]
+    assert not {"ms_256", "wall_1", "first_s"} & set(joined.costs["shifted 1"])  # of another machine
     assert "shifted 2" in joined.text() and "shifted 2" not in joined.looks
 
 
@@ -52,7 +53,9 @@ def test_a_joined_report_can_be_joined_again(test_set, report, tmp_path):
     scores, costs, provenance = read_report(second)
     assert list(scores)[-2:] == ["shifted 2", "shifted 1"] and scores["shifted 2"]["runs"] == 1
     assert costs["made"]["shifted 1"]["report"] == report.name and provenance["judged"] == SIZE
-    assert "shifted 1" in (second / "overview.txt").read_text() and (second / "page.html").exists()
+    assert "shifted 1" in (second / "overview.txt").read_text()
+    page = (second / "page.html").read_text()
+    assert '"runs":"1 to 3"' in page and '"notes":["Of an earlier report on the same showers: shifted 1."]' in page
 
 
 def test_other_test_sets_are_refused_before_any_work(test_set, report, tmp_path):

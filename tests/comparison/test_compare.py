@@ -6,6 +6,7 @@ import pytest
 
 import zdckeras as zdc
 from tests.comparison.conftest import Rolled
+from zdckeras.comparison.compare import _with_floor
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.repeats import condition_statistics, repeated_pairs
 from zdckeras.data.showers import concatenate
@@ -42,6 +43,13 @@ def test_embedded_test_set_of_the_detector():
     made = [Rolled(test).sample(test.particles, seed=[3, run]) for run in range(2)]
     assert table.scores["rolled"]["auc"] == score(test, made, diversity, seed=3)["auc"]
     assert table.scores["rolled"]["detector"] == "zn" and table.scores["rolled"]["runs"] == 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 9])
+def test_showers_simulated_anew_are_not_their_own_floor(seed):
+    test = zdc.resimulate(zdc.load("zn", "test", size=20), seed)
+    _, floor = _with_floor(test, 0)
+    assert len(floor) == 3 and not any(np.array_equal(second.response, test.response) for second in floor)
 
 
 def test_repeated_conditions_of_other_data_are_their_floor(real, tmp_path):

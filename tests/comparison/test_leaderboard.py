@@ -46,6 +46,14 @@ def test_errors_below_the_floor_are_no_merit(table):
     assert table.loss("slow", "MAE") == 0.0 and table.loss("fast", "MAE") == pytest.approx(3.2 - 1.6)
 
 
+def test_pairs_are_denser_than_one(table):
+    """The best density is the floor's."""
+    for name, density in {"floor": 1.04, "slow": 1.0, "fast": 1.03, "low": 1.2, "worst": 0.1, "unknown": 0.5}.items():
+        table.scores[name] = score_of(0.5) | {"density": [density, 0.0]}
+    table.sort = "density"
+    assert table.models() == ["fast", "slow", "low", "unknown", "worst"] and table.ideal("density") == 1.04
+
+
 def test_front_is_what_no_other_model_beats_in_both(table):
     """The floor is no model, and one without a time is not on it."""
     assert sorted(table.front()) == ["fast", "low", "slow"]

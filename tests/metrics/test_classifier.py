@@ -80,6 +80,13 @@ def spots(rows, seed, width=2.0):
 
 
 @pytest.mark.compiles_long
+@pytest.mark.parametrize("pairs", [6, 10, 20, 29])
+def test_few_showers_are_told_from_empty_ones(pairs):
+    """They were not: no tree has leaves of twenty rows where there are fewer than forty."""
+    real = np.random.default_rng(0).poisson(3.0, (pairs, 6, 6))
+    assert classifier_auc(real, np.zeros_like(real), np.zeros((pairs, 9))) > 0.9
+
+
 def test_pixels_of_equal_and_of_mixed_up_responses():
     """Two draws of one process cannot be told apart; cells in another order can, though every shape sum is the same."""
     real, again = spots(600, 0), spots(600, 1)

@@ -43,6 +43,13 @@ def test_neighbourhoods_by_their_definition():
     assert found["precision"] == within.any(axis=0).mean()
 
 
+def test_pairs_stay_pairs_where_only_some_rows_are_taken(monkeypatch):
+    monkeypatch.setattr("zdckeras.metrics.multivariate.ROWS", 50)
+    real = normal(300)
+    assert neighbourhoods(real, real + 1e-9, k=1)["coverage"] == 1.0  # each next to its own
+    assert neighbourhoods(real, (real + 1e-9)[:299], k=1)["coverage"] < 0.8
+
+
 def test_a_mean_is_precise_but_covers_little():
     made = neighbourhoods(normal(500), normal(500, seed=1, factor=0.2))
     assert made["density"] > 1.2 and made["precision"] > 0.95 and made["coverage"] < 0.5 and made["recall"] < 0.5

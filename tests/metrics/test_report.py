@@ -81,6 +81,19 @@ def test_judge_scores_every_model_over_its_seeds(real):
     assert table.scores["a"]["metrics"]["all"] == expected["metrics"]["all"]
 
 
+def test_trainings_of_a_row_have_noise_of_their_own(real):
+    """And rows are compared at the same noise."""
+    used = {}
+
+    def model(name):
+        return lambda conditions, seed: used.setdefault(name, []).append(seed) or draw(seed)
+
+    names = ["GAN, seed 0", "GAN, seed 1", "flow, seed 1", "alone"]
+    judge(real, [], {name: model(name) for name in names}, runs=2, seed=4)
+    assert used == {"GAN, seed 0": [[4, 0], [4, 1]], "GAN, seed 1": [[4, 0, 1], [4, 1, 1]],
+                    "flow, seed 1": [[4, 0, 1], [4, 1, 1]], "alone": [[4, 0], [4, 1]]}
+
+
 def test_table_text_and_markdown(real, tmp_path):
     table = Table()
     floor, model = score(real, [draw(2)], DIVERSITY), score(real, [draw(3), 2 * draw(4)], DIVERSITY)

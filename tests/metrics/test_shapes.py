@@ -118,6 +118,15 @@ def test_table():
     assert table["brightest"]["distance"] == 3  # no spread: photons
 
 
+def test_rounding_is_no_spread():
+    """One response a hundred times: its centre differs by 1e-16 from row to row of the sum."""
+    image = np.random.default_rng(0).poisson(3.0, (1, 44, 44))
+    real, made = shapes(np.repeat(image, 100, axis=0)), shapes(np.repeat(np.roll(image, 1, axis=1), 100, axis=0))
+    found = shape_table(real, made)
+    assert real[:, 1].std() > 0 and all(row["distance"] < 100 for row in found.values())
+    assert found["centre_x"]["distance"] == pytest.approx(abs(made[0, 1] - real[0, 1]))
+
+
 @pytest.mark.parametrize(("real", "generated", "message"), [
     (np.ones((4, 2)), np.ones((4, 3)), r"received \(4, 2\) and \(4, 3\)"),
     (np.ones(4), np.ones(4), r"received \(4,\) and \(4,\)"),

@@ -1,4 +1,5 @@
 import numpy as np
+from scipy.stats import ttest_ind
 
 from zdckeras.metrics.trainings import by_row, of_seed, ordering, over_seeds, values_by_row
 
@@ -24,6 +25,17 @@ def test_ordering_needs_three_trainings_and_steps_beyond_their_error():
     for trainings, words in ((1, "1 training of a row"), (2, "2 trainings of a row")):
         told = ordering({row: values[:trainings] for row, values in falling.items()})
         assert told == f"nothing is concluded: {words}, at least 3 are needed"
+
+
+def test_equal_rows_pass_as_often_as_they_are_said_to():
+    """A step is beyond its error where Welch's test says so; of equal rows one in twenty, or fewer, is."""
+    rng, beyond = np.random.default_rng(0), []
+    for k in range(400):
+        a, b = (rng.normal(size=3).tolist() for _ in range(2))
+        beyond.append("within" not in ordering({"a": a, "b": b}))
+        if k < 50:
+            assert beyond[-1] == (ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+    assert 0.01 < np.mean(beyond) < 0.06
 
 
 def test_rows_of_seeds_come_back_in_order():

@@ -200,7 +200,7 @@ def test_second_run_trains_nothing_and_writes_the_same(recipe, run, out, monkeyp
 
     states, before = {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()}, contents()
     monkeypatch.setattr(keras.Model, "fit", refuse)
-    monkeypatch.setattr("zdckeras.plots.save_figure", lambda *_, **__: None)  # most of a picture's time
+    monkeypatch.setattr("zdckeras.plots.pictures.save_figure", lambda *_, **__: None)  # most of a picture's time
     monkeypatch.setattr("zdckeras.export.saved_model.find_spec", lambda _: None)  # as on a machine without TensorFlow
     run(out)
     assert states and {path: path.stat().st_mtime_ns for path in files(out, ".npz").values()} == states

@@ -10,7 +10,8 @@ from zdckeras.metrics.channels import ALL
 from zdckeras.provenance import PROVENANCE_FILE
 
 SAME = ("detector", "channels", "seed", "judged", "pixels")  # settings that scores depend on
-TIMED = ("ms_1", "ms_256", "MiB")  # costs of the machine they were measured on
+# costs of the machine they were measured on
+TIMED = ("ms_1", "ms_256", "MiB", "wall_1", "wall_256", "cpu_1", "cpu_256", "first_s", "device")
 PARTS = {"metrics", "counts", "shapes", "auc", "runs"}  # of a score
 
 

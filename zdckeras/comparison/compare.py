@@ -23,7 +23,7 @@ from zdckeras.provenance import overlap, versions
 from zdckeras.simulation.parts import own_parts
 from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, half_libraries, load, resimulate
 
-FLOOR_SEEDS = (1, 2, 3)
+FLOOR_SEEDS, FLOOR_DRAWS = (1, 2, 3, 4), 3
 LIBRARY_SEEDS = (91, 92)
 
 
@@ -211,7 +211,8 @@ def _with_floor(showers, seed):
     """(showers to judge by, list of further responses to the same particles)."""
     source, uncut = showers.metadata.get("source"), showers.metadata.get("photons") == "any"
     if source == GUN_SOURCE or source == FROZEN_SOURCE and not uncut:  # `resimulate` cuts
-        return showers, [resimulate(showers, k) for k in FLOOR_SEEDS]
+        used = showers.metadata.get("seed")  # of showers that are a simulation of their particles anew
+        return showers, [resimulate(showers, k) for k in [k for k in FLOOR_SEEDS if k != used][:FLOOR_DRAWS]]
     try:
         real, second = repeated_pairs(showers, seed)
     except ValueError:  # no condition occurs twice

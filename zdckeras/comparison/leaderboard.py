@@ -35,7 +35,8 @@ QUALITY = {
     "density": (_found("density"), 3), "coverage": (_found("coverage"), 3), "FPD": (_found("FPD"), 4),
     "KPD": (_found("KPD"), 4), "D": (lambda s: s.get("diversity", {}).get(ALL), 3)}
 IDEAL = {"AUC": 0.5, "AUC pixels": 0.5, "density": 1.0, "coverage": 1.0, "D": 1.0}  # 0 for others but the following
-OF_FLOOR = ("MAE", "RMSE", "MAE_w")  # the floor's, where there is one: a model that always gives the mean has less
+# the floor's, where there is one: a model that always gives the mean has less, and pairs are denser than other samples
+OF_FLOOR = ("MAE", "RMSE", "MAE_w", "density", "coverage")
 COST = {"kind": "kind", "weights": "weights", "file [MB]": "MB", "ms, batch 1": "ms_1", "ms, batch 256": "ms_256",
         "memory [MiB]": "MiB", "recipe [CPU s]": "recipe_s", "rows seen in training": "overlap"}
 ABOUT = ("Mean ± standard deviation over generations; AUC pixels, shapes and D of the first. *: no other model is "
@@ -146,11 +147,15 @@ class Comparison(Table):
         parts = [text_table(self.quality_rows(), style)]
         if len(rows := self.cost_rows()) > 1:
             parts.append(text_table(rows, style))
-        parts += [f"{name}: {cost['note']}." for name, cost in self.costs.items() if "note" in cost]
-        if joined := self.provenance.get("beside", {}).get("models"):
-            parts.append(f"Of an earlier report on the same showers: {', '.join(joined)}.")
+        parts += self.notes()
         parts += [f"{name} failed: {why}" for name, why in self.failures.items()]
         return "\n\n".join(parts)
+
+    def notes(self) -> list[str]:
+        """Sentences on costs that were not measured, and on the rows that are of an earlier report."""
+        joined = self.provenance.get("beside", {}).get("models", ())
+        said = [f"{name}: {cost['note']}." for name, cost in self.costs.items() if "note" in cost]
+        return said + [f"Of an earlier report on the same showers: {', '.join(joined)}."] * bool(joined)
 
     def text(self) -> str:
         return f"{self.overview()}\n\n{super().text()}"

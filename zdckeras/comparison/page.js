@@ -144,9 +144,13 @@ function histogram(one) {
     const line = { fill: "none", stroke: data.colours[name], "stroke-width": 1.4 };
     figure.append(make("path", { d: steps(edges, heights, x, y, false), ...line }, make("title", {}, name)));
     heights.forEach((height, k) => {
-      const value = height / real[k];
-      if (!known[k] || value < 0.5 || value > 1.5) return;
-      const middleX = (x(edges[k]) + x(edges[k + 1])) / 2, error = Math.sqrt(height) / real[k];
+      const value = height / real[k], middleX = (x(edges[k]) + x(edges[k + 1])) / 2, error = Math.sqrt(height) / real[k];
+      if (!known[k] && !height) return;
+      if (!known[k] || value < 0.5 || value > 1.5) {  // beyond the panel: a triangle at its edge
+        const edge = ratio(known[k] && value < 0.5 ? 0.5 : 1.5), tip = known[k] && value < 0.5 ? 3 : -3;
+        figure.append(make("path", { d: `M${middleX - 2},${edge - tip}h4l-2,${tip}Z`, fill: data.colours[name] }));
+        return;
+      }
       figure.append(make("line", { x1: middleX, x2: middleX, y1: ratio(value - error), y2: ratio(value + error), ...line, "stroke-width": 0.8 }),
         make("circle", { cx: middleX, cy: ratio(value), r: 1.5, fill: data.colours[name] }));
     });
@@ -277,7 +281,7 @@ function controls() {
 }
 function options(id, names) { $(id).replaceChildren(...names.map(name => make("option", { value: name }, name))); }
 
-$("about").textContent = `${data["made with"].judged} showers of ${data.detector} (${data.shape.join(" x ")} cells, ${data.unit}), ${data["made with"].runs} generations of each model; sorted by ${data.sort}.`;
+$("about").textContent = `${data["made with"].judged} showers of ${data.detector} (${data.shape.join(" x ")} cells, ${data.unit}), ${data.runs} generations of each row; sorted by ${data.sort}.`;
 $("failures").textContent = Object.entries(data.failures).map(([name, why]) => `${name} could not be judged: ${why}`).join("\n");
 $("host").textContent = data.host ? `Milliseconds a shower: processor time of one thread, with an accelerator time on the clock; ${data.host}; every model alone in a process. Memory: the largest of that process, its framework included. Recipe: processor time until the model was saved, since the recipe's last start.` : "Times were not measured.";
 $("notes").textContent = data.notes.join(" ");

@@ -18,7 +18,7 @@ from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import COLUMN, SPECIES, name_of
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.report import FEWEST, without_nan
-from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
+from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, observables_in
 from zdckeras.plots import histogram_counts, histogram_edges, model_colours
 
 BINS, CORNER_BINS = 30, 18
@@ -73,14 +73,16 @@ def page_data(table: Comparison) -> dict:
         "tables": {"quality": table.quality_rows(), "cost": table.cost_rows(),
                    "species": {metric: table.species_rows(metric) for metric in BY_SPECIES},
                    "shapes": table.shape_rows()},
-        "notes": [f"{row}: {cost['note']}." for row, cost in table.costs.items() if "note" in cost],
+        "notes": table.notes(),
+        "runs": " to ".join(str(runs) for runs in sorted({pick(score["runs"] for score in table.scores.values())
+                                                          for pick in (min, max)})),
         "failures": table.failures, "sort": table.sort, "made with": table.provenance, "provenance": table.made,
         "ideals": {heading: table.ideal(heading) for heading in QUALITY},
         "tabs": {tab: int(rows.sum()) for tab, rows in parts.items()},
         "gallery": _gallery(table, real, names),
         "histograms": {tab: _histograms({label: v[rows] for label, v in values.items()}, get_detector(name).unit)
                        for tab, rows in parts.items()},
-        "corner": {"names": [SHAPE_OBSERVABLES[one] for one in CORNER],
+        "corner": {"names": [observables_in(get_detector(name).unit)[one] for one in CORNER],
                    "tabs": {tab: _corner({label: table.looks[label].shapes[rows] for label in values})
                             for tab, rows in parts.items()}},
         "points": [_point(table, row) for row in table.order() if table.costs.get(row, {}).get("ms_1")],
@@ -104,7 +106,7 @@ def _gallery(table, real: Showers, names):
 
 def _histograms(values: Mapping[str, np.ndarray], unit):
     """Edges and counts of the channel sums and of every observable."""
-    titles = [f"channel {k + 1} [{unit}]" for k in range(CHANNEL_COUNT)] + list(SHAPE_OBSERVABLES.values())
+    titles = [f"channel {k + 1} [{unit}]" for k in range(CHANNEL_COUNT)] + list(observables_in(unit).values())
     found = []
     for k, title in enumerate(titles):
         edges = histogram_edges(values["real"][:, k], BINS)

@@ -44,6 +44,18 @@ def wasserstein(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
     return np.array([wasserstein_distance(r, g) for r, g in zip(real.T, generated.T, strict=True)])
 
 
+def spreads(values: np.ndarray) -> np.ndarray:
+    """Standard deviations (K,) of columns (N, K); 0 where all values are one, up to rounding.
+
+    Example:
+        >>> spreads(np.full((3, 1), 0.1)).tolist(), spreads(np.array([[1.0], [3.0]])).tolist()
+        ([0.0], [1.0])
+    """
+    values = np.asarray(values, "float64")
+    spread = values.std(axis=0)
+    return np.where(spread > 1e-12 * np.abs(values).max(axis=0), spread, 0.0)
+
+
 def two_tables(real: np.ndarray, generated: np.ndarray, rows: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Real and generated values (N, K) and (M, K) as float64; ValueError for what cannot be compared column by column.
 

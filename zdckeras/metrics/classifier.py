@@ -60,7 +60,8 @@ def _judged_thirds(real, generated, conditions, seed, pairs):
     features = np.column_stack([np.concatenate([shapes(real), shapes(generated)]), conditions[pair]])
     label = np.repeat([0, 1], len(real))
     for train, test in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, label, pair):
-        trees = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
+        leaf = min(20, max(1, len(train) // 10))  # scikit-learn's 20; fewer showers than 40 could not be split by it
+        trees = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, min_samples_leaf=leaf)
         yield trees.fit(features[train], label[train]), features[test], label[test]
 
 

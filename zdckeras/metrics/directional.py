@@ -9,7 +9,7 @@ from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import impact_from_centre
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.particles import CONDITION_COUNT, MOMENTUM_COLUMNS
-from zdckeras.metrics.channels import two_tables, wasserstein
+from zdckeras.metrics.channels import spreads, two_tables, wasserstein
 
 # Symbols and units, in column order.
 FLIGHT_OBSERVABLES = {
@@ -148,7 +148,7 @@ def directional_table(real: np.ndarray, generated: np.ndarray) -> dict[str, dict
     Returns:
         observable -> {"separation", "distance"}.
     """
-    spread = np.asarray(real).std(axis=0)
+    spread = spreads(real)
     distance = wasserstein(real, generated) / np.where(spread > 0, spread, 1.0)
     power = separation_power(real, generated)
     return {name: {"separation": float(power[k]), "distance": float(distance[k])}

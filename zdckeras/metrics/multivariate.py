@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from zdckeras.metrics.channels import two_tables
+from zdckeras.metrics.channels import spreads, two_tables
 
 NEIGHBOURS = 5
 ROWS = 5_000  # rows of each side used for neighbours, drawn at random: all pairs are looked at
@@ -28,8 +28,8 @@ def standardised(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, n
         ValueError: for other shapes, fewer than 10 rows, values that are not finite, or no column that varies.
     """
     real, generated = two_tables(real, generated, 2 * NEIGHBOURS)
-    spread = real.std(axis=0)
-    varies = spread > 1e-12 * np.abs(real).max(axis=0)
+    spread = spreads(real)
+    varies = spread > 0
     if not varies.any():
         raise ValueError("Expected real values that vary, received equal rows.")
     centre, spread = real.mean(axis=0)[varies], spread[varies]
@@ -40,9 +40,10 @@ def neighbourhoods(real: np.ndarray, generated: np.ndarray, seed: int = 0, k: in
     """Density and coverage, precision and recall: do generated showers lie where real ones do, and everywhere there?
 
     With r_i the distance of the real x_i to its k-th real neighbour, and y_j the M generated ones:
-    density = (1 / kM) sum_ij [|x_i - y_j| <= r_i], 1 for equal distributions and above 1 where only their core is made;
-    coverage = (1 / N) sum_i [min_j |x_i - y_j| <= r_i], about 1 - 2^-k (0.969) for equal ones of equal size; precision
-    is the share of y_j within the r_i of any x_i, recall the reverse.
+    density = (1 / kM) sum_ij [|x_i - y_j| <= r_i], 1 for independent samples of equal distributions and above 1 where
+    only their core is made; coverage = (1 / N) sum_i [min_j |x_i - y_j| <= r_i], about 1 - 2^-k (0.969) for such of
+    equal size; precision is the share of y_j within the r_i of any x_i, recall the reverse. Pairs, responses to one
+    particle, have more, and particles that occur again less: what is best is the floor's.
 
     Arguments:
         real: (N, K) observables, for instance from `zdckeras.metrics.shapes.shapes`.
@@ -65,7 +66,9 @@ def neighbourhoods(real: np.ndarray, generated: np.ndarray, seed: int = 0, k: in
         (True, True, 0.0)
     """
     rng = np.random.default_rng(seed)
-    x, y = (part[np.sort(rng.permutation(len(part))[:ROWS])] for part in standardised(real, generated))
+    x, y = standardised(real, generated)
+    rows = [np.sort(rng.permutation(len(part))[:ROWS]) for part in (x, y)]
+    x, y = x[rows[0]], y[rows[len(x) != len(y)]]  # pairs stay pairs
     near, reach = (cKDTree(part).query(part, k + 1)[0][:, k] for part in (x, y))
     inside, precise, recalled, covered = 0, 0, np.zeros(len(x), bool), np.zeros(len(x), bool)
     for start in range(0, len(y), 500):

@@ -81,7 +81,9 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
         resimulated: list of (N, nx, ny) further simulations of the same conditions; each is a run of the row "floor",
             which is left out if there are none.
         models: name -> function of (conditions (N, 9), seed) that gives (N, nx, ny) photon counts.
-        runs: generations of every model, with the seeds [seed, 0], [seed, 1], ...
+        runs: generations of every model, with the seeds `noise_seed` [seed, 0], [seed, 1], ...; trainings of one row,
+            "<row>, seed <k>", have noise of their own, so that its deviation has that of the noise in it, and rows are
+            compared at the same noise.
         seed: of generations and classifier.
         detector: name; may be left out where there is only one.
         channels: convention of the five channels.
@@ -99,9 +101,20 @@ def judge(real: Showers, resimulated: Sequence[np.ndarray], models: dict[str, Ca
         table.add("floor", score(real, resimulated, diversity, detector, channels, seed=seed))
     for name, sample in models.items():
         numbers = tqdm(range(runs), desc=f"judging {name}", unit="generation")
-        made = (sample(real.particles, seed=[seed, run]) for run in numbers)
+        made = (sample(real.particles, seed=noise_seed(name, seed, run)) for run in numbers)
         table.add(name, score(real, made, diversity, detector, channels, seed=seed))
     return table
+
+
+def noise_seed(name: str, seed: int, run: int) -> list[int]:
+    """The seed of a generation of a model: [seed, run], and of all but the first training of a row its number behind.
+
+    Example:
+        >>> noise_seed("GAN", 5, 1), noise_seed("GAN, seed 0", 5, 1), noise_seed("GAN, seed 2", 5, 1)
+        ([5, 1], [5, 1], [5, 1, 2])
+    """
+    _, _, training = name.partition(", seed ")
+    return [seed, run, int(training)] if training not in ("", "0") else [seed, run]
 
 
 def row_diversity(real: Showers, resimulated: Sequence[np.ndarray], detector: str | None = None) -> np.ndarray:
@@ -163,7 +176,9 @@ class Table:
         lines = [["", "runs", "AUC", *names]]
         for model, result in self.scores.items():
             distances = [result["shapes"][name]["distance"] for name in names]
-            values = [f"{value:.3f}" for value in (result["auc"], *distances)]
+            auc = result.get("AUC", [result["auc"], 0.0])  # over generations, where all were looked at
+            values = [with_error(*auc, result["runs"] if "AUC" in result else 1, digits=3), *(
+                f"{distance:.3f}" for distance in distances)]
             lines.append([model, str(result["runs"]), *values])
         return lines
 

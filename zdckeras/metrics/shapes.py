@@ -4,7 +4,7 @@ import numpy as np
 
 from zdckeras.data.moments import Moments, cell_places, moment_weights
 from zdckeras.data.responses import ROWS_AT_ONCE
-from zdckeras.metrics.channels import two_tables, wasserstein
+from zdckeras.metrics.channels import spreads, two_tables, wasserstein
 
 CORE_CELLS = 5  # cells whose share of the photons is the core fraction
 
@@ -22,6 +22,17 @@ SHAPE_OBSERVABLES = {
     "parity": "even-odd asymmetry",
     "sparsity": "Hoyer sparsity",
 }
+
+
+def observables_in(unit: str) -> dict[str, str]:
+    """`SHAPE_OBSERVABLES` of responses in another unit, as detectors have it.
+
+    Example:
+        >>> observables_in("MeV")["photons"], observables_in("MeV")["brightest"], observables_in("MeV")["lit"]
+        ('sum [MeV]', 'brightest cell [MeV]', 'lit cells')
+    """
+    names = {"photons": f"sum [{unit}]", "brightest": f"brightest cell [{unit}]"}
+    return SHAPE_OBSERVABLES | (names if unit != "photons" else {})
 
 
 def shapes(responses: np.ndarray) -> np.ndarray:
@@ -134,7 +145,7 @@ def shape_table(real: np.ndarray, generated: np.ndarray) -> dict[str, dict[str, 
     if real.shape[1:] != (len(SHAPE_OBSERVABLES),) or generated.shape[1:] != real.shape[1:]:
         raise ValueError(f"Expected two tables (N, {len(SHAPE_OBSERVABLES)}) of `shapes`, received {real.shape} and "
                          f"{generated.shape}.")
-    spread = real.std(axis=0)
+    spread = spreads(real)
     distance = wasserstein(real, generated) / np.where(spread > 0, spread, 1.0)
     columns = [real.mean(axis=0), spread, generated.mean(axis=0), generated.std(axis=0), distance,
                separation_power(real, generated)]
