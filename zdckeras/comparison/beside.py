@@ -9,7 +9,7 @@ from zdckeras.comparison.leaderboard import BESIDE, Comparison
 from zdckeras.metrics.channels import ALL
 from zdckeras.provenance import PROVENANCE_FILE
 
-SAME = ("detector", "channels", "seed", "judged", "pixels")  # settings that scores depend on
+SAME = ("metrics", "detector", "channels", "seed", "judged", "pixels")  # settings that scores depend on
 # costs of the machine they were measured on
 TIMED = ("ms_1", "ms_256", "MiB", "wall_1", "wall_256", "cpu_1", "cpu_256", "first_s", "device")
 PARTS = {"metrics", "counts", "shapes", "auc", "runs"}  # of a score

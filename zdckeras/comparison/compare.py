@@ -25,6 +25,7 @@ from zdckeras.simulation.reference import FROZEN_SOURCE, GUN_SOURCE, half_librar
 
 FLOOR_SEEDS, FLOOR_DRAWS = (1, 2, 3, 4), 3
 LIBRARY_SEEDS = (91, 92)
+METRICS = 2  # version of what is measured: rows of other versions do not come into one table
 
 
 def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Showers | str | Path | None = None,
@@ -100,7 +101,7 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
     sums = channel_sums(real.response_of(name), channels).mean(axis=0)
     table.provenance = {"models": list(contenders), "data": told, "part": part, "detector": name,
                         "showers": len(showers), "judged": len(real), "runs": runs, "seed": seed, "channels": channels,
-                        "pixels": pixels, "mean sums": [round(float(one), 4) for one in sums],
+                        "pixels": pixels, "metrics": METRICS, "mean sums": [round(float(one), 4) for one in sums],
                         "floor": f"{len(floor)} further responses" if floor else "none, no particle occurs twice",
                         "versions": versions()}
     if report:
