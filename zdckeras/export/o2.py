@@ -1,6 +1,5 @@
 """The folder that ALICE O2 loads to simulate the Zero Degree Calorimeters fast: three ONNX files and their scales."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from zdckeras import backend
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.data.particles import COLUMN, CONDITION_COUNT
 from zdckeras.export.onnx import LARGEST, STANDING_IN, checked_responses, metadata, require_onnx, trial, write_checked
-from zdckeras.export.process import check_folder_place, in_tensorflow_process, told_to_parent
+from zdckeras.export.process import check_folder_place, in_tensorflow_process, told_in, told_to_parent
 from zdckeras.generators import Sampler
 from zdckeras.hits.classifier import HitClassifier
 from zdckeras.layers.photon_drawing import CellNoise
@@ -83,7 +82,7 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
         if backend.name() == "tensorflow":
             write_o2(models, temporary, provenance)
         else:
-            in_tensorflow_process(__name__, models, temporary, json.dumps(dict(provenance or {})))
+            in_tensorflow_process(__name__, models, temporary, provenance or {})
         (temporary / KEYS).write_text(config_line(folder.resolve()) + "\n", encoding="utf-8")
     return folder
 
@@ -180,4 +179,4 @@ def config_line(folder: Path) -> str:
 
 if __name__ == "__main__":
     told_to_parent(lambda: write_o2({slot: load_model(Path(sys.argv[1]) / f"{slot}.keras") for slot in PARAMETERS},
-                                    Path(sys.argv[2]), json.loads(sys.argv[3])))
+                                    Path(sys.argv[2]), told_in(sys.argv[3])))
