@@ -137,5 +137,11 @@ def open_contender(model: Model) -> Contender:
 
 
 def _read(about):
-    """What an exported file says about its making, parts that are JSON as plain values."""
-    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in about.items()}
+    """What an exported file says about its making, parts that are JSON as plain values; a card may only begin so."""
+    def plain(value):
+        try:
+            return json.loads(value) if value.startswith(("{", "[")) else value
+        except (ValueError, RecursionError):
+            return value
+
+    return {key: plain(value) for key, value in about.items()}
