@@ -172,7 +172,7 @@ def check_o2(options):
     if models and not {"zn", "zp"} <= known:
         raise ValueError(f"Expected models of zn and zp, received those of {', '.join(sorted(known))}.")
     found, *inputs = check_o2(options.folder, options.size, options.seed)
-    print(report(found, beside_models(found, *inputs, models) if models else None))
+    print(report(found, beside_models(found, *inputs, models) if models else None, options.folder))
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -43,6 +43,14 @@ def test_ids_that_an_exported_file_is_not_told_are_named(small_onnx, kaons, tmp_
         main(["generate", str(small_onnx()), *words, "--overwrite"])
 
 
+def test_files_for_o2_are_no_generators(small_onnx, kaons, tmp_path, capsys):
+    path = small_onnx(o2_slot="neutron")
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", str(path), str(kaons), str(tmp_path / "a.root")])
+    said = capsys.readouterr().err
+    assert "received O2's neutron model" in said and "check-o2" in said and said.count("\n") == 1
+
+
 def test_a_saved_model_says_whether_its_generator_takes_ids(generator, monkeypatch, tmp_path):
     pytest.importorskip("tensorflow")
     def write(*arguments):

@@ -88,6 +88,9 @@ def _session(path):
 def _from_onnx(path):
     session = _session(path)
     about = session.get_modelmeta().custom_metadata_map
+    if slot := about.get("o2_slot"):
+        raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, received O2's {slot} model, whose "
+                         "answers O2 decodes: `zdckeras check-o2` takes its folder.")
     inputs = {entry.name: entry.shape for entry in session.get_inputs()}
     if set(inputs) != {"noise", "condition"} or "detector" not in about:
         raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, with inputs noise and condition, "
