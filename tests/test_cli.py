@@ -300,6 +300,34 @@ def test_a_wrong_model_is_told_without_keras(tmp_path):
         assert done.returncode == 2 and done.stderr == f"zdckeras {words[0]}: No such file: none.keras\n"
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    ("generate a b c --workers 1 --scheduler d", "Expected --workers, processes of this machine, or --scheduler"),
+    ("compare OLD --data a.root --size 5", "Expected --size only with an embedded test set (own showers"),
+    ("compare OLD --part test", "Expected --part test only with own showers in --data; received it without"),
+    ("compare OLD --data zn+zp --part test", "Expected --part test only with own showers in --data"),
+    ("compare OLD --overwrite", "Expected --overwrite only with --out; received it without"),
+    ("simulate a --detector ecal --keep-all", "Expected --keep-all only with zn, zp or zn+zp, whose responses are cut"),
+    ("export OLD a --precision float32", "Expected --precision with --to onnx only, received it with --to saved-model"),
+    ("export zn --to o2", "Expected where to write, received zn, the name of a pretrained generator"),
+    ("export OLD zp", "is given as ./zp"), ("compare none.keras --out report", "No such file: none.keras")])
+def test_what_has_no_effect_or_no_place_is_refused_and_nothing_is_left(tmp_path, monkeypatch, capsys, words, message):
+    old = str(Path(OLD).resolve())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words.replace("OLD", old).split())
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_help_tells_no_defaults_that_are_none(capsys):
+    said = ""
+    for kind in ("simulate", "generate", "merge", "compare", "export", "check-o2"):
+        with pytest.raises(SystemExit):
+            main([kind, "--help"])
+        said += " ".join(capsys.readouterr().out.split())
+    assert not {word for word in ("None", "True", "False", "()") if f"(default: {word})" in said}
+    assert "(default: 0)" in said and "10,240 rows if this is not given" in said and "by default 20,000" in said
+
+
 def test_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "zdckeras.cli", "simulate"], capture_output=True, text=True)
     assert done.returncode == 2 and "zdckeras simulate: error: the following arguments are required" in done.stderr

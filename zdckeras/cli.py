@@ -17,17 +17,26 @@ import os
 import sys
 from pathlib import Path
 
-from zdckeras.command import SHOW, check_folder, plain_warnings, whole
+from zdckeras.command import SHOW, plain_warnings, whole
 
 OUTPUT = "a name that ends in .root, or a folder for npz files, which are made in memory (4 kB a shower)"
 MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
 
 
+def _refused(given):
+    """ValueError for the first option, by (its words, what it goes with), that is given where it has no effect."""
+    for words, place in (key for key, value in given.items() if value):
+        raise ValueError(f"Expected {words} only with {place}; received it without.")
+
+
 def simulate(options):
     """Write the reference simulation to a file, photon counts of ZN and ZP or energies in other detectors' cells."""
+    from zdckeras.data.detectors import DETECTORS
     from zdckeras.data.files import write_showers
     from zdckeras.simulation.reference import draws
 
+    energies = any(name in DETECTORS and DETECTORS[name].unit != "photons" for name in options.detector.split("+"))
+    _refused({("--keep-all", "zn, zp or zn+zp, whose responses are cut"): options.keep_all and energies})
     blocks = draws(options.detector, options.part, options.size, options.seed, options.keep_all, progress=True)
     write_showers(blocks, options.size, options.output, options.overwrite)
 
@@ -37,6 +46,9 @@ def generate(options):
     from zdckeras.campaign.events import particles_of
 
     if options.shards or options.scheduler or options.workers:
+        if options.workers and options.scheduler:
+            raise ValueError("Expected --workers, processes of this machine, or --scheduler, of a cluster that has its "
+                             "own; received both.")
         if options.overwrite:
             raise ValueError("Expected --overwrite without --shards, --workers and --scheduler: the same command goes "
                              "on with the shards that are there, and other settings want another folder.")
@@ -69,11 +81,17 @@ def merge(options):
 def compare(options):
     """Judge generators on one test set beside the floor: print the table, and write it with a page of pictures."""
     from zdckeras.campaign.answers import look_at
+    from zdckeras.data.atomic import check_place
+    from zdckeras.data.detectors import DETECTORS
 
+    own = options.data is not None and not set(options.data.split("+")) <= set(DETECTORS)
+    _refused({("--size", "an embedded test set (own showers are all taken)"): own and options.size is not None,
+              ("--part test", "own showers in --data"): options.part == "test" and not own,
+              ("--overwrite", "--out"): options.overwrite and not options.output})
     if options.output:
         if Path(options.output, "report.json").exists() and not options.overwrite:
             raise ValueError(f"{options.output} holds a report: choose another --out, or add --overwrite.")
-        check_folder(options.output)
+        check_place(Path(options.output) / "report.json")
     from zdckeras.comparison.names import labelled
 
     wrong, models = [], labelled(options.models)
@@ -86,7 +104,7 @@ def compare(options):
         raise wrong[0]
     from zdckeras.comparison.compare import compare
 
-    table = compare(models, options.data, options.size, options.runs, options.seed, options.detector,
+    table = compare(models, options.data, options.size or 20_000, options.runs, options.seed, options.detector,
                     options.pixels, options.costs, options.sort, options.force, options.channels, options.part,
                     options.beside)
     print(table.text())
@@ -101,14 +119,17 @@ def compare(options):
 def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
     generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
-    from zdckeras.packaged import about_models, model_file, open_generator
+    from zdckeras.packaged import about_models, model_file, open_generator, pretrained_names
 
+    if options.output in pretrained_names():
+        raise ValueError(f"Expected where to write, received {options.output}, the name of a pretrained generator: a "
+                         f"folder of this name is given as ./{options.output}.")
     models = options.models or (["zn", "zp"] if options.to == "o2" else [])
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
         raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "
                          f"received {' '.join([*models, options.output])}.")
-    given = {("--precision", "onnx"): options.precision != "float32", ("--compiled", "saved-model"): options.compiled,
-             ("--classifier", "o2"): options.classifier, ("--version", "saved-model"): options.version != 1}
+    given = {("--precision", "onnx"): options.precision, ("--compiled", "saved-model"): options.compiled,
+             ("--classifier", "o2"): options.classifier, ("--version", "saved-model"): options.version}
     for word, to in (key for key, value in given.items() if value):
         if options.to != to:
             raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
@@ -128,11 +149,12 @@ def export(options):
     elif options.to == "onnx":
         from zdckeras.export.onnx import export_onnx
 
-        written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about, options.precision)
+        written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about,
+                              options.precision or "float32")
     else:
         from zdckeras.export.saved_model import export_saved_model
 
-        written = export_saved_model(open_generator(models[0]), options.output, options.version, options.overwrite,
+        written = export_saved_model(open_generator(models[0]), options.output, options.version or 1, options.overwrite,
                                      options.compiled, about)
     size = sum(file.stat().st_size for file in [written, *written.rglob("*")] if file.is_file())
     said = {"saved-model": "signatures serving_default, sample, sample_rows", "onnx": "inputs noise, condition",
@@ -150,7 +172,15 @@ def check_o2(options):
     if models and not {"zn", "zp"} <= known:
         raise ValueError(f"Expected models of zn and zp, received those of {', '.join(sorted(known))}.")
     found, *inputs = check_o2(options.folder, options.size, options.seed)
-    print(report(found, beside_models(found, *inputs, models) if models else None))
+    print(report(found, beside_models(found, *inputs, models) if models else None, options.folder))
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that tells defaults which are values; what an option does that is not given, its own words say."""
+
+    def _get_help_string(self, action):
+        bare = action.default is None or isinstance(action.default, (bool, tuple))
+        return action.help if bare else super()._get_help_string(action)
 
 
 def parser():
@@ -162,7 +192,7 @@ def parser():
     def add(function):
         added = kinds.add_parser(function.__name__.replace("_", "-"), help=function.__doc__,
                                  description=function.__doc__,
-                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                 formatter_class=_Help)
         added.set_defaults(run=function, prog=added.prog)
         return added
 
@@ -185,9 +215,12 @@ def parser():
     one.add_argument("--seed", type=whole(0), default=0, help="of the noise")
     one.add_argument("--overwrite", action="store_true", help="replace an existing output")
     one.add_argument("--shards", type=whole(256), metavar="ROWS", help="write shards of so many rows, a multiple of "
-                                                                       "256; the same command goes on with the rest")
-    one.add_argument("--workers", type=whole(1), help="processes that make shards; the bytes do not depend on it")
-    one.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that makes the shards")
+                     "256, and with the same command go on with the rest; with --workers or --scheduler 10,240 rows if "
+                     "this is not given")
+    one.add_argument("--workers", type=whole(1), help="processes that make shards, one if only --shards is given; the "
+                                                      "bytes do not depend on it")
+    one.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that makes the shards, in place of "
+                                                            "--workers")
 
     one = add(merge)
     one.add_argument("folder", help="with the shards and their manifest")
@@ -199,7 +232,7 @@ def parser():
                      "SavedModel; NAME=MODEL gives it another name in the table")
     one.add_argument("--data", help="test set: showers (.root or a folder), or an embedded one (zn, zp, zn+zp, ecal, "
                                     "focalh); by default that of the models' detector")
-    one.add_argument("--size", type=whole(1), default=20_000, help="showers of an embedded test set")
+    one.add_argument("--size", type=whole(1), help="showers of an embedded test set, by default 20,000")
     one.add_argument("--part", choices=("all", "test"), default="all", help="of own showers; test: those that recipes "
                      "with --data leave for the test")
     one.add_argument("--runs", type=whole(1), default=5, help="generations of every model")
@@ -223,9 +256,9 @@ def parser():
                                                                 "both, by default the pretrained ones")
     one.add_argument("output", help="a folder, in which the version is a folder; for ONNX a name that ends in .onnx")
     one.add_argument("--to", choices=("saved-model", "onnx", "o2"), default="saved-model", help="what to write")
-    one.add_argument("--version", type=whole(1), default=1, help="of a SavedModel, above 0; servers take the highest")
-    one.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32",
-                     help="of the weights in an ONNX file")
+    one.add_argument("--version", type=whole(1), help="of a SavedModel, by default 1; servers take the highest")
+    one.add_argument("--precision", choices=("float32", "float16", "int8"),
+                     help="of the weights in an ONNX file, by default float32")
     one.add_argument("--compiled", type=whole(1), nargs="+", default=(), metavar="ROWS",
                      help="batch sizes for which a SavedModel gets a signature compiled_<rows>, compiled by XLA")
     one.add_argument("--classifier", help="for O2, of particles that leave light: a .keras file in place of the one in "

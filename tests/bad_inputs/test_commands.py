@@ -50,7 +50,10 @@ COMMANDS = [
     "compare OLD --data MEV", "compare OLD --data zdc", "compare OLD --data ecal",
     "compare OLD --data GOOD --detector ecal", "compare BROKEN --data GOOD", "compare NOTES --size 5", "export",
     "export NO.keras OUT", "export NOTES OUT", "export OLD OUT --version 0", "export BROKEN OUT",
-    "export OLD OUT --version x",
+    "export OLD OUT --version x", "export OLD OUT --to onnx --version 1", "export OLD OUT --precision float32",
+    "export zn --to o2", "export zn zp", "generate OLD GOOD OUT --workers 1 --scheduler tcp://127.0.0.1:1",
+    "compare OLD --data GOOD --size 30", "compare OLD --part test", "compare OLD --data zn --part test",
+    "compare OLD --overwrite", "simulate OUT --detector ecal --keep-all", "simulate OUT --detector zdc --keep-all",
 ]
 
 

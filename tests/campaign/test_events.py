@@ -56,8 +56,14 @@ def test_a_table_without_ids_does_not_tell_kaons(tmp_path):
     assert particles_of(told)[1].tolist() == [130, 22, 310]
 
 
+def test_empty_lines_of_a_table_are_skipped(tmp_path):
+    (tmp_path / "a.csv").write_text("\npdg,px,py,pz\n22,0,0,3\n\n2112,0,0,900\n  \n\r\n")
+    assert particles_of(tmp_path / "a.csv")[1].tolist() == [22, 2112]
+
+
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "expected columns energy"), ("pdg,px,py\n1,2,3\n", "pz missing"),
+    ("", "expected columns energy"),
+    ("pdg,px,py,pz\n\n22,0,0\n", "line 3: expected 4 values, received 3"), ("pdg,px,py\n1,2,3\n", "pz missing"),
     ("pdg,px,py,pz\n22,0,0\n", "line 2: expected 4"),
     ("pdg,px,py,pz\n22,0,0,many\n", "expected numbers below the header"), ("pdg,px,py,pz\n", "received 0 with"),
     ("pdg,px,py,pz,vx,vy\n22,0,0,3,1,1\n", "whole vertex vx, vy, vz or nothing of it, received 2"),

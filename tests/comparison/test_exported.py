@@ -5,7 +5,7 @@ import pytest
 
 import zdckeras as zdc
 from zdckeras.cli import main
-from zdckeras.comparison.contenders import open_contender
+from zdckeras.comparison.contenders import _read, open_contender
 from zdckeras.comparison.names import labelled
 from zdckeras.provenance import SKETCH, save_model, sketch_of
 
@@ -26,6 +26,12 @@ def test_training_rows_are_still_refused(to, tmp_path):
     assert np.array_equal(found.sketch["zn"], sketch_of([light[:30]])["zn"])
     with pytest.raises(ValueError, match="not trained on, received 40 of which at least 30 are training rows"):
         zdc.compare(str(target), light, runs=1)
+
+
+@pytest.mark.parametrize("card", ["[1] A generator of ZN", "{unfinished", "[" * 5000, "plain"])
+def test_a_card_may_begin_as_json_does(card):
+    about = {"card of a": card, "provenance of a": '{"seed": 4}', "agreement": "[1, 2]"}
+    assert _read(about) == {"card of a": card, "provenance of a": {"seed": 4}, "agreement": [1, 2]}
 
 
 def test_models_by_name(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import uproot
 
 from zdckeras.data.files import open_showers, read_npz, read_root, write_npz, write_root
+from zdckeras.data.formats import written_together
 from zdckeras.data.particles import CONDITIONS, conditions_of
 from zdckeras.data.showers import Showers
 
@@ -254,11 +255,14 @@ def test_detectors_of_other_particles_are_not_mixed(tmp_path):
         open_showers(tmp_path)
 
 
-@pytest.mark.parametrize("text, message", [("{", "expected JSON"), ("[1]", "expected a JSON object, received list")])
-def test_bad_metadata(pair, tmp_path, text, message):
-    (tmp_path / "data_nonrandom_metadata.json").write_text(text)
-    with pytest.raises(ValueError, match=f"metadata.json: {message}"):
-        read_npz(*pair)
+@pytest.mark.parametrize("content, message", [
+    (b"{", "expected JSON"), (b"[1]", "expected a JSON object, received list"), (b"[" * 100_000, "expected JSON, "),
+    (b'{"a": "\xff"}', "expected JSON, 'utf-8' codec can't decode byte 0xff in position 7")])
+def test_bad_metadata(pair, tmp_path, content, message):
+    (tmp_path / "data_nonrandom_metadata.json").write_bytes(content)
+    for read in (lambda: read_npz(*pair), lambda: written_together(tmp_path)):
+        with pytest.raises(ValueError, match=f"metadata.json: {message}"):
+            read()
 
 
 def root_file(path, tree="showers", **changes):

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from particle import Particle
@@ -12,6 +14,7 @@ from zdckeras.data.particles import (
     check_pdg,
     conditions_of,
     species,
+    warn_untold,
 )
 
 PDG = np.array([22, 2112, 2212, 3122, 310, 3222, -211, 130])
@@ -89,3 +92,11 @@ def test_a_constant_column_has_scale_one_whatever_its_rounding():
     scaler = Scaler.fit(values)
     assert scaler.scale[:2].tolist() == [1.0, 1.0] and scaler.scale[2] == pytest.approx(values[:, 2].std())
     assert abs(scaler.transform(np.array([[0.511, 1250.0, 0.0]]))).max() < 2e-6
+
+
+def test_ids_that_mass_and_charge_do_not_tell_are_named():
+    with pytest.warns(UserWarning, match=r"^a.onnx is not told PDG ids: 3 of 5 particles \(310, -2112\) are answered"):
+        warn_untold("a.onnx", np.array([22, 310, 310, -2112, 3222]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_untold("a.onnx", PDG[:4])

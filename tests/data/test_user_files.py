@@ -17,6 +17,7 @@ from zdckeras.data.files import (
     write_root,
     write_showers,
 )
+from zdckeras.data.formats import METADATA_FILE, written_together
 from zdckeras.data.particles import CONDITIONS, conditions_of
 from zdckeras.data.showers import Showers
 
@@ -195,3 +196,9 @@ def test_unknown_nuclei_do_not_refuse_a_file(pair):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(found[found.species(1000822081)]) == 1
+
+
+def test_bad_names_of_detectors_written_together(tmp_path):
+    (tmp_path / METADATA_FILE).write_text('{"zdckeras_detectors": 5}')
+    with pytest.raises(ValueError, match="metadata.json: expected names of detectors as .*, received 5"):
+        written_together(tmp_path)

@@ -12,7 +12,17 @@ import zdckeras as zdc
 from zdckeras.cli import main
 from zdckeras.data.detectors import channel_masks, channel_sums
 from zdckeras.export.o2 import export_o2, scale_text, widened
-from zdckeras.export.o2_check import check_o2, hits_of, photons_of, play_o2, read_scales, run_slot, study_channels
+from zdckeras.export.o2_check import (
+    check_o2,
+    config_line,
+    hits_of,
+    photons_of,
+    play_o2,
+    read_scales,
+    report,
+    run_slot,
+    study_channels,
+)
 from zdckeras.export.onnx import checked_responses, trial, write_checked
 from zdckeras.export.session import open_session
 from zdckeras.simulation.primaries import draw_primaries
@@ -86,6 +96,24 @@ def test_files_and_the_line_for_o2(folder):
     line = (folder / "configKeyValues.txt").read_text()
     assert line.startswith('--configKeyValues "ZDCSimParam.useZDCFastSim=true;') and line.count("\n") == 1
     assert line.count(f"={folder}/") == 6 and "ZDCFastSimModelScalesProton=" in line
+
+
+def test_a_folder_that_was_copied_is_told(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    found = check_o2(folder, 60)[0]
+    assert report(found, None, folder) == report(found)
+    said = report(found, None, tmp_path / "copy").splitlines()[-1]
+    assert "configKeyValues.txt does not tell O2 to load the files of this folder" in said
+    assert config_line(tmp_path / "copy") in said
+    (tmp_path / "copy" / "configKeyValues.txt").unlink()
+    assert "warning: " in report(found, None, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["a;b", 'a"b', "a$b", "a`b", "a\\b"])
+def test_folders_that_o2_would_read_otherwise_are_refused(models, tmp_path, name):
+    with pytest.raises(ValueError, match="expected a path that O2 and a shell read as it stands in "):
+        export_o2(tmp_path / name, **models)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_classifier_is_the_models_own(answer, models, particles):

@@ -87,6 +87,7 @@ def test_signature_operators_and_metadata(exported):
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about["detector"] == ",".join(d.name for d in generator.detectors) and about["data"] == "none"
     assert about["model"] == type(generator).__name__ and len(about["weights_sha256"]) == 64
+    assert about.get("takes_ids") == ("true" if generator.TAKES_IDS else None)
     assert json.loads(about["agreement_with_tensorflow"])["moved"] <= 0.01
 
 

@@ -1,6 +1,7 @@
 """Outputs that cannot be written are told before a conversion, and what a second process ends with as it is."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from zdckeras.export import onnx as onnx_module
 from zdckeras.export import process
 from zdckeras.export.o2 import export_o2
 from zdckeras.export.process import told_to_parent
+from zdckeras.provenance import KEPT, SKETCH, sketch_text
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
@@ -85,9 +87,29 @@ def test_errors_of_a_second_process_keep_their_kind(error, kind, message, capsys
 
 def test_a_second_process_tells_in_one_line(parts, tmp_path):
     """Asked for a precision that there is none of."""
-    words = tmp_path / "a.onnx", "{}", "int2"
+    words = tmp_path / "a.onnx", {}, "int2"
     with pytest.raises(ValueError, match="^Expected a precision of float32, float16, int8, received 'int2'.$"):
         process.in_tensorflow_process("zdckeras.export.onnx", {"generator": parts["neutron"]}, *words)
+
+
+def test_a_full_sketch_of_training_rows_reaches_a_second_process(parts, tmp_path, monkeypatch):
+    """131 kB of hashes, more than a word of a command line may have."""
+    told, run = {}, process.subprocess.run
+
+    def reading(words, **settings):
+        """The same words and folder, for a program that tells what it was given."""
+        code = "import sys; from zdckeras.export.process import told_in; print(told_in(sys.argv[3]))"
+        told["done"] = run([*words[:2], "-c", code, *words[4:]], **settings)
+        return told["done"]
+
+    about = {SKETCH: sketch_text({"zn": np.arange(KEPT, dtype="uint64")}), "source": "zn"}
+    monkeypatch.setattr(process.subprocess, "run", reading)
+    monkeypatch.setattr("zdckeras.backend.name", lambda: "jax")
+    for export in (lambda: zdc.export_onnx(parts["neutron"], tmp_path / "a.onnx", provenance=about),
+                   lambda: export_o2(tmp_path / "o2", **parts, provenance=about)):
+        with suppress(FileNotFoundError):  # nothing has been written
+            export()
+        assert told.pop("done").stdout.strip() == str(about)
 
 
 def test_versions_of_packages_of_other_names(monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 from zdckeras.cli import main
 from zdckeras.data.detectors import get_detector
 from zdckeras.export.process import in_tensorflow_process
-from zdckeras.export.saved_model import ABOUT, export_saved_model
+from zdckeras.export.saved_model import export_saved_model
 from zdckeras.export.serving import read_fields, read_tensor
+from zdckeras.export.session import ABOUT
 from zdckeras.generators import Sampler
 
 pytest.importorskip("tensorflow")

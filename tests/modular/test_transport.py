@@ -3,8 +3,8 @@ import pytest
 from keras import ops
 from scipy.stats import ks_2samp
 
-from zdckeras.data.particles import conditions_of
-from zdckeras.modular.transport import NEUTRAL_ANTI, SPECIES, Transport, _Flight, tables
+from zdckeras.data.particles import KAONS, NEUTRAL_ANTI, conditions_of
+from zdckeras.modular.transport import SPECIES, Transport, _Flight, tables
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
@@ -112,6 +112,14 @@ def test_species_are_told_by_mass_and_charge_and_kaons_by_chance_or_id():
     assert set(low[~others]) == {310} and set(high[~others]) == {130}
     told = layer.identify(conditions, np.full(len(pdg), 0.2, "float32"), pdg.astype("float32"))
     assert (codes[ops.convert_to_numpy(told)] == pdg).all()
+
+
+def test_ids_that_conditions_do_not_tell_are_those_that_users_are_warned_of():
+    layer, codes = Transport("zn"), np.array([*SPECIES, *NEUTRAL_ANTI])
+    conditions = conditions_of(codes, np.tile([0.0, 0.0, 500.0], (len(codes), 1))).astype("float32")
+    found = [codes[ops.convert_to_numpy(layer.identify(conditions, np.full(len(codes), u, "float32")))]
+             for u in (0.2, 0.8)]
+    assert set(codes[(found != codes).any(axis=0)]) == {*KAONS, *NEUTRAL_ANTI}
 
 
 def test_wrong_optics_and_survey_move_what_arrives(particles):

@@ -11,7 +11,7 @@ import numpy as np
 from zdckeras.arguments import random_numbers
 from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.responses import measured
-from zdckeras.export.session import open_session
+from zdckeras.export.session import TAKES_IDS, about_served, open_session
 
 BLOCK = 256  # rows that draw their noise from one seed, as `Sampler.sample` does it by default
 
@@ -88,6 +88,9 @@ def _session(path):
 def _from_onnx(path):
     session = _session(path)
     about = session.get_modelmeta().custom_metadata_map
+    if slot := about.get("o2_slot"):
+        raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, received O2's {slot} model, whose "
+                         "answers O2 decodes: `zdckeras check-o2` takes its folder.")
     inputs = {entry.name: entry.shape for entry in session.get_inputs()}
     if set(inputs) != {"noise", "condition"} or "detector" not in about:
         raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, with inputs noise and condition, "
@@ -101,7 +104,6 @@ def _from_onnx(path):
 
 def _from_saved_model(folder):
     from zdckeras.backend.tensorflow_export import open_saved_model
-    from zdckeras.export.saved_model import about_served
 
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
@@ -144,13 +146,28 @@ def reach_of(model: str | Path) -> dict[str, np.ndarray]:
     from zdckeras.loading import read_config
     from zdckeras.packaged import model_file
 
-    if not is_exported(model):
-        about = read_config(model_file(model)).get("config", {})
-    elif Path(model).is_dir():
-        return {}
-    else:
-        return reach_in(_session(Path(model)).get_modelmeta().custom_metadata_map)
+    if is_exported(model):
+        return reach_in(about_exported(model))
+    about = read_config(model_file(model)).get("config", {})
     return {name: np.array(about[name]) for name in ("low", "high")} if about.get("low") and about.get("high") else {}
+
+
+def about_exported(model: str | Path) -> dict[str, str]:
+    """What an exported file says about itself, as text by name; {} for other models."""
+    if not is_exported(model):
+        return {}
+    path = Path(model)
+    return about_served(path) if path.is_dir() else _session(path).get_modelmeta().custom_metadata_map
+
+
+def hides_ids(about: Mapping[str, str]) -> bool:
+    """Whether a file that says this about itself is not told PDG ids, while the generator that it was made from is.
+
+    Example:
+        >>> hides_ids({"takes_ids": "true"}), hides_ids({"name": "of an earlier version"})
+        (True, False)
+    """
+    return TAKES_IDS.items() <= about.items()
 
 
 def reach_in(about: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -56,7 +56,7 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
     Columns, in any order, in capitals or not: the nine conditions with or without `pdg`; or `pdg`, `px`, `py`, `pz`
     [GeV] and, if it is not the origin, the vertex `vx`, `vy`, `vz` [cm]; of `energy` [GeV], `mass` [MeV] and `charge`
     those that are there are taken, the rest follows from the id. Columns of other names are not looked at. Nuclei that
-    the table of the `particle` package lacks want the nine conditions.
+    the table of the `particle` package lacks want the nine conditions. Empty lines are skipped.
 
     Arguments:
         path: a .csv file, commas between the columns.
@@ -65,12 +65,12 @@ def particles_from_csv(path: str | Path) -> np.ndarray:
         ValueError: for missing or repeated columns, lines of another length, words in place of numbers, or unknown ids.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        names = [name.strip().lower() for name in next(lines, [])]
-        rows = []
-        for number, line in enumerate(lines, 2):
+        lines, rows = csv.reader(file), []
+        filled = (line for line in lines if len(line) > 1 or "".join(line).strip())
+        names = [name.strip().lower() for name in next(filled, [])]
+        for line in filled:
             if len(line) != len(names):
-                raise ValueError(f"line {number}: expected {len(names)} values, received {len(line)}")
+                raise ValueError(f"line {lines.line_num}: expected {len(names)} values, received {len(line)}")
             rows.append(line)
     columns = {name: k for k, name in enumerate(names) if name in (*CONDITIONS, "pdg")}
     if repeated := sorted({name for name in columns if names.count(name) > 1}):

@@ -19,10 +19,18 @@ from threading import Lock
 import numpy as np
 from tqdm import tqdm
 
-from zdckeras.campaign.answers import BLOCK, digest_of, open_answer, place_of, reach_of
+from zdckeras.campaign.answers import (
+    BLOCK,
+    about_exported,
+    digest_of,
+    hides_ids,
+    open_answer,
+    place_of,
+    reach_of,
+)
 from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
 from zdckeras.data.atomic import alone_in, check_place
-from zdckeras.data.particles import warn_outside
+from zdckeras.data.particles import warn_outside, warn_untold
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                "TF_NUM_INTEROP_THREADS"), "1"),
@@ -79,6 +87,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     conditions, pdg = particles_of(particles)
     if reach := reach_of(model):
         warn_outside(conditions, **reach)
+    if hides_ids(about_exported(model)):
+        warn_untold(str(model), pdg)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
     with alone_in(folder):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.campaign.answers import Answer, is_exported, open_answer, reach_in
+from zdckeras.campaign.answers import Answer, hides_ids, is_exported, open_answer, reach_in
 from zdckeras.comparison.names import short
 from zdckeras.data.detectors import get_detector
+from zdckeras.data.particles import warn_untold
 from zdckeras.generators import Sampler
 from zdckeras.packaged import card_of, model_file, open_generator
 from zdckeras.provenance import SKETCH, provenance_of, sketch_in, training_sketch_of
@@ -22,14 +23,21 @@ class Answered(Sampler):
 
     Arguments:
         answer: from `zdckeras.campaign.answers.open_answer`.
+        file: its name, for messages.
         reach: "low" and "high", the range of its training, where its file says it.
     """
 
-    def __init__(self, answer: Answer, **reach: np.ndarray) -> None:
+    def __init__(self, answer: Answer, file: str = "", **reach: np.ndarray) -> None:
         super().__init__(name="".join(c if c.isalnum() else "_" for c in answer.name), **reach)
-        self.answer, self.noise_width = answer, answer.width
+        self.answer, self.file, self.noise_width = answer, file or answer.name, answer.width
         self.detectors = [get_detector(name) for name in answer.detectors]
         self.built = True
+
+    def beside(self, pdg):
+        """Nothing; warns of particles that only the ids (N,) tell from others, where its generator takes them."""
+        if hides_ids(self.answer.about):
+            warn_untold(self.file, pdg)
+        return super().beside(pdg)
 
     def predict_on_batch(self, x):
         ids = x.get("pdg", np.zeros(len(x["noise"]), "float32"))
@@ -117,7 +125,7 @@ def open_contender(model: Model) -> Contender:
         kind = "SavedModel" if path.is_dir() else "ONNX"
         about = dict(answer.about)
         sketch = sketch_in(about.pop(SKETCH)) if SKETCH in about else None
-        return Contender(Answered(answer, **reach_in(about)), kind, path, _read(about), sketch)
+        return Contender(Answered(answer, str(path), **reach_in(about)), kind, path, _read(about), sketch)
     generator = open_generator(model)
     if isinstance(model, Sampler):
         return Contender(generator, type(generator).__name__)
@@ -129,5 +137,11 @@ def open_contender(model: Model) -> Contender:
 
 
 def _read(about):
-    """What an exported file says about its making, parts that are JSON as plain values."""
-    return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in about.items()}
+    """What an exported file says about its making, parts that are JSON as plain values; a card may only begin so."""
+    def plain(value):
+        try:
+            return json.loads(value) if value.startswith(("{", "[")) else value
+        except (ValueError, RecursionError):
+            return value
+
+    return {key: plain(value) for key, value in about.items()}

@@ -58,11 +58,8 @@ def read_npz(responses_file: str | Path, particles_file: str | Path, detector: s
                 f"({shapes}); expected (N, nx, ny)."
             )
         detector = fitting[0]
-    metadata = {"source": str(responses_file)}
-    beside = Path(responses_file).with_name(METADATA_FILE)
-    if beside.is_file():
-        metadata = _metadata_from(beside.read_text(encoding="utf-8"), beside)
-        metadata.pop(TOGETHER, None)
+    metadata = _metadata_in(Path(responses_file).parent, {"source": str(responses_file)})
+    metadata.pop(TOGETHER, None)
     with named(responses_file):
         return Showers(particles[:, :-1], particles[:, -1], {detector: as_images(responses, detector_of(detector))},
                        metadata)
@@ -70,9 +67,10 @@ def read_npz(responses_file: str | Path, particles_file: str | Path, detector: s
 
 def written_together(folder: Path) -> list[str]:
     """Names of the detectors whose folders were written together with this one, as its metadata say; or none."""
-    beside = folder / METADATA_FILE
-    told = _metadata_from(beside.read_text(encoding="utf-8"), beside) if beside.is_file() else {}
-    return list(told.get(TOGETHER, []))
+    told = _metadata_in(folder).get(TOGETHER, [])
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise ValueError(f"{folder / METADATA_FILE}: expected names of detectors as {TOGETHER}, received {told!r}.")
+    return told
 
 
 def write_npz(showers: Showers, folder: str | Path, overwrite: bool = False) -> Path:
@@ -339,12 +337,13 @@ def _metadata_text(showers, more=()):
     return json.dumps({**showers.metadata, **dict(more)}, default=plain, indent=1)
 
 
-def _metadata_from(text, origin):
-    """The dictionary in a JSON text."""
+def _metadata_in(folder, or_else=()):
+    """The dictionary in the metadata file of a folder; another one where there is none."""
+    file = folder / METADATA_FILE
     try:
-        metadata = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{origin}: expected JSON, {error}.") from None
+        metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else dict(or_else)
+    except (ValueError, RecursionError) as error:  # of bytes that are no UTF-8, too
+        raise ValueError(f"{file}: expected JSON, {error}.") from None
     if not isinstance(metadata, dict):
-        raise ValueError(f"{origin}: expected a JSON object, received {type(metadata).__name__}.")
+        raise ValueError(f"{file}: expected a JSON object, received {type(metadata).__name__}.")
     return metadata

@@ -22,6 +22,10 @@ SPECIES = {"gamma": 22, "n": 2112, "p": 2212, "pi+": 211, "Lambda": 3122, "K0S":
 FREQUENT = (22, 2112, 2212, 211, -211, 310, 321, -321, 3122, 3222, 3112, 3322, 3312, -2212, -3222, -3112, -3312, 11,
             -11, 13, -13)
 
+# Ids whose mass and charge other species have, too: neutral kaons those of each other, antibaryons of their particles.
+KAONS = (310, 130)  # K0S and K0L
+NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
+
 
 @cache
 def species(pdg: int) -> Particle:
@@ -174,6 +178,21 @@ def warn_outside(conditions: np.ndarray, low: np.ndarray, high: np.ndarray, leve
     """Warn, naming them, of conditions (N, 9) outside the range (9,) of a training; `level` as `stacklevel`."""
     if outside := outside_range(conditions, low, high):
         warnings.warn(f"Particles outside the trained range: {outside}.", stacklevel=level + 1)
+
+
+def warn_untold(model: str, pdg: np.ndarray, level: int = 2) -> None:
+    """Warn of particles that only their PDG ids (N,) tell from others, where a model that is not told ids answers them.
+
+    Arguments:
+        model: its name, with which the message begins.
+        pdg: (N,).
+        level: as `stacklevel`.
+    """
+    hidden = np.asarray(pdg)[np.isin(pdg, (*KAONS, *NEUTRAL_ANTI))]
+    if len(hidden):
+        ids = ", ".join(str(code) for code in (*KAONS, *NEUTRAL_ANTI) if code in hidden)
+        warnings.warn(f"{model} is not told PDG ids: {len(hidden)} of {len(pdg)} particles ({ids}) are answered by "
+                      "their mass and charge alone.", stacklevel=level + 1)
 
 
 def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:

@@ -1,6 +1,5 @@
 """The folder that ALICE O2 loads to simulate the Zero Degree Calorimeters fast: three ONNX files and their scales."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -12,8 +11,9 @@ from keras import ops
 from zdckeras import backend
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.data.particles import COLUMN, CONDITION_COUNT
+from zdckeras.export.o2_check import KEYS, PARAMETERS, config_line
 from zdckeras.export.onnx import LARGEST, STANDING_IN, checked_responses, metadata, require_onnx, trial, write_checked
-from zdckeras.export.process import check_folder_place, in_tensorflow_process, told_to_parent
+from zdckeras.export.process import check_folder_place, in_tensorflow_process, told_in, told_to_parent
 from zdckeras.generators import Sampler
 from zdckeras.hits.classifier import HitClassifier
 from zdckeras.layers.photon_drawing import CellNoise
@@ -21,11 +21,8 @@ from zdckeras.loading import load_model
 
 NOISE = 10  # standard normal numbers that O2 hands to a generator
 DETECTOR_OF = {"neutron": "zn", "proton": "zp"}  # slot -> detector
+SPECIAL = ';"$`\\\n'  # what ends a setting for O2, or means something to a shell within quotes
 OFFSET = 1.5  # of ln(n + 1.5): whole numbers survive O2's truncation in float32 up to 975,916
-KEYS = "configKeyValues.txt"
-PARAMETERS = {"classifier": ("ZDCFastSimClassifierPath", "ZDCFastSimClassifierScales"),
-              "neutron": ("ZDCFastSimModelPathNeutron", "ZDCFastSimModelScalesNeutron"),
-              "proton": ("ZDCFastSimModelPathProton", "ZDCFastSimModelScalesProton")}
 
 
 def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier: HitClassifier,
@@ -55,7 +52,8 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
 
     Raises:
         TypeError: for something else than generators and a `HitClassifier`.
-        ValueError: for a generator of another detector, or as `export_onnx`.
+        ValueError: for a generator of another detector, a folder whose path O2 would read otherwise, or as
+            `export_onnx`.
         FileExistsError: if the folder exists and `overwrite` is False, or if other files are in it.
         ImportError, RuntimeError: as `export_onnx`.
     """
@@ -69,6 +67,9 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
         if not set(wanted) <= set(names):
             raise ValueError(f"Expected a model of {' and '.join(wanted)} as {slot}, received one of "
                              f"{' and '.join(names)}.")
+    if wrong := sorted(set(str(folder.resolve())) & set(SPECIAL)):
+        raise ValueError(f"{folder.resolve()}: expected a path that O2 and a shell read as it stands in {KEYS}, "
+                         f"received one with {' '.join(map(repr, wrong))}.")
     check_folder_place(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists: choose another folder, or allow to overwrite it.")
@@ -83,7 +84,7 @@ def export_o2(folder: str | Path, neutron: Sampler, proton: Sampler, classifier:
         if backend.name() == "tensorflow":
             write_o2(models, temporary, provenance)
         else:
-            in_tensorflow_process(__name__, models, temporary, json.dumps(dict(provenance or {})))
+            in_tensorflow_process(__name__, models, temporary, provenance or {})
         (temporary / KEYS).write_text(config_line(folder.resolve()) + "\n", encoding="utf-8")
     return folder
 
@@ -170,14 +171,6 @@ def scale_text() -> str:
     return "\n".join(["#means", *["0"] * CONDITION_COUNT, "", "#scales", *scales, ""])
 
 
-def config_line(folder: Path) -> str:
-    """The argument that tells O2 to use the files of a folder."""
-    settings = ["ZDCSimParam.useZDCFastSim=true"]
-    for slot, (model, scales) in PARAMETERS.items():
-        settings += [f"ZDCSimParam.{model}={folder / slot}.onnx", f"ZDCSimParam.{scales}={folder / slot}_scales.txt"]
-    return f'--configKeyValues "{";".join(settings)}"'
-
-
 if __name__ == "__main__":
     told_to_parent(lambda: write_o2({slot: load_model(Path(sys.argv[1]) / f"{slot}.keras") for slot in PARAMETERS},
-                                    Path(sys.argv[2]), json.loads(sys.argv[3])))
+                                    Path(sys.argv[2]), told_in(sys.argv[3])))

@@ -15,6 +15,10 @@ SLOTS = {"classifier": None, "neutron": (44, 44), "proton": (56, 30)}  # cells a
 NUMBERS, CONDITIONS = 10, 9  # that O2 hands over
 MOST = np.float32(np.finfo("float32").max)
 FEWEST = 50  # responses, of which some have to be empty and some not
+KEYS = "configKeyValues.txt"
+PARAMETERS = {"classifier": ("ZDCFastSimClassifierPath", "ZDCFastSimClassifierScales"),
+              "neutron": ("ZDCFastSimModelPathNeutron", "ZDCFastSimModelScalesNeutron"),
+              "proton": ("ZDCFastSimModelPathProton", "ZDCFastSimModelScalesProton")}
 CHANNELS = ("common", "tower 1", "tower 2", "tower 3", "tower 4")
 
 
@@ -243,6 +247,14 @@ def check_o2(folder: str | Path, size: int = 1000, seed: int = 0) -> tuple[O2Ans
     return found, conditions, noise
 
 
+def config_line(folder: Path) -> str:
+    """The argument that tells O2 to use the files of a folder."""
+    settings = ["ZDCSimParam.useZDCFastSim=true"]
+    for slot, (model, scales) in PARAMETERS.items():
+        settings += [f"ZDCSimParam.{model}={folder / slot}.onnx", f"ZDCSimParam.{scales}={folder / slot}_scales.txt"]
+    return f'--configKeyValues "{";".join(settings)}"'
+
+
 def beside_models(found: O2Answer, conditions: np.ndarray, noise: dict, models: list) -> dict[str, np.ndarray]:
     """How many photons of each response are in other cells than the generators themselves put them.
 
@@ -268,8 +280,9 @@ def beside_models(found: O2Answer, conditions: np.ndarray, noise: dict, models: 
     return moved
 
 
-def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None) -> str:
-    """What was found, as text: particles, photons by channel and side, times, and what `beside_models` gives."""
+def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None, folder: str | Path | None = None) -> str:
+    """What was found, as text: particles, photons by channel and side, times, and what `beside_models` gives; and
+    whether the line for O2 in the folder, where it is given, is of other files, as in one that was moved."""
     lines = [f"{found.passed.sum()} of {len(found.passed)} particles pass the classifier"]
     for slot, hits in found.hits.items():
         lit = hits.sum(axis=1) > 0
@@ -283,4 +296,15 @@ def report(found: O2Answer, moved: dict[str, np.ndarray] | None = None) -> str:
     for slot, photons in (moved or {}).items():
         lines.append(f"{slot}: {(photons == 0).sum()} of {len(photons)} responses are the generator's own in every "
                      f"cell, {photons.sum():g} of {found.hits[slot].sum()} photons are elsewhere")
+    if folder is not None and not _told_to_o2(Path(folder)):
+        lines.append(f"warning: {Path(folder) / KEYS} does not tell O2 to load the files of this folder, as after "
+                     f"a copy or a move; the line would be {config_line(Path(folder).resolve())}")
     return "\n".join(lines)
+
+
+def _told_to_o2(folder):
+    """Whether the line for O2 in a folder names the files there."""
+    try:
+        return (folder / KEYS).read_text(encoding="utf-8").strip() == config_line(folder.resolve())
+    except (OSError, ValueError):
+        return False

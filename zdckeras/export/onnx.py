@@ -20,8 +20,8 @@ from zdckeras.backend.tensorflow_onnx import all_nodes, to_onnx, valid_rows
 from zdckeras.data.atomic import atomic_path, check_place
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
 from zdckeras.export.precision import PRECISIONS, reduced
-from zdckeras.export.process import check_generator, in_tensorflow_process, told_to_parent
-from zdckeras.export.session import open_session
+from zdckeras.export.process import check_generator, in_tensorflow_process, told_in, told_to_parent
+from zdckeras.export.session import TAKES_IDS, open_session
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 from zdckeras.simulation.gun import GUNS, draw_gun
@@ -60,7 +60,8 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
     (B, 9), physical. Outputs: "photons" (B, nx, ny) int32 counts or "energy" in MeV as float32, with the detector's
     name behind for a generator of several. A row that is no particle (a number that is not finite, an energy that is
     not above 0) stops the run with an error that names what was expected; a runtime that does not check look-ups gives
-    an empty response in its place. Metadata say detector, shape, units, versions, and where the weights come from.
+    an empty response in its place. Metadata say detector, shape, units, versions, where the weights come from, and
+    whether the generator takes PDG ids, which the file is not told.
 
     Before the file is renamed into place every operator has to be one of ONNX, the checker and ONNX Runtime have to
     take it, and what it answers has to be what TensorFlow answers: rounding in other orders moves a photon now and
@@ -97,7 +98,7 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
     generator.check_weights()
     if backend.name() == "tensorflow":
         return write_onnx(generator, path, provenance, precision)
-    in_tensorflow_process(__name__, {"generator": generator}, path, json.dumps(dict(provenance or {})), precision)
+    in_tensorflow_process(__name__, {"generator": generator}, path, provenance or {}, precision)
     return path
 
 
@@ -249,7 +250,7 @@ def metadata(generator: keras.Model) -> dict[str, str]:
     units = ", ".join(f"{name} [{unit}]" for name, unit in zip(CONDITIONS, UNIT_NAMES, strict=True))
     reach = {name: ",".join(f"{value:.9g}" for value in values)
              for name in ("low", "high") if (values := getattr(generator, name, None)) is not None}
-    return reach | {
+    return reach | (TAKES_IDS if getattr(generator, "TAKES_IDS", False) else {}) | {
         "detector": ",".join(detector.name for detector in generator.detectors),
         "shape": ",".join("x".join(map(str, detector.shape)) for detector in generator.detectors) + " (x first)",
         "unit": ",".join(detector.unit for detector in generator.detectors),
@@ -278,4 +279,4 @@ def add_metadata(model, about: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     told_to_parent(lambda: write_onnx(load_model(Path(sys.argv[1]) / "generator.keras"), Path(sys.argv[2]),
-                                      json.loads(sys.argv[3]), sys.argv[4]))
+                                      told_in(sys.argv[3]), sys.argv[4]))

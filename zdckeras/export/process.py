@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,7 @@ from zdckeras.generators import Sampler
 KINDS = (FileExistsError, FileNotFoundError, ImportError, MemoryError, OSError, TypeError, ValueError)
 
 
-def in_tensorflow_process(module: str, models: dict[str, keras.Model], *arguments: str | Path) -> None:
+def in_tensorflow_process(module: str, models: dict[str, keras.Model], *arguments: str | Path | Mapping) -> None:
     """Save models, and run a module of this package on them in a fresh process under TensorFlow, on the CPU.
 
     The module is run as `python -m <module> <folder> <arguments>`; in the folder are `<name>.keras`. Whatever lies in
@@ -28,7 +28,8 @@ def in_tensorflow_process(module: str, models: dict[str, keras.Model], *argument
     Arguments:
         module: its full name.
         models: name -> Keras model.
-        arguments: further words; paths are made absolute.
+        arguments: further words; paths are made absolute, and of a dictionary the word is the name of a JSON file in
+            the folder that holds it, of any length: `told_in` reads it back.
 
     Raises:
         ValueError, TypeError, ImportError, OSError, MemoryError: as what the process ends with, see `told_to_parent`.
@@ -38,14 +39,27 @@ def in_tensorflow_process(module: str, models: dict[str, keras.Model], *argument
     places = [str(Path(zdckeras.__file__).parents[1]), *filter(os.path.isabs, given)]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1",
                    "PYTHONPATH": os.pathsep.join(places)}
-    words = [str(word.resolve()) if isinstance(word, Path) else word for word in arguments]
     with TemporaryDirectory() as scratch:
+        words = [_word(argument, Path(scratch) / f"argument-{k}.json") for k, argument in enumerate(arguments)]
         for name, model in models.items():
             model.save(Path(scratch) / f"{name}.keras")
         done = subprocess.run([sys.executable, "-P", "-m", module, scratch, *words], env=environment, cwd=scratch,
                               capture_output=True, text=True)
     if done.returncode:
         raise _error_of(done.stderr.strip())
+
+
+def _word(argument, file):
+    """An argument as a word of a command line, which holds some 100 kB at most; a dictionary goes into a file."""
+    if isinstance(argument, Mapping):
+        file.write_text(json.dumps(dict(argument)), encoding="utf-8")
+        return str(file)
+    return str(argument.resolve()) if isinstance(argument, Path) else argument
+
+
+def told_in(file: str | Path) -> dict:
+    """The dictionary that `in_tensorflow_process` put into a file."""
+    return json.loads(Path(file).read_text(encoding="utf-8"))
 
 
 def told_to_parent(work: Callable[[], object]) -> None:

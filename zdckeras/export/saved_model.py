@@ -13,11 +13,12 @@ from zdckeras.backend.tensorflow_export import COMPILED, write_records, write_sa
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.export.process import check_folder_place, check_generator, in_tensorflow_process, told_to_parent
 from zdckeras.export.serving import predict_request, warm_up
+from zdckeras.export.session import ABOUT, TAKES_IDS
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
 PHOTON = 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 100.0, 0.0, 0.0  # of 100 GeV, along the beam
-WARM_UP, ABOUT = "assets.extra/tf_serving_warmup_requests", "assets.extra/provenance.json"
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
 def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False,
@@ -48,7 +49,8 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         version: whole number above 0; servers take the highest.
         overwrite: replace this version if it exists.
         compiled: batch sizes above 0.
-        about: what it was made from, into assets.extra/provenance.json; `about_served` reads it back.
+        about: what it was made from, into assets.extra/provenance.json, beside that its generator takes the PDG id, if
+            it does; `zdckeras.export.session.about_served` reads it back.
 
     Returns:
         The folder of the version, a `pathlib.Path`. It appears whole or not at all.
@@ -83,25 +85,9 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
             write_served(generator, temporary, compiled)
         else:
             in_tensorflow_process(__name__, {"generator": generator}, temporary, *map(str, compiled))
-        if about:
-            (Path(temporary) / ABOUT).write_text(json.dumps(dict(about), indent=1), encoding="utf-8")
+        if told := (TAKES_IDS if generator.TAKES_IDS else {}) | dict(about or {}):
+            (Path(temporary) / ABOUT).write_text(json.dumps(told, indent=1), encoding="utf-8")
     return target
-
-
-def about_served(folder: str | Path) -> dict[str, str]:
-    """What the folder of a SavedModel's version says it was made from; nothing if it does not say.
-
-    Raises:
-        ValueError: for a file that is damaged.
-    """
-    file = Path(folder) / ABOUT
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
-            return found
-    except ValueError:
-        pass
-    raise ValueError(f"{file}: expected a dictionary of text as JSON, received something else.")
 
 
 def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = ()) -> None:

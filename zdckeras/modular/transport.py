@@ -11,7 +11,7 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import COLUMN, species
+from zdckeras.data.particles import COLUMN, KAONS, NEUTRAL_ANTI, species
 from zdckeras.simulation.decays import branchings, properties
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
@@ -20,9 +20,7 @@ from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
 # particles, occur as daughters only.
 SPECIES = (22, 2112, 2212, 130, 211, -211, 310, 3122, 3222, 111, 11, -11, 13, -13, -2212, 321, -321, 3112, 3212, 3322,
            3312, 3334, -3222, -3112, -3312, -3334)
-NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
 MODES = 3  # decay modes of a species, at most
-KAONS = (310, 130)  # K0S and K0L, which have one mass and charge
 NUMBERS = 4  # uniform numbers of a decay: length of flight, mode, polar and azimuthal angle
 SIGNS = np.array([[1.0], [-1.0]], "float32")  # of the momenta of two daughters in the rest frame
 STABLE = 1e30  # c tau / M [cm/GeV] of what does not decay on the way
