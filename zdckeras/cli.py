@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from zdckeras.command import SHOW, plain_warnings, whole
+from zdckeras.command import SHOW, ended_by_sigterm, plain_warnings, whole
 
 OUTPUT = "a name that ends in .root, or a folder for npz files, which are made in memory (4 kB a shower)"
 MODEL = "a .keras file, or the name of a pretrained generator (zn, zp)"
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well. Wrong input ends with one line and status 2, other trouble with 1."""
     options = parsed(arguments)
     try:
-        with plain_warnings(options.prog):
+        with plain_warnings(options.prog), ended_by_sigterm():
             options.run(options)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
         status, message = 2, " ".join(str(error).split())

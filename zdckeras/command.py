@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +80,23 @@ def plain_warnings(program: str) -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = before
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """While it lasts, in the main thread, SIGTERM ends the work as Ctrl-C does, so that what is done is kept."""
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(main: Callable[[], object]) -> None:

@@ -271,14 +271,14 @@ def test_bytes_of_a_shard_do_not_depend_on_when_it_is_written(tmp_path, monkeypa
     rng = np.random.default_rng(0)
     photons = conditions_of(np.full(3, 22), rng.random((3, 3)))
     showers = Showers(photons, np.full(3, 22), {"zn": rng.poisson(0.1, (3, 44, 44)).astype("uint16")}, {})
-    blocks = {"zn": [showers.response[:2], showers.response[2:]]}
+    blocks = [{"zn": showers.response[:2]}, {"zn": showers.response[2:]}]
     first = write_shard(tmp_path / "a.npz", photons, showers.pdg, blocks)
     monkeypatch.setattr(time, "time", lambda: 2e9)
     assert write_shard(tmp_path / "b.npz", photons, showers.pdg, blocks) == first == checksum(tmp_path / "a.npz")
     again = read_shard(tmp_path / "a.npz", {"seed": 1})
     assert np.array_equal(again.response, showers.response) and again.metadata == {"seed": 1}
     for wrong in (np.nan, -1.0, 0.5):
-        blocks["zn"][1] = np.where(showers.response[2:] > 0, wrong, 0.0)
+        blocks[1]["zn"] = np.where(showers.response[2:] > 0, wrong, 0.0)
         with pytest.raises(ValueError, match="expected whole, non-negative photon counts"):
             write_shard(tmp_path / "d.npz", photons, showers.pdg, blocks)
         assert not (tmp_path / "d.npz").exists()

@@ -1,8 +1,10 @@
 """What goes on around the shards of a campaign: threads, folders, locks, and what is told when."""
 
 import os
+import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from zdckeras.campaign.answers import open_answer, place_of
 from zdckeras.campaign.run import merge_shards, run_campaign
 from zdckeras.campaign.shards import MANIFEST, Manifest, write_shard
 from zdckeras.cli import main
-from zdckeras.data.atomic import alone_in
+from zdckeras.data.atomic import HOST, alone_in
 
 OLD = str(Path(__file__).parents[1] / "data" / "old" / "gan.keras")
 
@@ -84,7 +86,7 @@ def test_threads_of_a_cluster_are_counted(monkeypatch):
             """Nothing."""
 
     monkeypatch.setattr(distributed, "Client", Client)
-    monkeypatch.setattr(run, "_as_done", lambda jobs, submit, ahead, wait_for: iter([ahead]))
+    monkeypatch.setattr(run, "_as_done", lambda jobs, submit, ahead, *_: iter([ahead]))
     assert list(run._by_dask([], "tcp://x")) == [7 * run.AHEAD]
 
 
@@ -174,4 +176,43 @@ def test_impossible_counts_are_told_with_particle_and_cell(tmp_path, value):
     blocks[0, 1, 2, 3], blocks[1, 2, 40, 7], blocks[1, 2, 41, 7] = 4.0, value, 5.0
     with pytest.raises(ValueError, match=rf"a.npz, zn: expected whole, non-negative photon counts up to 65535, "
                                          rf"received {value:g} for particle 517, cell \(40, 7\)"):
-        write_shard(tmp_path / "a.npz", np.ones((6, 9)), np.full(6, 22), {"zn": list(blocks)}, first=512)
+        write_shard(tmp_path / "a.npz", np.ones((6, 9)), np.full(6, 22), [{"zn": block} for block in blocks], first=512)
+
+
+def test_leftovers_are_looked_for_once_a_campaign(monkeypatch, particles, tmp_path):
+    """By whoever begins it: a shard does not read the names of the whole folder."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "out").mkdir()
+    own, other = (".shard-000007-{}.npz", ".manifest-{}.json"), ".notes-{}.npz"
+    *own, other = (name.format(f"{HOST}-{dead.pid}-0123456789ab") for name in (*own, other))
+    for name in (*own, other):
+        (tmp_path / "out" / name).touch()
+    looks, scan, answer = [], os.scandir, Zeros([])
+    monkeypatch.setattr(os, "scandir", lambda folder: looks.append(folder) or scan(folder))
+    monkeypatch.setattr(run, "_loaded", lambda model: answer)
+    monkeypatch.setattr(run, "_by_processes", lambda jobs, workers: (run.make_shard(*job) for job in jobs))
+    run_campaign(OLD, particles, tmp_path / "out", 0, 256, progress=False)
+    names = ["manifest.json", "shard-000000.npz", "shard-000001.npz"]
+    assert sorted(os.listdir(tmp_path / "out")) == [other, *names] and looks.count(tmp_path / "out") == 1
+
+
+class Zeros:
+    """Answers without light, of which it counts those that are still held when the next one is made."""
+
+    def __init__(self, held):
+        self.held, self.made = held, []
+
+    def unchecked(self, conditions, pdg, seed, block):
+        response = np.zeros((len(conditions), 44, 44), "float32")
+        self.held.append(sum(one() is not None for one in self.made))
+        self.made.append(weakref.ref(response))
+        return {"zn": response}
+
+
+def test_of_a_large_shard_one_dense_block_at_a_time_is_held(monkeypatch, tmp_path):
+    answer = Zeros([])
+    monkeypatch.setattr(run, "_loaded", lambda model: answer)
+    run.make_shard(OLD, tmp_path / "shard-000000.npz", np.ones((20 * 256, 9)), np.full(20 * 256, 22), 0, 0)
+    assert len(answer.held) == 20 and max(answer.held) <= 1
+    assert len(shards.read_shard(tmp_path / "shard-000000.npz")) == 20 * 256

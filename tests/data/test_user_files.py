@@ -2,12 +2,14 @@
 
 import sys
 import warnings
+from itertools import pairwise
 
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
+from zdckeras.data import formats
 from zdckeras.data.files import (
     open_particles,
     open_showers,
@@ -202,3 +204,18 @@ def test_bad_names_of_detectors_written_together(tmp_path):
     (tmp_path / METADATA_FILE).write_text('{"zdckeras_detectors": 5}')
     with pytest.raises(ValueError, match="metadata.json: expected names of detectors as .*, received 5"):
         written_together(tmp_path)
+
+
+@pytest.mark.parametrize(("sizes", "spans"), [
+    ([2500], [(0, 2500)]), ([300, 600, 300, 1300, 200], [(0, 900), (900, 1200), (1200, 2500), (2500, 2700)])])
+def test_no_basket_is_decompressed_twice(tmp_path, monkeypatch, sizes, spans):
+    showers, read, block = make(sum(sizes)), [], formats._block
+    columns = {name: showers.particles[:, index] for index, name in enumerate(CONDITIONS)}
+    columns |= {"pdg": showers.pdg, "response_zn": showers.response}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        tree = file.mktree("showers", {name: np.dtype((v.dtype, v.shape[1:])) for name, v in columns.items()})
+        for start, end in pairwise(np.cumsum([0, *sizes]).tolist()):
+            tree.extend({name: values[start:end] for name, values in columns.items()})
+    monkeypatch.setattr(formats, "_block", lambda *a: read.extend([a[2:]] * (len(a) > 2)) or block(*a))
+    again = read_root(tmp_path / "a.root")
+    assert np.array_equal(again.response, showers.response) and read == spans

@@ -5,16 +5,18 @@ Nothing here imports Keras before a worker has set how many threads it may use, 
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 from tqdm import tqdm
@@ -28,8 +30,8 @@ from zdckeras.campaign.answers import (
     place_of,
     reach_of,
 )
-from zdckeras.campaign.shards import LAYOUT, Manifest, read_shard, write_shard
-from zdckeras.data.atomic import alone_in, check_place
+from zdckeras.campaign.shards import LAYOUT, OWN_FILES, Manifest, read_shard, write_shard
+from zdckeras.data.atomic import alone_in, check_place, remove_leftovers_in
 from zdckeras.data.particles import warn_outside, warn_untold
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
@@ -92,6 +94,7 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
     with alone_in(folder):
+        remove_leftovers_in(folder, OWN_FILES)
         manifest = Manifest.open(folder, settings)
         for name in manifest.wrong():
             print(f"{folder / name} is missing or was changed, and is made again", file=sys.stderr)
@@ -106,20 +109,34 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
 def _collect(results, manifest, total, progress):
     """Put results into the manifest as they come; it is saved with the first, and as often as that takes little time.
 
-    So a model that is no generator leaves no campaign behind.
+    So a model that is no generator leaves no campaign behind. Interrupted, it takes what is still made.
     """
-    done, due, unsaved = sum(entry["rows"] for entry in manifest.shards.values()), 0.0, False
+    done, due, unsaved, last = sum(entry["rows"] for entry in manifest.shards.values()), 0.0, False, None
     with tqdm(total=total, initial=done, desc="generating", unit=" showers", disable=not progress) as bar:
+
+        def note(name, rows, found):
+            nonlocal due, unsaved
+            if not (manifest.folder / name).is_file():
+                raise RuntimeError(f"A worker says that it wrote {name}, which is not in {manifest.folder}: "
+                                   "expected workers that see the same files.")
+            unsaved = True
+            bar.update(0 if name in manifest.shards else rows)
+            manifest.shards[name] = {"rows": rows, "sha256": found}
+            if (begin := time.monotonic()) >= due:
+                manifest.save()
+                unsaved, due = False, begin + SHARE * (time.monotonic() - begin)
+
         try:
-            for name, rows, found in results:
-                if not (manifest.folder / name).is_file():
-                    raise RuntimeError(f"A worker says that it wrote {name}, which is not in {manifest.folder}: "
-                                       "expected workers that see the same files.")
-                manifest.shards[name], unsaved = {"rows": rows, "sha256": found}, True
-                bar.update(rows)
-                if (begin := time.monotonic()) >= due:
-                    manifest.save()
-                    unsaved, due = False, begin + SHARE * (time.monotonic() - begin)
+            try:
+                for last in results:
+                    note(*last)
+            except KeyboardInterrupt as stop:
+                if last:  # that it came in the middle of
+                    note(*last)
+                note(*results.throw(stop))  # what is still made; it ends with the interrupt
+                for last in results:
+                    note(*last)
+                raise
         finally:
             if unsaved:
                 manifest.save()
@@ -152,9 +169,8 @@ def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, 
                first: int) -> tuple[str, int, str]:
     """Answer the particles of one shard, whose first block has number `first`, and write it: name, rows, checksum."""
     answer = _loaded(model)
-    parts = [answer.unchecked(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed,
-                              first + start // BLOCK) for start in range(0, len(pdg), BLOCK)]
-    blocks = {name: [part[name] for part in parts] for name in parts[0]}
+    blocks = (answer.unchecked(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed,
+                               first + start // BLOCK) for start in range(0, len(pdg), BLOCK))
     return path.name, len(pdg), write_shard(path, conditions, pdg, blocks, first * BLOCK)
 
 
@@ -181,14 +197,31 @@ def _jobs(model, folder, conditions, pdg, seed, rows) -> Iterator[tuple]:
 def _by_processes(jobs, workers):
     """Results of jobs, as they are done, by processes on this machine."""
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with ProcessPoolExecutor(workers, context) as pool:
+    watched, alive = context.Pipe(duplex=False)  # closed with this process, however that ends
+    with watched, alive, ProcessPoolExecutor(workers, context, _begin_worker, (watched,)) as pool:
         try:
             yield from _as_done(jobs, pool.submit, AHEAD * workers, lambda some: wait(some, None, FIRST_COMPLETED))
+        except KeyboardInterrupt:
+            alive.close()  # nothing is made any more, or nobody wants to wait for it
+            raise
         except BrokenProcessPool:
             raise RuntimeError("A worker died, as it does when memory runs out or it is killed; the shards that are "
                                "done stay: give the same command again to go on.") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(watched):
+    """A worker leaves Ctrl-C, which the whole group of processes gets, to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with, args=(watched,), daemon=True).start()
+
+
+def _end_with(watched):
+    """End this process, whatever it does, when the other end of a pipe is closed."""
+    with suppress(OSError):
+        watched.poll(None)
+    os._exit(1)
 
 
 def _by_dask(jobs, address):
@@ -203,18 +236,42 @@ def _by_dask(jobs, address):
     with cluster as client:
         threads = max(sum(client.nthreads().values()), 1)
         yield from _as_done(jobs, lambda *job: client.submit(*job, pure=False), AHEAD * threads,
-                            lambda some: wait_for(some, return_when="FIRST_COMPLETED"))
+                            lambda some: wait_for(some, return_when="FIRST_COMPLETED"),
+                            lambda future: not future.done())
 
 
-def _as_done(jobs, submit, ahead, wait_for):
-    """Hand out jobs, never more than `ahead` at a time, and give results as they come, errors last."""
+def _as_done(jobs, submit, ahead, wait_for, cancel=Future.cancel):
+    """Hand out jobs, never more than `ahead` at a time, and give results as they come, errors last.
+
+    After an error, or an interrupt, which may also be thrown in, jobs that are not begun are cancelled, and the results
+    of the others come before it is raised.
+
+    Arguments:
+        jobs: arguments of `make_shard`.
+        submit: function of `make_shard` and the arguments of a job that gives its future.
+        ahead: futures at a time.
+        wait_for: function of futures that gives, as `done`, those that are done when one is.
+        cancel: function of a future, whether there is nothing to wait for any more.
+    """
     jobs, open_ones = iter(jobs), set()
-    while True:
-        while len(open_ones) < ahead and (job := next(jobs, None)) is not None:
-            open_ones.add(submit(make_shard, *job))
-        if not open_ones:
-            return
-        finished = wait_for(list(open_ones)).done
-        open_ones -= finished
-        for future in sorted(finished, key=lambda future: future.exception() is not None):
-            yield future.result()
+    try:
+        while True:
+            while len(open_ones) < ahead and (job := next(jobs, None)) is not None:
+                open_ones.add(submit(make_shard, *job))
+            if not open_ones:
+                return
+            for future in sorted(wait_for(list(open_ones)).done, key=lambda future: future.exception() is not None):
+                open_ones.remove(future)
+                yield future.result()
+    except (Exception, KeyboardInterrupt) as error:
+        open_ones = {future for future in open_ones if not cancel(future)}
+        if isinstance(error, KeyboardInterrupt) and not all(future.done() for future in open_ones):
+            print("\ninterrupted; shards that are being made are waited for, unless it is interrupted again",
+                  file=sys.stderr)
+        while open_ones:
+            finished = wait_for(list(open_ones)).done
+            open_ones -= finished
+            for future in finished:
+                if not future.cancelled() and future.exception() is None:
+                    yield future.result()
+        raise

@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +17,14 @@ from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
 SHARD_NAME = re.compile(r"shard-\d{6,}\.npz")
+OWN_FILES = re.compile(rf"{SHARD_NAME.pattern}|{re.escape(MANIFEST)}")  # of a campaign's folder
 PARTICLES, SHAPE, GAPS, RESPONSE = "particles", "shape_", "gaps_", "response_"
 LAYOUT = "gaps between lit cells"  # of shards; those of another layout are no part of the same campaign
 LEAP = 255  # cells that one number says are empty
 
 
 def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
-                responses: Mapping[str, Sequence[np.ndarray]], first: int = 0) -> str:
+                blocks: Iterable[Mapping[str, np.ndarray]], first: int = 0) -> str:
     """Write showers as one npz file, whole or not at all, and give the SHA-256 of its bytes.
 
     Most cells are empty. Arrays: "particles" (N, 10), conditions and PDG ids, and for each detector "shape_<detector>"
@@ -33,26 +34,30 @@ def write_shard(path: str | Path, particles: np.ndarray, pdg: np.ndarray,
     Arguments:
         path: of the file.
         particles, pdg: (N, 9) and (N,).
-        responses: detector -> blocks (n, nx, ny) that follow each other, N rows in all.
+        blocks: detector -> (n, nx, ny) each, which follow each other, N rows in all; of each only what is lit is kept.
         first: row of the campaign that the shard begins with, for messages.
 
     Raises:
         ValueError: for what cannot be a response, see `zdckeras.data.responses.measured`, with particle and cell.
     """
-    path = Path(path)
+    path, shapes, lit, read, row = Path(path), {}, {}, {}, 0
+    for block in blocks:
+        for name, responses in block.items():
+            shapes[name] = responses.shape[1:]
+            cells = np.flatnonzero(responses != 0)
+            held, cells = responses.reshape(-1)[cells], cells + row * (responses.size // len(responses))
+            # the few that are not 0 are checked and turned into what is read out
+            try:
+                read.setdefault(name, []).append(measured(held[:, None, None], get_detector(name)).reshape(-1))
+            except ValueError:
+                raise _told(held, cells, shapes[name], get_detector(name), f"{path.name}, {name}", first) from None
+            lit.setdefault(name, []).append(cells)
+        row += len(responses)
     arrays = {PARTICLES: np.column_stack([particles, pdg])}
-    for name, blocks in responses.items():
-        lit = [np.flatnonzero(block != 0) for block in blocks]
-        starts = np.cumsum([0, *(block.size for block in blocks[:-1])])
-        held = np.concatenate([block.reshape(-1)[some] for block, some in zip(blocks, lit, strict=True)])
-        lit = np.concatenate([some + start for some, start in zip(lit, starts, strict=True)])
-        # the few that are not 0 are checked and turned into what is read out
-        try:
-            read = measured(held[:, None, None], get_detector(name), path.name).reshape(-1)
-        except ValueError:
-            raise _told(held, lit, blocks[0].shape[1:], get_detector(name), f"{path.name}, {name}", first) from None
-        arrays |= {SHAPE + name: np.array(blocks[0].shape[1:]), GAPS + name: gaps_between(lit), RESPONSE + name: read}
-    with atomic_path(path) as temporary:
+    for name, shape in shapes.items():
+        arrays |= {SHAPE + name: np.array(shape), GAPS + name: gaps_between(np.concatenate(lit.pop(name))),
+                   RESPONSE + name: np.concatenate(read.pop(name))}
+    with atomic_path(path, clean=False) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, values in arrays.items():
                 # by name, for members with a header of one's own are compressed slowly; they are stamped 1980
@@ -168,7 +173,7 @@ class Manifest:
         """Write it, whole or not at all: the same bytes for the same shards, in whatever order they were made."""
         shards = {name: self.shards[name] for name in self.names()}
         text = json.dumps({"settings": self.settings, "shards": shards}, indent=1)
-        with atomic_path(self.folder / MANIFEST) as temporary:
+        with atomic_path(self.folder / MANIFEST, clean=False) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
     def names(self) -> list[str]:

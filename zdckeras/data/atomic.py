@@ -28,6 +28,9 @@ def _host():
 
 HOST = _host()
 FORGOTTEN = 86_400.0  # seconds after which a temporary file of another machine is taken for one of a dead run
+# names that `_beside` gives, also as earlier versions did
+TEMPORARY = re.compile(r"\.(?P<stem>.+?)-(?:(?P<host>[0-9a-f]{6})-(?P<process>\d+)-)?[0-9a-f]{12}"
+                       r"(?P<suffix>(?:\.[^.]*)?)", re.DOTALL)
 AT_CWD, EXCHANGE = -100, 2  # of Linux's renameat2
 
 
@@ -46,7 +49,7 @@ def check_place(path: str | Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, clean: bool = True) -> Iterator[Path]:
     """A temporary name in the folder of `path` that becomes `path` when the block ends without an error.
 
     The writer gets a name with the same suffix. After the block the file is flushed to disk and renamed over
@@ -55,6 +58,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Arguments:
         path: the file to write; missing folders are made.
+        clean: whether to look for what a killed run has left, for which the names of the whole folder are read.
 
     Returns:
         Context manager that gives the temporary `pathlib.Path`.
@@ -68,7 +72,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    temporary = _begun(path)
+    temporary = _begun(path, clean)
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -156,16 +160,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(path: str | Path) -> None:
     """Remove what killed runs left of `path`: of processes that are gone, or untouched for a day."""
     path = Path(path)
-    pattern = re.compile(rf"\.{re.escape(path.stem)}-(?:([0-9a-f]{{6}})-(\d+)-)?[0-9a-f]{{12}}{re.escape(path.suffix)}")
-    start = f".{path.stem}-"
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start)]
-    for name in names:
-        found, other = pattern.fullmatch(name), path.parent / name
-        if not found:
+    remove_leftovers_in(path.parent, re.compile(re.escape(path.name)))
+
+
+def remove_leftovers_in(folder: str | Path, names: re.Pattern) -> None:
+    """`remove_leftovers` of all files of a folder whose whole name a pattern matches, whether they are there or not."""
+    with os.scandir(folder) as entries:
+        hidden = [entry.name for entry in entries if entry.name.startswith(".")]
+    for name in hidden:
+        found, other = TEMPORARY.fullmatch(name), Path(folder, name)
+        if not found or not names.fullmatch(found["stem"] + found["suffix"]):
             continue
         try:
-            dead = found[1] == HOST and not _alive(int(found[2]))
+            dead = found["host"] == HOST and not _alive(int(found["process"]))
             if dead or time.time() - other.stat().st_mtime > FORGOTTEN:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
         except OSError:  # somebody else removed it, or it is not ours
@@ -228,10 +235,12 @@ def open_npz(path: str | Path) -> Iterator:
         yield arrays
 
 
-def _begun(path):
-    """A temporary name for what is to be at a path, in a folder that exists and has nothing of killed runs for it."""
+def _begun(path, clean=True):
+    """A temporary name for what is to be at a path, in a folder that exists and, if asked for, has nothing of killed
+    runs for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
+    if clean:
+        remove_leftovers(path)
     return _beside(path)
 
 

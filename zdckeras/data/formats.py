@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path, atomic_set, is_npz, open_npz
-from zdckeras.data.detectors import DETECTORS, Detector
+from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.detectors import get_detector as detector_of
 from zdckeras.data.particles import CONDITIONS
-from zdckeras.data.responses import measured
+from zdckeras.data.responses import as_images, measured
 from zdckeras.data.showers import Showers, checked
 from zdckeras.mapped import kept, open_array
 
@@ -53,10 +53,8 @@ def read_npz(responses_file: str | Path, particles_file: str | Path, detector: s
         fitting = [name for name, one in DETECTORS.items() if as_images(responses, one).shape[1:] == one.shape]
         if len(fitting) != 1:
             shapes = ", ".join(f"{name} {one.shape}" for name, one in DETECTORS.items())
-            raise ValueError(
-                f"{responses_file}: responses of shape {responses.shape} fit {fitting or 'no'} known detector "
-                f"({shapes}); expected (N, nx, ny)."
-            )
+            raise ValueError(f"{responses_file}: responses of shape {responses.shape} fit {fitting or 'no'} known "
+                             f"detector ({shapes}); expected (N, nx, ny).")
         detector = fitting[0]
     metadata = _metadata_in(Path(responses_file).parent, {"source": str(responses_file)})
     metadata.pop(TOGETHER, None)
@@ -231,17 +229,6 @@ def said(error: Exception) -> str:
     return " ".join(str(error).split()).replace(" when allow_pickle=False", "") or type(error).__name__
 
 
-def as_images(values: np.ndarray, detector: Detector) -> np.ndarray:
-    """Responses with the axes of a detector, (N, nx, ny), if only that is missing; anything else as it is.
-
-    Example:
-        >>> as_images(np.zeros((2, 1936)), detector_of("zn")).shape
-        (2, 44, 44)
-    """
-    axes = tuple(n for n in values.shape[1:] if n != 1)
-    return values.reshape(len(values), *detector.shape) if axes in (detector.shape, (detector.cells,)) else values
-
-
 def _open(path, remote):
     """An open ROOT file; ImportError with the name of the extra if its protocol is not installed."""
     import uproot
@@ -301,13 +288,27 @@ def _read_responses(branches, name):
     shape = detector.shape
 
     def blocks():
-        for start in range(0, branches.num_entries, BASKET_ROWS):
-            block = as_images(_block(branches, name, start, start + BASKET_ROWS), detector)
-            if block.shape[1:] != shape:
+        for first, end in _spans(branches, name):
+            read = as_images(_block(branches, name, first, end), detector)
+            if read.shape[1:] != shape:
                 raise ValueError(f"branch {name!r}: expected shape {shape} per row, received {_type(branches, name)}.")
-            yield measured(block, detector, f"branch {name!r}, rows from {start}")
+            for start in range(first, end, BASKET_ROWS):
+                block = read[start - first : start - first + BASKET_ROWS]
+                yield measured(block, detector, f"branch {name!r}, rows from {start}")
 
     return kept(blocks(), (branches.num_entries, *shape), "uint16" if detector.unit == "photons" else "float32")
+
+
+def _spans(branches, name):
+    """(first, end) of rows to read at once: whole baskets, none of which is decompressed twice, up to 1000 rows
+    together or a larger one alone; in an RNTuple, which has none, 1000 rows each."""
+    total, first, end = branches.num_entries, 0, 0
+    for border in sorted({*getattr(branches[name], "entry_offsets", range(0, total, BASKET_ROWS)), total}):
+        if end > first and border - first > BASKET_ROWS:
+            yield first, end
+            first = end
+        end = border
+    yield from [(first, end)] if end else []
 
 
 def _type(branches, name):

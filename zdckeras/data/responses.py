@@ -82,6 +82,18 @@ def measured(values: ArrayLike, detector: Detector, what: str = "responses") -> 
     return photon_counts(values, what) if detector.unit == "photons" else energies(values, what)
 
 
+def as_images(values: np.ndarray, detector: Detector) -> np.ndarray:
+    """Responses with the axes of a detector, (N, nx, ny), if only that is missing; anything else as it is.
+
+    Example:
+        >>> from zdckeras.data.detectors import get_detector
+        >>> as_images(np.zeros((2, 1936)), get_detector("zn")).shape
+        (2, 44, 44)
+    """
+    axes = tuple(n for n in values.shape[1:] if n != 1)
+    return values.reshape(len(values), *detector.shape) if axes in (detector.shape, (detector.cells,)) else values
+
+
 def _checked(values: np.ndarray, what: str, noun: str, allowed: Callable | None, expected: str) -> np.ndarray:
     """The array itself; ValueError for another shape or type, or naming the first value that is not allowed."""
     if values.ndim != 3:
