@@ -3,6 +3,15 @@
 import numpy as np
 import pytest
 
+import zdckeras as zdc
+
+
+def write_particles(folder, size, times):
+    """An npz file of so many embedded particles, so many times over, with their PDG ids."""
+    showers = zdc.load("zn", "test", size)
+    np.savez(folder / "particles.npz", np.tile(np.column_stack([showers.particles, showers.pdg]), (times, 1)))
+    return folder / "particles.npz"
+
 
 @pytest.fixture(scope="session")
 def small_onnx(tmp_path_factory):

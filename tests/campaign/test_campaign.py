@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zdckeras as zdc
+from tests.campaign.conftest import write_particles
 from zdckeras.campaign import answers
 from zdckeras.campaign.answers import Answer, digest_of, is_exported, open_answer, reach_of
 from zdckeras.campaign.run import make_shard, merge_shards, run_campaign
@@ -31,10 +32,7 @@ ROWS, SHARD = 1100, 256
 @pytest.fixture(scope="module")
 def particles(tmp_path_factory):
     """1,100 particles: five shards, the last one short."""
-    showers = zdc.load("zn", "test", 220)
-    path = tmp_path_factory.mktemp("particles") / "particles.npz"
-    np.savez(path, np.tile(np.column_stack([showers.particles, showers.pdg]), (5, 1)))
-    return path
+    return write_particles(tmp_path_factory.mktemp("particles"), 220, 5)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-import zdckeras as zdc
+from tests.campaign.conftest import write_particles
 from zdckeras.campaign import run
 from zdckeras.campaign.shards import MANIFEST, Manifest, checksum
 from zdckeras.command import ended_by_sigterm
@@ -26,10 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Particles of 600 shards."""
-    showers = zdc.load("zn", "test", 256)
-    path = tmp_path_factory.mktemp("particles") / "many.npz"
-    np.savez(path, np.tile(np.column_stack([showers.particles, showers.pdg]), (600, 1)))
-    return path
+    return write_particles(tmp_path_factory.mktemp("particles"), 256, 600)
 
 
 def alive(pid):
