@@ -63,7 +63,7 @@ OURS = {"energy": 1.0, "diversity": 1e-2, "intensity": 1e-3, "auxiliary": 1e-3}
 PENALTY, MOMENTUM = 0.5, 0.995
 COLUMNS = {name: SUMMARY[name] for name in ("WS", "MAE", "RMSE", "AUC")} | {"AUC pixels": lambda s: s["pixels"]}
 COLUMNS |= {name: SUMMARY[name] for name in ("width", "lit", "core")}
-DIVERSITIES = {f"D({name})": lambda s, name=name: s["diversity"].get(name, float("nan")) for name in DIVERSITY_SPECIES}
+DIVERSITIES = {f"D({name})": lambda s, name=name: s["diversity"][name] for name in DIVERSITY_SPECIES}
 
 
 def train_models(args, p, data):
@@ -123,7 +123,7 @@ def judge_models(args, p, data, trained, detector):
     for name, score in table.scores.items():
         made = draws if name == "floor" else [samplers[name](real.particles, noise_seed(name, args.seed, k))
                                               for k in range(len(draws))]
-        score["diversity"] = diversity_ratios(draws, made, real.pdg) if floor and made is not draws else {}
+        score["diversity"] = diversity_ratios(draws, made, real.pdg) if floor else {}
         score["pixels"] = pixel_auc(real.response, made[-1], args.seed, p["pixels"])
     table.provenance = data.provenance
     return samplers, table

@@ -141,8 +141,7 @@ def judge_particles(args, p, data, generators):
                                                for k in range(max(len(floor), 1))]
         score["pixels"] = pixel_auc(test.response, made[0], args.seed, p["pairs"])
         score["species"] = species_auc(test.response, made[0], test.particles, test.pdg, SPECIES)
-        score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if made is not floor and len(
-            floor) > 1 else {}  # of the floor itself it is 1
+        score["diversity"] = diversity_ratios(floor, made, test.pdg, SPECIES) if len(floor) > 1 else {}
     found = [species for species, code in SPECIES.items() if (test.pdg == code).sum() >= 30]
     columns = {"WS": lambda s: s["metrics"]["all"]["WS"][0], "MAE": lambda s: s["metrics"]["all"]["MAE"][0],
                "AUC": lambda s: s["auc"], "AUC pixels": lambda s: s["pixels"]}

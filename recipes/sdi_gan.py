@@ -184,8 +184,7 @@ def judge_models(args, p, data, trained):
             one.generator.factors = [score["factor"]]
             scaled = one.sample(data.test.particles, args.seed)
             one.generator.factors = [1.0]
-        score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if draws is not real and len(
-            real) > 1 else {}  # of the floor itself it is 1
+        score["diversity"] = diversity_ratios(real, draws, data.test.pdg) if len(real) > 1 else {}
         score["WS with factor"] = ws(Residuals.between(data.test.response, scaled))
         score["pixels"] = pixel_auc(data.test.response, draws[-1], args.seed, p["pixels"]) if p["pixels"] else None
         score["WS proton"] = ws(Residuals.between(data.test.response, draws[-1], "proton-paper"))
@@ -193,8 +192,8 @@ def judge_models(args, p, data, trained):
                "proton channels": lambda s: s["WS proton"], **{name: SUMMARY[name] for name in ("MAE", "RMSE", "AUC")}}
     columns |= {"AUC pixels": lambda s: s["pixels"]} if p["pixels"] else {}
     columns |= {name: lambda s, name=name: s["shapes"][name]["distance"] for name in ("width", "lit", "core")}
-    columns |= {f"D({name})": lambda s, name=name: s["diversity"].get(name, float("nan"))
-                for name, code in DIVERSITY_SPECIES.items() if len(real) > 1 and (data.test.pdg == code).any()}
+    columns |= {f"D({name})": lambda s, name=name: s["diversity"][name] for name, code in DIVERSITY_SPECIES.items()
+                if len(real) > 1 and (data.test.pdg == code).any()}
     parts = [text_table(over_seeds(table.scores, columns)), text_table(training_rows(trained, data.test.particles))]
     return table, "\n\n".join([*parts, "\n".join(verdicts(table.scores))])
 

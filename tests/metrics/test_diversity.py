@@ -51,3 +51,10 @@ def test_refuses_what_cannot_be_compared():
         draw_diversity([one, one[:1]])
     with pytest.raises(ValueError, match="received 2 and 3"):
         diversity_ratios([one] * 2, [one] * 3, [22, 22], {"gamma": 22})
+
+
+def test_draws_are_not_compared_with_themselves():
+    draws = list(np.random.default_rng(0).poisson(3.0, (2, 5, 4, 4)))
+    copies = [draw.copy() for draw in draws]
+    assert diversity_ratios(draws, copies, np.full(5, 22), {"gamma": 22}) == {"gamma": 1.0}
+    assert np.isnan(diversity_ratios(draws, list(draws), np.full(5, 22), {"gamma": 22})["gamma"])

@@ -50,7 +50,8 @@ def diversity_ratios(real: Sequence[np.ndarray], generated: Sequence[np.ndarray]
         codes: name -> PDG id of the species wanted; None for all particles together.
 
     Returns:
-        Name -> ratio; NaN for a species that does not occur, or whose real draws are all alike.
+        Name -> ratio; NaN for a species that does not occur, or whose real draws are all alike, and where the generated
+        draws are the real ones themselves, of which it would be 1.
 
     Raises:
         ValueError: for different numbers of draws (the deviation of few draws is biased, alike on both sides only if
@@ -58,6 +59,8 @@ def diversity_ratios(real: Sequence[np.ndarray], generated: Sequence[np.ndarray]
     """
     if len(real) != len(generated):
         raise ValueError(f"Expected as many real as generated draws, received {len(real)} and {len(generated)}.")
+    if all(a is b for a, b in zip(real, generated, strict=True)):
+        return dict.fromkeys(codes, float("nan"))
     true, made, pdg = draw_diversity(real), draw_diversity(generated), np.asarray(pdg)
     result = {}
     for name, code in codes.items():
