@@ -216,7 +216,8 @@ FIRST, BOTH, ALL = ["GAN"], ["GAN", "flow"], None
     ("seeds", 3, 1, True), ("seeds", 1, 3, False), ("seeds", 3, 3, False), ("in_order", True, False, True),
     ("rows", BOTH, FIRST, True), ("rows", FIRST, BOTH, False), ("rows", ALL, BOTH, True), ("rows", BOTH, ALL, False),
     ("rows", "all", "ours", True), ("rows", "ours", "published", True), ("rows", "ours", "all", False),
-    ("rows", BOTH, [], True), ("lambdas", ALL, [0.1], True), ("lambdas", [0.1], [0.1], False)])
+    ("rows", BOTH, [], True), ("rows", BOTH, tuple(BOTH), False), ("rows", BOTH, tuple(FIRST), True),
+    ("lambdas", ALL, [0.1], True), ("lambdas", [0.1], [0.1], False)])
 def test_a_report_does_not_lose_rows_or_trainings(tmp_path, capsys, name, made, asked, kept):
     args = parse("--out", str(tmp_path))
     setattr(args, name, asked)

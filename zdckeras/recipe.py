@@ -233,7 +233,7 @@ def _lost(made, asked):
     """Whether what a report has, a number of trainings or names of rows, would be missing in the one asked for."""
     if isinstance(asked, int):
         return made > asked
-    if isinstance(asked, list):
+    if isinstance(asked, (list, tuple)):
         return made is None or not set(made) <= set(asked)
     return asked not in (None, "all", made)
 
