@@ -124,21 +124,25 @@ def train_models(args, p, data, states, boxcox, regressor, reader):
     return trained, histories, seconds
 
 
+def numbered(names):
+    """Columns of a table whose scores are arrays."""
+    return {name: itemgetter(k) for k, name in enumerate(names)}
+
+
 def judge_models(args, p, data, boxcox, regressors, published, trained):
     """The report on the test set, the regressors' errors on real and generated responses, and times."""
     test, responses = data.test, {"floor": data.floor[0]} if data.floor else {}
     responses |= {name: one.sample(test.particles, args.seed) for name, one in trained.items()}
-    read = {f"real, {name}": (regressor, test.response) for name, regressor in regressors.items()}
-    read |= {f"{name}, perceptual": (regressors["perceptual"], responses[name])
-             for name in trained if name.endswith("seed 0")}
-    errors = [["the regressor's errors (half the central 68 %)", *PARAMETERS]]
-    for name, (regressor, energy) in read.items():
-        errors.append([name, *(f"{w:.4f}" for w in parameter_errors(regressor, boxcox, energy, test.particles))])
-    momenta = [["the published regressor's errors", *NAMES], ["real", *(
-        f"{w:.4f}" for w in parameter_errors(published, boxcox, test.response, test.particles))]]
-    thresholds = [["share of cells above", *(f"{t:g} MeV" for t in THRESHOLDS)]]
-    thresholds += [[name, *(f"{share:.4f}" for share in sparsity(energy, THRESHOLDS).mean(axis=0))]
-                   for name, energy in {"real": test.response, **responses}.items()]
+    read = {"real, mean squared error": parameter_errors(regressors["mean squared error"], boxcox, test.response,
+                                                         test.particles)}
+    read |= {name: parameter_errors(regressors["perceptual"], boxcox, energy, test.particles)
+             for name, energy in {"real": test.response, **responses}.items()}
+    errors = over_seeds(read, numbered(PARAMETERS), "the regressor's errors (half the central 68 %)", digits=4)
+    momenta = over_seeds({"real": parameter_errors(published, boxcox, test.response, test.particles)}, numbered(NAMES),
+                         "the published regressor's errors", digits=4)
+    shares = {name: sparsity(energy, THRESHOLDS).mean(axis=0)
+              for name, energy in {"real": test.response, **responses}.items()}
+    thresholds = over_seeds(shares, numbered(f"{t:g} MeV" for t in THRESHOLDS), "share of cells above", digits=4)
     times = [["ms a response", "batch 1", "batch 256"], *([name, *(
         f"{milliseconds({'': [generator_of(trained[f'{name}, seed 0'])]}, test.particles, size)[''] / size:.3f}"
         for size in (1, 256))] for name in ("published", "ours"))]

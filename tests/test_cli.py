@@ -308,7 +308,9 @@ def test_a_wrong_model_is_told_without_keras(tmp_path):
     ("compare OLD --overwrite", "Expected --overwrite only with --out; received it without"),
     ("simulate a --detector ecal --keep-all", "Expected --keep-all only with zn, zp or zn+zp, whose responses are cut"),
     ("export OLD a --precision float32", "Expected --precision with --to onnx only, received it with --to saved-model"),
-    ("export zn --to o2", "Expected where to write, received zn, the name of a pretrained generator"),
+    ("export zn --to o2", "Expected where to write, received zn, the name of a detector: a folder of this name"),
+    ("simulate zn", "Expected where to write, received zn"), ("generate zn a.root zp", "Expected where to write, rec"),
+    ("merge shards zn+zp", "Expected where to write, received zn+zp"),
     ("export OLD zp", "is given as ./zp"), ("compare none.keras --out report", "No such file: none.keras")])
 def test_what_has_no_effect_or_no_place_is_refused_and_nothing_is_left(tmp_path, monkeypatch, capsys, words, message):
     old = str(Path(OLD).resolve())

@@ -29,12 +29,22 @@ def _refused(given):
         raise ValueError(f"Expected {words} only with {place}; received it without.")
 
 
+def _place(output):
+    """ValueError for a name to write to that is a detector's, and so a pretrained generator's."""
+    from zdckeras.data.detectors import DETECTORS
+
+    if set(output.split("+")) <= set(DETECTORS):
+        raise ValueError(f"Expected where to write, received {output}, the name of a detector: a folder of this name "
+                         f"is given as ./{output}.")
+
+
 def simulate(options):
     """Write the reference simulation to a file, photon counts of ZN and ZP or energies in other detectors' cells."""
     from zdckeras.data.detectors import DETECTORS
     from zdckeras.data.files import write_showers
     from zdckeras.simulation.reference import draws
 
+    _place(options.output)
     energies = any(name in DETECTORS and DETECTORS[name].unit != "photons" for name in options.detector.split("+"))
     _refused({("--keep-all", "zn, zp or zn+zp, whose responses are cut"): options.keep_all and energies})
     blocks = draws(options.detector, options.part, options.size, options.seed, options.keep_all, progress=True)
@@ -45,6 +55,7 @@ def generate(options):
     """Write a generator's showers of given particles to a file, or to shards that any number of workers make."""
     from zdckeras.campaign.events import particles_of
 
+    _place(options.output)
     if options.shards or options.scheduler or options.workers:
         if options.workers and options.scheduler:
             raise ValueError("Expected --workers, processes of this machine, or --scheduler, of a cluster that has its "
@@ -75,6 +86,7 @@ def merge(options):
     """Join the shards of a campaign into one file."""
     from zdckeras.campaign.run import merge_shards
 
+    _place(options.output)
     merge_shards(options.folder, options.output, options.overwrite)
 
 
@@ -119,11 +131,9 @@ def compare(options):
 def export(options):
     """Write a generator as a SavedModel that TensorFlow Serving, or any TensorFlow program, can load; or as ONNX; or
     generators of ZN and ZP and a classifier as the folder that ALICE O2 loads."""
-    from zdckeras.packaged import about_models, model_file, open_generator, pretrained_names
+    from zdckeras.packaged import about_models, model_file, open_generator
 
-    if options.output in pretrained_names():
-        raise ValueError(f"Expected where to write, received {options.output}, the name of a pretrained generator: a "
-                         f"folder of this name is given as ./{options.output}.")
+    _place(options.output)
     models = options.models or (["zn", "zp"] if options.to == "o2" else [])
     if len(models) not in ((1, 2) if options.to == "o2" else (1,)):
         raise ValueError(f"Expected {'one or two models' if options.to == 'o2' else 'one model'} and where to write, "

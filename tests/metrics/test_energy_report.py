@@ -23,10 +23,10 @@ def test_tables_are_those_of_the_metrics(report, electrons):
     real = directional_shapes(electrons.response, electrons.particles, "ecal")
     for name, energy in report.responses.items():
         assert report.tables[name] == directional_table(real, directional_shapes(energy, electrons.particles, "ecal"))
-    separation, distance = (np.array([row[1:] for row in report.shape_rows() if row[0] == "brighter"], dtype=object))
+    separation, distance = ([row[2:] for row in report.shape_rows() if row[0] == "brighter"])
     wanted = report.tables["brighter"]
-    assert separation[:-1].tolist() == [f"{wanted[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
-    assert distance[:-1].tolist() == [f"{wanted[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES]
+    assert separation == [f"{wanted[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
+    assert distance == [f"{wanted[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES]
     assert {len(row) for row in report.shape_rows()} == {len(FLIGHT_OBSERVABLES) + 2}
 
 
@@ -43,6 +43,17 @@ def test_quality_is_that_of_the_metrics_over_trainings(electrons):
     assert words == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
+def test_shapes_and_resolution_are_means_over_trainings(electrons):
+    found = EnergyReport(electrons, {f"light, seed {k}": electrons.response**(1.2 + k / 5) for k in range(2)})
+    powers = [found.tables[f"light, seed {k}"]["width"]["separation"] for k in range(2)]
+    row = next(row for row in found.shape_rows() if row[0] == "light")
+    place = 2 + list(FLIGHT_OBSERVABLES).index("width")
+    assert row[1] == "2" and row[place] == f"{np.mean(powers):.4f} ± {np.std(powers, ddof=1):.4f}"
+    slopes = [energy_resolution(values[:, 0], electrons.particles[:, 0])["stochastic"]
+              for values in found.shapes.values()]
+    assert found.resolution_rows()[2][:3] == ["light", "2", f"{np.mean(slopes):.4f} ± {np.std(slopes, ddof=1):.4f}"]
+
+
 def test_a_scale_is_seen_where_it_acts_and_nowhere_else(report):
     table = report.tables["brighter"]
     assert table["response"]["separation"] > 0.9 > 0.3 > table["total"]["separation"] > 0.0
@@ -51,7 +62,7 @@ def test_a_scale_is_seen_where_it_acts_and_nowhere_else(report):
 
 
 def test_resolution_beside_the_real_one(report, electrons):
-    lines = {row[0]: row[1:] for row in report.resolution_rows()}
+    lines = {row[0]: row[2:] for row in report.resolution_rows()}
     found = energy_resolution(report.real[:, 0], electrons.particles[:, 0])
     assert lines["real"] == [f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"]
     assert lines["brighter"] == lines["real"]  # relative to the mean
@@ -59,7 +70,7 @@ def test_resolution_beside_the_real_one(report, electrons):
 
 def test_few_showers_have_no_resolution(electrons):
     few = EnergyReport(electrons[:40], {"half": 0.5 * electrons.response[:40]})
-    assert few.resolution_rows()[1:] == [["real", "-", "-"], ["half", "-", "-"]] and "half" in few.tables
+    assert few.resolution_rows()[1:] == [["real", "1", "-", "-"], ["half", "1", "-", "-"]] and "half" in few.tables
 
 
 def test_folders_may_be_words(report, tmp_path):

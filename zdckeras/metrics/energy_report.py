@@ -1,5 +1,6 @@
 """The verdict on generated responses in energy: shapes along the flight, classifier test and energy resolution."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -58,24 +59,21 @@ class EnergyReport:
         return over_seeds(self.quality, {name: lambda found, name=name: found[name] for name in columns})
 
     def shape_rows(self) -> list[list[str]]:
-        """Lines of words: separation powers and the AUC, then Wasserstein distances in real deviations."""
-        lines = [["separation power", *FLIGHT_OBSERVABLES, "AUC"]]
-        for name, table in self.tables.items():
-            powers = [f"{table[o]['separation']:.4f}" for o in FLIGHT_OBSERVABLES]
-            lines.append([name, *powers, f"{self.auc[name]:.3f}"])
-        lines.append(["distance / spread", *FLIGHT_OBSERVABLES, ""])
-        return lines + [[name, *(f"{table[o]['distance']:.3f}" for o in FLIGHT_OBSERVABLES), ""]
-                        for name, table in self.tables.items()]
+        """Lines of words: separation powers, then Wasserstein distances in real deviations, over trainings."""
+        def rows(kind, title, digits):
+            columns = {name: lambda table, name=name: table[name][kind] for name in FLIGHT_OBSERVABLES}
+            return over_seeds(self.tables, columns, title, digits)
+
+        return rows("separation", "separation power", 4) + rows("distance", "distance / spread", 3)
 
     def resolution_rows(self) -> list[list[str]]:
         """Lines of words: energy resolution, (s / E)^2 = a^2 / E + b^2; dashes for fewer showers than it takes."""
-        lines = [["energy resolution", "a [sqrt GeV]", "b"]]
-        if len(self.test) < LEAST_SHOWERS:
-            return [*lines, *([name, "-", "-"] for name in ("real", *self.shapes))]
-        for name, values in {"real": self.real, **self.shapes}.items():
-            found = energy_resolution(values[:, 0], self.test.particles[:, 0])
-            lines.append([name, f"{found['stochastic']:.4f}", f"{found['constant']:.4f}"])
-        return lines
+        found = dict.fromkeys(("real", *self.shapes), {"stochastic": np.nan, "constant": np.nan})
+        if len(self.test) >= LEAST_SHOWERS:
+            found = {name: energy_resolution(values[:, 0], self.test.particles[:, 0])
+                     for name, values in {"real": self.real, **self.shapes}.items()}
+        columns = {"a [sqrt GeV]": itemgetter("stochastic"), "b": itemgetter("constant")}
+        return over_seeds(found, columns, "energy resolution", digits=4)
 
     def write(self, folder: str | Path, *more: str | list[list[str]]) -> str:
         """Write report.txt into a folder; returns the text.

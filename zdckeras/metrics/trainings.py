@@ -60,13 +60,16 @@ def of_seed(rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {f"{name}, seed {seed}": value for name, value in rows.items()}
 
 
-def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) -> list[list[str]]:
+def over_seeds(scores: Mapping[str, Any], columns: Mapping[str, Callable] = SUMMARY, title: str = "",
+               digits: int = 3) -> list[list[str]]:
     """Lines of a table of models trained several times: mean ± sample deviation over trainings.
 
     Arguments:
         scores: "<row>, seed <k>" -> score; a name without a seed is a row of its own.
         columns: heading -> function of a score that gives a number; by default WS, MAE, RMSE [photons], AUC and four
             distances of shapes. Words, and a whole number that is the same in all trainings, stay as they are.
+        title: what stands over the names of rows.
+        digits: of numbers, behind the point.
 
     Returns:
         Header and one line for each row, as lists of words.
@@ -77,13 +80,13 @@ def over_seeds(scores: dict[str, dict], columns: dict[str, Callable] = SUMMARY) 
         >>> print("; ".join(" ".join(line) for line in lines))
          runs AUC weights; GAN 2 0.800 ± 0.141 1,269
     """
-    lines = [["", "runs", *columns]]
+    lines = [[title, "runs", *columns]]
     for row, results in by_row(scores).items():
         taken = [[column(result) for result in results] for column in columns.values()]
         lines.append([row, str(len(results)), *(
             values[0] if isinstance(values[0], str) else
             f"{values[0]:,}" if isinstance(values[0], int) and len(set(values)) == 1 else
-            with_error(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits=3)
+            with_error(np.mean(values), np.std(values, ddof=min(1, len(values) - 1)), len(values), digits)
             for values in taken)])
     return lines
 
