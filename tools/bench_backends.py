@@ -120,7 +120,8 @@ def onnx_session(case, settings):
     def answer(*columns):
         return {f"output_{k}": part for k, part in enumerate(keras.tree.flatten(case.generate(*columns)))}
 
-    inputs = {f"input_{k}": n for k, n in enumerate((case.width, *(c.shape[1] for c in case.columns)))}
+    noise = np.zeros((1, case.width), "float32")
+    inputs = {f"input_{k}": values for k, values in enumerate((noise, *(c.astype("float32") for c in case.columns)))}
     model, _ = to_onnx(answer, inputs, OPSET)
     session = open_session(model.SerializeToString(), settings.threads)
     return lambda *arrays: session.run(None, dict(zip(inputs, arrays, strict=True)))

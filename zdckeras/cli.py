@@ -143,6 +143,8 @@ def export(options):
     for word, to in (key for key, value in given.items() if value):
         if options.to != to:
             raise ValueError(f"Expected {word} with --to {to} only, received it with --to {options.to}.")
+    if options.ids and options.to == "o2":
+        raise ValueError("Expected --ids with --to onnx or saved-model only, received it with --to o2.")
     files = [model_file(model) for model in models]
     about = about_models(dict(zip(models, files, strict=True)))
     if options.to == "o2":
@@ -160,14 +162,15 @@ def export(options):
         from zdckeras.export.onnx import export_onnx
 
         written = export_onnx(open_generator(models[0]), options.output, options.overwrite, about,
-                              options.precision or "float32")
+                              options.precision or "float32", options.ids)
     else:
         from zdckeras.export.saved_model import export_saved_model
 
         written = export_saved_model(open_generator(models[0]), options.output, options.version or 1, options.overwrite,
-                                     options.compiled, about)
+                                     options.compiled, about, options.ids)
     size = sum(file.stat().st_size for file in [written, *written.rglob("*")] if file.is_file())
-    said = {"saved-model": "signatures serving_default, sample, sample_rows", "onnx": "inputs noise, condition",
+    said = {"saved-model": "signatures serving_default, sample, sample_rows",
+            "onnx": "inputs noise, condition" + ", pdg" * options.ids,
             "o2": "the line for O2 is in configKeyValues.txt"}
     print(f"{written}: {size / 1e6:.1f} MB, {said[options.to]}")
 
@@ -271,6 +274,8 @@ def parser():
                      help="of the weights in an ONNX file, by default float32")
     one.add_argument("--compiled", type=whole(1), nargs="+", default=(), metavar="ROWS",
                      help="batch sizes for which a SavedModel gets a signature compiled_<rows>, compiled by XLA")
+    one.add_argument("--ids", action="store_true", help="take PDG ids as a further input, pdg, 0 where they are not "
+                                                        "known: they alone tell K0S from K0L (not for O2)")
     one.add_argument("--classifier", help="for O2, of particles that leave light: a .keras file in place of the one in "
                                           "the package")
     one.add_argument("--overwrite", action="store_true", help="replace what is there")

@@ -9,7 +9,7 @@ MOST = 2.0**31  # photons that an int32 cannot hold
 COMPILED = "compiled_"  # and the batch size: name of a signature
 
 
-def write_saved_model(generator, path, compiled=()):
+def write_saved_model(generator, path, compiled=(), ids=False):
     """Write the signatures of a generator; see `zdckeras.export.saved_model.export_saved_model`.
 
     Runs under the TensorFlow backend only. The graphs hold the generator's operations for any batch size, and its
@@ -19,12 +19,14 @@ def write_saved_model(generator, path, compiled=()):
         generator: `Sampler`.
         path: folder to write.
         compiled: batch sizes that get a signature of their own, compiled by XLA.
+        ids: whether all signatures take pdg (B,), too.
     """
     import tensorflow as tf
 
     width = generator.noise_width
     condition = tf.TensorSpec((None, CONDITION_COUNT), tf.float32, name="condition")
     noise = tf.TensorSpec((None, width), tf.float32, name="noise")
+    more = [tf.TensorSpec((None,), tf.int32, name="pdg")] if ids else []
 
     def finite(values, message):
         return tf.debugging.check_numerics(values, message)
@@ -33,7 +35,10 @@ def write_saved_model(generator, path, compiled=()):
         tf.debugging.assert_equal(tf.shape(other)[0], tf.shape(condition)[0],
                                   f"{name}: expected one row for each row of condition")
 
-    def answer(condition, noise, generate=generator.generate):
+    def answer(condition, noise, pdg, generate=generator.generate):
+        told = [] if pdg is None else [pdg]
+        for ids in told:
+            rows_agree(condition, ids, "pdg")
         energy = tf.where(condition[:, :1] > 0.0, condition[:, :1], np.nan)
         condition = finite(tf.concat([energy, condition[:, 1:]], axis=1),
                            "condition: expected finite numbers, energies above 0 GeV")
@@ -42,7 +47,8 @@ def write_saved_model(generator, path, compiled=()):
             empty = tf.cast(rows == 0, tf.int32)  # loops over the rows of flows want at least one
             noise = tf.concat([noise, tf.zeros((empty, width))], axis=0)
             condition = tf.concat([condition, tf.ones((empty, CONDITION_COUNT))], axis=0)
-        made = generate(noise, condition)
+            told = [tf.concat([ids, tf.zeros((empty,), tf.int32)], axis=0) for ids in told]
+        made = generate(noise, condition, *told)
         several = len(generator.detectors) > 1
         responses = {}
         for detector, response in zip(generator.detectors, made if several else (made,), strict=True):
@@ -54,29 +60,30 @@ def write_saved_model(generator, path, compiled=()):
                 response, tf.int32 if photons else tf.float32)
         return responses
 
-    @tf.function(autograph=False, input_signature=[condition, noise])
-    def serving_default(condition, noise):
+    @tf.function(autograph=False, input_signature=[condition, noise, *more])
+    def serving_default(condition, noise, pdg=None):
         rows_agree(condition, noise, "noise")
-        return answer(condition, noise)
+        return answer(condition, noise, pdg)
 
-    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed")])
-    def sample(condition, seed):
-        return answer(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed))
+    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((2,), tf.int32, name="seed"), *more])
+    def sample(condition, seed, pdg=None):
+        return answer(condition, tf.random.stateless_normal((tf.shape(condition)[0], width), seed), pdg)
 
     def row_noise(seed):
         return tf.random.stateless_normal((width,), tf.stack([seed, 0]))
 
-    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed")])
-    def sample_rows(condition, seed):
+    @tf.function(autograph=False, input_signature=[condition, tf.TensorSpec((None,), tf.int32, name="seed"), *more])
+    def sample_rows(condition, seed, pdg=None):
         rows_agree(condition, seed, "seed")
-        return answer(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32))
+        return answer(condition, tf.map_fn(row_noise, seed, fn_output_signature=tf.float32), pdg)
 
     def for_batch(size):
         """The signature of one batch size: XLA compiles the generator when it is first called."""
         generate = tf.function(generator.generate, autograph=False, jit_compile=True)
         sizes = [tf.TensorSpec((size, columns), tf.float32, name=name)
                  for name, columns in (("condition", CONDITION_COUNT), ("noise", width))]
-        return tf.function(lambda condition, noise: answer(condition, noise, generate), autograph=False,
+        sizes += [tf.TensorSpec((size,), spec.dtype, spec.name) for spec in more]
+        return tf.function(lambda condition, noise, pdg=None: answer(condition, noise, pdg, generate), autograph=False,
                            input_signature=sizes)
 
     module = tf.Module()
@@ -101,13 +108,14 @@ def write_records(path, records):
 
 
 def open_saved_model(folder):
-    """The signature `serving_default` of a SavedModel as a function of NumPy noise and conditions.
+    """The signature `serving_default` of a SavedModel as a function of NumPy noise, conditions and PDG ids.
 
     Arguments:
         folder: of the version.
 
     Returns:
-        The function, which gives {output: array}; the width of the noise; and {output: (nx, ny)}.
+        The function, which gives {output: array} and takes ids of those models that are told none, too; the width of
+        the noise; {output: (nx, ny)}; and whether it takes ids.
 
     Raises:
         ValueError: if it has no such signature, or one with other inputs.
@@ -117,13 +125,14 @@ def open_saved_model(folder):
     model = tf.saved_model.load(str(folder))
     signature = model.signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature is not None else {}
-    if set(inputs) != {"condition", "noise"}:
+    if set(inputs) - {"pdg"} != {"condition", "noise"}:
         raise ValueError(f"{folder}: expected a signature serving_default of condition and noise, received inputs "
                          f"{', '.join(inputs) or 'none'}.")
 
-    def call(noise, conditions, model=model):  # the signature lives as long as its model
-        made = signature(noise=tf.constant(noise), condition=tf.constant(conditions))
+    def call(noise, conditions, pdg, model=model):  # the signature lives as long as its model
+        told = {"pdg": tf.constant(pdg, tf.int32)} if "pdg" in inputs else {}
+        made = signature(noise=tf.constant(noise), condition=tf.constant(conditions), **told)
         return {name: values.numpy() for name, values in made.items()}
 
     outputs = {name: tuple(spec.shape[1:]) for name, spec in signature.structured_outputs.items()}
-    return call, inputs["noise"].shape[1], outputs
+    return call, inputs["noise"].shape[1], outputs, "pdg" in inputs

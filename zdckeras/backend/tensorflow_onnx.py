@@ -13,14 +13,14 @@ UNSAFE = "TF2ONNX_CATCH_ERRORS"
 LAST = 10**9  # end, at least, of a slice that goes to the end
 
 
-def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
-    """An ONNX model of a function of float32 matrices with any number of rows B, from its compact graph.
+def to_onnx(function: Callable, inputs: Mapping[str, np.ndarray], opset: int):
+    """An ONNX model of a function of arrays with any number of rows B, from its compact graph.
 
     Whether every operator is one of ONNX is not looked at: tf2onnx says nothing of those it cannot translate.
 
     Arguments:
-        function: of tensors (B, width), one for each of `inputs`, in that order; gives {output name: tensor}.
-        inputs: name -> width.
+        function: of tensors (B, ...), one for each of `inputs`, in that order; gives {output name: tensor}.
+        inputs: name -> (N, ...), an example of the same type.
         opset: version of the operators.
 
     Returns:
@@ -34,7 +34,7 @@ def to_onnx(function: Callable, inputs: Mapping[str, int], opset: int):
         warnings.simplefilter("ignore")  # deprecations of what tf2onnx imports
         import tf2onnx
 
-        signature = [tf.TensorSpec((None, width), tf.float32, name=name) for name, width in inputs.items()]
+        signature = [tf.TensorSpec((None, *values.shape[1:]), values.dtype, name) for name, values in inputs.items()]
         compact, graph = (tf.function(function, autograph=False, input_signature=signature) for _ in range(2))
         handlers = {"Log1p": (spelled_out, []), "Expm1": (spelled_out, []), "SelectV2": (chosen, [])}
         before = os.environ.setdefault(UNSAFE, "FALSE")  # or tf2onnx copies the whole graph before each of its passes

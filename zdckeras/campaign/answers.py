@@ -26,6 +26,7 @@ class Answer:
         width: numbers of noise a shower takes.
         call: function of noise (B, width), conditions (B, 9) and PDG ids (B,) that gives (B, nx, ny) for each detector.
         about: what an exported file says about its making, as text by name.
+        takes_ids: whether the ids make a difference.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Answer:
     width: int
     call: Callable
     about: dict = field(default_factory=dict)
+    takes_ids: bool = False
 
     def unchecked(self, conditions: np.ndarray, pdg: np.ndarray, seed: int, block: int) -> dict[str, np.ndarray]:
         """`block` as the generator gives it, whatever it is."""
@@ -71,7 +73,7 @@ def open_answer(model: str | Path) -> Answer:
         return made if isinstance(made, (tuple, list)) else (made,)
 
     names = tuple(detector.name for detector in generator.detectors)
-    return Answer(generator.name, names, generator.noise_width, call)
+    return Answer(generator.name, names, generator.noise_width, call, takes_ids=generator.TAKES_IDS)
 
 
 def _session(path):
@@ -92,14 +94,16 @@ def _from_onnx(path):
         raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, received O2's {slot} model, whose "
                          "answers O2 decodes: `zdckeras check-o2` takes its folder.")
     inputs = {entry.name: entry.shape for entry in session.get_inputs()}
-    if set(inputs) != {"noise", "condition"} or "detector" not in about:
+    if set(inputs) - {"pdg"} != {"noise", "condition"} or "detector" not in about:
         raise ValueError(f"{path}: expected a generator as `export_onnx` writes it, with inputs noise and condition, "
                          f"received inputs {', '.join(inputs)}.")
 
     def call(noise, conditions, pdg):
-        return session.run(None, {"noise": noise, "condition": conditions})
+        told = {"pdg": pdg.astype("int32")} if "pdg" in inputs else {}
+        return session.run(None, {"noise": noise, "condition": conditions, **told})
 
-    return Answer(about["name"], tuple(about["detector"].split(",")), inputs["noise"][1], call, dict(about))
+    return Answer(about["name"], tuple(about["detector"].split(",")), inputs["noise"][1], call, dict(about),
+                  "pdg" in inputs)
 
 
 def _from_saved_model(folder):
@@ -108,7 +112,7 @@ def _from_saved_model(folder):
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder}: expected a folder with saved_model.pb, the version of a SavedModel.")
     try:
-        function, width, outputs = open_saved_model(folder)
+        function, width, outputs, takes_ids = open_saved_model(folder)
     except ValueError:
         raise
     except Exception as error:  # TensorFlow has kinds of its own, and those of protocol buffers
@@ -116,8 +120,8 @@ def _from_saved_model(folder):
                          f"{' '.join(str(error).split())[:200]}") from None
     names, order = detectors_of(outputs, folder), sorted(outputs)
     return Answer(folder.parent.name, tuple(names[output] for output in order), width,
-                  lambda noise, conditions, pdg: [function(noise, conditions)[output] for output in order],
-                  about_served(folder))
+                  lambda noise, conditions, pdg: [function(noise, conditions, pdg)[output] for output in order],
+                  about_served(folder), takes_ids)
 
 
 def detectors_of(outputs: Mapping[str, tuple[int, int]], what: str | Path) -> dict[str, str]:

@@ -30,11 +30,11 @@ class Answered(Sampler):
     def __init__(self, answer: Answer, file: str = "", **reach: np.ndarray) -> None:
         super().__init__(name="".join(c if c.isalnum() else "_" for c in answer.name), **reach)
         self.answer, self.file, self.noise_width = answer, file or answer.name, answer.width
-        self.detectors = [get_detector(name) for name in answer.detectors]
+        self.detectors, self.TAKES_IDS = [get_detector(name) for name in answer.detectors], answer.takes_ids
         self.built = True
 
     def beside(self, pdg):
-        """Nothing; warns of particles that only the ids (N,) tell from others, where its generator takes them."""
+        """Ids (N,), if the file takes them; if its generator alone does, warns of those that only they tell apart."""
         if hides_ids(self.answer.about):
             warn_untold(self.file, pdg)
         return super().beside(pdg)

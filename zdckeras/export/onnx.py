@@ -20,7 +20,7 @@ from zdckeras.backend.tensorflow_onnx import all_nodes, to_onnx, valid_rows
 from zdckeras.data.atomic import atomic_path, check_place
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
 from zdckeras.export.precision import PRECISIONS, reduced
-from zdckeras.export.process import check_generator, in_tensorflow_process, told_in, told_to_parent
+from zdckeras.export.process import check_generator, check_ids, in_tensorflow_process, told_in, told_to_parent
 from zdckeras.export.session import TAKES_IDS, open_session
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
@@ -53,7 +53,7 @@ class Agreement(NamedTuple):
 
 
 def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
-                provenance: Mapping[str, str] | None = None, precision: str = "float32") -> Path:
+                provenance: Mapping[str, str] | None = None, precision: str = "float32", ids: bool = False) -> Path:
     """Write a generator as one ONNX file, looked through and tried out before it gets its name.
 
     Inputs, by position, with any number of rows B: noise (B, noise_width) of standard normal numbers, and condition
@@ -61,7 +61,7 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
     name behind for a generator of several. A row that is no particle (a number that is not finite, an energy that is
     not above 0) stops the run with an error that names what was expected; a runtime that does not check look-ups gives
     an empty response in its place. Metadata say detector, shape, units, versions, where the weights come from, and
-    whether the generator takes PDG ids, which the file is not told.
+    whether the generator takes PDG ids while the file is not told them.
 
     Before the file is renamed into place every operator has to be one of ONNX, the checker and ONNX Runtime have to
     take it, and what it answers has to be what TensorFlow answers: rounding in other orders moves a photon now and
@@ -74,14 +74,16 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
         provenance: further metadata, such as where the generator was trained.
         precision: "float32"; "float16", half the size; or "int8", a quarter. What that loses is measured on trial
             particles and stands in the metadata: at most 5 % and 50 % of the photons may be in other cells.
+        ids: whether a third input is pdg (B,) int32, PDG ids, 0 where they are not known: they alone tell K0S from
+            K0L, which have one mass; for generators that take them.
 
     Returns:
         The file, a `pathlib.Path`.
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
-        ValueError: for another ending or precision, weights that are not finite, an operator outside ONNX, or answers
-            that differ.
+        ValueError: for another ending or precision, ids of a generator that takes none, weights that are not finite,
+            an operator outside ONNX, or answers that differ.
         FileExistsError: if the file exists and `overwrite` is False.
         ImportError: if TensorFlow, tf2onnx, onnx or onnxruntime is not installed.
         RuntimeError: if the process under TensorFlow fails, where another backend runs.
@@ -95,10 +97,11 @@ def export_onnx(generator: Sampler, path: str | Path, overwrite: bool = False,
     path = onnx_target(path, overwrite)
     if precision not in PRECISIONS:
         raise ValueError(f"Expected a precision of {', '.join(PRECISIONS)}, received {precision!r}.")
+    check_ids(generator, ids)
     generator.check_weights()
     if backend.name() == "tensorflow":
-        return write_onnx(generator, path, provenance, precision)
-    in_tensorflow_process(__name__, {"generator": generator}, path, provenance or {}, precision)
+        return write_onnx(generator, path, provenance, precision, ids)
+    in_tensorflow_process(__name__, {"generator": generator}, path, provenance or {}, precision, "ids" * ids)
     return path
 
 
@@ -123,18 +126,18 @@ def require_onnx() -> None:
 
 
 def write_onnx(generator: Sampler, path: Path, provenance: Mapping[str, str] | None = None,
-               precision: str = "float32") -> Path:
+               precision: str = "float32", ids: bool = False) -> Path:
     """`export_onnx` without its checks of arguments, under the TensorFlow backend."""
     several = len(generator.detectors) > 1
 
-    def answer(noise, condition):
-        responses = checked_responses(generator, noise, condition)
+    def answer(noise, condition, pdg=None):
+        responses = checked_responses(generator, noise, condition, pdg=pdg)
         return {("photons" if detector.unit == "photons" else "energy") + (f"_{detector.name}" if several else ""):
                 ops.cast(response, "int32" if detector.unit == "photons" else "float32")
                 for detector, response in zip(generator.detectors, responses, strict=True)}
 
-    about = metadata(generator) | dict(provenance or {})
-    return write_checked(answer, trial(generator, generator.noise_width), path, about, precision)
+    about = metadata(generator, ids) | dict(provenance or {})
+    return write_checked(answer, trial(generator, generator.noise_width, ids=ids), path, about, precision)
 
 
 def write_checked(answer: Callable, examples: Mapping[str, np.ndarray], path: Path, about: Mapping[str, Any],
@@ -142,8 +145,8 @@ def write_checked(answer: Callable, examples: Mapping[str, np.ndarray], path: Pa
     """Write a function that gives a dictionary of responses, after all checks of `export_onnx`.
 
     Arguments:
-        answer: of tensors (B, width), one for each example; gives name -> (B, ...).
-        examples: input name -> (N, width) float32, on which TensorFlow and ONNX Runtime are compared.
+        answer: of tensors (B, ...), one for each example; gives name -> (B, ...).
+        examples: input name -> (N, ...), on which TensorFlow and ONNX Runtime are compared.
         path: of the file.
         about: metadata.
         precision: as in `export_onnx`.
@@ -153,7 +156,7 @@ def write_checked(answer: Callable, examples: Mapping[str, np.ndarray], path: Pa
     """
     import onnx
 
-    model, graph = to_onnx(answer, {name: values.shape[1] for name, values in examples.items()}, OPSET)
+    model, graph = to_onnx(answer, examples, OPSET)
     refuse_foreign_operators(model)
     model, about = reduced(model, precision), {**about, "precision": precision}
     with atomic_path(path) as temporary:
@@ -169,18 +172,20 @@ def write_checked(answer: Callable, examples: Mapping[str, np.ndarray], path: Pa
     return path
 
 
-def checked_responses(generator: Sampler, noise, condition, strict: bool = True) -> list:
+def checked_responses(generator: Sampler, noise, condition, strict: bool = True, pdg=None) -> list:
     """What a generator answers, float32 (B, nx, ny) for each detector, with a guard that is part of the graph.
 
     Arguments:
         generator: `Sampler`.
         noise, condition: tensors.
         strict: whether a row that is no particle stops the run; if not, its response is empty.
+        pdg: (B,) tensor of PDG ids, for a generator that takes them.
     """
     numbers = ops.concatenate([noise, condition], axis=-1)
     valid = ops.all(ops.abs(numbers) < LARGEST, axis=-1) & (condition[:, 0] > 0.0)  # no comparison holds for NaN
     condition = ops.where(valid[:, None], condition, np.array(STANDING_IN, "float32"))
-    made = generator.generate(ops.where(valid[:, None], noise, 0.0), condition)
+    noise, told = ops.where(valid[:, None], noise, 0.0), [] if pdg is None else [pdg]
+    made = generator.generate(noise, condition, *told)
     weight = valid_rows(valid, CHECK) if strict else ops.ones_like(condition[:, 0])
     return [ops.where(valid[:, None, None], ops.cast(response, "float32"), 0.0) * weight[:, None, None]
             for response in (made if isinstance(made, (tuple, list)) else (made,))]
@@ -201,11 +206,13 @@ def refuse_foreign_operators(model) -> None:
         raise ValueError(f"Expected operators of ONNX {versions.get('')}, received {', '.join(foreign)}.")
 
 
-def trial(generator: Sampler, width: int, size: int = TRIAL) -> dict[str, np.ndarray]:
-    """Fixed noise (size, width) and particles (size, 9), float32, of the kind that a generator was made for."""
+def trial(generator: Sampler, width: int, size: int = TRIAL, ids: bool = False) -> dict[str, np.ndarray]:
+    """Fixed noise (size, width) and particles (size, 9), float32, of the kind that a generator was made for, and their
+    PDG ids (size,) int32 where they are asked for."""
     rng, name = np.random.default_rng(20), generator.detectors[0].name
-    particles = (draw_gun(name, size, rng) if name in GUNS else draw_primaries(size, rng))[0]
-    return {"noise": rng.standard_normal((size, width), "float32"), "condition": particles.astype("float32")}
+    particles, pdg, *_ = draw_gun(name, size, rng) if name in GUNS else draw_primaries(size, rng)
+    found = {"noise": rng.standard_normal((size, width), "float32"), "condition": particles.astype("float32")}
+    return found | ({"pdg": pdg.astype("int32")} if ids else {})
 
 
 def compare_with_graph(session, graph: Callable, examples: Mapping[str, np.ndarray]) -> Agreement:
@@ -241,8 +248,8 @@ def agreement(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Agreement:
                      float(largest))
 
 
-def metadata(generator: keras.Model) -> dict[str, str]:
-    """What a file says of the generator in it, all text."""
+def metadata(generator: keras.Model, ids: bool = False) -> dict[str, str]:
+    """What a file, which is told PDG ids or is not, says of the generator in it, all text."""
     digest, packages = hashlib.sha256(), ("keras", "tensorflow", "tf2onnx", "onnx", "numpy")
     weights = generator.get_weights()
     for values in weights:
@@ -250,7 +257,7 @@ def metadata(generator: keras.Model) -> dict[str, str]:
     units = ", ".join(f"{name} [{unit}]" for name, unit in zip(CONDITIONS, UNIT_NAMES, strict=True))
     reach = {name: ",".join(f"{value:.9g}" for value in values)
              for name in ("low", "high") if (values := getattr(generator, name, None)) is not None}
-    return reach | (TAKES_IDS if getattr(generator, "TAKES_IDS", False) else {}) | {
+    return reach | (TAKES_IDS if getattr(generator, "TAKES_IDS", False) and not ids else {}) | {
         "detector": ",".join(detector.name for detector in generator.detectors),
         "shape": ",".join("x".join(map(str, detector.shape)) for detector in generator.detectors) + " (x first)",
         "unit": ",".join(detector.unit for detector in generator.detectors),
@@ -279,4 +286,4 @@ def add_metadata(model, about: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     told_to_parent(lambda: write_onnx(load_model(Path(sys.argv[1]) / "generator.keras"), Path(sys.argv[2]),
-                                      told_in(sys.argv[3]), sys.argv[4]))
+                                      told_in(sys.argv[3]), sys.argv[4], bool(sys.argv[5])))

@@ -97,6 +97,13 @@ def check_folder_place(folder: str | Path) -> None:
     check_place(Path(folder))
 
 
+def check_ids(generator: Sampler, ids: bool) -> None:
+    """ValueError if PDG ids are to be an input of a generator that takes none."""
+    if ids and not generator.TAKES_IDS:
+        raise ValueError(f"Expected a generator that takes PDG ids, to be told them; received {generator.name}, a "
+                         f"{type(generator).__name__}, which takes none.")
+
+
 def check_generator(generator: Sampler) -> None:
     """TypeError unless this is a `Sampler`, which is what can be exported."""
     if not isinstance(generator, Sampler):

@@ -11,7 +11,13 @@ import numpy as np
 from zdckeras import backend
 from zdckeras.backend.tensorflow_export import COMPILED, write_records, write_saved_model
 from zdckeras.data.atomic import atomic_folder
-from zdckeras.export.process import check_folder_place, check_generator, in_tensorflow_process, told_to_parent
+from zdckeras.export.process import (
+    check_folder_place,
+    check_generator,
+    check_ids,
+    in_tensorflow_process,
+    told_to_parent,
+)
 from zdckeras.export.serving import predict_request, warm_up
 from zdckeras.export.session import ABOUT, TAKES_IDS
 from zdckeras.generators import Sampler
@@ -22,7 +28,7 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
 def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1, overwrite: bool = False,
-                       compiled: Sequence[int] = (), about: Mapping[str, str] | None = None) -> Path:
+                       compiled: Sequence[int] = (), about: Mapping[str, str] | None = None, ids: bool = False) -> Path:
     """Write a generator as `<folder>/<version>/`, the layout that TensorFlow Serving watches.
 
     Signatures, each with any batch size B, take physical conditions c (B, 9) and give {"photons": (B, nx, ny)},
@@ -50,15 +56,17 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         overwrite: replace this version if it exists.
         compiled: batch sizes above 0.
         about: what it was made from, into assets.extra/provenance.json, beside that its generator takes the PDG id, if
-            it does; `zdckeras.export.session.about_served` reads it back.
+            it does and the SavedModel is not told; `zdckeras.export.session.about_served` reads it back.
+        ids: whether all signatures take pdg (B,) int32, too: PDG ids, 0 where they are not known, which alone tell K0S
+            from K0L; for generators that take them.
 
     Returns:
         The folder of the version, a `pathlib.Path`. It appears whole or not at all.
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
-        ValueError: for a version or batch sizes that are no whole numbers above 0, weights that are not finite, or if
-            nothing can be written there.
+        ValueError: for a version or batch sizes that are no whole numbers above 0, ids of a generator that takes none,
+            weights that are not finite, or if nothing can be written there.
         FileExistsError: if the version exists and `overwrite` is False, or a file is where a folder is to be.
         ImportError: if TensorFlow is not installed.
         RuntimeError: if the second process fails, with its last words.
@@ -77,32 +85,35 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
         check_folder_place(place)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another version, or allow to overwrite it.")
+    check_ids(generator, ids)
     generator.check_weights()
     if find_spec("tensorflow") is None:
         raise ImportError("A SavedModel is written by TensorFlow, which is not installed: pip install tensorflow.")
     with atomic_folder(target) as temporary:
         if backend.name() == "tensorflow":
-            write_served(generator, temporary, compiled)
+            write_served(generator, temporary, compiled, ids)
         else:
-            in_tensorflow_process(__name__, {"generator": generator}, temporary, *map(str, compiled))
-        if told := (TAKES_IDS if generator.TAKES_IDS else {}) | dict(about or {}):
+            in_tensorflow_process(__name__, {"generator": generator}, temporary, "ids" * ids, *map(str, compiled))
+        if told := (TAKES_IDS if generator.TAKES_IDS and not ids else {}) | dict(about or {}):
             (Path(temporary) / ABOUT).write_text(json.dumps(told, indent=1), encoding="utf-8")
     return target
 
 
-def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = ()) -> None:
+def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int] = (), ids: bool = False) -> None:
     """The SavedModel and the requests to warm up with, under the TensorFlow backend."""
-    write_saved_model(generator, folder, compiled)
+    write_saved_model(generator, folder, compiled, ids)
 
-    def inputs(rows):
-        return {"condition": np.tile(np.array(PHOTON, "float32"), (rows, 1)),
-                "noise": np.zeros((rows, generator.noise_width), "float32")}
+    def particles(rows):
+        told = {"pdg": np.full(rows, 22, "int32")} if ids else {}
+        return {"condition": np.tile(np.array(PHOTON, "float32"), (rows, 1)), **told}
 
-    one, seeds = inputs(1), {"sample": [1, 2], "sample_rows": [1]}
-    requests = [predict_request(one)]
-    requests += [predict_request({"condition": one["condition"], "seed": np.array(seed, "int32")}, name)
-                 for name, seed in seeds.items()]
-    requests += [predict_request(inputs(size), f"{COMPILED}{size}") for size in compiled]
+    def noise(rows):
+        return {"noise": np.zeros((rows, generator.noise_width), "float32")}
+
+    requests = [predict_request(particles(1) | noise(1))]
+    requests += [predict_request(particles(1) | {"seed": np.array(seed, "int32")}, name)
+                 for name, seed in {"sample": [1, 2], "sample_rows": [1]}.items()]
+    requests += [predict_request(particles(size) | noise(size), f"{COMPILED}{size}") for size in compiled]
     file = Path(folder) / WARM_UP
     file.parent.mkdir()
     write_records(file, warm_up(requests))
@@ -110,4 +121,4 @@ def write_served(generator: Sampler, folder: str | Path, compiled: Sequence[int]
 
 if __name__ == "__main__":
     told_to_parent(lambda: write_served(load_model(Path(sys.argv[1]) / "generator.keras"), sys.argv[2],
-                                        [int(size) for size in sys.argv[3:]]))
+                                        [int(size) for size in sys.argv[4:]], bool(sys.argv[3])))
