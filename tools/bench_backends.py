@@ -2,14 +2,15 @@
 
 Each engine runs in a process of its own, pinned to `--threads` cores, and is chosen by KERAS_BACKEND alone (and
 jit_compile, which tells TensorFlow's graph from XLA). Data are in memory. A training step is the time of `fit` over
-`--steps` prepared batches, divided by their number; sampling goes from noise and conditions in memory to what the
-model generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the extreme
-readings, of processor time on one thread of a CPU, which others may be using, and of the clock otherwise; in brackets
-the first call with compilation and, where a model counts its operations, the share that sampling reaches of the rate
-at which NumPy multiplies matrices in the same process, or on a GPU the backend itself. ONNX Runtime runs what tf2onnx
-makes of the same function, in one session; the JSON file also has its mean difference to TensorFlow, relative to the
-mean. Several of these commands at once, for other models, take turns with their readings if they name one --lock:
-compiling, which takes longer, goes on side by side.
+prepared batches, `--steps` of them in turns for at least a second, less that of `fit` over one, divided by the steps
+between: each `fit` has some 60 ms of its own on TensorFlow. Sampling goes from noise and conditions in memory to what
+the model generates, the device waited for. Reported are medians over `--repeats` ± half the distance between the
+extreme readings, of processor time on one thread of a CPU, which others may be using, and of the clock otherwise; in
+brackets the first call with compilation and, where a model counts its operations, the share that sampling reaches of
+the rate at which NumPy multiplies matrices in the same process, or on a GPU the backend itself. ONNX Runtime runs what
+tf2onnx makes of the same function, in one session; the JSON file also has its mean difference to TensorFlow, relative
+to the mean. Several of these commands at once, for other models, take turns with their readings if they name one
+--lock: compiling, which takes longer, goes on side by side.
 
 The rows "by hand" set `fit` of the SDI-GAN against a step written by hand for it, see `bench_peers.py`. Its losses
 over three steps must agree to 1e-4; then blocks of both alternate in one process, and the ratio is that of their
@@ -48,6 +49,7 @@ ENGINES = {"TF graph": ("tensorflow",), "TF XLA": ("tensorflow",), "JAX jit": ("
            "ONNX Runtime": ("tensorflow", "tf2onnx", "onnxruntime")}
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "tf2onnx", "onnxruntime", "numpy")
 SLOW = 10.0  # seconds of a first call after which three repeats must do
+LONG, MOST = 1.0, 1000  # seconds of a `fit` whose steps are timed, at least, and steps of it, at most
 
 
 def trainer(case, settings, jit_compile):
@@ -96,9 +98,13 @@ def train(case, twin, settings, engine):
     losses = [[first[what][0] for what in runs]]
     losses += [[run(batches[k % len(batches) :][:1]) for run in runs.values()] for k in (1, 2)]
     with turn(settings.lock):
-        times = np.array([[timed(partial(run, batches))[1:] for run in runs.values()]
+        short, long = (timed(partial(fit, batches[:count]))[2] for count in (1, len(batches)))
+        more = max(len(batches), min(MOST, int(LONG / max((long - short) / (len(batches) - 1), 1e-6)))) - 1
+        batches = [batches[k % len(batches)] for k in range(1 + more)]
+        times = np.array([[[timed(partial(run, part))[1:] for part in (batches[:1], batches)] for run in runs.values()]
                           for _ in range(settings.repeats + 1)])
-    rows = {what: {**reading(times[1:, k] / len(batches)), "first_s": first[what][1]} for k, what in enumerate(runs)}
+    steps = (times[1:, :, 1] - times[1:, :, 0]) / more
+    rows = {what: {**reading(steps[:, k]), "first_s": first[what][1]} for k, what in enumerate(runs)}
     if twin:
         wall, cpu = (rows["training step"][unit] / rows["by hand"][unit] for unit in ("ms", "cpu_ms"))
         apart = max(abs(ours[name] - value) / max(abs(value), 1.0) for ours, by_hand in losses
@@ -177,6 +183,7 @@ def measure(engine, settings):
         peer = family == "SDI-GAN" and ENGINES[engine][0] in PEERS
         jobs = {"training step": lambda make, twin: train(make(), make() if twin else None, settings, engine),
                 "sampling": lambda make, twin: sample(make(), settings, engine)}
+        jobs = jobs if settings.batches else {"training step": jobs["training step"]}
         for what in ("sampling",) if engine == "ONNX Runtime" else jobs:
             try:
                 rows = jobs[what](make, peer)
@@ -219,8 +226,8 @@ def main(arguments=None):
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
     parser.add_argument("--preset", choices=SIZES, default="laptop", help="sizes of the models")
     parser.add_argument("--batch", type=whole(1), default=64, help="rows of a training step")
-    parser.add_argument("--batches", type=whole(1), nargs="+", default=[256, 1], help="rows of sampling")
-    parser.add_argument("--steps", type=whole(1), default=16, help="training steps of one `fit`")
+    parser.add_argument("--batches", type=whole(1), nargs="*", default=[256, 1], help="rows of sampling; none: none")
+    parser.add_argument("--steps", type=whole(2), default=16, help="prepared batches for training steps")
     parser.add_argument("--repeats", type=whole(1), default=4, help="readings of which the median is taken")
     parser.add_argument("--rows", type=whole(1), default=1024, help="showers of the embedded data")
     parser.add_argument("--threads", type=whole(1), default=1)
