@@ -14,8 +14,8 @@ VQ-GAN start from one warm-up; the VQ-VAE goes on for as many steps as the VQ-GA
     python recipes/vq_gan.py --preset paper --dry-run # what the published sizes and schedule would cost
 
 Interrupted, the same command goes on where it stopped. 34 minutes of processor time a training of everything; WS is
-1.42 for both with sums drawn first (floor 1.01), from tokens alone 8.0 +- 1.2 for the VQ-VAE and 7.07 +- 0.03 for the
-VQ-GAN, two trainings each.
+1.51 for both with sums drawn first (floor 1.01), from tokens alone 6.9 +- 2.3 for the VQ-VAE and 6.1 +- 1.8 for the
+VQ-GAN, three trainings each.
 """
 
 from itertools import product
