@@ -18,7 +18,7 @@ from zdckeras.arguments import random_numbers, real_numbers, seed_numbers, whole
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.kinematics import check_particles
-from zdckeras.data.particles import CONDITION_COUNT, warn_outside
+from zdckeras.data.particles import CONDITION_COUNT, warn_outside, warn_unknown
 from zdckeras.data.showers import Showers
 
 DRAWS = 512  # of a particle, at most, to bring its response over a photon cut
@@ -176,8 +176,12 @@ class Sampler(keras.Model):
         return (Showers.answering(conditions[k], pdg[k], made, about) for k, made in zip(parts, bar, strict=True))
 
     def beside(self, pdg: np.ndarray) -> dict[str, np.ndarray]:
-        """PDG ids (N,) as the further input of `sample` and `blocks`, if the generator takes them."""
-        return {"pdg": np.asarray(pdg, "float32")} if self.TAKES_IDS else {}
+        """PDG ids (N,) as the further input of `sample` and `blocks`, if the generator takes them; warns of those that
+        it does not know."""
+        if not self.TAKES_IDS:
+            return {}
+        warn_unknown(self.name, pdg)
+        return {"pdg": np.asarray(pdg, "float32")}
 
     def sample(self, conditions: ArrayLike, seed: int | Sequence[int] = 0, batch_size: int = 256,
                beside: Mapping[str, np.ndarray] | None = None,

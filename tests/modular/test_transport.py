@@ -3,8 +3,8 @@ import pytest
 from keras import ops
 from scipy.stats import ks_2samp
 
-from zdckeras.data.particles import KAONS, NEUTRAL_ANTI, conditions_of
-from zdckeras.modular.transport import SPECIES, Transport, _Flight, tables
+from zdckeras.data.particles import KAONS, NEUTRAL_ANTI, TRANSPORTED, conditions_of, warn_unknown
+from zdckeras.modular.transport import Transport, _Flight, tables
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import transport
@@ -83,7 +83,7 @@ def test_decays_are_those_of_the_simulation(both, particles, code):
 
 def test_decays_keep_energy_and_momentum():
     layer, rng, rows = Transport("zn"), np.random.default_rng(4), 500
-    codes = [*SPECIES, *NEUTRAL_ANTI]
+    codes = [*TRANSPORTED, *NEUTRAL_ANTI]
     species = np.array([codes.index(code) for code in (3122, 310, 111, 3222)])[rng.integers(0, 4, rows)]
     momentum = np.stack([*rng.normal(0, 0.3, (2, rows)), rng.uniform(5.0, 400.0, rows)]).astype("float32")
     flight = _Flight(species[:, None].astype("int32"), np.zeros((rows, 3, 1), "float32"), momentum.T[:, :, None])
@@ -104,7 +104,7 @@ def test_decays_keep_energy_and_momentum():
 def test_species_are_told_by_mass_and_charge_and_kaons_by_chance_or_id():
     pdg = np.array([22, 2112, 2212, -2212, 3122, 3222, 211, -321, 130, 310, 3322])
     conditions = conditions_of(pdg, np.tile([0.0, 0.0, 500.0], (len(pdg), 1))).astype("float32")
-    layer, codes = Transport("zn", short=0.3), np.array([*SPECIES, *NEUTRAL_ANTI])
+    layer, codes = Transport("zn", short=0.3), np.array([*TRANSPORTED, *NEUTRAL_ANTI])
     low, high = (codes[ops.convert_to_numpy(layer.identify(conditions, np.full(len(pdg), u, "float32")))]
                  for u in (0.2, 0.4))
     others = ~np.isin(pdg, [130, 310])
@@ -114,8 +114,20 @@ def test_species_are_told_by_mass_and_charge_and_kaons_by_chance_or_id():
     assert (codes[ops.convert_to_numpy(told)] == pdg).all()
 
 
+def test_ids_that_are_not_known_leave_nothing_and_users_are_warned():
+    """Nuclei, a tau and a rho are of no species here, neutrinos are not seen; what is left open is told by the mass."""
+    strange, unseen, left_open = [1000010020, 1000020040, 15, 113, 221], [12, -14, 16], [0, 311, -311]
+    codes, open_codes = np.array(strange + unseen + left_open), np.isin(strange + unseen + left_open, left_open)
+    conditions = conditions_of(np.full(len(codes), 130), np.tile([0.0, 0.0, 900.0], (len(codes), 1))).astype("float32")
+    layer = Transport("zn", levels=1, short=0.0)
+    kind = numpy(layer(conditions, np.full((len(codes), layer.numbers), 0.01, "float32"), codes.astype("float32")))[0]
+    assert (kind[~open_codes] == -1).all() and (kind[open_codes, 0] >= 0).all()
+    with pytest.warns(UserWarning, match=r"zn does not know 5 of 11 particles by their PDG ids \(15, 113, 221, 1000"):
+        warn_unknown("zn", codes)
+
+
 def test_ids_that_conditions_do_not_tell_are_those_that_users_are_warned_of():
-    layer, codes = Transport("zn"), np.array([*SPECIES, *NEUTRAL_ANTI])
+    layer, codes = Transport("zn"), np.array([*TRANSPORTED, *NEUTRAL_ANTI])
     conditions = conditions_of(codes, np.tile([0.0, 0.0, 500.0], (len(codes), 1))).astype("float32")
     found = [codes[ops.convert_to_numpy(layer.identify(conditions, np.full(len(codes), u, "float32")))]
              for u in (0.2, 0.8)]

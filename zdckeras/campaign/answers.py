@@ -11,7 +11,7 @@ import numpy as np
 from zdckeras.arguments import random_numbers
 from zdckeras.data.detectors import DETECTORS, get_detector
 from zdckeras.data.responses import measured
-from zdckeras.export.session import TAKES_IDS, about_served, open_session
+from zdckeras.export.session import TAKES_IDS, TOLD_IDS, about_served, open_session
 
 BLOCK = 256  # rows that draw their noise from one seed, as `Sampler.sample` does it by default
 
@@ -172,6 +172,21 @@ def hides_ids(about: Mapping[str, str]) -> bool:
         (True, False)
     """
     return TAKES_IDS.items() <= about.items()
+
+
+def knows_ids(model: str | Path) -> bool:
+    """Whether PDG ids make a difference to a generator, as `open_answer` takes it, by what its file says.
+
+    Example:
+        >>> knows_ids("zn")
+        True
+    """
+    from zdckeras.loading import read_config
+    from zdckeras.packaged import model_file
+
+    if is_exported(model):
+        return TOLD_IDS.items() <= about_exported(model).items()
+    return "transport" in read_config(model_file(model)).get("config", {})
 
 
 def reach_in(about: Mapping[str, str]) -> dict[str, np.ndarray]:

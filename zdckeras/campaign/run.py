@@ -26,13 +26,14 @@ from zdckeras.campaign.answers import (
     about_exported,
     digest_of,
     hides_ids,
+    knows_ids,
     open_answer,
     place_of,
     reach_of,
 )
 from zdckeras.campaign.shards import LAYOUT, OWN_FILES, Manifest, read_shard, write_shard
 from zdckeras.data.atomic import alone_in, check_place, remove_leftovers_in
-from zdckeras.data.particles import warn_outside, warn_untold
+from zdckeras.data.particles import warn_outside, warn_unknown, warn_untold
 
 ONE_THREAD = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                "TF_NUM_INTEROP_THREADS"), "1"),
@@ -91,6 +92,8 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         warn_outside(conditions, **reach)
     if hides_ids(about_exported(model)):
         warn_untold(str(model), pdg)
+    if knows_ids(model):
+        warn_unknown(str(model), pdg)
     settings = {"model_sha256": digest, "seed": seed, "block": BLOCK, "layout": LAYOUT, "shard_rows": shard_rows,
                 "rows": len(pdg), "particles_sha256": sha256(np.column_stack([conditions, pdg]).tobytes()).hexdigest()}
     with alone_in(folder):

@@ -25,6 +25,13 @@ FREQUENT = (22, 2112, 2212, 211, -211, 310, 321, -321, 3122, 3222, 3112, 3322, 3
 # Ids whose mass and charge other species have, too: neutral kaons those of each other, antibaryons of their particles.
 KAONS = (310, 130)  # K0S and K0L
 NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
+NEUTRINOS = (12, -12, 14, -14, 16, -16)  # which have those of the photon
+
+# Species that transports tell apart by mass and charge; with NEUTRAL_ANTI, and NEUTRINOS that leave nothing, all that
+# they know. Ids that leave it to mass and charge are 0 and those of a K0.
+TRANSPORTED = (22, 2112, 2212, 130, 211, -211, 310, 3122, 3222, 111, 11, -11, 13, -13, -2212, 321, -321, 3112, 3212,
+               3322, 3312, 3334, -3222, -3112, -3312, -3334)
+LEFT_OPEN = (0, 311, -311)
 
 
 @cache
@@ -188,11 +195,27 @@ def warn_untold(model: str, pdg: np.ndarray, level: int = 2) -> None:
         pdg: (N,).
         level: as `stacklevel`.
     """
-    hidden = np.asarray(pdg)[np.isin(pdg, (*KAONS, *NEUTRAL_ANTI))]
+    alike = (*KAONS, *NEUTRAL_ANTI, *NEUTRINOS)
+    hidden = np.asarray(pdg)[np.isin(pdg, alike)]
     if len(hidden):
-        ids = ", ".join(str(code) for code in (*KAONS, *NEUTRAL_ANTI) if code in hidden)
+        ids = ", ".join(str(code) for code in alike if code in hidden)
         warnings.warn(f"{model} is not told PDG ids: {len(hidden)} of {len(pdg)} particles ({ids}) are answered by "
                       "their mass and charge alone.", stacklevel=level + 1)
+
+
+def warn_unknown(model: str, pdg: np.ndarray, level: int = 2) -> None:
+    """Warn of PDG ids (N,) that a model which is told ids does not know: it answers such particles with nothing.
+
+    Arguments:
+        model: its name, with which the message begins.
+        pdg: (N,).
+        level: as `stacklevel`.
+    """
+    strange = np.asarray(pdg)[~np.isin(pdg, (*TRANSPORTED, *NEUTRAL_ANTI, *NEUTRINOS, *LEFT_OPEN))]
+    if len(strange):
+        ids = ", ".join(str(int(code)) for code in np.unique(strange)[:5])
+        warnings.warn(f"{model} does not know {len(strange)} of {len(pdg)} particles by their PDG ids ({ids}) and "
+                      "answers with no light; id 0 leaves it to mass and charge.", stacklevel=level + 1)
 
 
 def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:

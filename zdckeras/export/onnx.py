@@ -20,8 +20,15 @@ from zdckeras.backend.tensorflow_onnx import all_nodes, to_onnx, valid_rows
 from zdckeras.data.atomic import atomic_path, check_place
 from zdckeras.data.particles import CONDITIONS, UNIT_NAMES
 from zdckeras.export.precision import PRECISIONS, reduced
-from zdckeras.export.process import check_generator, check_ids, in_tensorflow_process, told_in, told_to_parent
-from zdckeras.export.session import TAKES_IDS, open_session
+from zdckeras.export.process import (
+    about_ids,
+    check_generator,
+    check_ids,
+    in_tensorflow_process,
+    told_in,
+    told_to_parent,
+)
+from zdckeras.export.session import open_session
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 from zdckeras.simulation.gun import GUNS, draw_gun
@@ -257,7 +264,7 @@ def metadata(generator: keras.Model, ids: bool = False) -> dict[str, str]:
     units = ", ".join(f"{name} [{unit}]" for name, unit in zip(CONDITIONS, UNIT_NAMES, strict=True))
     reach = {name: ",".join(f"{value:.9g}" for value in values)
              for name in ("low", "high") if (values := getattr(generator, name, None)) is not None}
-    return reach | (TAKES_IDS if getattr(generator, "TAKES_IDS", False) and not ids else {}) | {
+    return reach | about_ids(generator, ids) | {
         "detector": ",".join(detector.name for detector in generator.detectors),
         "shape": ",".join("x".join(map(str, detector.shape)) for detector in generator.detectors) + " (x first)",
         "unit": ",".join(detector.unit for detector in generator.detectors),

@@ -14,6 +14,7 @@ import keras
 
 import zdckeras
 from zdckeras.data.atomic import check_place
+from zdckeras.export.session import TAKES_IDS, TOLD_IDS
 from zdckeras.generators import Sampler
 
 KINDS = (FileExistsError, FileNotFoundError, ImportError, MemoryError, OSError, TypeError, ValueError)
@@ -95,6 +96,11 @@ def check_folder_place(folder: str | Path) -> None:
     if Path(folder).is_file():
         raise FileExistsError(f"{folder} is a file, expected a folder.")
     check_place(Path(folder))
+
+
+def about_ids(generator: Sampler, ids: bool) -> dict[str, str]:
+    """What an exported file says of PDG ids: that they are an input, or that its generator alone takes them."""
+    return TOLD_IDS if ids else TAKES_IDS if getattr(generator, "TAKES_IDS", False) else {}
 
 
 def check_ids(generator: Sampler, ids: bool) -> None:

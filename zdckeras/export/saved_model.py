@@ -12,6 +12,7 @@ from zdckeras import backend
 from zdckeras.backend.tensorflow_export import COMPILED, write_records, write_saved_model
 from zdckeras.data.atomic import atomic_folder
 from zdckeras.export.process import (
+    about_ids,
     check_folder_place,
     check_generator,
     check_ids,
@@ -19,7 +20,7 @@ from zdckeras.export.process import (
     told_to_parent,
 )
 from zdckeras.export.serving import predict_request, warm_up
-from zdckeras.export.session import ABOUT, TAKES_IDS
+from zdckeras.export.session import ABOUT
 from zdckeras.generators import Sampler
 from zdckeras.loading import load_model
 
@@ -94,7 +95,7 @@ def export_saved_model(generator: Sampler, folder: str | Path, version: int = 1,
             write_served(generator, temporary, compiled, ids)
         else:
             in_tensorflow_process(__name__, {"generator": generator}, temporary, "ids" * ids, *map(str, compiled))
-        if told := (TAKES_IDS if generator.TAKES_IDS and not ids else {}) | dict(about or {}):
+        if told := about_ids(generator, ids) | dict(about or {}):
             (Path(temporary) / ABOUT).write_text(json.dumps(told, indent=1), encoding="utf-8")
     return target
 

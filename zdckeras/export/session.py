@@ -6,6 +6,7 @@ from pathlib import Path
 
 ABOUT = "assets.extra/provenance.json"  # in the folder of a SavedModel's version
 TAKES_IDS = {"takes_ids": "true"}  # what a file says whose generator takes the PDG id, which the file is not told
+TOLD_IDS = {"takes_ids": "input"}  # and of which it is an input
 
 
 def open_session(model: str | Path | bytes, threads: int = 1):

@@ -11,15 +11,11 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import COLUMN, KAONS, NEUTRAL_ANTI, species
+from zdckeras.data.particles import COLUMN, KAONS, LEFT_OPEN, NEUTRAL_ANTI, TRANSPORTED, species
 from zdckeras.simulation.decays import branchings, properties
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
 
-# Species that the layer tells apart, by mass and charge; neutral antibaryons, which have the mass and charge of their
-# particles, occur as daughters only.
-SPECIES = (22, 2112, 2212, 130, 211, -211, 310, 3122, 3222, 111, 11, -11, 13, -13, -2212, 321, -321, 3112, 3212, 3322,
-           3312, 3334, -3222, -3112, -3312, -3334)
 MODES = 3  # decay modes of a species, at most
 NUMBERS = 4  # uniform numbers of a decay: length of flight, mode, polar and azimuthal angle
 SIGNS = np.array([[1.0], [-1.0]], "float32")  # of the momenta of two daughters in the rest frame
@@ -32,14 +28,14 @@ class _Tables(NamedTuple):
     basic: np.ndarray  # mass [GeV], charge [e], c tau / M [cm/GeV]
     fractions: np.ndarray  # of MODES decay modes, cumulative
     daughters: np.ndarray  # a row for each mode: first, second daughter, their momentum in the rest frame [GeV]
-    known: np.ndarray  # mass [MeV] and charge of SPECIES
+    known: np.ndarray  # mass [MeV] and charge of TRANSPORTED
     shower: np.ndarray  # index of the kind in FITTED_KINDS, -1 for none; energy that the mass takes away or adds [GeV]
 
 
 @cache
 def tables() -> _Tables:
     """The tables of `Transport`, from those of the reference simulation."""
-    codes = [*SPECIES, *NEUTRAL_ANTI]
+    codes = [*TRANSPORTED, *NEUTRAL_ANTI]
     unseen = len(codes)
     mass, charge, length = (np.append(column, last) for column, last in zip(properties(codes), (0, 0, np.inf),
                                                                              strict=True))
@@ -58,7 +54,7 @@ def tables() -> _Tables:
     kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
     index = [-1 if k == SILENT else FITTED_KINDS.index(k) for k in kind]
     shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
-    known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in SPECIES])
+    known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in TRANSPORTED])
     return _Tables(*(np.asarray(table, "float32") for table in
                      (np.stack([mass, charge, reach], axis=1), modes[:, :, 0], modes[:, :, 1:].reshape(-1, 3), known,
                       shower)))
@@ -96,7 +92,8 @@ class Transport(layers.Layer):
     along the parent, the kick of the dipole in proportion to the part of it that is crossed, up to three decays one
     after another. What starts behind the face leaves nothing. Species are told by mass and charge, which the nine
     conditions hold: a neutral kaon is then a K0S or a K0L by chance, and a neutral antibaryon its particle, unless the
-    PDG id is given. The sides A and C are treated alike.
+    PDG id is given; of ids that it does not know, as those of nuclei, nothing arrives. The sides A and C are treated
+    alike.
 
     Arguments:
         detector: name.
@@ -126,10 +123,10 @@ class Transport(layers.Layer):
         self.built = True
 
     def identify(self, conditions, uniform, pdg=None):
-        """Row of each particle in the table of species, (B,) int32: of its id where that is known there, else the
-        nearest in mass and charge."""
+        """Row of each particle in the table of species, (B,) int32: of its id, the last row (not seen) for ids that the
+        table lacks; where the id is not told, of the nearest in mass and charge."""
         mass, charge = (conditions[:, COLUMN[name]] for name in ("mass", "charge"))
-        known, (short, long) = tables().known, (SPECIES.index(code) for code in KAONS)
+        known, (short, long) = tables().known, (TRANSPORTED.index(code) for code in KAONS)
         distance = ops.abs(ops.subtract(mass[:, None], known[:, 0])) + 1e4 * ops.abs(
             ops.subtract(charge[:, None], known[:, 1]))
         nearest = ops.cast(ops.top_k(-distance, 1)[1][:, 0], "int32")
@@ -137,10 +134,10 @@ class Transport(layers.Layer):
         nearest = ops.where(kaon, ops.where(uniform < self.short, short, long), nearest)
         if pdg is None:
             return nearest
-        same = ops.equal(ops.cast(pdg, "int32")[:, None], np.array([*SPECIES, *NEUTRAL_ANTI], "int32"))
-        same = ops.cast(same, "int32")
-        row = ops.sum(ops.multiply(same, np.arange(same.shape[1], dtype="int32")), axis=1)
-        return ops.where(ops.sum(same, axis=1) > 0, row, nearest)
+        told, codes = ops.cast(pdg, "int32")[:, None], np.array([*TRANSPORTED, *NEUTRAL_ANTI], "int32")
+        same = ops.cast(ops.equal(told, codes), "int32")
+        row = len(codes) + ops.sum(ops.multiply(same, np.arange(len(codes), dtype="int32") - len(codes)), axis=1)
+        return ops.where(ops.any(ops.equal(told, np.array(LEFT_OPEN, "int32")), axis=1), nearest, row)
 
     def _propagate(self, flight, charge, z):
         """Where particles are at planes z, and with what momentum: `zdckeras.simulation.transport.propagate`."""
