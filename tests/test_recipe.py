@@ -96,10 +96,10 @@ def test_own_showers_without_repeats_have_no_floor(tmp_path):
     training, validation, test, floor = showers_for("zn", path, SIZES)
     assert [len(part) for part in (training, validation, test)] == [140, 20, 40] and floor == []
     data = recipe_data(parse("--data", str(path), "--out", str(tmp_path / "out")), SIZES, "zn")
-    assert data.floor == [] and not data.repeats and "without a floor and without diversity" in data.provenance["floor"]
+    assert data.floor == [] and not data.repeats and "judged without a floor" in data.provenance["floor"]
     table = judged(parse("--out", str(tmp_path)), data, {"copy": lambda conditions, seed: data.test.response}, 1)
     assert list(table.scores) == ["copy"] and [row[-1] for row in table.rows()[1:]] == ["0.00", "-"]
-    assert "without a floor and without diversity" in (tmp_path / "report.md").read_text()
+    assert "judged without a floor" in (tmp_path / "report.md").read_text()
 
 
 def test_what_was_judged_is_written_before_times_are_taken(tmp_path, monkeypatch):

@@ -191,7 +191,8 @@ class Sampler(keras.Model):
         Arguments:
             conditions: (N, 9) physical conditions.
             seed: integer or integers; block b draws its noise from (seed, b).
-            batch_size: rows per block; part of the meaning of the seed.
+            batch_size: rows per block; part of the meaning of the seed. A block is filled up, to 4096 rows at most, so
+                that its graph is compiled once: 1 for particles that come one by one.
             beside: name -> (N, ...) further inputs of `call`, where a subclass takes any.
             at_least: photons below which a response is drawn again, as the papers' data are cut; for several detectors
                 name -> photons, one of which has to be reached. Particles that have not reached it in 512 draws keep
@@ -327,5 +328,5 @@ class WithParts:
     @classmethod
     def from_config(cls, config: dict) -> Self:
         """A model around its own parts, read from the configuration."""
-        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.PARTS}
-        return cls(**parts, **config)
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.PARTS}
+        return cls(**{**config, **parts})

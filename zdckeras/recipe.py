@@ -30,7 +30,7 @@ FEW = 64  # showers that give scales to networks which --dry-run only counts
 EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
 TAKEN = set()  # folders of states of this run: a recipe of several stages has several
 NARROWED = ("seeds", "rows", "in_order", "lambdas")  # arguments that may leave out rows or trainings of a report
-NO_FLOOR = "no particle occurs twice: judged without a floor and without diversity"
+NO_FLOOR = "less than a quarter of the test is of particles that occur more than once: judged without a floor"
 
 
 class RecipeParser(argparse.ArgumentParser):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zdckeras.data.particles import conditions_of
-from zdckeras.data.repeats import condition_statistics, log_diversity, repeated, repeated_pairs
+from zdckeras.data.repeats import condition_statistics, log_diversity, repeated, repeated_pairs, with_floor
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, ws
 
@@ -129,3 +129,13 @@ def test_floor_of_pairs_is_that_of_a_second_simulation():
 def test_no_pairs_without_repeats():
     with pytest.raises(ValueError, match="none of the 3 conditions occurs twice"):
         repeated_pairs(make(np.ones(3, int))[0])
+
+
+def test_few_repeated_conditions_do_not_stand_for_all():
+    """Of 20 rows 4 share their conditions: all are judged, without a floor; of 12 rows 4: those that do."""
+    many, _ = make(np.array([2, 2] + [1] * 16))
+    found, none = with_floor(many)
+    assert found is many and none == []
+    few, _ = make(np.array([2, 2] + [1] * 8))
+    first, (second,) = with_floor(few, 3)
+    assert len(first) == 2 and (first.particles == second.particles).all()

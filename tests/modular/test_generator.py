@@ -22,6 +22,13 @@ def particles():
     return conditions_of(pdg, momentum), pdg
 
 
+def test_configurations_stay_as_they_are(modular):
+    """A model can be made of one configuration as often as one likes."""
+    config = modular.get_config()
+    made = [ModularGenerator.from_config(config) for _ in range(2)]
+    assert [one.prior.settings for one in made] == [modular.prior.settings] * 2
+
+
 def light_of(generator, rows, codes, evaluate):
     columns = [np.asarray(c, "float32") for c in zip(*rows, strict=True)]
 

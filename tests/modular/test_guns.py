@@ -62,6 +62,12 @@ def test_layer_and_simulation_agree_on_what_arrives():
 def test_layer_comes_back_from_its_configuration():
     layer = StraightFlight.from_config(StraightFlight("ecal").get_config())
     assert layer.detector.name == "ecal" and layer.slots == layer.numbers == 1
+    assert StraightFlight.from_config(StraightFlight("ecal", short=0.1).get_config()).short == 0.1
+
+
+def test_kick_and_shift_are_not_taken_for_nothing():
+    with pytest.raises(ValueError, match="Expected a straight flight to focalh without kick and shift, received"):
+        StraightFlight("focalh", shift=(10.0, 0.0))
 
 
 @pytest.mark.parametrize(("detector", "low", "high"), [("ecal", 0.14, 0.20), ("focalh", 0.005, 0.06)])

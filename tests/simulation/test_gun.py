@@ -155,7 +155,7 @@ def test_particles_from_afar_fly_straight_to_the_face():
         np.testing.assert_allclose(centre, expected, atol=0.11)
 
 
-@pytest.mark.parametrize("pz", [0.0, -10.0])
+@pytest.mark.parametrize("pz", [0.0, -10.0, -5000.0])  # whatever their energy
 def test_particles_that_fly_away_leave_nothing(pz):
     forward, pdg = shoot([10.0, 10.0])
     back = conditions_of([22], [[0.0 if pz else 10.0, 0.0, pz]])
@@ -224,7 +224,7 @@ CONDITIONS, PDG = shoot(np.full(3, 10.0))
     (CONDITIONS, [22, 9999999, 22], r"Unknown PDG id\(s\) \[9999999\]"),
     (CONDITIONS, [22, 2112, 211], r"No showers of PDG id\(s\) \[211, 2112\] in the library of ecal, only of \[22\]"),
     (CONDITIONS * 0.49, PDG, "Expected energies from 5 to 20 GeV, received 4.9 to 4.9"),
-    (CONDITIONS * [[1], [1], [2.1]], PDG, "Expected energies from 5 to 20 GeV, received 10 to 21"),
+    (shoot(np.array([10.0, 10.0, 21.0]))[0], PDG, "Expected energies from 5 to 20 GeV, received 10 to 21"),
 ])
 def test_bad_particles_are_refused(conditions, pdg, message):
     with pytest.raises(ValueError, match=message):

@@ -155,6 +155,11 @@ def test_four_bytes_a_point(tmp_path):
     assert (tmp_path / "a.npz").stat().st_size < 4 * 4000 + 3000
 
 
+def test_showers_of_many_points_are_read_back(tmp_path):
+    save_points(small(counts=(70_000, 3)), tmp_path / "a.npz")
+    assert load_points(tmp_path / "a.npz").counts.tolist() == [70_000, 3]
+
+
 def rewritten(path, **values):
     """The arrays of a small library file with some replaced, or left out where None."""
     save_points(small(), path)

@@ -16,7 +16,7 @@ from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
 from zdckeras.comparison.leaderboard import BESIDE, Comparison
 from zdckeras.data.detectors import DETECTORS, channel_masks, channel_sums, get_detector
 from zdckeras.data.files import open_showers
-from zdckeras.data.repeats import repeated_pairs
+from zdckeras.data.repeats import with_floor
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.report import row_diversity, score
 from zdckeras.provenance import overlap, versions
@@ -214,11 +214,7 @@ def _with_floor(showers, seed):
     if source == GUN_SOURCE or source == FROZEN_SOURCE and not uncut:  # `resimulate` cuts
         used = showers.metadata.get("seed")  # of showers that are a simulation of their particles anew
         return showers, [resimulate(showers, k) for k in [k for k in FLOOR_SEEDS if k != used][:FLOOR_DRAWS]]
-    try:
-        real, second = repeated_pairs(showers, seed)
-    except ValueError:  # no condition occurs twice
-        return showers, []
-    return real, [second]
+    return with_floor(showers, seed)
 
 
 def _response(generator, detector, beside, cut, conditions, seed):

@@ -12,6 +12,7 @@ from zdckeras.data.showers import Showers
 
 CELLS_AT_ONCE = 64  # cells handled at once: the wider copy is N x 64 numbers
 NEAREST_CONDITIONS = 8
+LEAST_SHARE = 0.25  # of the rows that have to share their condition for a floor of them
 FARTHEST = 2.0  # impacts further out than this many half sizes are all equally far
 
 
@@ -189,6 +190,24 @@ def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
         raise ValueError(f"No floor: none of the {len(repeats)} conditions occurs twice.")
     order = np.argsort(first)
     return showers[first[order]], showers[second[order]]
+
+
+def with_floor(showers: Showers, seed: int = 0) -> tuple[Showers, list[Showers]]:
+    """Showers to judge by, and further responses to their particles: `repeated_pairs`.
+
+    Where fewer than a quarter of the rows share their condition with another, these few would stand for all: then the
+    showers are judged by as they are, without a floor.
+
+    Arguments:
+        showers, seed: as in `repeated_pairs`.
+
+    Returns:
+        `Showers`, and a list of at most one `Showers` of the same particles.
+    """
+    if not len(showers) or repeated(showers).mean() < LEAST_SHARE:
+        return showers, []
+    first, second = repeated_pairs(showers, seed)
+    return first, [second]
 
 
 def _impute(diversity, features, pdg, repeated):

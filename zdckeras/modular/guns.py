@@ -1,5 +1,7 @@
 """Detectors with a gun: the particle itself is what arrives, straight from where it starts."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -25,6 +27,10 @@ class StraightFlight(Transport):
 
     Arguments:
         detector: name.
+        short: chance of a neutral kaon of unknown id to be a K0S.
+
+    Raises:
+        ValueError: for a kick or a shift, which `Transport` has.
 
     Returns:
         call((B, 9) conditions, (B, 1) uniform numbers in (0, 1), (B,) PDG ids or None) gives kind, energy, x, y and
@@ -37,8 +43,11 @@ class StraightFlight(Transport):
         [0.0, 5.0, 1.0, 2.0, 0.0, 0.1]
     """
 
-    def __init__(self, detector: str, **kwargs):
-        super().__init__(detector, levels=0, **kwargs)
+    def __init__(self, detector: str, short: float = 0.5, **kwargs: Any):
+        super().__init__(detector, levels=0, short=short, **kwargs)
+        if self.kick != 1.0 or any(self.shift):
+            raise ValueError(f"Expected a straight flight to {detector} without kick and shift, received kick "
+                             f"{self.kick} and shift {self.shift}.")
 
     def call(self, conditions: Tensor, uniform: Tensor, pdg: Tensor | None = None) -> tuple:
         conditions = ops.cast(conditions, "float32")
@@ -52,7 +61,7 @@ class StraightFlight(Transport):
         return ops.cast(ops.where(hit, kind, -1.0), "int32")[:, None], *(value[:, None] for value in found)
 
     def get_config(self):
-        return {"name": self.name, "detector": self.detector.name}
+        return {"name": self.name, "detector": self.detector.name, "short": self.short}
 
 
 def gun_arrivals(detector: str, conditions: np.ndarray, pdg: np.ndarray) -> dict[str, np.ndarray]:

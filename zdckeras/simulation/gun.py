@@ -151,7 +151,7 @@ class PointShowers:
             raise ValueError(f"No showers of PDG id(s) {unknown} in the library of {self.detector.name}, only of "
                              f"{sorted(self.kinds)}.")
         low, high = self.library.energy.min() / 2, self.library.energy.max() * 2
-        energy = conditions[:, COLUMN["energy"]]
+        energy = conditions[flies_there(conditions, self.detector), COLUMN["energy"]]
         if len(energy) and not (low <= energy.min() and energy.max() <= high):
             raise ValueError(f"Expected energies from {low:.3g} to {high:.3g} GeV, received {energy.min():.3g} to "
                              f"{energy.max():.3g}.")

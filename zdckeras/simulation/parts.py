@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zdckeras.data.files import open_showers
-from zdckeras.data.repeats import repeated, repeated_pairs
+from zdckeras.data.repeats import with_floor
 from zdckeras.data.showers import Showers
 from zdckeras.simulation.reference import half_libraries, load, resimulate
 
@@ -19,7 +19,8 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
         detector: detector, as in `load`; of own showers only this one is kept.
         data: own showers, as `open_showers` takes them, or None for embedded ones. Own photons are cut and split as the
             papers do it, and the floor is made of repeated conditions: one half of each one's rows against the other.
-            The test then has the rows of the first half; where no condition occurs twice, it has all, and no floor.
+            The test then has the rows of the first half; where few conditions occur twice, it has all, and no
+            floor, see `zdckeras.data.repeats.with_floor`.
         sizes: part -> number of embedded showers; a part left out has one shower.
         draws: seeds of the further responses; own data have one at most, whatever the number.
         seed: of embedded draws and of the pairs of own data.
@@ -32,11 +33,10 @@ def showers_for(detector: str, data: str | Path | Sequence[str] | None, sizes: d
     """
     if data is not None:
         training, validation, test = own_parts(open_showers(data), detector)
-        if not repeated(test).any():
-            return training, validation, test, []
-        rows, (test, again) = len(test), repeated_pairs(test, seed)
-        test.metadata[ROWS] = rows
-        return training, validation, test, [again]
+        rows, (test, again) = len(test), with_floor(test, seed)
+        if again:
+            test.metadata[ROWS] = rows
+        return training, validation, test, again
     training, validation, test = (load(detector, part, sizes.get(part, 1), seed, progress=True)
                                   for part in ("train", "validation", "test"))
     return training, validation, test, [resimulate(test, k) for k in draws]

@@ -221,7 +221,7 @@ def save_points(library: PointLibrary, path: str | Path) -> None:
     codes = np.clip(np.rint(np.log(energy / FAINTEST_POINT) / LN_ENERGY_STEP), 0, 255).astype("uint8")
     with atomic_path(path) as temporary:
         np.savez_compressed(
-            temporary, x=across[0], y=across[1], z=along, codes=codes, counts=library.counts.astype("uint16"),
+            temporary, x=across[0], y=across[1], z=along, codes=codes, counts=library.counts.astype("uint32"),
             pdg=library.pdg.astype("int32"), energy=library.energy.astype("float32"),
             deposited=library.deposited.astype("float32"),
             metadata=to_metadata(library.metadata, library.detector))

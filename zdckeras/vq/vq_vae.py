@@ -155,9 +155,9 @@ def encode(model: PhotonVQVAE, showers: Showers, batch_size: int = 256) -> tuple
         (N, T) int32 tokens and (N, nx, ny) float32 light.
 
     Raises:
-        ValueError: for no showers.
+        ValueError: for no showers, or showers of another detector.
     """
-    photons, conditions = showers.responses[model.detector.name], showers.particles.astype("float32")
+    photons, conditions = showers.response_of(model.detector.name), showers.particles.astype("float32")
     if not len(photons):
         raise ValueError("Expected at least one response to encode, received none.")
     reader = _Reader(model)
