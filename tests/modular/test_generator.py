@@ -160,3 +160,10 @@ def test_compact_graphs_give_the_same_photons(noise):
             made = ops.convert_to_numpy(generator.generate(noise[rows], particles[rows]))
         assert made.shape == true.shape
         assert np.abs(made - true).sum() <= 2e-4 * true.sum()
+
+
+def test_masses_in_gev_are_told(modular, particles):
+    conditions = particles[0].copy()
+    conditions[0, 7] *= 1e-3
+    with pytest.warns(UserWarning, match="1 of 6 particles have the mass and charge of no species here, such as"):
+        modular.sample(conditions, seed=1)

@@ -218,6 +218,34 @@ def warn_unknown(model: str, pdg: np.ndarray, level: int = 2) -> None:
                       "answers with no light; id 0 leaves it to mass and charge.", stacklevel=level + 1)
 
 
+@cache
+def transported() -> np.ndarray:
+    """Mass [MeV] and charge [e] of the species in TRANSPORTED, (S, 2)."""
+    return np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in TRANSPORTED])
+
+
+def warn_of_no_species(conditions: np.ndarray, level: int = 2) -> None:
+    """Warn of conditions (N, 9) with the mass and charge of no species that transports know, as masses in GeV have:
+    they are taken for the nearest one. `level` as `stacklevel`.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     warn_of_no_species(np.array([[800.0, 0, 0, 0, 0, 0, 800.0, 0.93957, 0]]))
+        >>> print(said[0].message)
+        1 of 1 particles have the mass and charge of no species here, such as 0.93957 MeV and 0 e: expected MeV.
+    """
+    known = transported()
+    kinds, inverse = np.unique(np.asarray(conditions)[:, COLUMN["mass"] :], axis=0, return_inverse=True)
+    near = np.abs(kinds[:, None, 0] - known[:, 0]) <= 1e-3 * known[:, 0] + 1e-3
+    lost = ~(near & (kinds[:, None, 1] == known[:, 1])).any(axis=1)
+    if lost.any():
+        mass, charge = kinds[lost][0]
+        rows = lost[inverse.reshape(-1)].sum()
+        warnings.warn(f"{rows} of {len(conditions)} particles have the mass and charge of no species here, such as "
+                      f"{mass:.5g} MeV and {charge:g} e: expected MeV.", stacklevel=level + 1)
+
+
 def outside_range(conditions: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
     """Which of conditions (N, 9) are outside a range, in words; "" for none.
 

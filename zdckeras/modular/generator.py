@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.backend.tensorflow_onnx import added_rows, positions
+from zdckeras.data.particles import warn_of_no_species
 from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_drawing import EDGE, CellNoise
 from zdckeras.modular.counts import CERTAIN, normal_quantile, uniform_of_normal
@@ -68,6 +69,11 @@ class ModularGenerator(WithParts, RangedSampler):
         self.edge = EDGE if noise else CERTAIN
         self.jit_compile = backend.jit_sampling()
         self.built = True
+
+    def checked(self, conditions):
+        values = super().checked(conditions)
+        warn_of_no_species(values, level=3)
+        return values
 
     def _uniform(self, noise):
         """Uniform numbers of the transport, normal ones of the codes, uniform ones of the cells."""

@@ -11,7 +11,7 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import COLUMN, KAONS, LEFT_OPEN, NEUTRAL_ANTI, TRANSPORTED, species
+from zdckeras.data.particles import COLUMN, KAONS, LEFT_OPEN, NEUTRAL_ANTI, TRANSPORTED, transported
 from zdckeras.simulation.decays import branchings, properties
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
@@ -54,10 +54,9 @@ def tables() -> _Tables:
     kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
     index = [-1 if k == SILENT else FITTED_KINDS.index(k) for k in kind]
     shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
-    known = np.array([[species(code).mass or 0.0, float(species(code).charge)] for code in TRANSPORTED])
     return _Tables(*(np.asarray(table, "float32") for table in
-                     (np.stack([mass, charge, reach], axis=1), modes[:, :, 0], modes[:, :, 1:].reshape(-1, 3), known,
-                      shower)))
+                     (np.stack([mass, charge, reach], axis=1), modes[:, :, 0], modes[:, :, 1:].reshape(-1, 3),
+                      transported(), shower)))
 
 
 class Arrivals(NamedTuple):
