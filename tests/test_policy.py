@@ -13,8 +13,8 @@ from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.networks import DenseField, PatchField
 from zdckeras.gan.networks import Critic, PeakRegressor, ResponseNetwork
 from zdckeras.layers import cnn, patches
-from zdckeras.layers.policy import made_in
 from zdckeras.modular.networks import ResponseEncoder
+from zdckeras.policy import made_in
 from zdckeras.vq.prior import TokenPrior
 
 OLD = Path(__file__).parent / "data" / "old"

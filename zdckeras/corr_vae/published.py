@@ -36,7 +36,7 @@ from zdckeras.generators import WithParts
 from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.log_images import WholePhotons
-from zdckeras.layers.policy import made_in
+from zdckeras.policy import made_in
 from zdckeras.training.adversarial import check_network
 from zdckeras.training.cost import Counts, Passes
 from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise

@@ -13,9 +13,9 @@ from zdckeras.layers.cnn import convolve, downscale, unfold
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, log_whole, round_up_or_down
-from zdckeras.layers.policy import made_in
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.layers.spots import Light
+from zdckeras.policy import made_in
 
 COARSE_CELLS = 8  # cells along each side of a cell of the first grid
 FINE_CELLS = 4  # the same for the second grid, which is unfolded to cells

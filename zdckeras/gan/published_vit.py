@@ -16,7 +16,7 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.layers.dense import linear, seeds_of
 from zdckeras.layers.patches import PublishedVitDecoder, PublishedVitEncoder
-from zdckeras.layers.policy import made_in
+from zdckeras.policy import made_in
 
 LATENT = 10  # numbers of noise
 

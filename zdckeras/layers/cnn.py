@@ -9,8 +9,8 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
-from zdckeras.layers.policy import made_in
 from zdckeras.layers.tokens import Body, on_tokens, tile
+from zdckeras.policy import made_in
 from zdckeras.training.cost import products_of
 
 

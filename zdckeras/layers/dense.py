@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from zdckeras.layers.policy import made_in
+from zdckeras.policy import made_in
 
 
 def seeds_of(seed: int | Sequence[int]) -> Iterator[int]:

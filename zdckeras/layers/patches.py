@@ -5,9 +5,9 @@ from keras import layers, ops
 
 from zdckeras.layers.cnn import unfold
 from zdckeras.layers.dense import linear, products, seeds_of
-from zdckeras.layers.policy import made_in
 from zdckeras.layers.tokens import Body, on_tokens
 from zdckeras.layers.transformer import CURVES, Transformer
+from zdckeras.policy import made_in
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -22,7 +22,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import WithParts, one_detector
 from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import seeds_of
-from zdckeras.layers.policy import made_in
+from zdckeras.policy import made_in
 from zdckeras.training.adversarial import AdversarialModel, check_network
 from zdckeras.training.cost import Passes
 from zdckeras.training.phases import Phase
