@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from tests.diffusion.conftest import randomise
+from zdckeras import load_model
 from zdckeras.diffusion.adversarial import CodeGAN, CodeScore, fit_code_gan
 
 numpy = ops.convert_to_numpy
@@ -100,3 +101,11 @@ def test_other_kinds_of_models_are_refused(gan, codes, tmp_path):
         fit_code_gan(gan.embed, codes, tmp_path, {}, {})
     with pytest.raises(ValueError, match="gan: expected CodeGAN, received MeanFlowPrior"):
         CodeScore(gan.generator)
+
+
+def test_a_gan_of_codes_is_saved(gan, some, tmp_path):
+    gan.save(tmp_path / "gan.keras")
+    again, inputs = load_model(tmp_path / "gan.keras"), {name: some[name] for name in ("z", "features")}
+    assert again.settings == gan.settings and again.momentum == gan.momentum
+    assert np.array_equal(numpy(again(inputs)), numpy(gan(inputs)))
+    assert all(map(np.array_equal, again.get_weights(), gan.get_weights()))

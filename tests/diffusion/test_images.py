@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -112,3 +114,9 @@ def test_training_resumes(zn, tmp_path):
         history = fit_images(model, arrays, tmp_path / "images.npz", epochs=2, batch=16, rate=1e-3)
     assert len(history["loss"]) == 2
     assert all(np.array_equal(numpy(a), numpy(b)) for a, b in zip(*(m.weights for m in fitted), strict=True))
+
+
+def test_dark_showers_have_no_scale(zn):
+    dark = replace(zn[:4], responses={"zn": np.zeros((4, 44, 44), "uint16")})
+    with pytest.raises(ValueError, match="a spread above 0, as showers with light have, received 0.0"):
+        model_of(dark)

@@ -120,3 +120,9 @@ def test_patches_are_told_where_the_impact_is(evaluate):
     first, moved = evaluate(field, np.zeros((2, 44, 44), "float32"), np.full((2, 1), 0.5, "float32"), context)
     np.testing.assert_allclose(moved[4:], first[:-4], atol=1e-5)
     assert np.abs(moved - first).max() > 0.01
+
+
+def test_heads_that_divide_no_width_are_refused():
+    """5 heads on 8 numbers mixed rows for some sizes of a batch once."""
+    with pytest.raises(ValueError, match="heads that divide the 8 numbers of an attention, received 5"):
+        UNet(2, channels=4, multipliers=(1, 2, 3), heads=5)

@@ -7,6 +7,7 @@ from tests.diffusion.conftest import SIZES, randomise
 from zdckeras.data.detectors import channel_sums
 from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.one_step import (
+    MeanFlowPrior,
     MeanFlowTrainer,
     PairDistiller,
     drawn_codes,
@@ -120,3 +121,10 @@ def test_only_what_a_teacher_teaches_begins_with_its_embedding(prior):
 def test_other_samplers_of_average_velocities_are_refused(student):
     with pytest.raises(ValueError, match="the sampler euler for average velocities, received 'heun'"):
         student.sampled_by("heun", 4)
+
+
+@pytest.mark.parametrize("settings", [dict(schedule="cosine"), dict(schedule="linear", target="noise"),
+                                      dict(target="data"), dict(limit=1.0)])
+def test_average_velocities_are_those_of_a_straight_path_without_limit(settings):
+    with pytest.raises(ValueError, match="Expected a straight path, the velocity and no limit"):
+        MeanFlowPrior(5, 2, hidden=4, depth=1, **settings)

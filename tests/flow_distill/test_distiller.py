@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from zdckeras import load_model
 from zdckeras.flow_distill.distiller import Distiller, channel_loss, path_loss, variability_weight
 
 ROWS = 8
@@ -107,3 +108,12 @@ def test_every_student_weight_learns_and_the_teacher_stays(teacher, showers):
     assert losses[-1] < 0.8 * losses[0]
     for now, old in zip(snapshot(teacher), teacher_before, strict=True):
         assert np.array_equal(now, old)
+
+
+def test_a_distiller_is_saved(teacher, showers, tmp_path):
+    distiller = Distiller(teacher, teacher.student())
+    distiller.save(tmp_path / "distiller.keras")
+    again = load_model(tmp_path / "distiller.keras")
+    assert not again.teacher.trainable and again.student.trainable
+    batch = batch_of(showers)
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(batch)), ops.convert_to_numpy(distiller(batch)))

@@ -153,3 +153,27 @@ def test_seed_repeats_the_weights():
         np.testing.assert_array_equal(host(a), host(b))
     kernels = [host(flow.weights[0]) for flow in (first, other)]
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
+@pytest.mark.skipif(keras.config.backend() == "jax", reason="JAX has float64 only where it is switched on")
+@pytest.mark.parametrize("kind", [Flow.maf, Flow.iaf])
+@pytest.mark.parametrize("univariate", [None, RationalQuadraticSpline(4)], ids=["affine", "spline"])
+def test_flows_of_float64_are_exact_to_it(scramble, kind, univariate):
+    flow = scramble(kind(5, 3, steps=2, hidden=(8,), seed=1, univariate=univariate, dtype="float64"))
+    rng = np.random.default_rng(3)
+    z, context = rng.normal(size=(20, 5)), rng.normal(size=(20, 3))
+    x = host(flow.generate(z, context))
+    assert x.dtype == host(flow([x, context])).dtype == "float64"
+    assert np.abs(host(flow.encode(x, context)[0]) - z).max() < 1e-11
+    np.testing.assert_allclose(host(flow([x, context])), host(flow.log_prob(x, context)), rtol=1e-13)
+    again = Flow.from_config(flow.get_config())
+    again.set_weights(flow.get_weights())
+    assert again.compute_dtype == "float64" and np.array_equal(host(Generator(again)([z, context])), x)
+
+
+@pytest.mark.parametrize("kind", [Flow.maf, Flow.iaf])
+def test_no_rows_give_no_rows(kind):
+    flow, none = kind(5, 3, steps=2, hidden=(8,)), np.zeros((0, 5), "float32")
+    context = np.zeros((0, 3), "float32")
+    assert host(flow.generate(none, context)).shape == host(flow.encode(none, context)[0]).shape == (0, 5)
+    assert host(flow([none, context])).shape == (0,)

@@ -7,7 +7,7 @@ from keras import ops
 
 import zdckeras as zdc
 from zdckeras.data.particles import Scaler
-from zdckeras.layers.log_images import LogImageDecoder, WholePhotons, log_image_pair
+from zdckeras.layers.log_images import LogImageDecoder, ScaledParticle, WholePhotons, log_image_pair
 from zdckeras.layers.patches import MixerDecoder, MixerEncoder, VitDecoder
 from zdckeras.layers.photon_coding import photon_pair
 from zdckeras.training.batches import Batches
@@ -117,3 +117,13 @@ def test_published_vq_vae_is_told_nothing_of_the_particle(showers):
     pixels = ((np.log1p(photons) - image) ** 2).sum(axis=(1, 2))
     np.testing.assert_allclose(numpy(model({"responses": photons, "conditions": conditions})), pixels + 1.25 * far,
                                rtol=1e-3)
+
+
+def test_scaled_particles_come_back_and_have_nine_conditions():
+    layer = ScaledParticle("zn", [1.0] * 9, [2.0] * 9, low=np.zeros(9), high=np.ones(9))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    conditions = np.full((1, 9), 5.0, "float32")
+    assert np.array_equal(ops.convert_to_numpy(again(conditions)), ops.convert_to_numpy(layer(conditions)))
+    assert again.get_config() == layer.get_config()
+    with pytest.raises(ValueError, match=r"mean and scale of shape \(9,\), received \(1,\), \(1,\)"):
+        ScaledParticle("zn", [0.0], [1.0])

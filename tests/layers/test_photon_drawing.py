@@ -162,3 +162,24 @@ def test_log_whole():
 def test_configuration_comes_back(layer):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(("latent", "rows"), [(10, 2000), (100, 200)])
+def test_as_many_turns_as_are_promised_are_exact(latent, rows):
+    layer = CellNoise(50, latent, seed=3)
+    noise = np.random.default_rng(1).standard_normal((rows, latent)).astype("float32")
+    turns = np.round(1024.0 * noise.astype("float64")) / 1024.0 @ layer.directions.astype("float64")
+    exact = np.abs(turns) < 128.0  # partial sums may be larger
+    assert exact.mean() > 0.98
+    expected = np.clip(turns - np.floor(turns), 1e-4, 1 - 1e-4).astype("float32")
+    assert np.array_equal(numpy(layer(noise))[exact], expected[exact])
+
+
+@pytest.mark.parametrize("detector", ["zn", "zp"])
+def test_bright_responses_keep_their_sums(detector):
+    """Up to 4095 photons, as `PhotonDraw` says."""
+    draw, rng = PhotonDraw(detector), np.random.default_rng(4)
+    sums = rng.multinomial(4095, rng.dirichlet(np.ones(5), 64)).astype("float32")
+    weights = rng.exponential(size=(64, draw.detector.cells)).astype("float32") ** 3
+    photons = numpy(draw(tensor(weights), tensor(sums), tensor(rng.random((64, 1)).astype("float32"))))
+    assert np.array_equal(channel_sums(photons), sums)

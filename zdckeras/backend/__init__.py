@@ -82,7 +82,7 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
     more than 2048 photons would be off by some. On a CPU both are the same.
 
     Arguments:
-        a, b: (..., n, k) and (..., k, m), float32; gradients may be rounded.
+        a, b: (..., n, k) and (..., k, m), float32, or both float64; gradients may be rounded.
 
     Returns:
         (..., n, m).

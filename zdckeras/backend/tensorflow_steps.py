@@ -33,8 +33,11 @@ def apply(optimizer, gradients, variables):
 
 
 def matmul(a, b):
-    """A product in float32 proper: see `zdckeras.backend.exact_matmul`."""
-    a, b = (keras.ops.cast(keras.ops.convert_to_tensor(x), "float32") for x in (a, b))
+    """A product in float32 proper, or in float64 of two such factors: see `zdckeras.backend.exact_matmul`."""
+    a, b = map(keras.ops.convert_to_tensor, (a, b))
+    if a.dtype == b.dtype == tf.float64:
+        return tf.matmul(a, b)
+    a, b = (keras.ops.cast(x, "float32") for x in (a, b))
     rounds = tf.config.list_physical_devices("GPU") and tf.config.experimental.tensor_float_32_execution_enabled()
     return split_matmul(a, b, tf.matmul) if rounds else tf.matmul(a, b, name=backend.EXACT)
 

@@ -36,6 +36,7 @@ from zdckeras.generators import WithParts
 from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
 from zdckeras.layers.log_images import WholePhotons
+from zdckeras.policy import made_in
 from zdckeras.training.adversarial import check_network
 from zdckeras.training.cost import Counts, Passes
 from zdckeras.vae.variational import kl_of_normal, normal_of, reparametrise
@@ -46,6 +47,7 @@ SLOPE = 0.1  # of LeakyReLU below 0
 CENTRE = {"centre_x": 1, "centre_y": 2}  # what w states: columns of the properties
 
 
+@made_in("float32")
 def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int = 0) -> keras.Model:
     """Three convolutions 4 x 4 with strides 2, 2, 3 and two dense layers: image to mean and ln deviation of [w, z].
 
@@ -70,6 +72,7 @@ def published_encoder(detector: str, codes: int = 16, divide: int = 1, seed: int
     return keras.Model(image, _read(layers.Flatten()(x), 2 * codes, divide, seeds), name="encoder")
 
 
+@made_in("float32")
 def published_particle(context: int = 8, divide: int = 1, seed: int = 0) -> keras.Model:
     """Three `SpectralDense` layers: scaled conditions (B, 9) to mean and ln deviation of c, (B, 2 context)."""
     conditions = keras.Input((CONDITION_COUNT,), name="conditions")
@@ -77,6 +80,7 @@ def published_particle(context: int = 8, divide: int = 1, seed: int = 0) -> kera
     return keras.Model(conditions, read, name="particle")
 
 
+@made_in("float32")
 def published_decoder(detector: str, codes: int = 24, divide: int = 1, seed: int = 0) -> keras.Model:
     """The encoder the other way round: three dense layers, three transposed convolutions, LeakyReLU behind each.
 
@@ -164,12 +168,13 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         self.cells, self.moments = np.asarray(self.detector.shape, "float32"), moment_weights(
             self.detector.shape, dtype="float32")
         self.masked = MaskedProperties(len(CENTRE), latents, temperature=temperature, seed=seed)
-        self.brightness = keras.Sequential([layer for units in (hidden, 2) for layer in (
-            SpectralDense(units, kernel_initializer=_he(seeds)), layers.LeakyReLU(SLOPE))])
-        self.brightness.build((None, context))
-        self.guess = keras.Sequential([*dense_layers((hidden,), CONDITION_COUNT, seeds).layers,
-                                       linear(hidden, len(CENTRE), seeds)])
-        self.guess.build((None, CONDITION_COUNT))
+        with made_in("float32"):
+            self.brightness = keras.Sequential([layer for units in (hidden, 2) for layer in (
+                SpectralDense(units, kernel_initializer=_he(seeds)), layers.LeakyReLU(SLOPE))])
+            self.brightness.build((None, context))
+            self.guess = keras.Sequential([*dense_layers((hidden,), CONDITION_COUNT, seeds).layers,
+                                           linear(hidden, len(CENTRE), seeds)])
+            self.guess.build((None, CONDITION_COUNT))
         self.built = True
 
     def scaled(self, conditions: Tensor) -> Tensor:

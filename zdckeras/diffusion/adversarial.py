@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -18,6 +19,7 @@ from zdckeras.training.loop import SampleLoss
 from zdckeras.training.phases import Phase
 
 
+@keras.saving.register_keras_serializable("zdckeras")
 class CodeGAN(AdversarialModel):
     """A `MeanFlowPrior` in one step against a critic that sees a code and the features of its arrival.
 
@@ -52,6 +54,7 @@ class CodeGAN(AdversarialModel):
             whole_number(size, name)
         for name, weight in (("energy", energy), ("penalty", penalty)):
             non_negative(weight, name)
+        self.settings = dict(hidden=hidden, depth=depth, energy=energy, penalty=penalty, seed=seed)
         self.generator, self.average = (fresh_student(like, seed, embedded=False) for _ in range(2))
         self.average.trainable = False
         self.latent, seeds = like.settings["latent"], seeds_of([seed, 65])
@@ -74,6 +77,13 @@ class CodeGAN(AdversarialModel):
 
     def call(self, inputs):
         return self.average.generate(inputs["z"], inputs["features"])
+
+    def get_config(self):
+        return {**super().get_config(), "like": keras.saving.serialize_keras_object(self.generator)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("like")), **config)
 
     def phases(self) -> dict[str, Phase]:
         seen = ("adversarial", *["penalty"] * bool(self.penalty))

@@ -6,6 +6,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.diffusion.samplers import EVALUATIONS, SAMPLERS, draws, even_times
 from zdckeras.diffusion.schedules import LAWS, TARGETS, Schedule, times_of
@@ -20,7 +21,8 @@ class Denoiser(SampleLoss):
 
     Subclasses set `field`, called with (x (B, ...), times (B, 1), context k (B, C)), and `settings`, their whole
     configuration. Flow matching is the straight schedule with the velocity; DDPM the linear or the cosine schedule with
-    the noise, in a thousand levels; v-prediction one of these with the velocity.
+    the noise, in a thousand levels; v-prediction one of these with the velocity. Where the noise is the target,
+    samplers begin at `Schedule.start` and not at 1, where the data that belong to a noise cannot be told.
 
     Arguments:
         schedule: kind of `Schedule`, or its configuration.
@@ -32,8 +34,8 @@ class Denoiser(SampleLoss):
         limit: data are clipped to +-limit while sampling; None for no limit.
 
     Raises:
-        ValueError: for a target or a sampler that does not exist, less than one step, eta outside [0, 1], or noise as
-            the target of a straight path, which says nothing of the data at its end.
+        ValueError: for a target or a sampler that does not exist, less than one step or 0 levels, eta outside [0, 1],
+            or noise as the target of a straight path, which says nothing of the data at its end.
 
     Source:
         Ho et al., arXiv:2006.11239; Salimans and Ho, arXiv:2202.00512 (v); Lipman et al., arXiv:2210.02747 (flow
@@ -52,8 +54,9 @@ class Denoiser(SampleLoss):
         self.schedule = Schedule(schedule) if isinstance(schedule, str) else Schedule(**schedule)
         if target == "noise" and self.schedule.kind == "straight":
             raise ValueError("Expected the velocity or the data as target of a straight path, received the noise.")
-        self.target, self.law, self.levels, self.limit = target, law, levels, limit
-        self.sampler, self.eta, self.times = sampler, float(eta), even_times(steps)
+        self.target, self.law, self.levels, self.limit = target, law, whole_number(levels, "levels", 0), limit
+        self.sampler, self.eta = sampler, float(eta)
+        self.times = even_times(steps) * (self.schedule.start() if target == "noise" else 1.0)
         self.settings = dict(schedule=self.schedule.get_config(), target=target, law=law, levels=levels,
                              sampler=sampler, steps=steps, eta=eta, limit=limit)
 
@@ -94,6 +97,7 @@ class Denoiser(SampleLoss):
 
     def draw(self, noise: Tensor, context: Tensor) -> Tensor:
         """Samples (B, ...) from noise (`draws`, B, ...) and context (B, C)."""
+        noise, context = ops.cast(noise, "float32"), ops.cast(context, "float32")
         settings = {"eta": self.eta} if self.sampler == "ddim" else {}
         if self.sampler == "heun":
             settings["euler_last"] = self.euler_last

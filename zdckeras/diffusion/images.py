@@ -51,7 +51,7 @@ class ImageDiffusion(WithParts, Denoiser):
         dequantised, "u" (B, nx, ny) uniform}) gives the per-sample loss (B,).
 
     Raises:
-        ValueError: as `Denoiser`, or for a field made for another context.
+        ValueError: as `Denoiser`, for a field made for another context, or a spread that is not positive.
 
     Source:
         diffusion study of the neutron calorimeter, and its authors' code, m-wojnar/zdc, models/diffusion/diffusion.py;
@@ -67,6 +67,8 @@ class ImageDiffusion(WithParts, Denoiser):
                               dequantised=dequantised)
         self.detector, self.known = get_detector(detector), ParticleFeatures(detector, **scaler, dtype="float32")
         expected = self.known.width if features else CONDITION_COUNT
+        if not spread > 0.0:
+            raise ValueError(f"Expected a spread above 0, as showers with light have, received {spread}.")
         if field.settings["context"] != expected:
             raise ValueError(f"Expected a field with a context of {expected}, received one with "
                              f"{field.settings['context']}.")

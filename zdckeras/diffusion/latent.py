@@ -78,6 +78,7 @@ class DiffusionPrior(Denoiser):
 
         Noise that a sampler adds on the way is made from that it starts with, see `CellNoise`.
         """
+        noise, features = ops.cast(noise, "float32"), ops.cast(features, "float32")
         given = noise[None]
         if self.added is not None:
             more = ops.reshape(normal_quantile(self.added(noise)), (-1, self.draws - 1, noise.shape[1]))

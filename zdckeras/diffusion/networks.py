@@ -52,7 +52,7 @@ class DenseField(layers.Layer):
         seeds, told = seeds_of([seed, 61]), context + times * WAVES
         self.stack = [silu_layers((hidden,), width + told, seeds, keras.initializers.GlorotUniform)
                        for width in (variables, *(hidden,) * (depth - 1))]
-        self.read = layers.Dense(variables, kernel_initializer="zeros")
+        self.read = layers.Dense(variables, kernel_initializer="zeros", dtype="float32")
         self.read.build((None, hidden))
         self.built = True
 

@@ -33,7 +33,8 @@ class MeanFlowPrior(DiffusionPrior):
         steps: evaluations.
 
     Raises:
-        ValueError: as `DiffusionPrior`, or for another sampler than "euler": average velocities know no other way.
+        ValueError: as `DiffusionPrior`, or for another sampler than "euler", a schedule that is not straight, a target
+            that is not the velocity, or a limit: average velocities know no other way.
 
     Source:
         Geng et al., arXiv:2505.13447.
@@ -46,6 +47,9 @@ class MeanFlowPrior(DiffusionPrior):
         if kwargs.get("sampler", "euler") != "euler":
             raise ValueError(f"Expected the sampler euler for average velocities, received {kwargs['sampler']!r}.")
         super().__init__(width, latent, hidden, depth, context, seed, steps=steps, **{**kwargs, "sampler": "euler"})
+        if (self.schedule.kind, self.target, self.limit) != ("straight", "velocity", None):
+            raise ValueError("Expected a straight path, the velocity and no limit for average velocities, received "
+                             f"{self.schedule.kind!r}, {self.target!r} and {self.limit}.")
 
     def average_velocity(self, x, s, t, context):
         """u(x, s, t) (B, latent) for times s <= t, (B,) each."""

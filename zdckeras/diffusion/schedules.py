@@ -15,6 +15,7 @@ TARGETS = ("velocity", "noise", "data")
 OFFSET = 0.008  # of the cosine schedule: the first of a thousand steps is not too small
 LEAST = 1e-3  # of a coefficient that is divided by
 REMAINS = 0.05  # alpha(1) / sigma(1), at most
+SEEN = 0.02  # alpha with which data can be told from a noise that is known to a percent
 
 
 class Schedule:
@@ -72,6 +73,20 @@ class Schedule:
             log = xp.log(xp.maximum(xp.cos(angle) / math.cos(0.5 * math.pi * OFFSET / (1.0 + OFFSET)), 1e-12))
         alpha, sigma = xp.exp(log), xp.sqrt(xp.maximum(-xp.expm1(2.0 * log), 0.0))
         return alpha, sigma, -sigma, alpha
+
+    def start(self) -> float:
+        """Where samplers by the noise begin: at 1, or, if alpha vanishes there, at the last time at which it is `SEEN`.
+
+        On the cosine schedule any error in the noise would be divided by alpha(1), 0: Nichol and Dhariwal clip their
+        betas for that.
+
+        Example:
+            >>> round(Schedule("cosine").start(), 4), Schedule("linear").start()
+            (0.9872, 1.0)
+        """
+        times = np.linspace(0.0, 1.0, 100_001)
+        alpha, *_ = self.coefficients(times)
+        return 1.0 if alpha[-1] > LEAST else float(times[alpha >= SEEN][-1])
 
     def clock(self, t: Any) -> np.ndarray:
         """c at times t."""

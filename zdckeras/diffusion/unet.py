@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.diffusion.networks import time_features
 from zdckeras.layers.dense import seeds_of
@@ -86,6 +87,8 @@ class ParticleAttention(layers.Layer):
 
     def __init__(self, channels, width, heads, told, seeds):
         super().__init__(dtype="float32")
+        if width % whole_number(heads, "heads"):
+            raise ValueError(f"Expected heads that divide the {width} numbers of an attention, received {heads}.")
         self.heads, self.each, self.width = heads, width // heads, width
         self.token, self.norm = _dense(told, channels, seeds), _norm(channels)
         self.look = [_dense(channels, width, seeds) for _ in range(3)]
@@ -125,7 +128,8 @@ class UNet(layers.Layer):
         call((B, nx, ny), (B, n) times, (B, C)) gives (B, nx, ny).
 
     Raises:
-        ValueError: for a clock and several times, or an odd number of waves on it.
+        ValueError: for a clock and several times, an odd number of waves on it, or heads that do not divide the
+            channels of every level with attention.
 
     Source:
         flow-matching study, arXiv:2507.18811, and its authors' code, m-wojnar/faster_zdc (`PUBLISHED`; its time runs

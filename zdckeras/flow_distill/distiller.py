@@ -10,6 +10,7 @@ from zdckeras import backend
 from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
 from zdckeras.flow_distill.shape import CellFlow, ShapeFlow
+from zdckeras.generators import WithParts
 
 
 def path_loss(states: Sequence[Tensor], parameters: Sequence[Tensor], others: Sequence[Tensor],
@@ -83,7 +84,7 @@ def variability_weight(diversity: np.ndarray) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class Distiller(keras.Model):
+class Distiller(WithParts, keras.Model):
     """Trains a student `ShapeFlow` (IAF) to do what a frozen teacher (MAF) does, in both directions.
 
     data direction:    x -> teacher -> z -> student -> x',   compare u_1..u_n and the networks;
@@ -105,6 +106,8 @@ class Distiller(keras.Model):
     Source:
         flow distillation for the Zero Degree Calorimeter, arXiv:2512.20346; CaloFlow II, arXiv:2110.11377.
     """
+
+    PARTS = ("teacher", "student")
 
     def __init__(self, teacher: ShapeFlow, student: ShapeFlow, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -147,3 +150,6 @@ class Distiller(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted mean over the batch; both directions have the same weight."""
         return backend.per_replica(2.0 * ops.mean(ops.multiply(x["weight"], y_pred)))
+
+    def get_config(self):
+        return {"name": self.name, **self.parts_config()}

@@ -24,7 +24,7 @@ class Flow(keras.Model):
     `fit([x, context])` minimise the mean of -log p, times `sample_weight`. All weights exist once the object does.
 
     Arguments:
-        bijection: f, whose `transform_and_log_det` leads from latent to data.
+        bijection: f, whose `transform_and_log_det` leads from latent to data; the flow has its precision.
 
     Returns:
         From a call on x (B, D) and context (B, C) or None, or on the pair [x, context]: log p (B,), in nats.
@@ -44,7 +44,7 @@ class Flow(keras.Model):
     """
 
     def __init__(self, bijection: Bijection, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(**{"dtype": bijection.dtype_policy, **kwargs})
         self.bijection = bijection
         self.built = True
 
@@ -228,7 +228,7 @@ class Generator(keras.Model):
     """
 
     def __init__(self, flow, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(**{"dtype": flow.dtype_policy, **kwargs})
         self.flow = flow
         self.built = True
 

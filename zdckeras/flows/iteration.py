@@ -1,5 +1,6 @@
 """Sampling all autoregressive steps of a flow at once, by iteration: few large operations for many small ones."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -8,7 +9,7 @@ from zdckeras.backend import Tensor
 from zdckeras.flows.autoregressive import MaskedAutoregressive
 from zdckeras.flows.bijections import Bijection, Permutation
 
-SETTLED = 1e-11  # sum of squared changes of all variables below which nothing moves any more, in float32
+SETTLED = {"float32": 1e-11, "float64": 1e-27}  # squared changes of a row, summed, below which it moves no more
 
 
 def can_iterate(parts: list[Bijection]) -> bool:
@@ -27,6 +28,7 @@ def generate_at_once(parts: list[Bijection], noise: Tensor, context: Tensor | No
     theta_s of a variable depends on the variables before it, so what stands still in front makes the next one stand
     still: D S iterations are exact for any weights. Trained flows take some ten, because the shift of a change is small
     and its shift smaller. An iteration is one pass of S small networks, side by side in one product for each layer.
+    A row that has settled stays as it is, so none depends on the others; one with NaN takes all D S iterations.
 
     Arguments:
         parts: bijections for which `can_iterate`, the first next to the latent space.
@@ -59,17 +61,24 @@ def generate_at_once(parts: list[Bijection], noise: Tensor, context: Tensor | No
     shape = len(steps), -1, noise.shape[1], networks[0].outputs_per_variable
     noise = ops.expand_dims(noise, 0)
 
-    def again(count, x, _):
+    def again(count, x, moved):
         theta = x
         for index, (kernel, offset) in enumerate(zip(kernels, offsets, strict=True)):
             theta = backend.exact_matmul(networks[0].activation(theta) if index else theta, kernel) + offset
         before = ops.concatenate([noise, x[:-1]], axis=0)
         new, _ = update(before, ops.reshape(theta, shape))
-        return count + 1, new, ops.sum(ops.square(new - x))
+        going = moves(moved)
+        new = ops.where(going[:, None], new, x)
+        return count + 1, new, ops.where(going, ops.sum(ops.square(new - x), axis=(0, 2)), moved)
 
-    most = len(steps) * noise.shape[2]
-    *_, x, _ = ops.while_loop(lambda count, x, moved: (moved > SETTLED) & (count < most), again,
-                              (ops.zeros((), "int32"), ops.concatenate([noise] * len(steps), axis=0), ops.ones(())))
+    most, settled = len(steps) * noise.shape[2], SETTLED[keras.backend.standardize_dtype(noise.dtype)]
+
+    def moves(moved):  # NaN does
+        return ops.logical_not(moved <= settled)
+
+    *_, x, _ = ops.while_loop(
+        lambda count, x, moved: ops.any(moves(moved)) & (count < most), again,
+        (ops.zeros((), "int32"), ops.concatenate([noise] * len(steps), axis=0), ops.ones_like(noise[0, :, 0])))
     return ops.take(x[-1], orders[-1], axis=1)
 
 

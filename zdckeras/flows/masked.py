@@ -207,6 +207,8 @@ class MaskedNetwork(keras.layers.Layer):
         Returns:
             x (B, D) and the sum over variables of log |dx/dy|, (B,).
         """
+        if y.shape[0] == 0:  # which scattering refuses
+            return y, y[:, 0]
         d, p, batch = self.variables_count, self.outputs_per_variable, ops.shape(y)[0]
         kernels = [ops.convert_to_tensor(layer.kernel) for layer in self.masked]
         widths = [d, *self.hidden]

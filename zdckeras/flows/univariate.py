@@ -127,8 +127,9 @@ class RationalQuadraticSpline:
         k = self.bins
         *raw, inner = ops.split(params, [k, 2 * k], axis=-1)
         widths, heights = map(self._shares, raw)
-        compared = ops.cast(ops.reshape(heights if by_height else widths, (-1, k)), "float32")
-        knots = backend.exact_matmul(compared, np.triu(np.ones((k, k - 1), "float32"))) - self.bound
+        precise = "float64" if keras.backend.standardize_dtype(value.dtype) == "float64" else "float32"
+        compared = ops.cast(ops.reshape(heights if by_height else widths, (-1, k)), precise)
+        knots = backend.exact_matmul(compared, np.triu(np.ones((k, k - 1), precise))) - self.bound
         knots = ops.cast(ops.reshape(knots, ops.shape(inner)), value.dtype)
         passed = ops.cast(ops.expand_dims(value, -1) >= knots, value.dtype)
         one = ops.ones_like(passed[..., :1])
@@ -162,7 +163,9 @@ class RationalQuadraticSpline:
         b = height * d0 - rise * curve
         c = -s * rise
         root = ops.sqrt(ops.maximum(ops.square(b) - 4.0 * a * c, keras.config.epsilon() ** 2))
-        theta = ops.clip(2.0 * c / (-b - root), 0.0, 1.0)
+        falls = b < 0.0  # of the two forms of the root, that in which nothing cancels
+        theta = ops.where(falls, root - b, 2.0 * c) / ops.where(falls, 2.0 * a, -b - root)
+        theta = ops.clip(theta, 0.0, 1.0)
         denominator = s + curve * theta * (1.0 - theta)
         x = left + theta * width
         return ops.where(inside, x, y), ops.where(inside, -self._log_slope(theta, s, d0, d1, denominator), 0.0)

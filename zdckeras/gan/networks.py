@@ -15,6 +15,7 @@ from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import CellNoise, log_whole, round_up_or_down
 from zdckeras.layers.response_features import SummaryFeatures
 from zdckeras.layers.spots import Light
+from zdckeras.policy import made_in
 
 COARSE_CELLS = 8  # cells along each side of a cell of the first grid
 FINE_CELLS = 4  # the same for the second grid, which is unfolded to cells
@@ -40,16 +41,17 @@ class SumsNetwork(layers.Layer):
         names: detector names.
         scaler, latent, seeds: as in `ResponseNetwork`; seeds is an iterator.
         widths: of the dense layers.
+        policy: of these.
 
     Returns:
         call((B, d) noise, (B, 9) conditions) gives a tuple of (B, 5), one for each detector.
     """
 
-    def __init__(self, names, scaler, latent, widths, seeds, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+    def __init__(self, names, scaler, latent, widths, seeds, policy):
+        super().__init__(dtype="float32")
         self.features, self.number = _features(names, scaler), len(names)
         self.noise = CellNoise(CHANNEL_COUNT * self.number, latent, seed=next(seeds))
-        self.dense = dense_layers(widths, latent + sum(f.width for f in self.features), seeds)
+        self.dense = dense_layers(widths, latent + sum(f.width for f in self.features), seeds, policy=policy)
         self.read = linear(widths[-1], CHANNEL_COUNT * self.number, seeds)
         self.factors = self.add_weight(shape=(self.number,), initializer="ones", trainable=False, name="factors")
         self.built = True
@@ -68,23 +70,24 @@ class ShapeNetwork(layers.Layer):
     Arguments:
         names: detector names.
         scaler, latent, hidden, channels, spots, seeds: as in `ResponseNetwork`; seeds is an iterator.
+        policy: of dense layers and convolutions.
 
     Returns:
         call((B, d) noise, (B, 9) conditions, tuple of (B, 5) whole sums) gives a tuple of (B, nx, ny).
     """
 
-    def __init__(self, names, scaler, latent, hidden, channels, spots, seeds, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+    def __init__(self, names, scaler, latent, hidden, channels, spots, seeds, policy):
+        super().__init__(dtype="float32")
         self.detectors, self.features = [get_detector(name) for name in names], _features(names, scaler)
         self.grid = tuple(int(n) for n in -(-np.max([d.shape for d in self.detectors], axis=0) // COARSE_CELLS))
         self.first, second, third = channels
         width = latent + sum(f.width for f in self.features) + CHANNEL_COUNT * len(names)
-        self.dense = dense_layers((hidden, hidden), width, seeds)
-        self.spread = dense_layers((self.grid[0] * self.grid[1] * self.first,), hidden, seeds)
-        self.shared = convolve(4 * second, 3, (*self.grid, self.first), seeds)
+        self.dense = dense_layers((hidden, hidden), width, seeds, policy=policy)
+        self.spread = dense_layers((self.grid[0] * self.grid[1] * self.first,), hidden, seeds, policy=policy)
+        self.shared = convolve(4 * second, 3, (*self.grid, self.first), seeds, policy=policy)
         self.crops = [tuple(-(-n // FINE_CELLS) for n in d.shape) for d in self.detectors]
-        self.own = [convolve(third, 3, (*crop, second), seeds) for crop in self.crops]
-        self.last = [convolve(FINE_CELLS**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform)
+        self.own = [convolve(third, 3, (*crop, second), seeds, policy=policy) for crop in self.crops]
+        self.last = [convolve(FINE_CELLS**2, 1, (*crop, third), seeds, keras.initializers.GlorotUniform, policy)
                      for crop in self.crops]
         self.lights = [Light(name, hidden, latent, spots, seed=next(seeds)) for name in names]
         self.built = True
@@ -119,6 +122,7 @@ class ResponseNetwork(layers.Layer):
         channels: of the first grid, of the second, and of its last convolution.
         spots: spots of light, see `Light`.
         seed: of the weights.
+        dtype: policy of dense layers and convolutions, the global one by default; all around them is float32.
 
     Returns:
         call((B, d) noise, (B, 9) conditions) gives one (B, nx, ny) array of photon counts for each detector, in a
@@ -137,13 +141,14 @@ class ResponseNetwork(layers.Layer):
 
     def __init__(self, detector, scaler, latent=10, hidden=256, widths=(256, 256), channels=(64, 32, 16), spots=8,
                  seed=0, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(autocast=False, **kwargs)
         names, seeds = (detector,) if isinstance(detector, str) else tuple(detector), seeds_of(seed)
         self.settings = dict(detector=names, scaler=scaler, latent=latent, hidden=hidden, widths=tuple(widths),
                              channels=tuple(channels), spots=spots, seed=seed)
         self.detectors, self.latent = [get_detector(name) for name in names], latent
-        self.sums = SumsNetwork(names, scaler, latent, widths, seeds)
-        self.shape = ShapeNetwork(names, scaler, latent, hidden, channels, spots, seeds)
+        self.sums = SumsNetwork(names, scaler, latent, widths, seeds, self.dtype_policy)
+        self.shape = ShapeNetwork(names, scaler, latent, hidden, channels, spots, seeds,
+                                  self.dtype_policy)
         self.built = True
 
     def call(self, noise, conditions):
@@ -179,6 +184,7 @@ class Critic(layers.Layer):
         channels: of the three convolutions.
         code: width of the code of an image.
         seed: of the weights.
+        dtype: as in `ResponseNetwork`.
 
     Returns:
         call(tuple of (B, nx, ny) photon counts, (B, 9) conditions) gives (B, detectors) logits.
@@ -186,7 +192,7 @@ class Critic(layers.Layer):
 
     def __init__(self, detector, scaler, summary=None, hidden=(256, 128), channels=(16, 32, 48), code=64, seed=0,
                  **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(autocast=False, **kwargs)
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         summary = summary or [{}] * len(names)
         self.settings = dict(detector=names, scaler=scaler, summary=list(summary), hidden=tuple(hidden),
@@ -194,14 +200,15 @@ class Critic(layers.Layer):
         self.detectors, seeds = [get_detector(name) for name in names], seeds_of([seed, 1])
         self.summaries = [SummaryFeatures(name, **fitted) for name, fitted in zip(names, summary, strict=True)]
         self.features = _features(names, scaler)
-        self.images = [downscale(channels, d.shape, seeds) for d in self.detectors]
+        self.images = [downscale(channels, d.shape, seeds, policy=self.dtype_policy) for d in self.detectors]
         flat = [channels[-1] * int(np.prod([-(-n // COARSE_CELLS) for n in d.shape])) for d in self.detectors]
-        self.codes = [keras.Sequential([layers.Dense(code, kernel_initializer=keras.initializers.HeNormal(
-            next(seeds))), layers.LayerNormalization(dtype="float32")]) for _ in names]
-        for body, width in zip(self.codes, flat, strict=True):
-            body.build((None, width))
+        with made_in(self.dtype_policy):
+            self.codes = [keras.Sequential([layers.Dense(code, kernel_initializer=keras.initializers.HeNormal(
+                next(seeds))), layers.LayerNormalization(dtype="float32")]) for _ in names]
+            for body, width in zip(self.codes, flat, strict=True):
+                body.build((None, width))
         width = sum(f.width for f in self.features) + len(names) * (code + SummaryFeatures.WIDTH)
-        self.dense = dense_layers(hidden, width, seeds)
+        self.dense = dense_layers(hidden, width, seeds, policy=self.dtype_policy)
         self.judge = linear(hidden[-1], len(names), seeds)
         self.built = True
 
@@ -236,18 +243,19 @@ class PeakRegressor(layers.Layer):
         channels: of the three convolutions.
         hidden: width of the dense layer on top.
         seed: of the weights.
+        dtype: as in `ResponseNetwork`.
 
     Returns:
         call((B, nx, ny) photon counts) gives (B, 2).
     """
 
     def __init__(self, detector, channels=(8, 16, 32), hidden=64, seed=0, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(autocast=False, **kwargs)
         self.detector, seeds = get_detector(detector), seeds_of([seed, 2])
         self.settings = dict(detector=self.detector.name, channels=tuple(channels), hidden=hidden, seed=seed)
-        self.image = downscale(channels, self.detector.shape, seeds)
+        self.image = downscale(channels, self.detector.shape, seeds, policy=self.dtype_policy)
         flat = channels[-1] * int(np.prod([-(-n // COARSE_CELLS) for n in self.detector.shape]))
-        self.dense = dense_layers((hidden,), flat, seeds)
+        self.dense = dense_layers((hidden,), flat, seeds, policy=self.dtype_policy)
         self.point = linear(hidden, 2, seeds)
         self.built = True
 

@@ -16,10 +16,12 @@ from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.layers.dense import linear, seeds_of
 from zdckeras.layers.patches import PublishedVitDecoder, PublishedVitEncoder
+from zdckeras.policy import made_in
 
 LATENT = 10  # numbers of noise
 
 
+@made_in("float32")
 def published_vit_generator(detector: str = "zn", hidden: int = 128, heads: int = 4, depth: int = 4,
                             dropout: float = 0.1, latent: int = LATENT, seed: int = 0) -> keras.Model:
     """Vision transformer from noise and scaled conditions to an image ln(1 + n).
@@ -59,6 +61,7 @@ def published_vit_generator(detector: str = "zn", hidden: int = 128, heads: int 
     return keras.Model(inputs, layers.ReLU()(decoder(tokens, inputs[1])), name="generator")
 
 
+@made_in("float32")
 def published_vit_critic(detector: str = "zn", hidden: int = 128, heads: int = 4, depth: int = 4, dropout: float = 0.1,
                          seed: int = 0) -> keras.Model:
     """Vision transformer from an image ln(1 + n) and scaled conditions to a logit and the embedding before it.

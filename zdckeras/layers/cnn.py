@@ -10,13 +10,15 @@ from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens, tile
+from zdckeras.policy import made_in
 from zdckeras.training.cost import products_of
 
 
 def convolve(size: int, kernel: int, first: tuple[int, int, int], seeds: Iterator[int],
-             initializer: type = keras.initializers.HeNormal) -> keras.layers.Layer:
-    """One convolution over a grid (rows, columns, channels) that keeps its size, built."""
-    body = layers.Conv2D(size, kernel, padding="same", kernel_initializer=initializer(next(seeds)))
+             initializer: type = keras.initializers.HeNormal,
+             policy: str | keras.DTypePolicy = "float32") -> keras.layers.Layer:
+    """One convolution over a grid (rows, columns, channels) that keeps its size, built, in a dtype policy."""
+    body = layers.Conv2D(size, kernel, padding="same", kernel_initializer=initializer(next(seeds)), dtype=policy)
     body.build((None, *first))
     return body
 
@@ -39,18 +41,19 @@ class Cropping(layers.Cropping2D):
         return backend.cropped(inputs, rows - top - bottom, columns - left - right, (top, left))
 
 
-def downscale(sizes: Sequence[int], shape: tuple[int, int], seeds: Iterator[int], first: int = 0) -> keras.Sequential:
+def downscale(sizes: Sequence[int], shape: tuple[int, int], seeds: Iterator[int], first: int = 0,
+              policy: str | keras.DTypePolicy = "float32") -> keras.Sequential:
     """Convolutions 4 x 4 with stride 2 and LeakyReLU over images with one channel, flattened at the end.
 
-    Before them, if `first` is not 0, one of 3 x 3 with so many channels at full size.
+    Before them, if `first` is not 0, one of 3 x 3 with so many channels at full size. All in a dtype policy.
     """
-    body = [layers.Conv2D(first, 3, 1, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
-            layers.LeakyReLU(0.1)] if first else []
-    for size in sizes:
-        body += [layers.Conv2D(size, 4, 2, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
-                 layers.LeakyReLU(0.1)]
-    body = keras.Sequential([*body, layers.Flatten()])
-    body.build((None, *shape, 1))
+    kernels = [(first, 3, 1)] * bool(first) + [(size, 4, 2) for size in sizes]
+    with made_in(policy):
+        body = [layer for size, kernel, stride in kernels for layer in (
+            layers.Conv2D(size, kernel, stride, "same", kernel_initializer=keras.initializers.HeNormal(next(seeds))),
+            layers.LeakyReLU(0.1))]
+        body = keras.Sequential([*body, layers.Flatten()])
+        body.build((None, *shape, 1))
     return body
 
 
@@ -265,15 +268,19 @@ class PublishedCnnEncoder(_PublishedCnn):
         grid = tuple(n // 2 ** len(channels) for n in shape)
         super().__init__(shape, width, context, channels, seed, grid, channels[0] + context, **kwargs)
         seeds = seeds_of([seed, 75])
+        self.network = self._network(seeds)
+        self.dense = None if width is None else linear(channels[0] + context, width, seeds)
+        self.built = True
+
+    @made_in("float32")
+    def _network(self, seeds):
         image = x = keras.Input((*self.image, 1))
         for size in self.settings["channels"][::-1]:
             x = _one(x, size, 1, seeds)
             for _ in range(2):
                 x = _residual(x, size, seeds)
             x = layers.AveragePooling2D(2)(layers.BatchNormalization(epsilon=1e-5)(x))
-        self.network = keras.Model(image, layers.LeakyReLU(0.1)(x))
-        self.dense = None if width is None else linear(channels[0] + context, width, seeds)
-        self.built = True
+        return keras.Model(image, layers.LeakyReLU(0.1)(x))
 
     def call(self, image, context):
         self._check_shape(image, self.image, "images")
@@ -298,14 +305,18 @@ class PublishedCnnDecoder(_PublishedCnn):
                          **kwargs)
         seeds = seeds_of([seed, 76])
         self.dense = linear(width + context, self.hidden, seeds)
+        self.network = self._network(seeds)
+        self.built = True
+
+    @made_in("float32")
+    def _network(self, seeds):
         grid = x = keras.Input((*self.grid, self.hidden))
         for size in self.settings["channels"]:
             x = layers.UpSampling2D()(_one(x, size, 1, seeds))
             for _ in range(2):
                 x = _residual(x, size, seeds)
             x = layers.BatchNormalization(epsilon=1e-5)(x)
-        self.network = keras.Model(grid, _one(x, 1, 5, seeds, "valid"))
-        self.built = True
+        return keras.Model(grid, _one(x, 1, 5, seeds, "valid"))
 
     def call(self, tokens, context):
         self._check_shape(tokens, (self.tokens, self.width), "tokens")

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from zdckeras.policy import made_in
+
 
 def seeds_of(seed: int | Sequence[int]) -> Iterator[int]:
     """Endless seeds for the layers of one network."""
@@ -14,21 +16,23 @@ def seeds_of(seed: int | Sequence[int]) -> Iterator[int]:
         yield int(rng.integers(2**31))
 
 
-def dense_layers(widths: Sequence[int], width: int, seeds: Iterator[int], slope: float = 0.1) -> keras.Sequential:
-    """Dense layers with LeakyReLU of a slope below 0, built for inputs of one width."""
-    body = keras.Sequential([layer for size in widths for layer in (
-        layers.Dense(size, kernel_initializer=keras.initializers.HeNormal(next(seeds))), layers.LeakyReLU(slope))])
-    body.build((None, width))
+def dense_layers(widths: Sequence[int], width: int, seeds: Iterator[int], slope: float = 0.1,
+                 policy: str | keras.DTypePolicy = "float32") -> keras.Sequential:
+    """Dense layers with LeakyReLU of a slope below 0, built for inputs of one width, in a dtype policy."""
+    with made_in(policy):
+        body = keras.Sequential([layer for size in widths for layer in (
+            layers.Dense(size, kernel_initializer=keras.initializers.HeNormal(next(seeds))), layers.LeakyReLU(slope))])
+        body.build((None, width))
     return body
 
 
 def silu_layers(widths: Sequence[int], width: int, seeds: Iterator[int],
                 initializer: type = keras.initializers.HeNormal) -> keras.Sequential:
     """Dense layers with SiLU, built for inputs of one width; in float32 whatever the policy, as flows stand behind."""
-    body = keras.Sequential([layers.Dense(size, "silu", kernel_initializer=initializer(next(seeds)), dtype="float32")
-                             for size in widths])
-    body.dtype_policy = keras.DTypePolicy("float32")
-    body.build((None, width))
+    with made_in("float32"):
+        body = keras.Sequential([layers.Dense(size, "silu", kernel_initializer=initializer(next(seeds)))
+                                 for size in widths])
+        body.build((None, width))
     return body
 
 

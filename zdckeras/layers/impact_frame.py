@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import COLUMN
+from zdckeras.layers.dense import linear
 from zdckeras.layers.particle_features import ParticleFeatures
 
 BASIS = 9  # three classes of particles times 1, l, l^2
@@ -42,8 +43,7 @@ class ImpactFrame(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.context, self.maps, self.seed = get_detector(detector), context, maps, seed
         nx, ny = self.detector.shape
-        self.weigh = layers.Dense(maps, kernel_initializer=keras.initializers.GlorotUniform(seed))
-        self.weigh.build((None, context))
+        self.weigh = linear(context, maps, iter([seed]))
         self.tables = self.add_weight(shape=(BASIS + maps, 2 * 2 * nx * 2 * ny), initializer="zeros", name="tables")
         self.built = True
 

@@ -24,6 +24,9 @@ class ScaledParticle(layers.Layer):
         mean, scale: (9,).
         low, high: (9,) range of the training part, if it is known.
 
+    Raises:
+        ValueError: for a mean or scale of another shape.
+
     Example:
         >>> f = ScaledParticle("zn", [1.0] * 9, [2.0] * 9)
         >>> ops.convert_to_numpy(f(np.full((1, 9), 5.0)))[0, :2].tolist()
@@ -34,10 +37,18 @@ class ScaledParticle(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.low, self.high = get_detector(detector), low, high
         self.mean, self.scale = np.asarray(mean, "float32"), np.asarray(scale, "float32")
+        if self.mean.shape != (CONDITION_COUNT,) or self.scale.shape != (CONDITION_COUNT,):
+            raise ValueError(f"Expected mean and scale of shape ({CONDITION_COUNT},), received {self.mean.shape}, "
+                             f"{self.scale.shape}.")
         self.width, self.built = CONDITION_COUNT, True
 
     def call(self, conditions):
         return ops.divide(ops.subtract(ops.cast(conditions, "float32"), self.mean), self.scale)
+
+    def get_config(self):
+        low, high = (None if edge is None else np.asarray(edge, "float64").tolist() for edge in (self.low, self.high))
+        return {**super().get_config(), "detector": self.detector.name, "mean": self.mean.tolist(),
+                "scale": self.scale.tolist(), "low": low, "high": high}
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -7,6 +7,7 @@ from zdckeras.layers.cnn import unfold
 from zdckeras.layers.dense import linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens
 from zdckeras.layers.transformer import CURVES, Transformer
+from zdckeras.policy import made_in
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -48,6 +49,7 @@ class Mixer(layers.Layer):
         self.built = True
 
     @staticmethod
+    @made_in("float32")
     def _back_and_forth(size, hidden, seeds, curve):
         body = keras.Sequential([
             layers.Dense(hidden, CURVES[curve], kernel_initializer=keras.initializers.GlorotUniform(next(seeds))),

@@ -240,7 +240,7 @@ class LightDecoder(layers.Layer):
 def _faint(inputs, units, seeds):
     """A dense layer with small weights, built: maps start at the mean map."""
     small = keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(inputs), seed=next(seeds))
-    layer = layers.Dense(units, kernel_initializer=small)
+    layer = layers.Dense(units, kernel_initializer=small, dtype="float32")
     layer.build((None, inputs))
     return layer
 

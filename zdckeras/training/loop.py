@@ -27,7 +27,7 @@ SPENT: list[tuple[Path, float]] = []  # state files that this process trained or
 class SampleLoss(keras.Model):
     """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch.
 
-    Under a policy of mixed precision inputs and loss stay float32; dense and convolutional layers inside follow it.
+    Inputs and loss are float32 under any policy; so are the layers of this package inside, but for those of GANs.
     """
 
     def __init__(self, **kwargs):

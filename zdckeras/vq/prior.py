@@ -4,13 +4,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
-from zdckeras.layers.dense import dense_layers, products, seeds_of
+from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
 from zdckeras.layers.particle_features import ParticleFeatures
 from zdckeras.layers.photon_drawing import log_whole
 from zdckeras.layers.transformer import Transformer
@@ -107,10 +107,7 @@ class TokenPrior(SampleLoss):
         self.codes, self.tokens, self.width, self.sums, seeds = codes, tokens, width, sums, seeds_of([seed, 22])
         self.features = ParticleFeatures(detector, **scaler, dtype="float32")
         self.hidden = dense_layers((width,), self.features.width + sums, seeds)
-        self.prefix, self.read = (layers.Dense(
-            size, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))) for size in (width, codes))
-        for layer in (self.prefix, self.read):
-            layer.build((None, width))
+        self.prefix, self.read = (linear(width, size, seeds) for size in (width, codes))
         self.vectors = self.add_weight(shape=(codes, width), name="vectors",
                                        initializer=keras.initializers.RandomNormal(0.0, 0.5, next(seeds)))
         self.body = Transformer(tokens, width, heads, depth, causal=True, seed=next(seeds))

@@ -22,6 +22,7 @@ from zdckeras.data.transforms import BoxCox
 from zdckeras.generators import WithParts, one_detector
 from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import seeds_of
+from zdckeras.policy import made_in
 from zdckeras.training.adversarial import AdversarialModel, check_network
 from zdckeras.training.cost import Passes
 from zdckeras.training.phases import Phase
@@ -36,6 +37,7 @@ DOWN = (((0, 1), (4, 4)), ((1, 1), (3, 3)), ((1, 1), (3, 3)))  # padding and ker
 SLOPE = 0.2  # of LeakyReLU below 0
 
 
+@made_in("float32")
 def published_generator(divide: int = 1, latent: int = LATENT, seed: int = 0) -> keras.Model:
     """Noise and the five parameters, concatenated, to a Box-Cox image.
 
@@ -70,6 +72,7 @@ def published_generator(divide: int = 1, latent: int = LATENT, seed: int = 0) ->
     return keras.Model(inputs, layers.Reshape((CELLS, CELLS))(Cropping(1)(x)), name="generator")
 
 
+@made_in("float32")
 def published_critic(divide: int = 1, seed: int = 0) -> keras.Model:
     """The generator's grids the other way round, to a score; the regressor's errors join as five even maps of 8 x 8.
 
@@ -96,6 +99,7 @@ def published_critic(divide: int = 1, seed: int = 0) -> keras.Model:
     return keras.Model([image, wrong], layers.Dense(1, kernel_initializer=_he(seeds))(code), name="critic")
 
 
+@made_in("float32")
 def published_reader(divide: int = 1, seed: int = 0) -> keras.Model:
     """The critic's grids without the regressor, to the five parameters: the network of an `ImageRegressor`.
 
