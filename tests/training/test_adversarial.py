@@ -7,7 +7,7 @@ from zdckeras.data.showers import concatenate
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
 from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
-from zdckeras.training.loop import DivergedError
+from zdckeras.training.checkpoint import DivergedError
 
 # The stages themselves run under every backend in test_backends.py.
 pytestmark = pytest.mark.compiles_long

@@ -7,7 +7,8 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import Checkpoint, DivergedError, SampleLoss, annealed, fit_adam, fit_arrays, train
+from zdckeras.training.checkpoint import Checkpoint, DivergedError
+from zdckeras.training.loop import SampleLoss, annealed, fit_adam, fit_arrays, train
 from zdckeras.training.states import StateError, read_state
 
 ROWS, BATCH, EPOCHS = 40, 8, 3

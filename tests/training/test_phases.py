@@ -5,7 +5,8 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import Checkpoint, DivergedError, train
+from zdckeras.training.checkpoint import Checkpoint, DivergedError
+from zdckeras.training.loop import train
 from zdckeras.training.phases import Phase, PhasedModel, PhaseOptimizers
 
 ROWS, BATCH = 24, 12

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from numbers import Real
@@ -17,9 +16,10 @@ from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.training.batches import Batches, silent
+from zdckeras.training.checkpoint import Checkpoint
 from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
-from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
+from zdckeras.training.states import StateError
 
 SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
 
@@ -61,116 +61,6 @@ def hand_on(function: Callable, inputs: dict[str, Tensor], training: bool) -> Te
         training: what `call` was told.
     """
     return _Within(function)(inputs, training=training)
-
-
-def _finite(values):
-    """Whether all values are, of bfloat16 too, which NumPy does not know."""
-    return np.isfinite(values if values.dtype.kind in "biuf" else values.astype("float32")).all()
-
-
-class DivergedError(RuntimeError):
-    """The loss, or a weight, became NaN or infinite; the message says when, and where the last good weights are."""
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
-
-    The file says which data and settings it belongs to (see `zdckeras.training.states`).
-
-    Arguments:
-        path: file `*.npz`, written under a temporary name and renamed.
-        batches: the `Batches` of the training.
-        every: epochs between saves (the last epoch is always saved).
-
-    Raises:
-        DivergedError: when the loss, a weight or the optimizer's state is not finite; the file then still holds the
-            last good state.
-    """
-
-    def __init__(self, path, batches, every=1):
-        super().__init__()
-        self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity, self.kept = {}, {}, 0
-        self.spent, self.begun = np.zeros(2), self._clocks()  # seconds of the processor and on the clock
-
-    @staticmethod
-    def _clocks():
-        return np.array([time.process_time(), time.monotonic()])
-
-    @property
-    def over(self):
-        """Whether the `minutes` of `zdckeras.training.options` are over, all starts together."""
-        return OPTIONS.minutes is not None and self.spent[1] >= 60.0 * OPTIONS.minutes
-
-    def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]
-
-    def restore(self, model, start=None):
-        """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
-
-        Arguments:
-            model: compiled `keras.Model`.
-            start: file of another training of such a model, of whatever data, to begin with where there is no state.
-
-        Raises:
-            StateError: if the file is damaged, or belongs to another model, or to other data or settings.
-        """
-        self.set_model(model)
-        self.identity = identity(self.batches, model.optimizer)
-        own = self.path.exists()
-        if not own and start is None:
-            return 0
-        path = self.path if own else Path(start)
-        if not own and not path.is_file():
-            raise FileNotFoundError(f"No such file: {path}")
-        if own:
-            check_identity(path, read_state(path), self.identity)
-        model.optimizer.build(model.trainable_variables)
-        record = read_state(path, self._variables())
-        self.history, self.kept = record["history"], record["epochs"]
-        self.spent = np.array([record.get(name, 0.0) if own else 0.0 for name in ("seconds", "clock")])
-        return record["epochs"]
-
-    def on_train_begin(self, logs=None):
-        self.epoch, self.begun = self.kept, self._clocks()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.start_epoch(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs = {key: float(value) for key, value in (logs or {}).items()}
-        if not np.isfinite(logs.get("loss", 0.0)):
-            raise self._diverged(f"The loss is {logs['loss']} after epoch {epoch + 1}")
-        for key, value in logs.items():
-            self.history.setdefault(key, []).append(value)
-        self.epoch, now = epoch + 1, self._clocks()
-        self.spent, self.begun = self.spent + now - self.begun, now
-        if self.over:
-            self.model.stop_training = True
-        if self.epoch % self.every == 0:
-            self.save(self.epoch)
-
-    def on_train_end(self, logs=None):
-        if self.kept < self.epoch:  # the last one, or whatever stopped it
-            self.save(self.epoch)
-
-    @property
-    def saved(self):
-        """Epochs in the file."""
-        return read_state(self.path)["epochs"]
-
-    def _diverged(self, what):
-        kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
-        return DivergedError(f"{what}; {kept}. Try a smaller learning rate.")
-
-    def save(self, epochs):
-        """Write the state after `epochs` epochs; DivergedError where one of its numbers is not finite."""
-        values = [variable.numpy() for variable in self._variables()]
-        if not all(map(_finite, values)):
-            raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {epochs}")
-        self.kept, (seconds, clock) = epochs, self.spent.tolist()
-        write_state(self.path, values, {"epochs": epochs, "history": self.history, "seconds": seconds, "clock": clock,
-                                        "training": self.identity})
 
 
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
