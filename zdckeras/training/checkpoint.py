@@ -22,7 +22,8 @@ class DivergedError(RuntimeError):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
 
-    The file says which data and settings it belongs to (see `zdckeras.training.states`).
+    The file says which data and settings it belongs to (see `zdckeras.training.states`). Weights are saved as they are
+    trained, not as an optimizer with `use_ema` averages them when `fit` ends.
 
     Arguments:
         path: file `*.npz`, written under a temporary name and renamed.
@@ -37,7 +38,7 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, path, batches, every=1):
         super().__init__()
         self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity, self.kept = {}, {}, 0
+        self.history, self.identity, self.kept, self.last = {}, {}, 0, None
         self.spent, self.begun = np.zeros(2), self._clocks()  # seconds of the processor and on the clock
 
     @staticmethod
@@ -51,6 +52,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _values(self):
+        return [variable.numpy() for variable in self._variables()]
 
     def restore(self, model, start=None):
         """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
@@ -94,12 +98,17 @@ class Checkpoint(keras.callbacks.Callback):
         self.spent, self.begun = self.spent + now - self.begun, now
         if self.over:
             self.model.stop_training = True
+        self.last = self._values()  # before `fit` averages them
         if self.epoch % self.every == 0:
-            self.save(self.epoch)
+            self.save()
 
     def on_train_end(self, logs=None):
         if self.kept < self.epoch:  # the last one, or whatever stopped it
-            self.save(self.epoch)
+            self.save()
+
+    def answer(self):
+        """What `fit` ends with, in a model whose training is found finished: averages, where its optimizer has them."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     @property
     def saved(self):
@@ -110,11 +119,10 @@ class Checkpoint(keras.callbacks.Callback):
         kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
         return DivergedError(f"{what}; {kept}. Try a smaller learning rate.")
 
-    def save(self, epochs):
-        """Write the state after `epochs` epochs; DivergedError where one of its numbers is not finite."""
-        values = [variable.numpy() for variable in self._variables()]
-        if not all(map(_finite, values)):
-            raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {epochs}")
-        self.kept, (seconds, clock) = epochs, self.spent.tolist()
-        write_state(self.path, values, {"epochs": epochs, "history": self.history, "seconds": seconds, "clock": clock,
-                                        "training": self.identity})
+    def save(self):
+        """Write the state at the end of the last epoch; DivergedError where one of its numbers is not finite."""
+        if not all(map(_finite, self.last)):
+            raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {self.epoch}")
+        self.kept, (seconds, clock) = self.epoch, self.spent.tolist()
+        write_state(self.path, self.last, {"epochs": self.epoch, "history": self.history, "seconds": seconds,
+                                           "clock": clock, "training": self.identity})

@@ -104,6 +104,8 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
         with backend.shared(model), logged(checkpoint) as logs:
             model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
                       callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+    else:
+        keeper.answer()
     SPENT.append((keeper.path.resolve(), float(keeper.spent[0])))
     return keeper.history
 

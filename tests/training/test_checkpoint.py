@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zdckeras.layers.dense import linear
+from zdckeras.training.batches import Batches
+from zdckeras.training.loop import SampleLoss, train
+
+ARRAYS = {"x": np.arange(16.0).reshape(8, 2) / 16.0}
+
+
+class Square(SampleLoss):
+    """(a x + b - z)^2."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.built = linear(2, 1, iter([1])), True
+
+    def call(self, inputs):
+        return ops.square(self.dense(inputs["x"])[:, 0] - inputs["z"][:, 0])
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training after some epoch."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch + 1 == self.after
+
+
+def batches(**settings):
+    return Batches(ARRAYS, 4, 5, **{"normal": {"z": (1,)}, **settings})
+
+
+def square(**settings):
+    model = Square()
+    model.compile(keras.optimizers.Adam(0.05, **settings))
+    return model
+
+
+def fitted(path, epochs, model=None, **settings):
+    """Losses and weights, of a fresh model as a new process would have it."""
+    model = model or square()
+    history = train(model, batches(), epochs, path, verbose=0, **settings)
+    return history["loss"], model.get_weights()
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def averaged():
+    return square(use_ema=True, ema_momentum=0.9)
+
+
+@pytest.mark.parametrize(("epochs", "callbacks"), [(3, []), (6, [Stop(3)])])
+def test_averages_of_an_optimizer_do_not_take_the_place_of_the_weights(tmp_path, epochs, callbacks):
+    """Between saves, where the last epoch comes after `fit` has averaged; one at a time is saved before."""
+    whole = fitted(tmp_path / "whole.npz", 6, averaged())
+    fitted(tmp_path / "a.npz", epochs, averaged(), every=2, callbacks=callbacks)
+    same(fitted(tmp_path / "a.npz", 6 + (epochs == 6), averaged(), every=2, callbacks=[Stop(6)]), whole)
+    same(fitted(tmp_path / "whole.npz", 6, averaged()), whole)  # the averages, of a training that is found finished
+
+
+def test_the_same_model_goes_on_after_its_weights_were_averaged(tmp_path):
+    whole, model = fitted(tmp_path / "whole.npz", 4, averaged()), averaged()
+    fitted(tmp_path / "a.npz", 2, model)
+    same(fitted(tmp_path / "a.npz", 4, model), whole)
