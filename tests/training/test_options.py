@@ -204,6 +204,9 @@ def test_a_compiled_model_keeps_its_optimizer(tmp_path):
         fit_adam(model, Batches(ARRAYS, 4, 5, **NOISE), tmp_path / f"{device_noise}.npz", 2, 0.1,
                  device_noise=device_noise)
         assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+        fit_adam(model, Batches(ARRAYS, 4, 5, **NOISE), tmp_path / f"{device_noise} adam.npz", 2, 0.1,
+                 device_noise=device_noise, adam={"rate": 0.1})  # unless it is given another
+        assert not any(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     with pytest.raises(ValueError, match="Expected adam or optimizer, received both"):
         fit_adam(Noisy(), Batches(ARRAYS, 4, 5, **NOISE), tmp_path / "a.npz", 2, 0.1, adam={"rate": 0.1},
                  optimizer=keras.optimizers.SGD(0.1))

@@ -146,8 +146,8 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
-        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is, by XLA on a CPU, too, if it
-            has an attribute `xla` that is true.
+        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is and neither `adam` nor an
+            `optimizer` is given, by XLA on a CPU, too, if it has an attribute `xla` that is true.
         batches, validation: `Batches`.
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
@@ -170,10 +170,11 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     _build(model, batches)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if OPTIONS.device_noise if device_noise is None else device_noise:
-        optimizer = model.optimizer if model.compiled else optimizer
+        kept = model.optimizer if model.compiled and adam is None else None
+        optimizer = optimizer or kept
         noise = DeviceNoise(batches.uniform, batches.normal, batches.seed)
         model, batches = WithDeviceNoise(model, noise), silent(batches)
-    if not model.compiled:
+    if not model.compiled or adam is not None or optimizer is not None:
         if optimizer is None:
             optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
                          tuned(epochs * len(batches), **adam))
