@@ -6,6 +6,7 @@ from keras import ops
 from zdckeras.layers.dense import linear
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import SampleLoss, train
+from zdckeras.training.states import read_state, write_state
 
 ARRAYS = {"x": np.arange(16.0).reshape(8, 2) / 16.0}
 
@@ -72,3 +73,16 @@ def test_the_same_model_goes_on_after_its_weights_were_averaged(tmp_path):
     whole, model = fitted(tmp_path / "whole.npz", 4, averaged()), averaged()
     fitted(tmp_path / "a.npz", 2, model)
     same(fitted(tmp_path / "a.npz", 4, model), whole)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_half_precision_are_read_again(tmp_path, dtype):
+    """Exactly: bfloat16, too, which NumPy would write as bytes without a type."""
+    variables = [keras.Variable(np.array([0.1, -3.0, 2.0**-120]), dtype=dtype) for _ in range(2)]
+    written = [variable.numpy() for variable in variables]
+    write_state(tmp_path / "a.npz", written, {"epochs": 1, "history": {}})
+    for variable in variables:
+        variable.assign(np.zeros(3))
+    read_state(tmp_path / "a.npz", variables)
+    assert all((variable.numpy() == value).all() for variable, value in zip(variables, written, strict=True))
+    assert keras.backend.standardize_dtype(variables[0].dtype) == dtype and float(written[0][0]) != 0.1

@@ -60,8 +60,16 @@ def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 
 def write_state(path: str | Path, values: list[np.ndarray], record: dict) -> None:
-    """Write values of variables and a record of plain values, whole or not at all."""
-    arrays = {f"v{i}": value for i, value in enumerate(values)}
+    """Write values of variables and a record of plain values, whole or not at all.
+
+    Types that NumPy does not know, such as bfloat16, are written as float32, which holds their values exactly.
+
+    Arguments:
+        path: of the file.
+        values: of the variables, in order.
+        record: plain values by name.
+    """
+    arrays = {f"v{i}": value.astype("float32") if value.dtype.kind == "V" else value for i, value in enumerate(values)}
     with atomic_path(path) as temporary:
         np.savez(temporary, **{RECORD: np.array(json.dumps(record))}, **arrays)
 
