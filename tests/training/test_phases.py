@@ -170,6 +170,20 @@ def test_evaluate_gives_the_losses_and_changes_nothing():
     assert same(before[0], model.get_weights()) and same(before[1], state(model.optimizer))
 
 
+@pytest.mark.parametrize("size", [24, 20, 7])
+def test_a_short_last_batch_counts_its_rows(size):
+    """In `evaluate`, and in the history of a training that changes nothing."""
+    model, data = pair(sgd((0.0, 0.0))), arrays()
+    reference = ByHand((1, 1), None, 0.25)
+    expected = reference.terms(data["x"], data["y"])
+    expected["loss"] = sum(expected.values())
+    parts = Batches(data, size, whole=False)
+    logs = model.evaluate(parts, verbose=0, return_dict=True)
+    history = model.fit(parts, epochs=1, verbose=0, shuffle=False).history
+    assert {name: float(value) for name, value in logs.items()} == pytest.approx(expected, rel=1e-5)
+    assert {name: values[0] for name, values in history.items()} == pytest.approx(expected, rel=1e-5)
+
+
 def test_history_with_validation():
     history = pair().fit(batches(), validation_data=batches(shuffle=False), epochs=3, verbose=0).history
     terms = {"loss", "a_fit", "a_size", "b_follow"}
