@@ -107,3 +107,4 @@ def test_every_student_weight_learns_and_the_teacher_stays(teacher, showers):
     assert losses[-1] < 0.8 * losses[0]
     for now, old in zip(snapshot(teacher), teacher_before, strict=True):
         assert np.array_equal(now, old)
+    assert len(teacher.trainable_weights) > len(teacher.flow.weights) // 2  # elsewhere

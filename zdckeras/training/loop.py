@@ -17,6 +17,7 @@ from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.training.batches import Batches, silent
 from zdckeras.training.checkpoint import Checkpoint
+from zdckeras.training.constants import WithConstants
 from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
 from zdckeras.training.states import StateError
@@ -24,7 +25,7 @@ from zdckeras.training.states import StateError
 SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
 
 
-class SampleLoss(keras.Model):
+class SampleLoss(WithConstants):
     """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch.
 
     Under a policy of mixed precision inputs and loss stay float32; dense and convolutional layers inside follow it.

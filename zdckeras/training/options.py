@@ -14,6 +14,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.command import positive, whole
+from zdckeras.training.constants import WithConstants
 
 # kind of log -> packages that it needs
 LOGS = {"csv": (), "tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",),
@@ -178,7 +179,7 @@ class DeviceNoise(keras.layers.Layer):
         return {**batch, **drawn}
 
 
-class WithDeviceNoise(keras.Model):
+class WithDeviceNoise(WithConstants):
     """A model of one loss that draws the noise of its batches itself.
 
     Arguments:
@@ -190,6 +191,11 @@ class WithDeviceNoise(keras.Model):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.model, self.noise = model, noise
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Those of the model."""
+        return getattr(self.model, "constants", ())
 
     def call(self, inputs, training=False):  # the trainer of JAX does not hand `training` on to what is inside
         return self.model(self.noise(inputs), training=training)
