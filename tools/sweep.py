@@ -120,7 +120,7 @@ def evaluate(settings, weights, states):
     from zdckeras.gan.images import ImageGanGenerator
     from zdckeras.metrics.channels import Residuals, ws
     from zdckeras.training.adversarial import train_adversarially
-    from zdckeras.training.loop import DivergedError
+    from zdckeras.training.checkpoint import DivergedError
 
     _, held, arrays = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
     name, scores, files = "_".join(f"{k}{v:g}" for k, v in weights.items()), [], []

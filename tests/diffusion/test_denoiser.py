@@ -115,6 +115,22 @@ def test_the_average_of_the_weights_is_kept_and_found_again(vae, codes, tmp_path
     assert near < 0.4 * far
 
 
+def test_one_model_is_fitted_again(vae, codes, tmp_path):
+    """What is finished is found again, and another training has an optimizer of its own."""
+    prior = randomise(DiffusionPrior(vae.features.width, vae.latent, **SIZES))
+    given = {name: codes[name] for name in ("code_mean", "code_deviation", "features")}
+    noise = {"z": (vae.latent,), "noise": (vae.latent,)}
+    batches = Batches(given, 32, 1, uniform={"t": ()}, normal=noise)
+
+    def fit(name):
+        history = fit_averaged(prior, batches, tmp_path / name, 1, 1e-2)
+        return history, [numpy(w) for w in prior.trainable_weights], int(prior.optimizer.iterations)
+
+    first, again, second = (fit(name) for name in ("a.npz", "a.npz", "b.npz"))
+    assert again[0] == first[0] and all(np.array_equal(a, b) for a, b in zip(first[1], again[1], strict=True))
+    assert second[0]["loss"][0] < first[0]["loss"][0] and first[2] == second[2] == 3
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     (dict(steps=0), "at least one step and a whole number of them, received 0"),
     (dict(sampler="ddim", eta=1.5), r"eta in \[0, 1\] and a law uniform or logit-normal; received 1.5"),

@@ -107,6 +107,7 @@ def test_students_learn_and_leave_the_teacher_alone(vae, prior, codes, tmp_path)
     assert last < first
     assert made.evaluations == 1 and made.operations() < 1.2 * prior.sampled_by("euler", 1).operations()
     assert all(np.array_equal(numpy(w), b) for w, b in zip(prior.weights, before, strict=True))
+    assert prior.field.trainable_weights and vae.decoder.trainable_weights  # elsewhere
 
 
 def test_only_what_a_teacher_teaches_begins_with_its_embedding(prior):

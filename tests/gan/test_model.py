@@ -7,7 +7,8 @@ from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import auxiliary_loss
 from zdckeras.gan.model import ResponseGAN, training_arrays
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import DivergedError, train
+from zdckeras.training.checkpoint import DivergedError
+from zdckeras.training.loop import train
 
 WEIGHTS = {"diversity": 0.01, "intensity": 1e-3, "auxiliary": 1e-3, "l2": 0.1, "energy": 0.1}
 SIZES = {"generator": {"latent": 4, "hidden": 8, "widths": (8,), "channels": (4, 4, 2), "spots": 2},

@@ -70,6 +70,7 @@ def test_training_and_distillation_resume_and_leave_the_teacher_alone(tmp_path):
     student, losses = distil(vae, arrays, tmp_path / "student.npz", epochs=3, batch=32, rate=1e-2, seed=1)
     assert losses["loss"][-1] < losses["loss"][0]
     assert all(np.array_equal(ops.convert_to_numpy(w), b) for w, b in zip(vae.weights, before, strict=True))
+    assert vae.prior.trainable_weights and vae.decoder.trainable_weights  # elsewhere
     code = student.generate(*(np.zeros((2, width), "float32") for width in (LATENT, vae.features.width)))
     assert tuple(code.shape) == (2, LATENT) and np.isfinite(ops.convert_to_numpy(code)).all()
 

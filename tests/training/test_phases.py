@@ -5,7 +5,8 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.training.batches import Batches
-from zdckeras.training.loop import Checkpoint, DivergedError, train
+from zdckeras.training.checkpoint import Checkpoint, DivergedError
+from zdckeras.training.loop import train
 from zdckeras.training.phases import Phase, PhasedModel, PhaseOptimizers
 
 ROWS, BATCH = 24, 12
@@ -169,6 +170,20 @@ def test_evaluate_gives_the_losses_and_changes_nothing():
     assert same(before[0], model.get_weights()) and same(before[1], state(model.optimizer))
 
 
+@pytest.mark.parametrize("size", [24, 20, 7])
+def test_a_short_last_batch_counts_its_rows(size):
+    """In `evaluate`, and in the history of a training that changes nothing."""
+    model, data = pair(sgd((0.0, 0.0))), arrays()
+    reference = ByHand((1, 1), None, 0.25)
+    expected = reference.terms(data["x"], data["y"])
+    expected["loss"] = sum(expected.values())
+    parts = Batches(data, size, whole=False)
+    logs = model.evaluate(parts, verbose=0, return_dict=True)
+    history = model.fit(parts, epochs=1, verbose=0, shuffle=False).history
+    assert {name: float(value) for name, value in logs.items()} == pytest.approx(expected, rel=1e-5)
+    assert {name: values[0] for name, values in history.items()} == pytest.approx(expected, rel=1e-5)
+
+
 def test_history_with_validation():
     history = pair().fit(batches(), validation_data=batches(shuffle=False), epochs=3, verbose=0).history
     terms = {"loss", "a_fit", "a_size", "b_follow"}
@@ -280,6 +295,15 @@ def test_compile_refuses(optimizers, message):
     made = {"sgd": keras.optimizers.SGD, "ema": lambda: keras.optimizers.SGD(use_ema=True)}
     with pytest.raises(ValueError, match=message):
         Pair().compile({name: made[kind]() for name, kind in optimizers.items()})
+
+
+def test_compiled_anew_the_terms_are_reported_once():
+    model = pair()
+    names = [metric.name for metric in model.metrics]
+    model.compile(sgd((0.0, 0.0)), jit_compile=backend.jit_compile())
+    assert [metric.name for metric in model.metrics] == names and len(set(names)) == len(names) == 4
+    logs = model.evaluate(arrays(BATCH), verbose=0, return_dict=True)
+    assert logs["a_size"] == pytest.approx(0.025)
 
 
 def test_phase_without_weights_is_refused():

@@ -67,6 +67,7 @@ def test_training_moves_all_but_the_reader(showers, prior, eager):
     assert history[-1] < history[0]
     assert all((a != numpy(b)).any() for a, b in zip(before, prior.trainable_weights, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(still, prior.reader.get_weights(), strict=True))
+    assert prior.reader.trainable_weights  # elsewhere
 
 
 def test_generator_survives_its_file(showers, prior, tmp_path):

@@ -93,6 +93,7 @@ def test_regressor_learns_and_the_emulator_is_frozen(kind, emulator, regressor, 
     assert all(np.array_equal(a, b) for a, b in zip(before, emulator.get_weights(), strict=True))
     assert {v.path for v in model.trainable_variables} == {v.path for v in regressor.trainable_variables}
     assert all((a != b).any() for a, b in zip(start, regressor.get_weights(), strict=True))
+    assert emulator.trainable_weights  # elsewhere
 
 
 def test_emulated_response_loss_has_a_gradient_by_the_parameters_only(emulator, parameters):

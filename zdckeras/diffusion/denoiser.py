@@ -127,7 +127,7 @@ def fit_averaged(model: keras.Model, batches: Batches, path: str | Path, epochs:
     """`fit_adam`, after which the model has the moving average of its weights: noisy losses want it.
 
     Arguments:
-        model: with its loss in `compute_loss`.
+        model: with its loss in `compute_loss`; compiled anew where it is compiled.
         batches: `Batches`.
         path: of the state file, which keeps weights and averages.
         epochs, rate: as in `fit_adam`.
@@ -139,6 +139,4 @@ def fit_averaged(model: keras.Model, batches: Batches, path: str | Path, epochs:
     """
     optimizer = keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0, use_ema=True,
                                       ema_momentum=min(momentum, max(1.0 - 4.0 / (epochs * len(batches)), 0.0)))
-    history = fit_adam(model, batches, path, epochs, rate, optimizer=optimizer)
-    optimizer.finalize_variable_values(model.trainable_variables)  # also of a training that was done before
-    return history
+    return fit_adam(model, batches, path, epochs, rate, optimizer=optimizer)

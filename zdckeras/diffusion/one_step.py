@@ -96,8 +96,12 @@ class MeanFlowTrainer(SampleLoss):
             of_kind(teacher, DiffusionPrior, "teacher")
             if teacher.schedule.kind != "straight":
                 raise ValueError(f"Expected a teacher on a straight path, received a {teacher.schedule.kind} schedule.")
-            self.teacher.trainable = False
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return () if self.teacher is None else (self.teacher,)
 
     def identity(self, inputs):
         """Both sides of the identity, (B, latent) each; no gradient passes through the second."""
@@ -150,10 +154,14 @@ class PairDistiller(SampleLoss):
         non_negative(channels, "channels")
         self.student, self.decoder, self.channels = student, decoder if channels else None, channels
         if self.decoder is not None:
-            self.decoder.trainable = False
             masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1)
             self.masks = masks.astype("float32").T
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return () if self.decoder is None else (self.decoder,)
 
     def sums(self, code, features, cell):
         """Channel sums (B, 5) of the light of codes (B, latent)."""

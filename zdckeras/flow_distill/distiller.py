@@ -11,6 +11,7 @@ from zdckeras.arguments import of_kind
 from zdckeras.backend import Tensor
 from zdckeras.flow_distill.shape import CellFlow, ShapeFlow
 from zdckeras.generators import WithParts
+from zdckeras.training.constants import WithConstants
 
 
 def path_loss(states: Sequence[Tensor], parameters: Sequence[Tensor], others: Sequence[Tensor],
@@ -84,7 +85,7 @@ def variability_weight(diversity: np.ndarray) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class Distiller(WithParts, keras.Model):
+class Distiller(WithParts, WithConstants):
     """Trains a student `ShapeFlow` (IAF) to do what a frozen teacher (MAF) does, in both directions.
 
     data direction:    x -> teacher -> z -> student -> x',   compare u_1..u_n and the networks;
@@ -114,8 +115,12 @@ class Distiller(WithParts, keras.Model):
         for name, flow in (("teacher", teacher), ("student", student)):
             of_kind(flow, CellFlow, name)
         self.teacher, self.student, self.xla = teacher, student, student.xla
-        self.teacher.trainable = False
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return (self.teacher,)
 
     def _data_direction(self, inputs):
         teacher, student = self.teacher, self.student

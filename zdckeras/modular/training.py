@@ -12,11 +12,12 @@ from zdckeras.flow_distill.distiller import channel_loss, path_loss, variability
 from zdckeras.modular.arrivals import ArrivalBatches, respond
 from zdckeras.modular.model import ArrivalVAE, LatentPrior
 from zdckeras.training.batches import Batches
+from zdckeras.training.constants import WithConstants
 from zdckeras.training.loop import annealed, fit_adam
 
 
 @keras.saving.register_keras_serializable("zdckeras")
-class PriorDistiller(keras.Model):
+class PriorDistiller(WithConstants):
     """Trains a student `LatentPrior` (IAF) to do what the teacher (MAF) of an `ArrivalVAE` does, in both directions.
 
     data direction:    response -> encoder -> z -> teacher -> u -> student -> z',   compare states and networks
@@ -43,9 +44,13 @@ class PriorDistiller(keras.Model):
     def __init__(self, teacher, decoder, student, channels=1.0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.teacher, self.decoder, self.student, self.channels = teacher, decoder, student, channels
-        self.teacher.trainable = self.decoder.trainable = False
         self.masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return (self.teacher, self.decoder)
 
     def call(self, inputs):
         features, cell = self.decoder.features(*(inputs[name] for name in self.decoder.features.INPUTS))

@@ -2,8 +2,8 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -17,14 +17,16 @@ from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.training.batches import Batches, silent
+from zdckeras.training.checkpoint import Checkpoint
+from zdckeras.training.constants import WithConstants
 from zdckeras.training.one_cycle import tuned
 from zdckeras.training.options import OPTIONS, DeviceNoise, WithDeviceNoise, logged
-from zdckeras.training.states import StateError, check_identity, identity, read_state, write_state
+from zdckeras.training.states import StateError
 
 SPENT: list[tuple[Path, float]] = []  # state files that this process trained or found finished, processor seconds
 
 
-class SampleLoss(keras.Model):
+class SampleLoss(WithConstants):
     """Base of models whose call gives the loss of every sample, (B,): what is minimised is its mean over the batch.
 
     Inputs and loss are float32 under any policy; so are the layers of this package inside, but for those of GANs.
@@ -63,122 +65,14 @@ def hand_on(function: Callable, inputs: dict[str, Tensor], training: bool) -> Te
     return _Within(function)(inputs, training=training)
 
 
-def _finite(values):
-    """Whether all values are, of bfloat16 too, which NumPy does not know."""
-    return np.isfinite(values if values.dtype.kind in "biuf" else values.astype("float32")).all()
-
-
-class DivergedError(RuntimeError):
-    """The loss, or a weight, became NaN or infinite; the message says when, and where the last good weights are."""
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole state (weights, optimizer, epoch, history) after every epoch and starts each epoch's batches.
-
-    The file says which data and settings it belongs to (see `zdckeras.training.states`).
-
-    Arguments:
-        path: file `*.npz`, written under a temporary name and renamed.
-        batches: the `Batches` of the training.
-        every: epochs between saves (the last epoch is always saved).
-
-    Raises:
-        DivergedError: when the loss, a weight or the optimizer's state is not finite; the file then still holds the
-            last good state.
-    """
-
-    def __init__(self, path, batches, every=1):
-        super().__init__()
-        self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity, self.kept = {}, {}, 0
-        self.spent, self.begun = np.zeros(2), self._clocks()  # seconds of the processor and on the clock
-
-    @staticmethod
-    def _clocks():
-        return np.array([time.process_time(), time.monotonic()])
-
-    @property
-    def over(self):
-        """Whether the `minutes` of `zdckeras.training.options` are over, all starts together."""
-        return OPTIONS.minutes is not None and self.spent[1] >= 60.0 * OPTIONS.minutes
-
-    def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]
-
-    def restore(self, model, start=None):
-        """Load the saved state into a compiled, built model; returns the epochs already done (0 without a file).
-
-        Arguments:
-            model: compiled `keras.Model`.
-            start: file of another training of such a model, of whatever data, to begin with where there is no state.
-
-        Raises:
-            StateError: if the file is damaged, or belongs to another model, or to other data or settings.
-        """
-        self.set_model(model)
-        self.identity = identity(self.batches, model.optimizer)
-        own = self.path.exists()
-        if not own and start is None:
-            return 0
-        path = self.path if own else Path(start)
-        if not own and not path.is_file():
-            raise FileNotFoundError(f"No such file: {path}")
-        if own:
-            check_identity(path, read_state(path), self.identity)
-        model.optimizer.build(model.trainable_variables)
-        record = read_state(path, self._variables())
-        self.history, self.kept = record["history"], record["epochs"]
-        self.spent = np.array([record.get(name, 0.0) if own else 0.0 for name in ("seconds", "clock")])
-        return record["epochs"]
-
-    def on_train_begin(self, logs=None):
-        self.epoch, self.begun = self.kept, self._clocks()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.start_epoch(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs = {key: float(value) for key, value in (logs or {}).items()}
-        if not np.isfinite(logs.get("loss", 0.0)):
-            raise self._diverged(f"The loss is {logs['loss']} after epoch {epoch + 1}")
-        for key, value in logs.items():
-            self.history.setdefault(key, []).append(value)
-        self.epoch, now = epoch + 1, self._clocks()
-        self.spent, self.begun = self.spent + now - self.begun, now
-        if self.over:
-            self.model.stop_training = True
-        if self.epoch % self.every == 0:
-            self.save(self.epoch)
-
-    def on_train_end(self, logs=None):
-        if self.kept < self.epoch:  # the last one, or whatever stopped it
-            self.save(self.epoch)
-
-    @property
-    def saved(self):
-        """Epochs in the file."""
-        return read_state(self.path)["epochs"]
-
-    def _diverged(self, what):
-        kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
-        return DivergedError(f"{what}; {kept}. Try a smaller learning rate.")
-
-    def save(self, epochs):
-        """Write the state after `epochs` epochs; DivergedError where one of its numbers is not finite."""
-        values = [variable.numpy() for variable in self._variables()]
-        if not all(map(_finite, values)):
-            raise self._diverged(f"Weights or the optimizer's state are not finite after epoch {epochs}")
-        self.kept, (seconds, clock) = epochs, self.spent.tolist()
-        write_state(self.path, values, {"epochs": epochs, "history": self.history, "seconds": seconds, "clock": clock,
-                                        "training": self.identity})
-
-
 def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | Path, validation: Batches | None = None,
           every: int = 1, verbose: int | None = None, start: str | Path | None = None,
           callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, list]:
     """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
 
-    A state of other data, batches, noise or optimizer, or of more epochs, is refused.
+    A state of other data, batches, noise or optimizer, or of more epochs, is refused. A training that a callback ended,
+    as `keras.callbacks.EarlyStopping` does, is finished for as many epochs as were asked for, with the weights that it
+    ended with; for more epochs it goes on from the last one's.
 
     Arguments:
         model: compiled `keras.Model` with its loss in `compute_loss`.
@@ -202,7 +96,8 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if not model.compiled:
         raise ValueError(f"{model.name}: expected a compiled model to train.")
     backend.check_rows(batches.batch_size)
-    keeper, taken = Checkpoint(checkpoint, batches, every), checkpoint if Path(checkpoint).exists() else start
+    keeper = Checkpoint(checkpoint, batches, every, validation)
+    taken = checkpoint if Path(checkpoint).exists() else start
     _build(model, batches)
     done = keeper.restore(model, start)
     if done > epochs:
@@ -210,10 +105,17 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
                          "file, or remove this one to train anew.")
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
-    if done < epochs and not keeper.over:
-        with backend.shared(model), logged(checkpoint) as logs:
-            model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                      callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+    try:
+        if done < epochs and epochs > keeper.ended and not keeper.over:
+            with backend.shared(model), logged(checkpoint, done) as logs:
+                model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
+                          callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+            keeper.finish(epochs)
+        else:
+            keeper.answer()
+    finally:
+        with suppress(RuntimeError):  # JAX may have given away what an interrupted step read
+            keeper.keep_identity()
     SPENT.append((keeper.path.resolve(), float(keeper.spent[0])))
     return keeper.history
 
@@ -254,8 +156,8 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     """Adam on a cosine schedule over all epochs, with progress and resume: `train` for models with one loss.
 
     Arguments:
-        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is, by XLA on a CPU, too, if it
-            has an attribute `xla` that is true.
+        model: `keras.Model` with its loss in `compute_loss`; compiled here unless it is and neither `adam` nor an
+            `optimizer` is given, by XLA on a CPU, too, if it has an attribute `xla` that is true.
         batches, validation: `Batches`.
         path: of the state file.
         epochs, rate: length of the schedule and highest learning rate.
@@ -278,10 +180,11 @@ def fit_adam(model: keras.Model, batches: Batches, path: str | Path, epochs: int
     _build(model, batches)
     print(f"\n{path.stem}: {model.count_params():,} weights, {epochs} x {len(batches)} steps", flush=True)
     if OPTIONS.device_noise if device_noise is None else device_noise:
-        optimizer = model.optimizer if model.compiled else optimizer
+        kept = model.optimizer if model.compiled and adam is None else None
+        optimizer = optimizer or kept
         noise = DeviceNoise(batches.uniform, batches.normal, batches.seed)
         model, batches = WithDeviceNoise(model, noise), silent(batches)
-    if not model.compiled:
+    if not model.compiled or adam is not None or optimizer is not None:
         if optimizer is None:
             optimizer = (keras.optimizers.Adam(annealed(rate, batches, epochs), clipnorm=1.0) if adam is None else
                          tuned(epochs * len(batches), **adam))

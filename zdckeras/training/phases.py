@@ -117,8 +117,8 @@ class PhasedModel(_steps.Steps, keras.Model):
 
     Subclasses define `phases()`, `call` for prediction, and are built when constructed. `fit`, `evaluate`, callbacks,
     `save` and `load_model` are Keras's own. The log has `loss` (sum over phases) and `<phase>_<term>` for every term;
-    `evaluate` computes the same without training. Losses take their noise from the batch, so that all backends train
-    on the same numbers.
+    `evaluate` computes the same without training; means over batches count their rows. Losses take their noise from the
+    batch, so that all backends train on the same numbers.
 
     Arguments:
         momentum: m of the weight averages, w' <- m' w' + (1 - m') w after every step, with
@@ -163,6 +163,7 @@ class PhasedModel(_steps.Steps, keras.Model):
             if not optimizer.by_phase[name].built:
                 optimizer.by_phase[name].build(phase.variables)
         optimizer.build(self.trainable_variables)
+        getattr(self, "_terms", {}).clear()  # of an earlier call, which Keras would go on reporting
         self._terms = {f"{name}_{term}": keras.metrics.Mean(name=f"{name}_{term}")
                        for name, phase in self._phases.items() for term in (*phase.terms, *phase.watched)}
 
@@ -178,12 +179,12 @@ class PhasedModel(_steps.Steps, keras.Model):
             values = [self._minimise(name, phase, part) for part in parts[: phase.repeats]]
             total = total + sum(values) / len(values)
         self._average()
-        return self._logs(total)
+        return self._logs(total, batch)
 
     def test_on(self, data):
         """The losses of all phases on one batch, nothing trained; returns the logs."""
         batch = self._batch(data)
-        return self._logs(sum(self._value(name, phase, batch, False) for name, phase in self._phases.items()))
+        return self._logs(sum(self._value(name, phase, batch, False) for name, phase in self._phases.items()), batch)
 
     def _batch(self, data):
         batch = _tensors(data)
@@ -192,7 +193,7 @@ class PhasedModel(_steps.Steps, keras.Model):
     def _value(self, name, phase, batch, training):
         """Sum of a phase's terms, each recorded."""
         terms = phase.loss(batch, training)
-        self._record(name, terms)
+        self._record(name, terms, batch)
         return phase.total(terms)
 
     def _minimise(self, name, phase, batch):
@@ -205,12 +206,12 @@ class PhasedModel(_steps.Steps, keras.Model):
 
         _, terms, gradients = _steps.value_and_grad(loss, variables)
         _steps.apply(optimizer, gradients, variables)
-        self._record(name, terms)
+        self._record(name, terms, batch)
         return phase.total(terms)
 
-    def _record(self, name, terms):
+    def _record(self, name, terms, batch):
         for term, value in terms.items():
-            self._terms[f"{name}_{term}"].update_state(value)
+            self._terms[f"{name}_{term}"].update_state(value, _rows(batch))
 
     def _average(self):
         for trained, twin in self.averages():
@@ -219,8 +220,8 @@ class PhasedModel(_steps.Steps, keras.Model):
             for source, target in zip(trained.variables, twin.variables, strict=True):
                 target.assign(target + (1.0 - momentum) * (source - target))
 
-    def _logs(self, total):
-        self._loss_tracker.update_state(total)
+    def _logs(self, total, batch):
+        self._loss_tracker.update_state(total, _rows(batch))
         return self.get_metrics_result()
 
 
@@ -229,11 +230,17 @@ def _tensors(data):
     return keras.tree.map_structure(ops.convert_to_tensor, keras.utils.unpack_x_y_sample_weight(data)[0])
 
 
+def _rows(batch):
+    """How many rows a batch has; a tensor in a graph for batches of any size."""
+    first = next(iter(batch.values()))
+    return first.shape[0] or ops.shape(first)[0]
+
+
 def _cut(batch, parts):
     """The rows of a batch in equal parts, a list of batches."""
     if parts == 1:
         return [batch]
-    rows = next(iter(batch.values())).shape[0] or ops.shape(next(iter(batch.values())))[0]
+    rows = _rows(batch)
     if isinstance(rows, int) and rows < parts:
         raise ValueError(f"Expected a batch of at least {parts} rows, one for each repetition of a phase, received "
                          f"{rows}.")

@@ -133,7 +133,7 @@ class ParticleTokenPrior(WithParts, SampleLoss):
         self.settings = dict(codes=codes, tokens=tokens, width=width, heads=heads, depth=depth, dropout=dropout,
                              seed=seed)
         self.reader, self.codes, self.tokens, self.width, seeds = reader, codes, tokens, width, seeds_of([seed, 66])
-        self.reader.trainable, self.features = False, reader.features
+        self.features = reader.features
         self.known = reader.shape_of[0]
         self.particles, self.vectors, self.positions = (self.add_weight(
             shape=(rows, width), name=name, initializer=keras.initializers.RandomNormal(0.0, width**-0.5, next(seeds)))
@@ -144,6 +144,11 @@ class ParticleTokenPrior(WithParts, SampleLoss):
                                 curve="gelu", dropout=dropout, positions=False)
         self.read = linear(width, codes, seeds)
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return (self.reader,)
 
     @classmethod
     def fit_scales(cls, showers: Showers, reader: ParticleVQVAE | None = None, sums: int = 0, **settings: Any) -> Self:

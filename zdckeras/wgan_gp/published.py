@@ -268,7 +268,6 @@ class ImageWGAN(WithParts, AdversarialModel):
         self.settings = dict(penalty=penalty, critic_steps=critic_steps)
         self.generator, self.critic, self.regressor = generator, critic, regressor
         self.penalty, self.critic_steps = penalty, critic_steps
-        regressor.trainable = False
         self.built = True
 
     @classmethod

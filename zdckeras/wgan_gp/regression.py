@@ -1,5 +1,6 @@
 """Training the regressor that makes the WGAN-GP conditional, with a perceptual loss or the mean squared error."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -78,9 +79,12 @@ class RegressorFit(SampleLoss):
         of_kind(regressor, REGRESSORS, "regressor")
         of_kind(emulator, (Emulator, type(None)), "emulator")
         self.regressor, self.boxcox, self.emulator = regressor, BoxCox(**boxcox), emulator
-        if emulator is not None:
-            emulator.trainable = False
         self.built = True
+
+    @property
+    def constants(self) -> tuple[keras.Layer, ...]:
+        """Layers whose weights stay as they are."""
+        return () if self.emulator is None else (self.emulator,)
 
     def call(self, inputs, training=False):
         return hand_on(self._each, inputs, training)
