@@ -35,6 +35,11 @@ def test_batches_show_every_row_once_an_epoch():
     assert np.array_equal(np.sort(rows[:, 0]), np.sort(batches.arrays["x"][:, 0].astype("float32")))
 
 
+def test_lists_are_arrays():
+    batches = Batches({"x": [[1, 2], [3, 4]]}, 2, shuffle=False)
+    assert batches[0][0]["x"].tolist() == [[1.0, 2.0], [3.0, 4.0]] and batches[0][0]["x"].dtype == "float32"
+
+
 def test_batches_keep_rows_of_different_arrays_together():
     (batch,) = data()[2]
     np.testing.assert_allclose(batch["y"], batch["x"] @ np.array([[1.0], [-2.0]], "float32"), rtol=1e-5)

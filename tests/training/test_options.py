@@ -73,6 +73,27 @@ def test_losses_are_logged_as_csv(tmp_path):
     np.testing.assert_allclose([float(row["loss"]) for row in rows], losses, rtol=1e-6)
 
 
+def test_a_csv_log_has_every_epoch_once(tmp_path):
+    """After a training that was ended between saves, and after one that was begun anew."""
+    def logged(path, epochs):
+        fitted(path, epochs)
+        with open(tmp_path / "logs" / f"{path.stem}.csv", newline="") as file:
+            return [row["epoch"] for row in csv.DictReader(file)]
+
+    set_options(log="csv")
+    paths = [tmp_path / f"{name}.npz" for name in "ab"]
+    assert logged(paths[0], 2) == ["0", "1"]
+    paths[0].unlink()
+    assert logged(paths[0], 2) == ["0", "1"]
+    (tmp_path / "logs" / "b.csv").write_text("epoch,loss\n0,2.0\n1,1.0\n2,0.5\n")  # a row that no state has
+    model = Noisy()
+    model.compile(keras.optimizers.SGD(0.1))
+    for epochs in (1, 3):
+        train(model, Batches(ARRAYS, 4, 5, **NOISE), epochs, paths[1], verbose=0)
+    with open(tmp_path / "logs" / "b.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
 def test_losses_are_logged_for_tensorboard(tmp_path):
     tf = pytest.importorskip("tensorflow")
     pytest.importorskip("tensorboard")

@@ -18,7 +18,8 @@ class Batches(keras.utils.PyDataset):
     shuffle=False Keras puts the batches in an order of its own, which no seed fixes).
 
     Arguments:
-        arrays: name -> (N, ...) array, in memory or on disk; rows are gathered batch by batch and cast to float32.
+        arrays: name -> (N, ...) array, in memory or on disk, or list; rows are gathered batch by batch and cast to
+            float32.
         batch_size: rows per batch; the last, smaller batch is dropped if `whole`.
         seed: of the order and the noise.
         uniform, normal: name -> shape of one row's uniform [0, 1) or standard-normal noise.
@@ -38,6 +39,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(self, arrays, batch_size, seed=0, uniform=None, normal=None, shuffle=True, whole=True):
         super().__init__(workers=1)
+        arrays = {name: values if hasattr(values, "shape") else np.asarray(values) for name, values in arrays.items()}
         lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"Expected arrays of one length, received {lengths}.")

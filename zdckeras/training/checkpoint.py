@@ -6,13 +6,22 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.training.batches import Batches
 from zdckeras.training.options import OPTIONS
-from zdckeras.training.states import check_identity, identity, read_state, write_state
+from zdckeras.training.states import check_identity, identity, keep_identity, read_state, write_left, write_state
 
 
 def _finite(values):
     """Whether all values are, of bfloat16 too, which NumPy does not know."""
     return np.isfinite(values if values.dtype.kind in "biuf" else values.astype("float32")).all()
+
+
+def _all_finite(array):
+    """Whether all values of a long array are, as float32, read in blocks of rows."""
+    with np.errstate(over="ignore"):
+        return all(np.isfinite(np.asarray(array[start : start + ROWS_AT_ONCE], "float32")).all()
+                   for start in range(0, len(array), ROWS_AT_ONCE))
 
 
 class DivergedError(RuntimeError):
@@ -29,16 +38,18 @@ class Checkpoint(keras.callbacks.Callback):
         path: file `*.npz`, written under a temporary name and renamed.
         batches: the `Batches` of the training.
         every: epochs between saves (the last epoch is always saved).
+        validation: `Batches` that begin each epoch, too.
 
     Raises:
         DivergedError: when the loss, a weight or the optimizer's state is not finite; the file then still holds the
             last good state.
     """
 
-    def __init__(self, path, batches, every=1):
+    def __init__(self, path, batches, every=1, validation=None):
         super().__init__()
         self.path, self.batches, self.every = Path(path), batches, every
-        self.history, self.identity, self.kept, self.last = {}, {}, 0, None
+        self.begin = [batches, *[validation] * isinstance(validation, Batches)]
+        self.history, self.identity, self.kept, self.last, self.averaged, self.ended = {}, {}, 0, None, None, 0
         self.spent, self.begun = np.zeros(2), self._clocks()  # seconds of the processor and on the clock
 
     @staticmethod
@@ -67,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
             StateError: if the file is damaged, or belongs to another model, or to other data or settings.
         """
         self.set_model(model)
-        self.identity = identity(self.batches, model.optimizer)
+        self.identity = identity(self.batches, model.optimizer, self.path)
         own = self.path.exists()
         if not own and start is None:
             return 0
@@ -79,6 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         record = read_state(path, self._variables())
         self.history, self.kept = record["history"], record["epochs"]
+        self.ended = record.get("ended", 0) if own else 0
         self.spent = np.array([record.get(name, 0.0) if own else 0.0 for name in ("seconds", "clock")])
         return record["epochs"]
 
@@ -86,7 +98,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch, self.begun = self.kept, self._clocks()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.batches.start_epoch(epoch)
+        for batches in self.begin:
+            batches.start_epoch(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {key: float(value) for key, value in (logs or {}).items()}
@@ -105,10 +118,29 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.kept < self.epoch:  # the last one, or whatever stopped it
             self.save()
+        self.averaged = [variable.numpy() for variable in self.model.variables]
+
+    def finish(self, epochs):
+        """Note, after `fit`, whether callbacks ended it before so many epochs, and the weights that they changed then.
+
+        As `keras.callbacks.EarlyStopping` does, of which a new one would go on training.
+        """
+        stopped = self.model.stop_training and not self.over and self.epoch < epochs
+        left = [variable.numpy() for variable in self.model.variables]
+        if all(map(np.array_equal, left, self.averaged)):
+            left = None
+        if stopped or left:
+            write_left(self.path, left, {"ended": epochs} if stopped else {})
 
     def answer(self):
-        """What `fit` ends with, in a model whose training is found finished: averages, where its optimizer has them."""
+        """What `fit` ends with, in a model whose training is found finished: averages, or what callbacks left."""
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        if self.path.exists():
+            read_state(self.path, self.model.variables, left=True)
+
+    def keep_identity(self):
+        """That of the beginning, where callbacks changed the rate meanwhile."""
+        keep_identity(self.identity, self.model.optimizer, self.path)
 
     @property
     def saved(self):
@@ -117,7 +149,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _diverged(self, what):
         kept = f"epoch {self.saved} is saved in {self.path}" if self.path.exists() else "nothing was saved"
-        return DivergedError(f"{what}; {kept}. Try a smaller learning rate.")
+        wrong = [name for name, values in self.batches.arrays.items() if not _all_finite(values)]
+        advice = "Try a smaller learning rate."
+        if wrong:
+            advice = f"Not all values of {', '.join(wrong)} in the data are finite."
+        return DivergedError(f"{what}; {kept}. {advice}")
 
     def save(self):
         """Write the state at the end of the last epoch; DivergedError where one of its numbers is not finite."""

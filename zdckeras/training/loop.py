@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -69,7 +70,9 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
           callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, list]:
     """Fit a compiled model, resuming from `checkpoint` where it exists; the result equals an uninterrupted run.
 
-    A state of other data, batches, noise or optimizer, or of more epochs, is refused.
+    A state of other data, batches, noise or optimizer, or of more epochs, is refused. A training that a callback ended,
+    as `keras.callbacks.EarlyStopping` does, is finished for as many epochs as were asked for, with the weights that it
+    ended with; for more epochs it goes on from the last one's.
 
     Arguments:
         model: compiled `keras.Model` with its loss in `compute_loss`.
@@ -93,7 +96,8 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
     if not model.compiled:
         raise ValueError(f"{model.name}: expected a compiled model to train.")
     backend.check_rows(batches.batch_size)
-    keeper, taken = Checkpoint(checkpoint, batches, every), checkpoint if Path(checkpoint).exists() else start
+    keeper = Checkpoint(checkpoint, batches, every, validation)
+    taken = checkpoint if Path(checkpoint).exists() else start
     _build(model, batches)
     done = keeper.restore(model, start)
     if done > epochs:
@@ -101,12 +105,17 @@ def train(model: keras.Model, batches: Batches, epochs: int, checkpoint: str | P
                          "file, or remove this one to train anew.")
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
-    if done < epochs and not keeper.over:
-        with backend.shared(model), logged(checkpoint) as logs:
-            model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
-                      callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
-    else:
-        keeper.answer()
+    try:
+        if done < epochs and epochs > keeper.ended and not keeper.over:
+            with backend.shared(model), logged(checkpoint, done) as logs:
+                model.fit(batches, epochs=epochs, initial_epoch=done, validation_data=validation,
+                          callbacks=[keeper, *callbacks, *logs], verbose=verbose, shuffle=False)
+            keeper.finish(epochs)
+        else:
+            keeper.answer()
+    finally:
+        with suppress(RuntimeError):  # JAX may have given away what an interrupted step read
+            keeper.keep_identity()
     SPENT.append((keeper.path.resolve(), float(keeper.spent[0])))
     return keeper.history
 

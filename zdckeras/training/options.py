@@ -14,6 +14,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.command import positive, whole
+from zdckeras.data.atomic import atomic_path
 from zdckeras.training.constants import WithConstants
 
 # kind of log -> packages that it needs
@@ -118,7 +119,7 @@ class _Refused(argparse.Action):
 
 
 @contextmanager
-def logged(checkpoint: str | Path) -> Iterator[list[keras.callbacks.Callback]]:
+def logged(checkpoint: str | Path, done: int = 0) -> Iterator[list[keras.callbacks.Callback]]:
     """The callback that logs the training of one state file, as the options say; in a list, empty for none.
 
     MLflow and Weights & Biases get one run for each start of a training, named after the folder of results and the
@@ -126,6 +127,7 @@ def logged(checkpoint: str | Path) -> Iterator[list[keras.callbacks.Callback]]:
 
     Arguments:
         checkpoint: state file, <results>/states/<settings>/<name>.npz in recipes.
+        done: epochs in it, from which the training goes on; CSV files keep none beyond them.
     """
     checkpoint = Path(checkpoint).absolute()
     folder, run = checkpoint.parent / "logs", f"{checkpoint.parents[:3][-1].name}/{checkpoint.stem}"
@@ -143,11 +145,22 @@ def logged(checkpoint: str | Path) -> Iterator[list[keras.callbacks.Callback]]:
             yield [WandbMetricsLogger()]
     elif OPTIONS.log == "csv":
         folder.mkdir(parents=True, exist_ok=True)
-        yield [keras.callbacks.CSVLogger(str(folder / f"{checkpoint.stem}.csv"), append=True)]
+        file = folder / f"{checkpoint.stem}.csv"
+        _cut(file, done)
+        yield [keras.callbacks.CSVLogger(str(file), append=True)]
     elif OPTIONS.log == "tensorboard":
         yield [keras.callbacks.TensorBoard(str(folder / checkpoint.stem), write_graph=False)]
     else:
         yield []
+
+
+def _cut(file, done):
+    """Leave the first `done` epochs of a CSV log alone; the others are trained again."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+    kept = [line for line in lines[1:] if line.partition(",")[0].isdigit() and int(line.partition(",")[0]) < done]
+    if len(kept) < len(lines) - 1 or lines and not kept:
+        with atomic_path(file) as temporary:
+            Path(temporary).write_text("".join([*lines[:1], *kept]) if kept else "", encoding="utf-8")
 
 
 class DeviceNoise(keras.layers.Layer):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from zdckeras.data.responses import ROWS_AT_ONCE
 
 RECORD = "record"  # member with JSON, beside the variables v0, v1, ...
 NAMED = 3  # differences that a message names
+_BEGUN = WeakKeyDictionary()  # optimizer -> state file, settings as its training left and as it began with them
 
 
 class StateError(ValueError):
@@ -42,12 +44,14 @@ def digest(arrays: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
-def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+def identity(batches, optimizer: keras.optimizers.Optimizer, path: Path) -> dict[str, Any]:
     """What a training depends on beside its model: data, batches, noise and optimizer, as plain values by name.
 
     Arguments:
         batches: `Batches`; put back to the first epoch.
-        optimizer: compiled, as it is before the first step.
+        optimizer: compiled, as it is before the first step, or as a training of the same state file left it: then as it
+            was before, since callbacks change rates.
+        path: of the state file.
     """
     batches.start_epoch(0)
     noise = {**(batches.uniform or {}), **(batches.normal or {})}
@@ -55,11 +59,45 @@ def identity(batches, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
              "seed": batches.seed, "noise": ", ".join(f"{name} {tuple(shape)}" for name, shape in noise.items())}
     if batches.drawn:
         found["noise of the device"] = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.drawn.items())
+    settings = _settings(optimizer)
+    *known, begun = _BEGUN.get(optimizer, (None,))
+    return json.loads(json.dumps(found, default=str)) | (begun if known == [path.resolve(), settings] else settings)
+
+
+def keep_identity(found: dict[str, Any], optimizer: keras.optimizers.Optimizer, path: Path) -> None:
+    """Remember what an optimizer was when a training began, as it ends: it may go on in the same session.
+
+    Arguments:
+        found: `identity` of the training.
+        optimizer: as the training left it.
+        path: of the state file.
+    """
+    begun = {name: value for name, value in found.items() if name.startswith("optimizer")}
+    _BEGUN[optimizer] = (path.resolve(), _settings(optimizer), begun)
+
+
+def _settings(optimizer):
+    """Of an optimizer, as plain values by dotted name."""
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer), default=str))
-    return json.loads(json.dumps(found, default=str)) | dict(_flat(config, "optimizer"))
+    return dict(_flat(config, "optimizer"))
 
 
-def write_state(path: str | Path, values: list[np.ndarray], record: dict) -> None:
+def write_left(path: str | Path, values: list[np.ndarray] | None, further: dict) -> None:
+    """Add to a state what callbacks made of the weights when the training ended, and to its record what it says.
+
+    Arguments:
+        path: of the state file.
+        values: of the variables of the model, or None where they are those of the state.
+        further: of the record.
+    """
+    with open_npz(path) as state:
+        record, count = json.loads(str(state[RECORD])) | further, sum(name.startswith("v") for name in state.files)
+        trained = [state[f"v{i}"] for i in range(count)]
+    write_state(path, trained, record, values)
+
+
+def write_state(path: str | Path, values: list[np.ndarray], record: dict,
+                left: list[np.ndarray] | None = None) -> None:
     """Write values of variables and a record of plain values, whole or not at all.
 
     Types that NumPy does not know, such as bfloat16, are written as float32, which holds their values exactly.
@@ -68,18 +106,21 @@ def write_state(path: str | Path, values: list[np.ndarray], record: dict) -> Non
         path: of the file.
         values: of the variables, in order.
         record: plain values by name.
+        left: values of the model's variables, where callbacks changed them when the training had ended.
     """
-    arrays = {f"v{i}": value.astype("float32") if value.dtype.kind == "V" else value for i, value in enumerate(values)}
+    arrays = {f"{kind}{i}": value.astype("float32") if value.dtype.kind == "V" else value
+              for kind, group in (("v", values), ("left", left or [])) for i, value in enumerate(group)}
     with atomic_path(path) as temporary:
         np.savez(temporary, **{RECORD: np.array(json.dumps(record))}, **arrays)
 
 
-def read_state(path: str | Path, variables: list | None = None) -> dict:
+def read_state(path: str | Path, variables: list | None = None, left: bool = False) -> dict:
     """The record of a state file, and, if variables are given, their values put into them.
 
     Arguments:
         path: of the file.
         variables: Keras variables, as many and of the shapes that were written.
+        left: whether they get what callbacks left of them, if that is written, in place of what was trained.
 
     Raises:
         StateError: if the file is damaged, or holds other variables; then none has been touched.
@@ -91,12 +132,14 @@ def read_state(path: str | Path, variables: list | None = None) -> dict:
             record = json.loads(str(state[RECORD]))
             if not isinstance(record["epochs"], int) or not isinstance(record["history"], dict):
                 raise ValueError("its record is not one of a training")
-            values = [state[f"v{i}"] for i in range(len(state.files) - 1)] if variables is not None else []
+            kind = "left" if left else "v"
+            names = [f"{kind}{i}" for i in range(sum(name.startswith(kind) for name in state.files))]
+            values = [state[name] for name in names] if variables is not None else []
     except Exception as error:  # damaged files raise a dozen unrelated kinds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise StateError(f"{path}: expected the whole state of a training, received a damaged file ({reason}); remove "
                          "it to train anew.") from None
-    if variables is not None:
+    if variables is not None and (values or not left):
         shapes, saved = [tuple(v.shape) for v in variables], [value.shape for value in values]
         if shapes != saved:
             raise StateError(f"{path} holds the state of another model: expected {len(shapes)} variables "
