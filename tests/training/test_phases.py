@@ -297,6 +297,15 @@ def test_compile_refuses(optimizers, message):
         Pair().compile({name: made[kind]() for name, kind in optimizers.items()})
 
 
+def test_compiled_anew_the_terms_are_reported_once():
+    model = pair()
+    names = [metric.name for metric in model.metrics]
+    model.compile(sgd((0.0, 0.0)), jit_compile=backend.jit_compile())
+    assert [metric.name for metric in model.metrics] == names and len(set(names)) == len(names) == 4
+    logs = model.evaluate(arrays(BATCH), verbose=0, return_dict=True)
+    assert logs["a_size"] == pytest.approx(0.025)
+
+
 def test_phase_without_weights_is_refused():
     model = Pair()
     model.b.trainable = False

@@ -163,6 +163,7 @@ class PhasedModel(_steps.Steps, keras.Model):
             if not optimizer.by_phase[name].built:
                 optimizer.by_phase[name].build(phase.variables)
         optimizer.build(self.trainable_variables)
+        getattr(self, "_terms", {}).clear()  # of an earlier call, which Keras would go on reporting
         self._terms = {f"{name}_{term}": keras.metrics.Mean(name=f"{name}_{term}")
                        for name, phase in self._phases.items() for term in (*phase.terms, *phase.watched)}
 
