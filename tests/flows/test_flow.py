@@ -133,6 +133,18 @@ def test_sample_weights_count_without_targets(scramble):
     assert [*history["loss"], *history["val_loss"]] == pytest.approx([plain] * 2, rel=1e-4)
 
 
+def test_fit_and_evaluate_take_what_keras_takes_by_place():
+    x, seen = np.zeros((8, 2), "float32"), []
+    flow = Flow.maf(variables=2, steps=1, hidden=(8,))
+    flow.compile(keras.optimizers.SGD(0.0))
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    flow.fit(x, None, 4, 2, 0, [count])
+    assert seen == [0, 1, 0, 1]
+    assert flow.evaluate(x, None, 4, 0) == pytest.approx(np.log(2.0 * np.pi), rel=1e-5)
+    with pytest.raises(TypeError, match="multiple values for argument 'batch_size'"):
+        flow.fit(x, None, 4, batch_size=4)
+
+
 def test_sample_weights_and_a_compiled_loss(scramble):
     flow = scramble(Flow.maf(5, 3, steps=1, hidden=(7, 12)), seed=4)
     x, context = draw(flow)

@@ -6,7 +6,13 @@ from tests.training.test_phases import Pair
 from zdckeras.data.showers import concatenate
 from zdckeras.gan.images import ImageGAN
 from zdckeras.gan.model import ResponseGAN, score_stages, training_arrays
-from zdckeras.training.adversarial import term_weights, train_adversarially, warm_start_scores, with_average
+from zdckeras.training.adversarial import (
+    check_network,
+    term_weights,
+    train_adversarially,
+    warm_start_scores,
+    with_average,
+)
 from zdckeras.training.checkpoint import DivergedError
 
 # The stages themselves run under every backend in test_backends.py.
@@ -124,3 +130,10 @@ def test_phases_have_the_rates_asked_for(tmp_path, monkeypatch):
     assert found == [{"critic": 1e-5, "regressor": rate, "generator": 1e-3} for rate in (1e-5, 1e-4)]
     with pytest.raises(ValueError, match="Adam for critic, regressor, generator, or for none of them, .* critic, gen"):
         train_adversarially(gan, arrays, tmp_path / "x.npz", 1, 4, 1e-3, 1e-5, adam={"critic": {}, "generator": {}})
+
+
+def test_networks_of_named_outputs_are_refused():
+    inside = keras.Input((5,))
+    network = keras.Model(inside, {"score": keras.layers.Dense(1)(inside)})
+    with pytest.raises(ValueError, match=r"critic: expected outputs of shapes \[\(None, 1\)\], received dict"):
+        check_network("critic", network, [(None, 5)], [(None, 1)])

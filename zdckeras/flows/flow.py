@@ -1,5 +1,6 @@
 """Normalizing flows: a standard normal base and a bijection, with the MAF and IAF compositions."""
 
+import inspect
 import math
 
 import keras
@@ -186,15 +187,17 @@ class Flow(keras.Model):
         weight = 1.0 if sample_weight is None else ops.reshape(ops.cast(sample_weight, y_pred.dtype), ops.shape(y_pred))
         return backend.per_replica(-ops.mean(weight * y_pred))
 
-    def fit(self, x=None, y=None, **options):
+    def fit(self, x=None, y=None, *args, **options):
         """As Keras's, but weights count without targets, too, in the training and in `validation_data`."""
+        options = _named(super().fit, x, y, *args, **options)
         held = options.get("validation_data")
         if isinstance(held, (list, tuple)) and len(held) == 3:
             options["validation_data"] = held[0], _targets(held[1], held[2]), held[2]
         return super().fit(x, _targets(y, options.get("sample_weight")), **options)
 
-    def evaluate(self, x=None, y=None, **options):
+    def evaluate(self, x=None, y=None, *args, **options):
         """As Keras's, but weights count without targets, too."""
+        options = _named(super().evaluate, x, y, *args, **options)
         return super().evaluate(x, _targets(y, options.get("sample_weight")), **options)
 
     def get_config(self):
@@ -243,6 +246,13 @@ class Generator(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("flow")), **config)
+
+
+def _named(method, x, y, *args, **options):
+    """What a method is given beside x and y, by name."""
+    given = dict(list(inspect.signature(method).bind(x, y, *args, **options).arguments.items())[2:])
+    further = given.pop("kwargs", {})
+    return {**given, **further}
 
 
 def _targets(y, sample_weight):

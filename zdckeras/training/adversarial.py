@@ -91,7 +91,11 @@ def check_network(kind: str, network: keras.Layer, inputs: Sequence[tuple], outp
     except Exception as error:  # Keras raises many kinds
         raise ValueError(f"{kind}: expected a model of arrays {list(inputs)}, received one that fails: "
                          f"{' '.join(str(error).split())[:200]}") from None
-    found = [tuple(output.shape) for output in (made if isinstance(made, (list, tuple)) else [made])]
+    made = made if isinstance(made, (list, tuple)) else [made]
+    other = [type(output).__name__ for output in made if not hasattr(output, "shape")]
+    if other:
+        raise ValueError(f"{kind}: expected outputs of shapes {list(outputs)}, received {', '.join(other)}.")
+    found = [tuple(output.shape) for output in made]
     extra = len(found) - len(outputs)
     if found[: len(outputs)] != list(outputs) or extra not in (0, more):
         raise ValueError(f"{kind}: expected outputs of shapes {list(outputs)}, received {found}.")
