@@ -2,7 +2,10 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy.special import xlogy
+from scipy.stats import multivariate_normal
 
+from tests.conftest import randomise
 from zdckeras import backend
 from zdckeras.corr_vae.model import CorrVAE, total_correlation
 from zdckeras.training.batches import Batches
@@ -59,6 +62,62 @@ def test_terms(showers, evaluate):
     assert loss.shape == (ROWS,)
     with pytest.raises(ValueError, match="received {'sharpness': 1.0}"):
         build(showers, weights={"sharpness": 1.0})
+
+
+@pytest.mark.compiles_long
+def test_terms_are_the_equations_of_their_codes(showers, evaluate):
+    """Every term but the reconstruction's deviance by NumPy, of encoders, maps and decoders that answer differently to
+    every row; and no gradient through the w to which what is asked for is steered."""
+    vae = build(showers)
+    for part in (vae.encoder, vae.decoder, vae.property_head, vae.object_head):
+        randomise(part, seed=3, size=1.0)
+    decoder, step = vae.decoder, 1e-2
+    batch = data(vae, showers)[0][0]
+    names = list(batch)
+
+    def everything(*arrays):
+        b = dict(zip(names, arrays, strict=True))
+        photons, conditions, ask = b["responses"], b["conditions"], b["ask"]
+        (w, spread), (z, scatter) = vae.encode(photons, conditions)
+        true = decoder.properties(photons, conditions)
+        latent, kind = w + ops.exp(spread) * b["code"][:, :6], z + ops.exp(scatter) * b["code"][:, 6:]
+        stated, light = decoder(latent, kind, conditions)
+        ends = (decoder.properties.standard(np.tile(np.float32(vae.ranges[side]), (ROWS // 2, 1)), conditions[::2])
+                for side in ("smallest", "largest"))
+        free = true[::2] + 2.0 * ask[::2, :4]
+        asked = ops.clip(free, *ends)
+        steered = decoder.steer(ask[::2, 4:10], asked, conditions[::2])
+        pooled, slope = decoder.maps.inverse(true, conditions)
+        higher, lower = (decoder.maps.inverse(true + side, conditions)[0] for side in (step, -step))
+        wished = decoder.decode(asked, steered, ask[::2, 10:], conditions[::2])
+        return {"terms": vae.terms(b), "w": w, "z": z, "true": true, "stated": stated, "light": light, "free": free,
+                "asked": asked, "pooled": pooled, "slope": slope, "rise": (higher - lower) / (2.0 * step),
+                "answer": decoder.properties(light, conditions), "came": decoder.properties(wished, conditions[::2]),
+                "pull": backend.steps().grad(lambda a: vae.terms({**b, "ask": a})["consistency"], ask)}
+
+    known = evaluate(everything, *batch.values())
+    terms = known["terms"]
+
+    def missed(found, wanted):
+        return (np.sqrt(1.0 + ((found - wanted) / 0.1) ** 2) - 1.0).sum(axis=-1)
+
+    covariance = (known["w"] - known["w"].mean(axis=0)).T @ (known["z"] - known["z"].mean(axis=0)) / ROWS
+    np.testing.assert_allclose(terms["independence"], (covariance**2).sum(), rtol=1e-3)
+    rows = numpy(decoder.pool.rows()).astype("float64")
+    prior = multivariate_normal(cov=rows @ rows.T).logpdf(known["pooled"])
+    np.testing.assert_allclose(terms["likelihood"], -prior - known["slope"].sum(axis=-1), rtol=1e-3)
+    np.testing.assert_allclose(np.exp(known["slope"]), known["rise"], rtol=5e-2)
+    np.testing.assert_allclose(terms["prediction"], missed(known["stated"], known["true"]), rtol=1e-3)
+    n, light = batch["responses"].astype("float64"), known["light"].astype("float64")
+    np.testing.assert_allclose(terms["reconstruction"], 2.0 * (xlogy(n, n / light) - n + light).sum(axis=(1, 2)),
+                               rtol=1e-3)
+    np.testing.assert_allclose(terms["consistency"], missed(known["answer"], known["stated"])
+                               + missed(known["came"], known["asked"]).mean(), rtol=1e-3)
+    assert np.abs(known["slope"]).max() > 0.1 and covariance.std() > 1e-3
+    assert 0.1 < (known["free"] != known["asked"]).mean() < 0.9  # some of what is asked for is out of range
+    pull = np.abs(known["pull"])
+    assert not pull[:, 4:10].any() and not pull[1::2].any()
+    assert pull[::2, :4].max() > 0.0 and pull[::2, 10:].max() > 0.0
 
 
 @pytest.mark.compiles_long

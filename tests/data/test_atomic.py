@@ -112,6 +112,14 @@ def test_set_is_old_after_an_error_wherever_it_comes(tmp_path, monkeypatch, call
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("abc", "new")
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_set_that_could_not_be_written_at_first_leaves_nothing(tmp_path, monkeypatch, call):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
+        stop_at(patch, call, OSError("disk"))
+        write_three(tmp_path, "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("call", range(1, 8))
 def test_killed_set_is_old_or_new_or_lacks_its_first_file(tmp_path, call):
     """Never first files of one beside others of another writing."""

@@ -30,6 +30,17 @@ def test_what_photon_counts_are_not(values, message):
         photon_counts(values, "here")
 
 
+@pytest.mark.parametrize(("value", "whole"), [(3.00005, 3), (2.99995, 3), (60_000.05, 60_000), (3.001, None),
+                                              (3.1, None), (2.75, None), (60_000.1, None), (-0.001, None)])
+def test_whole_numbers_are_rounded_by_a_ten_thousandth_or_a_millionth(value, whole):
+    values = np.full((1, 1, 1), value)
+    if whole is None:
+        with pytest.raises(ValueError, match=rf"responses\[0, 0, 0\] = {value}: expected whole"):
+            photon_counts(values)
+    else:
+        assert photon_counts(values).item() == whole
+
+
 def test_position_of_a_bad_count_is_right_beyond_the_first_block():
     values = np.zeros((5000, 1, 2))
     values[4500, 0, 1] = 1.5

@@ -1,11 +1,14 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
+from tests.conftest import randomise
 from zdckeras import backend
 from zdckeras.data.showers import Showers
-from zdckeras.gan.losses import auxiliary_loss
+from zdckeras.gan.losses import SMALLEST, auxiliary_loss
 from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.scores import shape_score, sums_score
 from zdckeras.training.batches import Batches
 from zdckeras.training.checkpoint import DivergedError
 from zdckeras.training.loop import train
@@ -17,6 +20,7 @@ WATCHED = "critic_accuracy"
 TERMS = {"critic_adversarial", "critic_penalty", "regressor_auxiliary", "generator_adversarial",
          *(f"generator_{name}" for name in WEIGHTS)}
 PHASES = ("critic", "regressor", "generator")
+numpy = ops.convert_to_numpy
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,41 @@ def test_no_diversity_without_repeated_conditions(showers):
 def test_weights_are_checked(wrong, message):
     with pytest.raises(ValueError, match=message):
         ResponseGAN("ecal", {"mean": [0.0] * 9, "scale": [1.0] * 9}, weights=wrong)
+
+
+@pytest.mark.compiles_long
+def test_terms_are_the_equations_of_their_responses(gan, repeated):
+    """Every term of the generator from the responses that it gives; with an energy score, the sums learn nothing of
+    diversity and L2."""
+    network, (summary,) = gan.generator, gan.critic.summaries
+    randomise(gan, seed=2, size=1.0)
+    batch = {name: ops.convert_to_tensor(values, "float32") for name, values in batches(repeated)[0][0].items()}
+
+    def shape_alone():
+        terms = gan._generator_loss(batch, False)
+        return terms["diversity"] + terms["l2"], terms
+
+    _, terms, slopes = backend.steps().value_and_grad(shape_alone, network.sums.trainable_variables)
+    pairs = ops.concatenate([batch["conditions"]] * 2)
+    (made,) = network(ops.concatenate([batch["z"], batch["z2"]]), pairs)
+    true, *draws = (summary.sums(n) for n in (batch["responses_ecal"], *ops.split(made, 2)))
+    score = sums_score([summary], [true], *([s] for s in draws)) + shape_score(
+        [summary], batch["conditions"], [batch["responses_ecal"]], [made])
+    (first, second), logits = np.split(numpy(made), 2), numpy(gan.critic([made], pairs))
+    peaks = numpy(gan.regressors[0](ops.convert_to_tensor(first)))
+    known = {name: numpy(values).astype("float64") for name, values in batch.items()}
+    real, lit = known["responses_ecal"], known["peak_ecal"][:, 0] >= 0
+    ratio = np.abs(np.log1p(first) - np.log1p(second)).mean(axis=(1, 2))
+    ratio /= np.abs(known["z"] - known["z2"]).mean(axis=1)
+    expected = {
+        "adversarial": np.log1p(np.exp(-logits)).mean(),
+        "diversity": 0.01 * (known["diversity_ecal"] / (ratio + SMALLEST)).mean(),
+        "intensity": 1e-3 * np.abs((real - first).sum(axis=(1, 2))).mean(),
+        "auxiliary": 1e-3 * ((peaks - known["peak_ecal"]) ** 2).sum(axis=1)[lit].mean(),
+        "l2": 0.1 * ((np.log1p(real) - np.log1p(first)) ** 2).mean(),
+        "energy": 0.1 * numpy(score).mean()}
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-3)
+    assert not any(numpy(slope).any() for slope in slopes)
 
 
 @pytest.mark.parametrize("moving", PHASES)

@@ -3,7 +3,8 @@ import pytest
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.gan.scores import block_features, cell_score, energy_score, ranked_probability
+from zdckeras.gan.scores import block_features, cell_score, energy_score, ranked_probability, shape_score
+from zdckeras.layers.response_features import SummaryFeatures
 
 numpy = ops.convert_to_numpy
 
@@ -72,6 +73,21 @@ def test_cell_score_of_equal_photons_has_no_gradient():
     n = np.random.default_rng(4).poisson(2.0, (2, 3, 3)).astype("float32")
     gradient = numpy(backend.steps().grad(lambda x: cell_score(n, x, n), ops.convert_to_tensor(n)))
     assert not gradient.any()
+
+
+def test_shape_score_is_a_weighted_sum_of_three(showers):
+    """1 of the summaries, 1/4 of the blocks and 1/10 of the cells, averaged over detectors."""
+    summary = SummaryFeatures("ecal", **SummaryFeatures.fit(showers, "ecal"))
+    c, n = showers.particles[:6].astype("float32"), showers.response.astype("float32")
+    x, a, b = n[:6], n[6:12], n[12:18]
+    expected = (numpy(energy_score(*(summary(k, c) for k in (x, a, b))))
+                + 0.25 * numpy(energy_score(*map(block_features, map(ops.convert_to_tensor, (x, a, b)))))
+                + 0.1 * numpy(cell_score(*map(ops.convert_to_tensor, (x, a, b)))))
+    one = [ops.convert_to_tensor(x)], [ops.convert_to_tensor(n[6:18])]
+    np.testing.assert_allclose(numpy(shape_score([summary], c, *one)), expected, rtol=1e-4)
+    swapped = [ops.convert_to_tensor(np.concatenate([b, a]))]
+    both = one[0] * 2, one[1] + swapped  # the order of the two draws does not matter
+    np.testing.assert_allclose(numpy(shape_score([summary] * 2, c, *both)), expected, rtol=1e-4)
 
 
 def test_blocks():

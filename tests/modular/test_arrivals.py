@@ -79,6 +79,18 @@ def test_responses_are_those_of_the_library_given(detector):
     assert (made[1] == made[3]).all() and all((made[a] != made[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
+def test_nucleons_arrive_with_their_mass_besides_what_they_put_into_a_shower():
+    class Told:
+        def respond(self, primary, pdg, energy, x, y, size, rng):
+            return primary, pdg, energy, x, y, size, rng
+
+    arrivals = {"kind": np.arange(6), "energy": np.linspace(5.0, 55.0, 6), "x": np.arange(6.0), "y": -np.arange(6.0)}
+    primary, pdg, energy, x, y, *rest = respond("zn", arrivals, 7, Told())
+    assert pdg.tolist() == [22, 2112, 2212, 130, 211, -211] and primary.tolist() == list(range(6)) and rest == [6, 7]
+    np.testing.assert_allclose(energy - arrivals["energy"], [0.0, 0.93957, 0.93827, 0.0, 0.0, 0.0], atol=1e-5)
+    np.testing.assert_array_equal([x, y], [arrivals["x"], arrivals["y"]])
+
+
 def test_own_particles_that_arrive_as_they_started():
     showers = load("zn", "train", 300)
     arrivals, responses = single_arrivals(showers)

@@ -84,3 +84,43 @@ def test_diffusion_and_flow_matching_have_their_studies_optimizers():
     assert (proton.beta_1, proton.beta_2) == (0.94, 0.91)
     assert [float(proton._learning_rate(step)) for step in (0, 8_380, 41_900)] == pytest.approx(
         [2.7e-3 / 25, 2.7e-3, 2.7e-3 / 25_000], rel=1e-3)
+
+
+def test_published_schedules_number_by_number():
+    """As a whole, so that nothing more and nothing else is handed to an optimizer or sampler; LHCb's study does not
+    tell its Adam, which is that of arXiv:1704.00028."""
+    assert recipe("autoencoders")["ADAM"] == {
+        "CNN": {"rate": 1.4e-3, "beta_1": 0.76, "beta_2": 0.88, "epsilon": 6.1e-8, "nesterov": True},
+        "ViT": {"rate": 3.5e-3, "beta_1": 0.64, "beta_2": 0.73, "epsilon": 1.5e-7, "weight_decay": 0.068,
+                "cycle": {"rise": 0.32, "start": 35.0, "end": 770.0}},
+        "MLP-Mixer": {"rate": 5.7e-3, "beta_1": 0.89, "beta_2": 0.88, "epsilon": 1.2e-6, "weight_decay": 0.013,
+                      "cycle": {"rise": 0.34, "start": 600.0, "end": 1200.0}}}
+    assert recipe("flow_matching")["ADAM"] == {
+        "zn": {"rate": 4.4e-4, "beta_1": 0.7, "beta_2": 0.88, "epsilon": 1e-8},
+        "zp": {"rate": 2.7e-3, "beta_1": 0.94, "beta_2": 0.91, "epsilon": 1e-8,
+               "cycle": {"rise": 0.2, "start": 25.0, "end": 1000.0}}}
+    wgan, sdi, vq_gan, diffusion = (recipe(name) for name in ("wgan_gp", "sdi_gan", "vq_gan", "diffusion"))
+    assert wgan["ADAM"] == {"beta_1": 0.0, "beta_2": 0.9}
+    assert wgan["PRESETS"]["paper"]["published"] == {"epochs": 3000, "batch": 320, "generator": 1e-4, "critic": 1e-4}
+    assert sdi["LAMBDAS"] == {"zp": {"diversity": 0.1, "intensity": 1e-3, "auxiliary": 1e-3}, "zn": {"diversity": 1.0}}
+    assert sdi["PRESETS"]["paper"]["published"] == {
+        "zp": {"epochs": 300, "batch": 128, "generator": 1e-4, "critic": 1e-5, "regressor": 1e-4},
+        "zn": {"epochs": 100, "batch": 256, "generator": 1e-4, "critic": 1.4e-5}}
+    assert sdi["ADAM"] == {"zp": {}, "zn": {
+        "generator": {"beta_1": 0.76, "beta_2": 0.54, "epsilon": 1.8e-2, "nesterov": True,
+                      "cycle": {"rise": 0.34, "start": 260.0, "end": 9500.0}},
+        "critic": {"beta_1": 0.97, "beta_2": 0.96, "epsilon": 3.7e-5,
+                   "cycle": {"rise": 0.43, "start": 41.0, "end": 1700.0}}}}
+    assert recipe("vq_vae")["ADAM"] == {
+        "0.25M": {"rate": 7.4e-3, "beta_1": 0.79, "beta_2": 0.76, "epsilon": 2.0e-4,
+                  "cycle": {"rise": 0.23, "start": 45.0, "end": 2100.0}},
+        "1M": {"rate": 1.7e-3, "beta_1": 0.71, "beta_2": 0.88, "epsilon": 6.7e-9, "weight_decay": 0.031,
+               "cycle": {"rise": 0.1, "start": 22.0, "end": 44.0}},
+        "prior, 0.25M": {"rate": 7.6e-3, "beta_1": 0.97, "beta_2": 0.93, "epsilon": 3.9e-7, "nesterov": True,
+                         "cycle": {"rise": 0.16, "start": 61.0, "end": 5200.0}},
+        "prior, 4M": {"rate": 3.6e-3, "beta_1": 0.80, "beta_2": 0.65, "epsilon": 1.7e-9, "nesterov": True,
+                      "weight_decay": 0.33, "cycle": {"rise": 0.21, "start": 390.0, "end": 600.0}}}
+    assert vq_gan["PRESETS"]["paper"]["faster"] == 1.0
+    assert diffusion["PRESETS"]["paper"]["images"] == {"sampler": "ddim", "steps": 50, "eta": 0.6}
+    assert diffusion["ADAM"] == {"rate": 2.8e-5, "beta_1": 0.87, "beta_2": 0.82, "epsilon": 2.5e-10,
+                                 "weight_decay": 5.5e-4, "warmup": 0.1, "global_clipnorm": 1.0}

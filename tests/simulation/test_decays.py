@@ -5,7 +5,27 @@ from scipy.stats import kstest
 
 from zdckeras.simulation.decays import BRANCHINGS, boost, branchings, draw_daughters, draw_flight, properties, two_body
 
-ALL = sorted(BRANCHINGS) + [-code for code in BRANCHINGS if code not in (111, 310)]
+PDG = {  # mode -> fraction of all decays, Review of Particle Physics
+    3122: {(2212, -211): 0.641, (2112, 111): 0.359},
+    310: {(211, -211): 0.6920, (111, 111): 0.3069},
+    3222: {(2212, 111): 0.5147, (2112, 211): 0.4843},
+    3112: {(2112, -211): 0.99848},
+    3212: {(3122, 22): 1.0},
+    3322: {(3122, 111): 0.99517},
+    3312: {(3122, -211): 0.99887},
+    3334: {(3122, -321): 0.677, (3322, -211): 0.243, (3312, 111): 0.0855},
+    111: {(22, 22): 0.98823},
+    211: {(-13, 14): 0.999877},
+    321: {(-13, 14): 0.6356, (211, 111): 0.2067},
+}
+ALL = sorted(PDG) + [-code for code in PDG if code not in (111, 310)]
+
+
+def modes(pdg):
+    """Daughters -> share of the modes above, those of an antiparticle conjugated."""
+    known = PDG[abs(pdg)]
+    return {tuple(d if pdg > 0 or d in (22, 111) else -d for d in daughters): fraction / sum(known.values())
+            for daughters, fraction in known.items()}
 
 
 def baryon_number(pdg):
@@ -22,6 +42,12 @@ def parents(pdg, momentum, rng):
     p = direction / np.linalg.norm(direction, axis=1, keepdims=True) * momentum[:, None]
     mass = properties(pdg)[0]
     return np.column_stack([np.sqrt((p**2).sum(axis=1) + mass**2), p]), mass
+
+
+def test_modes_are_those_of_the_review():
+    assert {code: dict(map(reversed, found)) for code, found in BRANCHINGS.items()} == PDG
+    for pdg in ALL:
+        assert {pair: fraction for fraction, pair in branchings(pdg)} == pytest.approx(modes(pdg), rel=1e-12)
 
 
 @pytest.mark.parametrize("pdg", ALL)
@@ -42,7 +68,7 @@ def test_drawn_modes_follow_the_branchings(pdg):
     size = 20_000
     drawn = draw_daughters(np.full(size, pdg), np.random.default_rng(abs(pdg)))
     counted = 0
-    for fraction, daughters in branchings(pdg):
+    for daughters, fraction in modes(pdg).items():
         seen = (drawn == daughters).all(axis=1).sum()
         counted += seen
         assert abs(seen - size * fraction) <= 4 * np.sqrt(size * fraction * (1 - fraction)) + 1e-9

@@ -289,3 +289,44 @@ def test_a_library_of_four_energies_and_one_point_gives_light():
     frozen = FrozenShowers("zn", ShowerLibrary("zn", primaries, library.light, {}))
     light = frozen.expected_light([2112] * 4, [200.0, 200.0, 400.0, 400.0], [0.03, 0.1] * 2, [0.03, 0.1] * 2, 1)[0]
     assert np.isfinite(light).all() and light.sum(axis=(1, 2)).min() > 0.0
+
+
+def test_a_factor_is_the_formula_of_the_class(name):
+    """m E (1 + (q - sum w q) / sqrt(1 - sum w^2)) / L, q = (L / (m E) - 1) s / s_i of the showers near, weighted w."""
+    frozen, rng = FrozenShowers(name)._frozen, np.random.default_rng(3)
+    kind, energy = np.repeat(KINDS[:3] + [211], 15), np.exp(rng.uniform(np.log(30), np.log(2500), 60))
+    position = rng.uniform(5.0, 20.0, (60, 2))
+    offset = frozen.offset(position)
+    (mean, spread), folded = frozen.fit(kind, energy, offset), frozen.fold(offset)[0]
+    shower, factor = frozen.draw(kind, energy, position, rng)
+    expected = np.empty(60)
+    for k, code in enumerate(kind):
+        pool = frozen.pools["photon" if code == 22 else "hadron"]
+        (near,), (w,) = pool.near(np.log(energy[k : k + 1]), folded[k : k + 1], kind[k : k + 1] == 211)
+        q = frozen.deviation[near] * spread[k] / frozen.spread[near]
+        (drawn,) = ((q - w @ q) / np.sqrt(1 - w @ w))[near == shower[k]]
+        expected[k] = mean[k] * energy[k] * max(1 + drawn, 0.02) / frozen.total[shower[k]]
+    np.testing.assert_allclose(factor, expected, rtol=1e-9)
+    assert np.std(factor * frozen.total[shower] / (mean * energy)) > 0.05
+
+
+def test_mesons_take_showers_of_mesons_first():
+    """3 units away from baryons: within 1.5, where there are enough showers, there are none of the other sort."""
+    distance = np.tile(np.arange(1, 61) / 100, 2)
+    meson = np.repeat([True, False], 60)
+    folded = np.column_stack([distance * CELL_UNIT["hadron"], np.zeros(120)])
+    pool = _Pool("hadron", np.arange(120), np.zeros(120), folded, meson)
+    for sort in (True, False):
+        near, weight = pool.near(np.zeros(1), np.zeros((1, 2)), np.array([sort]))
+        assert sorted(near[0][weight[0] > 0]) == np.flatnonzero(meson == sort).tolist()
+
+
+@pytest.mark.parametrize(("axis", "far"), [(0, False), (0, True), (1, False), (1, True)])
+@pytest.mark.parametrize(("code", "share", "reach"), [(22, 0.18, 1.6), (2112, 0.30, 2.5)])
+def test_light_lost_at_an_edge_is_the_formula_of_its_function(axis, far, code, share, reach):
+    """An impact 2 cells from an edge of ZN, and the middle of a cell at 1.5: 1 - a (1 + 4 2 1.5 / (1/4 + b^2))^-4."""
+    frozen, light = FrozenShowers("zn")._frozen, np.ones(1, "float32")
+    position, cell = np.full((1, 2), 20.5), [np.array([20]), np.array([20])]
+    position[0, axis], cell[axis] = (42.0, np.array([42])) if far else (2.0, np.array([1]))
+    frozen.lose(light, np.array([code]), np.array([0]), tuple(cell), position)
+    assert 1.0 - light[0] == pytest.approx(share * (1 + 4 * 2 * 1.5 / (0.25 + reach**2)) ** -4, rel=2e-3)
