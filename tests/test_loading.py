@@ -15,6 +15,8 @@ import pytest
 
 import zdckeras
 from zdckeras import load_model
+from zdckeras.gan.networks import ResponseNetwork
+from zdckeras.hits.classifier import HitClassifier
 from zdckeras.loading import with_current_names
 
 OLD = Path(__file__).parent / "data" / "old"  # written when a detector was called "where", in other modules
@@ -155,3 +157,14 @@ def test_your_own_registered_classes_come_back(tmp_path):
     keras.Sequential([keras.Input((2,)), Steep(1, kernel_initializer="ones")]).save(tmp_path / "a.keras")
     (layer,) = load_model(tmp_path / "a.keras").layers
     assert type(layer) is Steep and layer.get_weights()[0].tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("make", [
+    lambda scaler: HitClassifier(["zn"], scaler, hidden=(8,)),
+    lambda scaler: zdckeras.GanGenerator(ResponseNetwork(("zn",), scaler, 10, 8, (8,), (4, 4, 2), 2))])
+def test_scalers_of_arrays_are_loaded_again(make, tmp_path):
+    model = make({"mean": np.linspace(0.0, 1.0, 9), "scale": np.ones(9)})
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    same = [np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)]
+    assert all(same) and type(again) is type(model)

@@ -21,6 +21,16 @@ def whole_number(value: int, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def plain(arrays: Mapping[str, ArrayLike]) -> dict[str, list]:
+    """Arrays by name, such as those of a scaler, as lists: what the configuration of a saved model can hold.
+
+    Example:
+        >>> plain({"mean": np.zeros(2), "low": None})
+        {'mean': [0.0, 0.0], 'low': None}
+    """
+    return {name: None if values is None else np.asarray(values, "float64").tolist() for name, values in arrays.items()}
+
+
 def divided(size: int, divide: int) -> int:
     """A published size divided by a whole number, at least 1; ValueError unless that is one of at least 1.
 

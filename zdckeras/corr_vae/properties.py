@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.flows.univariate import Affine, RationalQuadraticSpline
 from zdckeras.layers.dense import dense_layers, linear, seeds_of
@@ -201,7 +202,7 @@ class PropertyDecoders(layers.Layer):
 
     def __init__(self, detector, scaler, properties, hidden=64, bins=8, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(detector=detector, scaler=scaler, properties=properties, hidden=hidden, bins=bins,
+        self.settings = dict(detector=detector, scaler=plain(scaler), properties=properties, hidden=hidden, bins=bins,
                              seed=seed)
         self.features, self.properties = ParticleFeatures(detector, **scaler, dtype="float32"), properties
         self.affine, self.spline, seeds = Affine(), RationalQuadraticSpline(bins), seeds_of([seed, 42])

@@ -21,7 +21,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
-from zdckeras.arguments import divided, whole_number
+from zdckeras.arguments import divided, plain, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.corr_vae.generator import CorrGenerator, properties_of
 from zdckeras.corr_vae.masked import MaskedProperties
@@ -160,7 +160,7 @@ class ImageCorrDecoder(WithParts, layers.Layer):
         check_network("particle", particle, [(None, CONDITION_COUNT)], [(None, 2 * context)])
         for name, size in dict(latents=latents, objects=objects, context=context).items():
             whole_number(size, name)
-        self.settings = dict(detector=detector, scaler=scaler, latents=latents, objects=objects, context=context,
+        self.settings = dict(detector=detector, scaler=plain(scaler), latents=latents, objects=objects, context=context,
                              hidden=hidden, temperature=temperature, seed=seed)
         self.network, self.particle, seeds = network, particle, seeds_of([seed, 48])
         self.latents, self.objects, self.context = latents, objects, context

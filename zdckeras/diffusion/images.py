@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
@@ -63,7 +64,7 @@ class ImageDiffusion(WithParts, Denoiser):
     def __init__(self, detector: str, field: keras.layers.Layer, scaler: dict, shift: float = 0.0, spread: float = 1.0,
                  features: bool = True, dequantised: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.settings |= dict(detector=detector, scaler=scaler, shift=shift, spread=spread, features=features,
+        self.settings |= dict(detector=detector, scaler=plain(scaler), shift=shift, spread=spread, features=features,
                               dequantised=dequantised)
         self.detector, self.known = get_detector(detector), ParticleFeatures(detector, **scaler, dtype="float32")
         expected = self.known.width if features else CONDITION_COUNT

@@ -10,6 +10,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT
@@ -115,7 +116,7 @@ class ImageGAN(WithParts, AdversarialModel):
         if self.weights_of["auxiliary"] and len(regressors) != len(names):
             raise ValueError(f"auxiliary: expected a regressor for each of {', '.join(names)}, received "
                              f"{len(regressors)}.")
-        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, latent=latent)
+        self.settings = dict(detector=names, scaler=plain(scaler), weights=self.weights_of, latent=latent)
         self.names, self.latent = names, latent
         self.mean, self.scale = (np.asarray(scaler[key], "float32") for key in ("mean", "scale"))
         self.generator, self.critic, self.regressors = generator, critic, regressors
@@ -250,7 +251,7 @@ class ImageGanGenerator(WithParts, Sampler):
         super().__init__(scaler.get("low"), scaler.get("high"), **kwargs)
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         check_networks(names, latent, network)
-        self.settings = dict(detector=names, scaler=scaler, latent=latent)
+        self.settings = dict(detector=names, scaler=plain(scaler), latent=latent)
         self.network, self.detectors = network, [get_detector(name) for name in names]
         self.noise_width, self.scaler = latent, {key: np.asarray(scaler[key], "float32") for key in ("mean", "scale")}
         self.light = self.add_weight(shape=(len(names),), initializer="ones", trainable=False, name="factors")

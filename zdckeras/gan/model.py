@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zdckeras.arguments import non_negative, of_kind
+from zdckeras.arguments import non_negative, of_kind, plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import Detector, channel_sums
 from zdckeras.data.particles import Scaler
@@ -146,7 +146,7 @@ class ResponseGAN(AdversarialModel):
         generator, critic = (dict(of_kind(sizes or {}, Mapping, name))
                              for name, sizes in (("generator", generator), ("critic", critic)))
         non_negative(penalty, "penalty")
-        self.settings = dict(detector=names, scaler=scaler, weights=self.weights_of, generator=generator,
+        self.settings = dict(detector=names, scaler=plain(scaler), weights=self.weights_of, generator=generator,
                              critic=critic, penalty=penalty, seed=seed)
         self.names, self.penalty = names, penalty
         self.generator, self.average = with_average(

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.layers.cnn import convolve, downscale, unfold
@@ -143,7 +144,7 @@ class ResponseNetwork(layers.Layer):
                  seed=0, **kwargs):
         super().__init__(autocast=False, **kwargs)
         names, seeds = (detector,) if isinstance(detector, str) else tuple(detector), seeds_of(seed)
-        self.settings = dict(detector=names, scaler=scaler, latent=latent, hidden=hidden, widths=tuple(widths),
+        self.settings = dict(detector=names, scaler=plain(scaler), latent=latent, hidden=hidden, widths=tuple(widths),
                              channels=tuple(channels), spots=spots, seed=seed)
         self.detectors, self.latent = [get_detector(name) for name in names], latent
         self.sums = SumsNetwork(names, scaler, latent, widths, seeds, self.dtype_policy)
@@ -195,7 +196,7 @@ class Critic(layers.Layer):
         super().__init__(autocast=False, **kwargs)
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         summary = summary or [{}] * len(names)
-        self.settings = dict(detector=names, scaler=scaler, summary=list(summary), hidden=tuple(hidden),
+        self.settings = dict(detector=names, scaler=plain(scaler), summary=list(summary), hidden=tuple(hidden),
                              channels=tuple(channels), code=code, seed=seed)
         self.detectors, seeds = [get_detector(name) for name in names], seeds_of([seed, 1])
         self.summaries = [SummaryFeatures(name, **fitted) for name, fitted in zip(names, summary, strict=True)]

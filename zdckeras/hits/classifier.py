@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
@@ -51,7 +52,7 @@ class HitClassifier(SampleLoss):
         if not detectors or not 0.0 < threshold < 1.0:
             raise ValueError(f"Expected at least one detector and a threshold between 0 and 1, received {detectors} "
                              f"and {threshold}.")
-        self.settings = dict(detectors=list(detectors), scaler=scaler, hidden=tuple(hidden), seed=seed)
+        self.settings = dict(detectors=list(detectors), scaler=plain(scaler), hidden=tuple(hidden), seed=seed)
         self.detectors = [get_detector(name) for name in detectors]
         self.features = [FlightFeatures(name, **scaler, dtype="float32") for name in detectors]
         seeds, width = seeds_of([seed, 81]), sum(features.width for features in self.features)

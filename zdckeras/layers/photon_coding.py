@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import Scaler
@@ -34,7 +35,7 @@ class AroundBody(WithParts, layers.Layer):
     def __init__(self, detector, scaler, body, settings, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.features, self.body = self.PARTICLE(detector, **scaler, dtype="float32"), body
-        self.detector, self.settings = self.features.detector, dict(detector=detector, scaler=scaler, **settings)
+        self.detector, self.settings = self.features.detector, dict(detector=detector, scaler=plain(scaler), **settings)
         contexts = (self.features.width, 0) if self.BLIND else (self.features.width,)
         if body.image != self.detector.shape or body.context not in contexts:
             raise ValueError(f"Expected a body for {detector}, images {self.detector.shape} and context "

@@ -7,6 +7,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.impact import expected_centre
@@ -27,8 +28,8 @@ class _ImageLayer(layers.Layer):
 
     def __init__(self, detector, scaler, latent=10, channels=(64, 32, 16, 8), hidden=256, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings = dict(detector=detector, scaler=scaler, latent=latent, channels=tuple(channels), hidden=hidden,
-                             seed=seed)
+        self.settings = dict(detector=detector, scaler=plain(scaler), latent=latent, channels=tuple(channels),
+                             hidden=hidden, seed=seed)
         self.features = FlightFeatures(detector, **scaler, dtype="float32")
         self.detector, self.latent = self.features.detector, latent
 
@@ -117,8 +118,9 @@ class ResponseVAE(Variational, Autoencoder):
                  kl: float = 1.0, centre: float = 0.0, depth: float = 0.0, encoder: dict[str, Any] | None = None,
                  decoder: dict[str, Any] | None = None, latent: int = 10, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, deviation=deviation, kl=kl, centre=centre,
-                             depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent, seed=seed)
+        self.settings = dict(detector=detector, scaler=plain(scaler), boxcox=boxcox, deviation=deviation, kl=kl,
+                             centre=centre, depth=depth, encoder=encoder or {}, decoder=decoder or {}, latent=latent,
+                             seed=seed)
         self.encoder = ImageEncoder(detector, scaler, latent, seed=seed, **(encoder or {}))
         self.decoder = ImageDecoder(detector, scaler, latent, seed=seed, **(decoder or {}))
         self.detector, self.boxcox, self.kl, self.centre = get_detector(detector), BoxCox(**boxcox), kl, centre

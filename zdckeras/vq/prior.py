@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import Scaler
 from zdckeras.data.showers import Showers
@@ -102,8 +103,8 @@ class TokenPrior(SampleLoss):
         super().__init__(**kwargs)
         if codes < 1:
             raise ValueError(f"Expected at least one code, received {codes}.")
-        self.settings = dict(detector=detector, scaler=scaler, codes=codes, tokens=tokens, width=width, heads=heads,
-                             depth=depth, sums=sums, seed=seed)
+        self.settings = dict(detector=detector, scaler=plain(scaler), codes=codes, tokens=tokens, width=width,
+                             heads=heads, depth=depth, sums=sums, seed=seed)
         self.codes, self.tokens, self.width, self.sums, seeds = codes, tokens, width, sums, seeds_of([seed, 22])
         self.features = ParticleFeatures(detector, **scaler, dtype="float32")
         self.hidden = dense_layers((width,), self.features.width + sums, seeds)

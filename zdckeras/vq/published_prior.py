@@ -7,6 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
 from zdckeras.data.showers import Showers
@@ -48,7 +49,7 @@ class ParticleVQVAE(SampleLoss):
     def __init__(self, detector: str, scaler: dict[str, Any], codes: int = 256, width: int = 64, projection: int = 16,
                  tokens: int = 2, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.settings = dict(detector=detector, scaler=scaler, codes=codes, width=width, projection=projection,
+        self.settings = dict(detector=detector, scaler=plain(scaler), codes=codes, width=width, projection=projection,
                              tokens=tokens, seed=seed)
         seeds, self.shape_of, flat = seeds_of([seed, 65]), (tokens, width), tokens * width
         self.features = ScaledParticle(detector, **scaler)

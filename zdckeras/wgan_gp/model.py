@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
-from zdckeras.arguments import non_negative, of_kind, whole_number
+from zdckeras.arguments import non_negative, of_kind, plain, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.data.impact import expected_centre
 from zdckeras.data.particles import Scaler
@@ -79,7 +79,7 @@ class ResponseWGAN(AdversarialModel):
             ("generator", generator), ("critic", critic), ("regressor", regressor), ("summary", summary)))
         whole_number(critic_steps, "critic_steps")
         non_negative(penalty, "penalty")
-        self.settings = dict(detector=detector, scaler=scaler, boxcox=boxcox, weights=self.weights_of,
+        self.settings = dict(detector=detector, scaler=plain(scaler), boxcox=boxcox, weights=self.weights_of,
                              generator=generator, critic=critic, regressor=regressor, summary=summary, depth=depth,
                              penalty=penalty, critic_steps=critic_steps, seed=seed)
         self.boxcox, self.penalty, self.critic_steps, self.depth = BoxCox(**boxcox), penalty, critic_steps, depth

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
 from zdckeras.layers.cnn import GridDecoder
@@ -86,7 +87,7 @@ class EnergyNetwork(layers.Layer):
         self.detector, seeds = get_detector(detector), seeds_of([seed, 3])
         if latent < NOISY:
             raise ValueError(f"Expected at least {NOISY} numbers of latent noise, received {latent}.")
-        self.settings = dict(detector=self.detector.name, scaler=scaler, fraction=float(fraction), latent=latent,
+        self.settings = dict(detector=self.detector.name, scaler=plain(scaler), fraction=float(fraction), latent=latent,
                              hidden=hidden, channels=tuple(channels), spots=spots, seed=seed)
         self.latent, self.fraction = latent, float(fraction)
         self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")

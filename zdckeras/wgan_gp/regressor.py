@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zdckeras.arguments import plain
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.impact import slopes
@@ -111,7 +112,7 @@ class EnergyCritic(layers.Layer):
     def __init__(self, detector, scaler, channels=(256, 128, 64, 32), hidden=128, seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, seeds = get_detector(detector), seeds_of([seed, 5])
-        self.settings = dict(detector=self.detector.name, scaler=scaler, channels=tuple(channels), hidden=hidden,
+        self.settings = dict(detector=self.detector.name, scaler=plain(scaler), channels=tuple(channels), hidden=hidden,
                              seed=seed)
         self.features = FlightFeatures(self.detector.name, **scaler, dtype="float32")
         self.body, width = mirrored(channels, self.detector.shape, seeds)
