@@ -49,6 +49,14 @@ def test_tensors_give_what_arrays_give(function, detector):
     np.testing.assert_allclose(ops.convert_to_numpy(found), known, rtol=1e-4, atol=3e-3)
 
 
+def test_the_bend_is_that_of_the_whole_momentum():
+    """24.35 cm times 2680 GeV over |p|, also at a slope of 1/2, where |p| is 1.118 pz."""
+    conditions = conditions_of(np.array([2212, -2212]), np.array([[50.0, 0.0, 100.0]] * 2))
+    bend = 24.35 * 2680.0 / np.hypot(50.0, 100.0)
+    x = expected_impact(conditions, "zp")[:, 0] - get_detector("zp").distance / 2
+    assert x == pytest.approx([bend, -bend], rel=1e-6)
+
+
 def test_impact_from_the_centre_and_from_the_beam_axis():
     conditions = particles()
     np.testing.assert_allclose(expected_impact(conditions, "zp") - impact_from_centre(conditions, "zp"),

@@ -109,6 +109,33 @@ def test_electrons_in_mev_are_noticed_though_their_mass_tells_nothing():
         check_particles(particles, pdg)
 
 
+@pytest.mark.parametrize(("away", "fine"), [(40.0, True), (-40.0, True), (50.0, False), (-50.0, False)])
+def test_masses_of_resonances_may_be_ten_widths_away(away, fine):
+    """phi(1020), 4.25 MeV wide: within 10 widths, 0.2 % and 0.05 MeV, which is 44.6 MeV."""
+    pdg = np.full(3, 333)
+    particles = conditions_of(pdg, np.tile([0.0, 0.0, 100.0], (3, 1)))
+    particles[1, 7] += away
+    particles[:, 0] = np.hypot(particles[:, 6], 1e-3 * particles[:, 7])
+    if fine:
+        assert check_particles(particles, pdg) is None
+    else:
+        with pytest.raises(ValueError, match=r"the mass of the PDG id \[MeV\], received 1 of 3 otherwise \(rows 1; "):
+            check_particles(particles, pdg)
+
+
+@pytest.mark.parametrize(("rows", "fine"), [(10, True), (18, True), (19, False)])
+def test_masses_tell_mev_only_where_more_than_nine_tenths_of_the_rows_say_so(rows, fine):
+    """Electrons of 20 to 100 GeV, whose mass is within the tolerance of their energies."""
+    pdg = np.full(20, 11)
+    particles = conditions_of(pdg, np.column_stack([np.zeros((20, 2)), np.linspace(20.0, 100.0, 20)]))
+    particles[:rows, 0] = np.hypot(particles[:rows, 6], particles[:rows, 7])
+    if fine:
+        assert check_particles(particles, pdg) is None
+    else:
+        with pytest.raises(ValueError, match="energies and momenta in GeV, received 19 of 20 otherwise"):
+            check_particles(particles, pdg)
+
+
 def test_unknown_nuclei_are_kept_with_a_warning():
     """An excited lead nucleus and a hypertriton are in no table."""
     particles, pdg = good()

@@ -45,6 +45,14 @@ def test_diversity_of_logarithms_equal_to_a_slow_loop():
     assert set(found[condition == 0]) == {0.0} and found.max() == 1.0
 
 
+def test_diversity_of_logarithms_begins_at_the_least_of_the_data():
+    showers, condition = make([2, 3, 7, 5])
+    spread = np.array([np.log1p(showers.response[condition == c], dtype="float64").std(axis=0).sum() for c in range(4)])
+    found = log_diversity(showers)
+    assert spread.min() > 0.05 * spread.max() and (found.min(), found.max()) == (0.0, 1.0)
+    np.testing.assert_allclose(found, ((spread - spread.min()) / np.ptp(spread))[condition], rtol=1e-9, atol=1e-12)
+
+
 def test_equal_responses_have_no_diversity():
     showers, condition = make([3, 4])
     response = np.array(showers.response)

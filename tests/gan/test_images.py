@@ -9,8 +9,9 @@ import zdckeras as zdc
 from zdckeras import backend
 from zdckeras.data.particles import Scaler
 from zdckeras.gan import losses
-from zdckeras.gan.images import ADDED, ImageGAN, ImageGanGenerator, as_list, check_networks, photons_of
+from zdckeras.gan.images import ImageGAN, ImageGanGenerator, as_list, check_networks, photons_of
 from zdckeras.gan.model import training_arrays
+from zdckeras.gan.published import published_critic, published_generator
 from zdckeras.gan.published_vit import published_vit_critic, published_vit_generator
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import train
@@ -87,7 +88,7 @@ def test_terms_are_the_equations_of_their_images(model, batch):
     away = numpy(model.regressors[0](first, training=False)) - numpy(batch["peak_ecal"])
     expected = {
         "adversarial": np.log1p(np.exp(-logit)).mean(),
-        "diversity": 0.1 * (numpy(batch["diversity_ecal"]) / (ratio + ADDED)).mean(),
+        "diversity": 0.1 * (numpy(batch["diversity_ecal"]) / (ratio + 1e-5)).mean(),
         "intensity": 1e-3 * np.abs(photons.sum(axis=(1, 2)) - numpy(batch["responses_ecal"]).sum(axis=(1, 2))).mean(),
         "auxiliary": 1e-3 * (away**2).sum(axis=1).mean(), "l2": 2.0 * ((real - first) ** 2).mean()}
     assert found == pytest.approx(expected, rel=1e-4)
@@ -198,3 +199,10 @@ def test_accuracy_counts_both_sides():
     real, made = np.array([[1.0], [-1.0]]), np.array([[-2.0], [-3.0]])
     assert float(losses.accuracy(*(ops.convert_to_tensor(x, "float32") for x in (real, made)))) == 0.75
     assert as_list(real)[0] is real and as_list((real, made)) == [real, made]
+
+
+def test_published_networks_leak_a_tenth_below_zero():
+    networks = (published_generator(["zn"], divide=32), published_critic(["zn"], divide=32))
+    slopes = [[layer.negative_slope for layer in network.layers if isinstance(layer, layers.LeakyReLU)]
+              for network in networks]
+    assert all(slopes) and {slope for some in slopes for slope in some} == {0.1}

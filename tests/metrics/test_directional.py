@@ -261,6 +261,13 @@ def test_energy_resolution_in_closed_form(a, b):
                                                         pytest.approx(0.683 * b, abs=1e-4))
 
 
+def test_energies_of_a_bin_are_taken_by_their_inverse():
+    """sigma^2 = a^2 / E is averaged: 1 and 4 GeV in equal parts count as 1.6, 10 and 90 as 18."""
+    energy = np.repeat([1.0, 4.0, 10.0, 90.0], 20)
+    found = energy_resolution(170.0 * energy, energy, bins=2)
+    np.testing.assert_allclose(found["energy"], [1.6, 18.0], rtol=1e-12)
+
+
 def test_energy_resolution_of_empty_responses_is_finite():
     found = energy_resolution(np.zeros(80), np.linspace(1.0, 100.0, 80))
     assert found["resolution"].tolist() == [0.0] * 8 and found["stochastic"] == found["constant"] == 0.0

@@ -58,3 +58,10 @@ def test_draws_are_not_compared_with_themselves():
     copies = [draw.copy() for draw in draws]
     assert diversity_ratios(draws, copies, np.full(5, 22), {"gamma": 22}) == {"gamma": 1.0}
     assert np.isnan(diversity_ratios(draws, list(draws), np.full(5, 22), {"gamma": 22})["gamma"])
+
+
+def test_ratio_is_that_of_the_sums_not_the_mean_of_ratios():
+    """Deviations 1 and 9 of the real draws, 2 and 9 of the generated ones: 11 / 10, where single ratios mean 1.5."""
+    real, generated = (np.array([[0, 0], [2 * a, 2 * b]])[..., None, None] for a, b in ((1, 9), (2, 9)))
+    assert draw_diversity(list(real)).tolist() == [1.0, 9.0]
+    assert diversity_ratios(list(real), list(generated), [22, 310], {"all": None}) == {"all": pytest.approx(1.1)}

@@ -44,3 +44,11 @@ def test_values_that_are_not_finite_have_no_rank(value):
         rank_pulls(broken[:, 0])
     with pytest.raises(ValueError, match=r"Expected ranks .* shape \(0, 2\)"):
         rank_pulls(np.zeros((0, 2)))
+
+
+def test_a_rank_by_hand():
+    """(generated below + u (equal + 1)) / (M + 1) of four generated values, u uniform from the seed."""
+    generated = np.array([[0.0, 1.0, 1.0, 5.0]] * 3)[..., None]
+    u = np.random.default_rng(7).random((3, 1))[:, 0]
+    found = ranks(np.array([[1.0], [3.0], [9.0]]), generated, 7)[:, 0]
+    np.testing.assert_allclose(found, [(1 + 3 * u[0]) / 5, (3 + u[1]) / 5, (4 + u[2]) / 5], rtol=1e-12)

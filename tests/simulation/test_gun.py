@@ -307,3 +307,15 @@ def test_packaged_electrons_in_their_detector():
     assert abs(centres(response, ECAL) - (1.0, -5.0)).max() < 1.0
     brightest = np.argwhere(response == response.max(axis=(1, 2), keepdims=True))[:, 1:]
     assert (brightest == (15, 12)).all(axis=1).mean() > 0.9
+
+
+def test_a_point_is_smeared_over_the_depth_of_its_slice():
+    """3.6 cm near the axis, 7.2 cm 2 cm from it; in x by the slope of 0.3 along the flight."""
+    small = replace(FINE, shape=(80, 80))
+    conditions, pdg = shoot(np.full(1500, 10.0), 0.1, 0.1, 0.3, 0.0)
+    for radius, depth in ((0.0, 3.6), (2.0, 7.2)):
+        response = PointShowers(small, library([[radius, 0, 12, 1.0]], pdg=22)).respond(conditions, pdg, 5)
+        x, y = centres(response, small).T
+        variance = (depth * 0.3) ** 2 / 1.09 / 12 + FINE.pitch**2 / 12 + radius**2 / 2 / 1.09
+        assert x.var() == pytest.approx(variance, rel=0.1)
+        assert y.var() == pytest.approx(radius**2 / 2 + (FINE.pitch**2 / 12 if radius else 0.0), rel=0.1, abs=1e-9)

@@ -8,6 +8,7 @@ from zdckeras.simulation.frozen import FrozenShowers
 from zdckeras.simulation.library import load_library, packaged_library
 from zdckeras.simulation.realism import (
     LIGHT_OBSERVABLES,
+    _parts,
     bootstrap,
     compare_by_kind,
     compare_unseen,
@@ -118,3 +119,15 @@ def test_observables_of_known_light():
     values = light_observables(light, np.array([2.0, 4.0]), "zp")
     np.testing.assert_allclose(values[0], [2, 0.4 * np.sqrt(3), 0.75, 0], atol=1e-12)
     np.testing.assert_allclose(values[1], [2, 0, 1, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("folds", [2, 4])
+def test_parts_are_drawn_by_lot_and_every_shower_is_in_one(folds):
+    library = packaged_library("zn").select(np.arange(800))
+    parts = [list(_parts(library, folds, np.random.default_rng(seed))) for seed in (0, 1, 0)]
+    for part, known, frozen in parts[0]:
+        assert sorted([*part, *known]) == list(range(800)) and len(part) == 800 // folds
+        assert len(np.unique(np.diff(part))) > 3 and len(frozen._frozen.total) == len(known)
+    assert sorted(np.concatenate([part for part, *_ in parts[0]])) == list(range(800))
+    same = [[np.array_equal(a[0], b[0]) for a, b in zip(parts[0], other, strict=True)] for other in parts[1:]]
+    assert same == [[False] * folds, [True] * folds]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from zdckeras.data.detectors import DETECTORS
 from zdckeras.data.impact import expected_impact
 from zdckeras.data.particles import conditions_of
 from zdckeras.simulation.decays import properties
-from zdckeras.simulation.transport import FIELD, dipole_kick, propagate, transport
+from zdckeras.simulation.transport import FIELD, _arrive, _Flight, dipole_kick, propagate, transport
 
 
 def shoot(pdg, momentum, size=1, vertex=None, seed=0):
@@ -152,3 +154,17 @@ NEUTRON = conditions_of(np.array([2112]), np.array([[0, 0, 2680.0]])).astype("fl
 def test_bad_input(conditions, pdg, message):
     with pytest.raises(ValueError, match=message):
         transport(conditions, pdg, 0)
+
+
+def test_particles_that_the_dipole_turns_around_arrive_nowhere():
+    """Their pz is 0, wherever the parabola would have brought them."""
+    zp = DETECTORS["zp"]
+    start = np.array([[0.0, 0.0, FIELD[0] - 1.0]] * 2)
+    momentum = np.array([[0.0, 0.0, 0.5 * dipole_kick()], [0.0, 0.0, 2680.0]])
+    flight = _Flight(np.arange(2), np.full(2, 2212), start, momentum)
+    position, after = propagate(start, momentum, np.ones(2), zp.distance)
+    assert after[0, 2] == 0.0 < after[1, 2]
+    wide = replace(zp, shape=(10**6, 10**6))  # or the place alone would leave it out
+    assert abs(position[0, 0]) < wide.half_size[0]
+    primary, _, energy, *_ = _arrive(flight, np.zeros(2), np.ones(2), wide)
+    assert primary.tolist() == [1] and energy == pytest.approx([2680.0])

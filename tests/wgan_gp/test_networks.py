@@ -171,3 +171,15 @@ def test_seeds_differ(network):
 def test_little_noise_is_refused():
     with pytest.raises(ValueError, match="at least 16 numbers of latent noise, received 12"):
         EnergyNetwork("ecal", SCALER, latent=12)
+
+
+def test_noise_of_cells_has_unit_variance(monkeypatch):
+    """logit(u) sqrt(3) / pi of uniform u, in place of a normal number; the spread of energies depends on it."""
+    seen = []
+    monkeypatch.setattr(energy, "gamma_like", lambda mean, lump, normal: seen.append(normal) or mean)
+    network = EnergyNetwork("ecal", SCALER, **SIZES)
+    noise = np.random.default_rng(0).standard_normal((100, 20)).astype("float32")
+    network(noise, np.repeat(electrons(20.0)[:1], 100, axis=0))
+    normal = numpy(seen[0])
+    assert normal.shape == (100, 900) and normal.mean() == pytest.approx(0.0, abs=0.02)
+    assert normal.var() == pytest.approx(1.0, rel=0.03) and np.abs(normal).max() > 4.0

@@ -134,3 +134,10 @@ def test_own_networks_are_taken_or_refused_in_one_line(regressor):
 def test_batches_of_something_else_are_refused(gan, batch):
     with pytest.raises(ValueError, match=r"responses: expected shape \(B, 30, 30\), received"):
         gan._critic_loss({**batch, "responses": batch["responses"][:, :20]}, False)
+
+
+def test_published_networks_leak_a_fifth_below_zero():
+    networks = published_critic(divide=32), published_reader(divide=32)
+    slopes = [[layer.negative_slope for layer in network.layers if isinstance(layer, layers.LeakyReLU)]
+              for network in networks]
+    assert any(slopes) and {slope for some in slopes for slope in some} == {0.2}
