@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Particles of 600 shards."""
-    return write_particles(tmp_path_factory.mktemp("particles"), 256, 600)
+    """Particles of 1,200 shards: more than are made before they are interrupted."""
+    return write_particles(tmp_path_factory.mktemp("particles"), 256, 1200)
 
 
 def alive(pid):
@@ -76,7 +76,7 @@ def test_interrupted_all_that_is_done_counts(begun, whole_group):
     assert said.splitlines()[-1].startswith("zdckeras generate: interrupted; shards that are done stay")
     assert gone(workers)
     listed = json.loads((folder / MANIFEST).read_text())["shards"]
-    assert {path.name for path in folder.iterdir()} == {MANIFEST, *listed} and 4 <= len(listed) < 600
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, *listed} and 4 <= len(listed) < 1200
     assert all(checksum(folder / name) == entry["sha256"] for name, entry in listed.items())
 
 

@@ -87,7 +87,7 @@ def test_errors_of_a_second_process_keep_their_kind(error, kind, message, capsys
 
 def test_a_second_process_tells_in_one_line(parts, tmp_path):
     """Asked for a precision that there is none of."""
-    words = tmp_path / "a.onnx", {}, "int2"
+    words = tmp_path / "a.onnx", {}, "int2", ""
     with pytest.raises(ValueError, match="^Expected a precision of float32, float16, int8, received 'int2'.$"):
         process.in_tensorflow_process("zdckeras.export.onnx", {"generator": parts["neutron"]}, *words)
 

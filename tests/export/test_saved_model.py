@@ -264,7 +264,7 @@ def test_second_process_imports_nothing_from_the_current_folder(generator, tmp_p
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", str(tmp_path / "named")]))
     monkeypatch.setattr(type(generator), "save", lambda self, path: None)
     with pytest.raises(RuntimeError, match="the one that was named"):
-        in_tensorflow_process("zdckeras.export.saved_model", {"generator": generator}, tmp_path / "1")
+        in_tensorflow_process("zdckeras.export.saved_model", {"generator": generator}, tmp_path / "1", "")
     assert not (tmp_path / "ran").exists()
 
 

@@ -148,7 +148,10 @@ def test_nothing_to_encode_is_refused(showers):
     """`Showers` are never empty; what looks like them may be."""
 
     class Empty:
-        responses, particles = {"ecal": showers.response[:0]}, showers.particles[:0]
+        particles = showers.particles[:0]
+
+        def response_of(self, name):
+            return showers.response[:0]
 
     with pytest.raises(ValueError, match="at least one response to encode, received none"):
         encode(build(showers), Empty())
