@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from zdckeras.data.particles import conditions_of
 from zdckeras.data.showers import Showers
@@ -175,4 +176,8 @@ def test_three_pictures_of_energies_are_written(tmp_path):
     electrons = load("ecal", "test", 20, seed=3)
     write_energy_pictures(tmp_path / "new", EnergyReport(electrons, {"brighter": 1.5 * electrons.response}), columns=2)
     written = {path.name: path.read_bytes()[:4] for path in (tmp_path / "new").iterdir()}
+    twice = {f"brighter, seed {k}": (1.5 + k) * electrons.response for k in range(2)}
+    write_energy_pictures(tmp_path / "twice", EnergyReport(electrons, twice), columns=2)
+    size = (imread(tmp_path / folder / "responses.png").shape for folder in ("new", "twice"))
+    assert len(set(size)) == 1  # one training of a row
     assert written == dict.fromkeys(("responses.png", "shapes.png", "sparsity.png"), b"\x89PNG")

@@ -18,6 +18,7 @@ from zdckeras.metrics import directional
 from zdckeras.metrics.energy_report import EnergyReport
 from zdckeras.metrics.probabilities import calibration
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, observables_in, shapes
+from zdckeras.metrics.trainings import by_row
 from zdckeras.plots.histograms import channel_histograms, model_colours, shape_histograms
 
 NAMED = 16  # curves, in a column of their legend
@@ -60,7 +61,7 @@ def write_pictures(folder: str | Path, showers: Showers, generated: dict[str, np
 
 
 def write_energy_pictures(folder: str | Path, report: EnergyReport, columns: int = 8) -> None:
-    """The three pictures of a report on energies: responses.png, shapes.png and sparsity.png.
+    """The three pictures of a report on energies, of one training of each row: responses.png, shapes.png, sparsity.png.
 
     Arguments:
         folder: where to; made if missing.
@@ -68,11 +69,13 @@ def write_energy_pictures(folder: str | Path, report: EnergyReport, columns: int
         columns: particles in the gallery.
     """
     folder, test = Path(folder), report.test
-    gallery = {name: images[:columns] for name, images in report.responses.items()}
+    made, observed = ({row: trainings[0] for row, trainings in by_row(found).items()}
+                      for found in (report.responses, report.shapes))
+    gallery = {name: images[:columns] for name, images in made.items()}
     save_figure(response_gallery(test[:columns], gallery), folder / "responses.png")
-    save_figure(shape_histograms(report.real, report.shapes, observables=directional.FLIGHT_OBSERVABLES),
+    save_figure(shape_histograms(report.real, observed, observables=directional.FLIGHT_OBSERVABLES),
                 folder / "shapes.png")
-    curves = {name: directional.sparsity(images, SPARSITY_THRESHOLDS) for name, images in report.responses.items()}
+    curves = {name: directional.sparsity(images, SPARSITY_THRESHOLDS) for name, images in made.items()}
     save_figure(sparsity_curves(directional.sparsity(test.response, SPARSITY_THRESHOLDS), curves, SPARSITY_THRESHOLDS),
                 folder / "sparsity.png")
 
