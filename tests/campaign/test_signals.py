@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +43,8 @@ def begun(small_onnx, many, tmp_path):
     words = ["generate", str(small_onnx()), str(many), str(tmp_path / "out"), "--shards", "256", "--workers", "2"]
     started = subprocess.Popen([sys.executable, "-m", "zdckeras.cli", *words], cwd=tmp_path, start_new_session=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
-                               stdout=subprocess.DEVNULL)
+                               stdout=subprocess.DEVNULL,  # shells have what runs in the background ignore Ctrl-C
+                               preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     children, deadline = Path(f"/proc/{started.pid}/task/{started.pid}/children"), time.monotonic() + 300
     while not (tmp_path / "out" / "shard-000003.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -264,8 +264,8 @@ def _as_done(jobs, submit, ahead, wait_for, cancel=Future.cancel):
             if not open_ones:
                 return
             for future in sorted(wait_for(list(open_ones)).done, key=lambda future: future.exception() is not None):
+                yield future.result()  # once more if an interrupt comes here, which must not lose it
                 open_ones.remove(future)
-                yield future.result()
     except (Exception, KeyboardInterrupt) as error:
         open_ones = {future for future in open_ones if not cancel(future)}
         if isinstance(error, KeyboardInterrupt) and not all(future.done() for future in open_ones):
