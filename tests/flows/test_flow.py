@@ -189,3 +189,10 @@ def test_no_rows_give_no_rows(kind):
     context = np.zeros((0, 3), "float32")
     assert host(flow.generate(none, context)).shape == host(flow.encode(none, context)[0]).shape == (0, 5)
     assert host(flow([none, context])).shape == (0,)
+
+
+def test_configurations_of_flows_stay_as_they_are():
+    """One configuration makes as many flows as one likes: none takes its parts out."""
+    config = Flow.maf(variables=3, steps=2, hidden=(4,)).get_config()
+    made = [Flow.from_config(config) for _ in range(2)]
+    assert len({len(one.weights) for one in made}) == 1 and "bijection" in config

@@ -83,7 +83,7 @@ class CodeGAN(AdversarialModel):
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("like")), **config)
+        return cls(**{**config, "like": keras.saving.deserialize_keras_object(config["like"])})
 
     def phases(self) -> dict[str, Phase]:
         seen = ("adversarial", *["penalty"] * bool(self.penalty))

@@ -53,8 +53,7 @@ class Autoregressive(Bijection):
 
     @classmethod
     def from_config(cls, config):
-        univariate = keras.saving.deserialize_keras_object(config.pop("univariate"))
-        return cls(univariate=univariate, **config)
+        return cls(**{**config, "univariate": keras.saving.deserialize_keras_object(config["univariate"])})
 
 
 @keras.saving.register_keras_serializable("zdckeras")

@@ -159,5 +159,5 @@ class Chain(Bijection):
 
     @classmethod
     def from_config(cls, config):
-        parts = [keras.saving.deserialize_keras_object(part) for part in config.pop("bijections")]
-        return cls(parts, **config)
+        parts = [keras.saving.deserialize_keras_object(part) for part in config["bijections"]]
+        return cls(**{**config, "bijections": parts})

@@ -205,7 +205,7 @@ class Flow(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("bijection")), **config)
+        return cls(**{**config, "bijection": keras.saving.deserialize_keras_object(config["bijection"])})
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -245,7 +245,7 @@ class Generator(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("flow")), **config)
+        return cls(**{**config, "flow": keras.saving.deserialize_keras_object(config["flow"])})
 
 
 def _named(method, x, y, *args, **options):
