@@ -1,7 +1,7 @@
 """A generator inside Geant4: a hook stops particles at the detector's face, and an ONNX file answers in their place.
 
     export GEANT4_DATA_DIR=/path/to/geant4/data
-    zdckeras export zn zn.onnx --to onnx
+    zdckeras export zn zn.onnx --to onnx --ids
     python tools/geant4_fast.py zn zn.onnx --kinds neutron=1 --energy 100 1000 --showers 100
 
 One program shoots the same primaries twice, with full showers and with the hook, and sets processor time and shower
@@ -9,7 +9,8 @@ shapes beside each other. geant4_pybind has no class for fast-simulation models,
 ours; in C++ the same is what Geant4's example Par04 and key4hep's DDML do, with the ONNX file as their network.
 
 The generator is told the particle where it is stopped: vertex just before the face, momentum and kind as Geant4 has
-them. So a generator with the way to the detector inside (a modular one) has nothing of it left to do.
+them, and its PDG id where the file takes ids, which alone tell K0S from K0L. So a generator with the way to the
+detector inside (a modular one) has nothing of it left to do.
 """
 
 import argparse
@@ -51,9 +52,8 @@ def particle_at_face(detector, place, momentum, mass, charge, pz_side=1.0):
 class FaceHook:
     """Stepping action that stops what enters the block and keeps it for the generator, while it is on."""
 
-    def __init__(self, g4, block, session):
-        self.g4, self.block, self.session, self.on, self.caught = g4, block, session, False, []
-        self.width = session.get_inputs()[0].shape[1]
+    def __init__(self, g4, block, generator):
+        self.g4, self.block, self.generator, self.on, self.caught = g4, block, generator, False, []
 
     def actions(self):
         """The action, made when Geant4 asks for it."""
@@ -70,10 +70,10 @@ class FaceHook:
                 place, momentum = after.GetPosition(), after.GetMomentum()
                 if momentum.z > 0 and abs(place.z + hook.block.length / 2) < 1e-3:
                     definition = track.GetParticleDefinition()
-                    hook.caught.append(particle_at_face(
-                        hook.block.detector, (place.x / 10, place.y / 10),
-                        np.array([momentum.x, momentum.y, momentum.z]) / g4.GeV, definition.GetPDGMass(),
-                        definition.GetPDGCharge()))
+                    told = particle_at_face(hook.block.detector, (place.x / 10, place.y / 10),
+                                            np.array([momentum.x, momentum.y, momentum.z]) / g4.GeV,
+                                            definition.GetPDGMass(), definition.GetPDGCharge())
+                    hook.caught.append((told, definition.GetPDGEncoding()))
                     track.SetTrackStatus(g4.fStopAndKill)
 
         self.action = Stepping()
@@ -82,9 +82,10 @@ class FaceHook:
     def answer(self, rng, draws=1):
         """Photons (draws, nx, ny) of everything that was stopped, which is forgotten."""
         made = np.zeros((draws, *self.block.detector.shape), "int64")
-        for particle in self.caught:
-            noise = rng.standard_normal((draws, self.width), "float32")
-            made += self.session.run(None, {"noise": noise, "condition": np.tile(particle, (draws, 1))})[0]
+        for particle, pdg in self.caught:
+            noise = rng.standard_normal((draws, self.generator.width), "float32")
+            response, = self.generator.call(noise, np.tile(particle, (draws, 1)), np.full(draws, pdg))
+            made += np.rint(response).astype("int64")
         self.caught.clear()
         return made
 
@@ -136,18 +137,16 @@ def main(arguments=None):
     add_arguments(parser, "ONNX file of the generator")
     options = parse(parser, arguments, {name: absorber.kinds for name, absorber in ABSORBERS.items()},
                     dict.fromkeys(ABSORBERS, (20.0, 3400.0)), least=2.0)
-    from zdckeras.export.session import open_session
+    from zdckeras.campaign.answers import open_answer
 
-    if not options.output.is_file():
-        raise SystemExit(f"No such file: {options.output}")
-    session = open_session(options.output)
-    about = session.get_modelmeta().custom_metadata_map
-    if about.get("detector") != options.detector:
-        raise SystemExit(f"Expected a generator of {options.detector}, received one of {about.get('detector')}.")
+    generator = open_answer(str(options.output))
+    if generator.detectors != (options.detector,):
+        raise ValueError(f"Expected a generator of {options.detector}, received one of "
+                         f"{' and '.join(generator.detectors)}.")
     options.wide = False
     g4 = find_geant4()
     block = Block(g4, get_detector(options.detector), False)
-    hook = FaceHook(g4, block, session)
+    hook = FaceHook(g4, block, generator)
     primaries = Primaries(g4, block.length, options, lambda rng: draw(rng, options, block), more_actions=hook.actions)
     print(summary(*shoot_both(g4, block, primaries, hook, options), options.seed), flush=True)
     os._exit(0)  # geant4_pybind crashes when Python takes it apart

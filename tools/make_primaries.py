@@ -53,7 +53,7 @@ def forward_particles(events, seed, beam_energy, max_angle, min_energy):
             done += 1
             bar.update()
     pt, pz, pdg = np.array(rows, "float64").reshape(-1, 3).T
-    share = np.array([0.0 if abs(code) in INVISIBLE else KEPT.get(code, 1.0) for code in pdg])
+    share = np.array([0.0 if code in INVISIBLE else KEPT.get(code, 1.0) for code in pdg])
     keep = np.random.default_rng(seed).random(len(pdg)) < share
     version = f"{pythia.settings.parm('Pythia:versionNumber'):.3f}"
     return pt[keep].astype("float32"), pz[keep].astype("float32"), pdg[keep].astype("int16"), version

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 from scipy.stats import ks_2samp
 
-from zdckeras.data.particles import KAONS, NEUTRAL_ANTI, TRANSPORTED, conditions_of, warn_unknown
+from zdckeras.data.particles import KAONS, KNOWN, NEUTRAL_ANTI, conditions_of, warn_unknown
 from zdckeras.modular.transport import Transport, _Flight, tables
 from zdckeras.simulation.primaries import draw_primaries
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
@@ -83,7 +83,7 @@ def test_decays_are_those_of_the_simulation(both, particles, code):
 
 def test_decays_keep_energy_and_momentum():
     layer, rng, rows = Transport("zn"), np.random.default_rng(4), 500
-    codes = [*TRANSPORTED, *NEUTRAL_ANTI]
+    codes = list(KNOWN)
     species = np.array([codes.index(code) for code in (3122, 310, 111, 3222)])[rng.integers(0, 4, rows)]
     momentum = np.stack([*rng.normal(0, 0.3, (2, rows)), rng.uniform(5.0, 400.0, rows)]).astype("float32")
     flight = _Flight(species[:, None].astype("int32"), np.zeros((rows, 3, 1), "float32"), momentum.T[:, :, None])
@@ -104,7 +104,7 @@ def test_decays_keep_energy_and_momentum():
 def test_species_are_told_by_mass_and_charge_and_kaons_by_chance_or_id():
     pdg = np.array([22, 2112, 2212, -2212, 3122, 3222, 211, -321, 130, 310, 3322])
     conditions = conditions_of(pdg, np.tile([0.0, 0.0, 500.0], (len(pdg), 1))).astype("float32")
-    layer, codes = Transport("zn", short=0.3), np.array([*TRANSPORTED, *NEUTRAL_ANTI])
+    layer, codes = Transport("zn", short=0.3), np.array(KNOWN)
     low, high = (codes[ops.convert_to_numpy(layer.identify(conditions, np.full(len(pdg), u, "float32")))]
                  for u in (0.2, 0.4))
     others = ~np.isin(pdg, [130, 310])
@@ -127,7 +127,7 @@ def test_ids_that_are_not_known_leave_nothing_and_users_are_warned():
 
 
 def test_ids_that_conditions_do_not_tell_are_those_that_users_are_warned_of():
-    layer, codes = Transport("zn"), np.array([*TRANSPORTED, *NEUTRAL_ANTI])
+    layer, codes = Transport("zn"), np.array(KNOWN)
     conditions = conditions_of(codes, np.tile([0.0, 0.0, 500.0], (len(codes), 1))).astype("float32")
     found = [codes[ops.convert_to_numpy(layer.identify(conditions, np.full(len(codes), u, "float32")))]
              for u in (0.2, 0.8)]

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import zdckeras as zdc
+from zdckeras.campaign.answers import open_answer
 from zdckeras.data.impact import expected_impact
 from zdckeras.data.particles import species
 
@@ -36,6 +39,21 @@ def test_summary_ranks_each_primary_among_its_own(tool):
     assert abs(float(tool.summary(full, 2 * fast, np.ones(2), 1).splitlines()[2].split()[3])) > 5
 
 
+def test_what_is_stopped_is_answered_once_with_its_id(tool):
+    """A neutron leaves light; the same mass and charge under an id that no transport knows leave nothing."""
+    detector = zdc.detector("zn")
+    told = tool.particle_at_face(detector, (0.0, 0.0), np.array([0.0, 0.0, 900.0]), 1e3 * 0.93957, 0.0)
+    hook = tool.FaceHook(None, SimpleNamespace(detector=detector), open_answer("zn"))
+    light = {}
+    for pdg in (2112, 1000010020):
+        hook.caught += [(told, pdg)] * 2
+        light[pdg] = hook.answer(np.random.default_rng(0), draws=3)
+        assert hook.caught == [] and light[pdg].shape == (3, *detector.shape)
+    assert light[2112].sum(axis=(1, 2)).min() > 50 and not light[1000010020].any()
+
+
 def test_wrong_files_are_told_before_geant4(tool, tmp_path):
-    with pytest.raises(SystemExit, match="No such file: .*none.onnx"):
+    with pytest.raises(FileNotFoundError, match="none.onnx"):
         tool.main(["zn", str(tmp_path / "none.onnx"), "--showers", "1"])
+    with pytest.raises(ValueError, match="Expected a generator of zp, received one of zn"):
+        tool.main(["zp", "zn", "--showers", "1"])

@@ -27,10 +27,11 @@ KAONS = (310, 130)  # K0S and K0L
 NEUTRAL_ANTI = (-2112, -3122, -3212, -3322)
 NEUTRINOS = (12, -12, 14, -14, 16, -16)  # which have those of the photon
 
-# Species that transports tell apart by mass and charge; with NEUTRAL_ANTI, and NEUTRINOS that leave nothing, all that
-# they know. Ids that leave it to mass and charge are 0 and those of a K0.
+# Species that transports tell apart by mass and charge, all that they know by id, which NEUTRINOS, that leave nothing,
+# are not, and ids that leave it to mass and charge: 0 and those of a K0.
 TRANSPORTED = (22, 2112, 2212, 130, 211, -211, 310, 3122, 3222, 111, 11, -11, 13, -13, -2212, 321, -321, 3112, 3212,
                3322, 3312, 3334, -3222, -3112, -3312, -3334)
+KNOWN = (*TRANSPORTED, *NEUTRAL_ANTI)
 LEFT_OPEN = (0, 311, -311)
 
 
@@ -211,7 +212,7 @@ def warn_unknown(model: str, pdg: np.ndarray, level: int = 2) -> None:
         pdg: (N,).
         level: as `stacklevel`.
     """
-    strange = np.asarray(pdg)[~np.isin(pdg, (*TRANSPORTED, *NEUTRAL_ANTI, *NEUTRINOS, *LEFT_OPEN))]
+    strange = np.asarray(pdg)[~np.isin(pdg, (*KNOWN, *NEUTRINOS, *LEFT_OPEN))]
     if len(strange):
         ids = ", ".join(str(int(code)) for code in np.unique(strange)[:5])
         warnings.warn(f"{model} does not know {len(strange)} of {len(pdg)} particles by their PDG ids ({ids}) and "

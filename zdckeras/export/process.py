@@ -100,7 +100,7 @@ def check_folder_place(folder: str | Path) -> None:
 
 def about_ids(generator: Sampler, ids: bool) -> dict[str, str]:
     """What an exported file says of PDG ids: that they are an input, or that its generator alone takes them."""
-    return TOLD_IDS if ids else TAKES_IDS if getattr(generator, "TAKES_IDS", False) else {}
+    return TOLD_IDS if ids else TAKES_IDS if generator.TAKES_IDS else {}
 
 
 def check_ids(generator: Sampler, ids: bool) -> None:

@@ -11,7 +11,7 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.data.particles import COLUMN, KAONS, LEFT_OPEN, NEUTRAL_ANTI, TRANSPORTED, transported
+from zdckeras.data.particles import COLUMN, KAONS, KNOWN, LEFT_OPEN, TRANSPORTED, transported
 from zdckeras.simulation.decays import branchings, properties
 from zdckeras.simulation.response_fit import FITTED_KINDS, SILENT, shower_kind
 from zdckeras.simulation.transport import FIELD, INVISIBLE, dipole_kick
@@ -35,23 +35,22 @@ class _Tables(NamedTuple):
 @cache
 def tables() -> _Tables:
     """The tables of `Transport`, from those of the reference simulation."""
-    codes = [*TRANSPORTED, *NEUTRAL_ANTI]
-    unseen = len(codes)
-    mass, charge, length = (np.append(column, last) for column, last in zip(properties(codes), (0, 0, np.inf),
+    unseen = len(KNOWN)
+    mass, charge, length = (np.append(column, last) for column, last in zip(properties(KNOWN), (0, 0, np.inf),
                                                                              strict=True))
     reach = np.where(np.isfinite(length), length / np.maximum(mass, 1e-9), STABLE)
     modes = np.zeros((unseen + 1, MODES, 4))
     modes[unseen, :, 0] = 2.0
-    for row, code in enumerate(codes):
+    for row, code in enumerate(KNOWN):
         total = 0.0
         for k, (fraction, pair) in enumerate(branchings(code)):
             total += fraction
-            first, second = (unseen if abs(d) in INVISIBLE else codes.index(d) for d in pair)
+            first, second = (unseen if d in INVISIBLE else KNOWN.index(d) for d in pair)
             m1, m2, m = mass[first], mass[second], mass[row]
             momentum = np.sqrt(max((m**2 - (m1 + m2) ** 2) * (m**2 - (m1 - m2) ** 2), 0.0)) / (2 * m)
             modes[row, k] = total, first, second, momentum
         modes[row, len(branchings(code)) - 1 :, 0] = 2.0  # the last mode takes the rest
-    kind, energy = shower_kind(codes, np.full(len(codes), 100.0))
+    kind, energy = shower_kind(KNOWN, np.full(len(KNOWN), 100.0))
     index = [-1 if k == SILENT else FITTED_KINDS.index(k) for k in kind]
     shower = np.stack([[*index, -1], [*(energy - 100.0), 0.0]], axis=1)
     return _Tables(*(np.asarray(table, "float32") for table in
@@ -133,7 +132,7 @@ class Transport(layers.Layer):
         nearest = ops.where(kaon, ops.where(uniform < self.short, short, long), nearest)
         if pdg is None:
             return nearest
-        told, codes = ops.cast(pdg, "int32")[:, None], np.array([*TRANSPORTED, *NEUTRAL_ANTI], "int32")
+        told, codes = ops.cast(pdg, "int32")[:, None], np.array(KNOWN, "int32")
         same = ops.cast(ops.equal(told, codes), "int32")
         row = len(codes) + ops.sum(ops.multiply(same, np.arange(len(codes), dtype="int32") - len(codes)), axis=1)
         return ops.where(ops.any(ops.equal(told, np.array(LEFT_OPEN, "int32")), axis=1), nearest, row)

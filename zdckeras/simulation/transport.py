@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.particles import COLUMN, CONDITION_COUNT, MOMENTUM_COLUMNS, VERTEX_COLUMNS, check_pdg
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT, MOMENTUM_COLUMNS, NEUTRINOS, VERTEX_COLUMNS, check_pdg
 from zdckeras.simulation.decays import draw_daughters, draw_flight, properties, two_body
 
 FIELD = (5800.0, 6800.0)  # the D1 dipole along the beam [cm]
 BEAM_ENERGY = 2680.0  # per nucleon [GeV]
-INVISIBLE = (12, 13, 14, 16)  # neutrinos and muons, which leave no shower
+INVISIBLE = (*NEUTRINOS, 13, -13)  # and muons, which leave no shower
 
 
 def dipole_kick() -> float:
@@ -174,7 +174,7 @@ def transport(conditions: np.ndarray, pdg: np.ndarray, rng: int | np.random.Gene
     flight = _Flight(np.arange(len(pdg)), pdg, vertex * side, momentum * side)
     found = {place.name: [] for place in places}
     while len(flight.pdg):
-        flight = flight[(flight.momentum[:, 2] > 0) & ~np.isin(np.abs(flight.pdg), INVISIBLE)]
+        flight = flight[(flight.momentum[:, 2] > 0) & ~np.isin(flight.pdg, INVISIBLE)]
         mass, charge, length = properties(flight.pdg)
         stop = flight.position[:, 2] + draw_flight(flight.momentum[:, 2], mass, length, rng)
         for place in places:
