@@ -76,8 +76,10 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
                          f"received {seed}, {shard_rows} and {workers}.")
+    from zdckeras.data.files import OTHER_SUFFIXES, ROOT_SUFFIX
+
     folder = Path(folder)
-    if (there := folder.is_file()) or folder.suffix.lower() == ".root":
+    if (there := folder.is_file()) or folder.suffix.lower() in (ROOT_SUFFIX, *OTHER_SUFFIXES):
         raise ValueError(f"{folder}{' is a file' * there}: expected a folder for shards; `zdckeras merge` makes a file "
                          "of them.")
     check_place(folder / "manifest.json")
