@@ -311,6 +311,8 @@ def test_a_wrong_model_is_told_without_keras(tmp_path):
     ("export zn --to o2", "Expected where to write, received zn, the name of a detector: a folder of this name"),
     ("simulate zn", "Expected where to write, received zn"), ("generate zn a.root zp", "Expected where to write, rec"),
     ("merge shards zn+zp", "Expected where to write, received zn+zp"),
+    ("export OLD made.onnx", "made.onnx: expected a folder, received a name that ends in .onnx, a file that"),
+    ("generate OLD none.npz made.npz --workers 1", "made.npz: expected a folder for shards"),
     ("export OLD zp", "is given as ./zp"), ("compare none.keras --out report", "No such file: none.keras")])
 def test_what_has_no_effect_or_no_place_is_refused_and_nothing_is_left(tmp_path, monkeypatch, capsys, words, message):
     old = str(Path(OLD).resolve())

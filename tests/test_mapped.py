@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import resource
 
@@ -84,6 +86,20 @@ def test_what_is_let_go_is_still_there(values):
     assert np.array_equal(whole, values)
     release(values)
     assert on_disk(np.asarray(whole)) and not on_disk(values.view()) and not on_disk(None)
+
+
+def test_room_for_an_array_is_taken_at_once(tmp_path, monkeypatch):
+    """On a full disk, filling the array later would end the process without a word."""
+    room, reserve = [], os.posix_fallocate
+    monkeypatch.setattr(os, "posix_fallocate", lambda file, *place: room.append(place) or reserve(file, *place))
+    assert scratch((1000, 1000), "uint16").nbytes == 2_000_000 and room == [(0, 2_000_000)]
+
+    def full(*place):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=f"no room for 2 MB of temporary files in {re.escape(str(tmp_path))}"):
+        scratch((1000, 1000), "uint16", tmp_path)
 
 
 @pytest.fixture

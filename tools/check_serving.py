@@ -80,12 +80,13 @@ def _outputs(folder):
     return found
 
 
-def examples(width, detectors="zn"):
-    """Inputs of serving_default: particles that leave light in these detectors, and noise."""
+def examples(width, detectors="zn", ids=False):
+    """Inputs of serving_default: particles that leave light in these detectors, noise and, if asked for, PDG ids."""
     from zdckeras.simulation.reference import load
 
-    noise = np.random.default_rng(3).standard_normal((ROWS, width), "float32")
-    return {"condition": load(detectors, "test", ROWS).particles[:ROWS].astype("float32"), "noise": noise}
+    noise, showers = np.random.default_rng(3).standard_normal((ROWS, width), "float32"), load(detectors, "test", ROWS)
+    found = {"condition": showers.particles[:ROWS].astype("float32"), "noise": noise}
+    return found | ({"pdg": showers.pdg[:ROWS].astype("int32")} if ids else {})
 
 
 def noise_width(folder):
@@ -261,7 +262,8 @@ def main(arguments=None):
     if not (options.folder / "saved_model.pb").is_file():
         parser.error(f"expected a folder with saved_model.pb, received {options.folder}")
     folder = options.folder.resolve()
-    inputs = examples(noise_width(folder), detectors_of(folder))
+    asks_ids = "pdg" in signatures(folder)["serving_default"]["inputs"]
+    inputs = examples(noise_width(folder), detectors_of(folder), asks_ids)
     asked = {}
     if options.local:
         asked["C library"] = Local(folder)

@@ -119,13 +119,16 @@ def compare(options):
     table = compare(models, options.data, options.size or 20_000, options.runs, options.seed, options.detector,
                     options.pixels, options.costs, options.sort, options.force, options.channels, options.part,
                     options.beside)
-    print(table.text())
+    try:
+        written = table.write(options.output) if options.output else None  # first, for a closed pipe takes no text
+    finally:
+        print(table.text())
     used, rows = (table.provenance[key] for key in ("judged", "showers"))
     if used < rows:
         print(f"\njudged on {used} of {rows} showers, one half of the rows of particles that occur more than once; the "
               "other half is the floor")
-    if options.output:
-        print(f"\npage.html, report.md, report.csv and report.json are in {table.write(options.output)}")
+    if written:
+        print(f"\npage.html, report.md, report.csv and report.json are in {written}")
 
 
 def export(options):

@@ -1,5 +1,6 @@
 """Arrays larger than memory: read from where they are on disk, and selected into temporary files."""
 
+import errno
 import mmap
 import os
 import tempfile
@@ -29,13 +30,30 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype | str, folder: str | Path | 
         shape, dtype: of the array.
         folder: where there is room; that for temporary files by default.
 
+    Raises:
+        OSError: if there is no room; found now, for a disk that is full when the array is filled ends the process.
+
     Example:
         >>> values = scratch((2, 3), "uint16")
         >>> on_disk(values), on_disk(values[1:].reshape(-1)), int(values.sum())
         (True, True, 0)
     """
     with tempfile.TemporaryFile(dir=folder) as file:
+        _reserve(file, np.dtype(dtype).itemsize * int(np.prod(shape)), folder)
         return np.memmap(file, np.dtype(dtype), "w+", shape=shape)
+
+
+def _reserve(file, size, folder):
+    """Take the room of a file on its disk, where the system can do that."""
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return
+        raise OSError(error.errno, f"no room for {size / 1e6:,.0f} MB of temporary files in "
+                                   f"{folder or tempfile.gettempdir()} (TMPDIR names another folder)") from None
 
 
 def kept(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype | str,

@@ -61,6 +61,30 @@ def test_threads_of_a_worker_load_a_model_once(monkeypatch):
     assert loaded == ["some model"]
 
 
+def test_workers_that_outlive_a_campaign_answer_with_the_model_of_the_next(monkeypatch, particles, tmp_path):
+    """As those of a cluster do, after a training that wrote its model under the same name."""
+    model, opened = tmp_path / "model.onnx", []
+    monkeypatch.setattr(run, "reach_of", lambda model: {})
+    monkeypatch.setattr(run, "about_exported", lambda model: {})
+    monkeypatch.setattr(run, "knows_ids", lambda model: False)
+    monkeypatch.setattr(run, "open_answer", lambda path: opened.append(Path(path).read_text()) or Zeros([]))
+    monkeypatch.setattr(run, "_by_processes", lambda jobs, workers: (run.make_shard(*job) for job in jobs))
+    for text in ("first", "second"):
+        model.write_text(text)
+        run_campaign(str(model), particles, tmp_path / text, 0, 256, progress=False)
+    assert opened == ["first", "second"]
+
+    def written_meanwhile(jobs, workers):
+        model.write_text("fourth")
+        yield from (run.make_shard(*job) for job in jobs)
+
+    monkeypatch.setattr(run, "_by_processes", written_meanwhile)
+    model.write_text("third")
+    with pytest.raises(RuntimeError, match="model.onnx is another file than that with which the campaign began"):
+        run_campaign(str(model), particles, tmp_path / "third", 0, 256, progress=False)
+    assert not (tmp_path / "third").exists()
+
+
 def test_flags_for_xla_are_kept(monkeypatch):
     for name in run.ONE_THREAD:
         monkeypatch.setenv(name, "2")
@@ -190,7 +214,7 @@ def test_leftovers_are_looked_for_once_a_campaign(monkeypatch, particles, tmp_pa
         (tmp_path / "out" / name).touch()
     looks, scan, answer = [], os.scandir, Zeros([])
     monkeypatch.setattr(os, "scandir", lambda folder: looks.append(folder) or scan(folder))
-    monkeypatch.setattr(run, "_loaded", lambda model: answer)
+    monkeypatch.setattr(run, "_loaded", lambda *model: answer)
     monkeypatch.setattr(run, "_by_processes", lambda jobs, workers: (run.make_shard(*job) for job in jobs))
     run_campaign(OLD, particles, tmp_path / "out", 0, 256, progress=False)
     names = ["manifest.json", "shard-000000.npz", "shard-000001.npz"]
@@ -212,7 +236,7 @@ class Zeros:
 
 def test_of_a_large_shard_one_dense_block_at_a_time_is_held(monkeypatch, tmp_path):
     answer = Zeros([])
-    monkeypatch.setattr(run, "_loaded", lambda model: answer)
+    monkeypatch.setattr(run, "_loaded", lambda *model: answer)
     run.make_shard(OLD, tmp_path / "shard-000000.npz", np.ones((20 * 256, 9)), np.full(20 * 256, 22), 0, 0)
     assert len(answer.held) == 20 and max(answer.held) <= 1
     assert len(shards.read_shard(tmp_path / "shard-000000.npz")) == 20 * 256

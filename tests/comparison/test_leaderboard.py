@@ -1,10 +1,12 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from zdckeras.cli import main
 from zdckeras.comparison.leaderboard import QUALITY, Comparison
 from zdckeras.metrics.channels import Residuals, channel_metrics, over_runs
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES
@@ -102,3 +104,20 @@ def test_written_files_say_the_same(table, tmp_path):
 def test_only_columns_that_are_there():
     with pytest.raises(ValueError, match=f"one of {', '.join(QUALITY)}; received 'speed'"):
         Comparison("speed")
+
+
+@pytest.mark.parametrize("lost", ["text", "report"])
+def test_of_a_comparison_one_of_text_and_report_is_left(monkeypatch, tmp_path, capsys, lost):
+    """Text into a pipe that is closed, or a report on a disk that is full: hours of work are not gone with it."""
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    table = Comparison("AUC")
+    table.provenance = {"judged": 1, "showers": 1}
+    monkeypatch.setattr(table, "text", fail if lost == "text" else lambda: "the table")
+    monkeypatch.setattr(table, "write", fail if lost == "report" else lambda place: Path(place).mkdir() or place)
+    monkeypatch.setattr("zdckeras.comparison.compare.compare", lambda *_: table)
+    with pytest.raises(SystemExit, match="1"):
+        main(["compare", "zn", "--out", str(tmp_path / "report")])
+    assert (tmp_path / "report").exists() == (lost == "text")
+    assert capsys.readouterr().out == ("the table\n" if lost == "report" else "")

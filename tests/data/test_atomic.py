@@ -137,6 +137,19 @@ def test_killed_set_is_old_or_new_or_lacks_its_first_file(tmp_path, call):
     assert found in (dict.fromkeys("abc", "old"), dict.fromkeys("abc", "new")) or "a" not in found
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_link_to_a_folder_stays_one(tmp_path, before):
+    """Also one to a folder that is not there yet: what is written is where its whole path says."""
+    if before:
+        (tmp_path / "v1").mkdir()
+    (tmp_path / "current").symlink_to(tmp_path / "v1")
+    with atomic_folder(tmp_path / "current") as temporary:
+        temporary.mkdir()
+        (temporary / "a").write_text(str((tmp_path / "current").resolve()))
+    assert (tmp_path / "v1" / "a").read_text() == str(tmp_path / "v1") and (tmp_path / "current").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_folder_changes_places(tmp_path, monkeypatch, exchange):
     if not exchange:  # as on systems that cannot

@@ -27,6 +27,15 @@ def test_particles_of_shower_files(tmp_path):
         assert np.array_equal(particles, PARTICLES) and np.array_equal(pdg, PDG) and pdg.dtype == np.int32
 
 
+def test_particles_of_detectors_that_are_not_the_same_are_refused(tmp_path):
+    """As those of two sets that lie beside each other: none stands for both."""
+    write_npz(showers("zn"), tmp_path / "zn")
+    write_npz(showers("zp")[1:], tmp_path / "zp")
+    with pytest.raises(ValueError, match=f"zp.{PARTICLES_FILE}: not the same particles as in .*zn"):
+        open_particles(tmp_path)
+    assert len(open_particles(tmp_path / "zp")[0]) == len(PDG) - 1
+
+
 def test_bare_lists(tmp_path):
     np.savez(tmp_path / "nine.npz", conditions=PARTICLES.astype("float32"))
     np.savez(tmp_path / "ten.npz", np.column_stack([PARTICLES, PDG]))

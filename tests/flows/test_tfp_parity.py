@@ -131,6 +131,31 @@ def test_densities_run_one_direction(tfp, data, scramble, monkeypatch):
                                real["transform_and_log_det"](z, context)[1].numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_a_distribution_follows_further_training(tfp, data, scramble, within):
+    """Of the same tensor, too, by which results would be kept; also as a part of another distribution."""
+    import tensorflow as tf
+
+    flow = scramble(Flow.maf(D, C, steps=1, hidden=(5,)), seed=2)
+    x, context = map(tf.constant, data)
+    batch = as_distribution(flow, context)
+    bijector, whole = batch.bijector, batch
+    if within:
+        whole = tfp.distributions.TransformedDistribution(batch, tfp.bijectors.Shift(tf.zeros(D)))
+    drawn = whole.sample(seed=[1, 2])
+    calls = (whole.log_prob, bijector.forward, bijector.inverse, bijector.forward_log_det_jacobian,
+             bijector.inverse_log_det_jacobian)
+    kept = [call(x) for call in calls]
+    scramble(flow, seed=3)
+    for call, before in zip(calls, kept, strict=True):
+        np.testing.assert_array_equal(call(x), call(tf.identity(x)))
+        assert np.abs(call(x) - before).max() > 1e-3
+    np.testing.assert_allclose(whole.log_prob(x), flow(x, context), rtol=1e-5)
+    np.testing.assert_allclose(whole.log_prob(drawn), flow(drawn, context), rtol=1e-5)
+    drawn, density = whole.experimental_sample_and_log_prob(seed=[1, 2])
+    np.testing.assert_allclose(density, flow(drawn, context), rtol=1e-4)
+
+
 def test_distribution_without_context(tfp, scramble):
     flow = scramble(Flow.iaf(D, steps=1, hidden=(5,)), seed=3)
     x = np.random.default_rng(2).normal(size=(4, D)).astype("float32")

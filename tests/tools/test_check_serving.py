@@ -8,6 +8,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from keras import ops
 
 import zdckeras as zdc
 from zdckeras.data.particles import Scaler
@@ -107,6 +108,25 @@ def test_the_c_library_answers_the_same(folder, load_tool):
     done = subprocess.run([sys.executable, file, str(folder), "--local"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("C library: photons (32, 44, 44), 0")
+
+
+class Told(zdc.Sampler):
+    """One photon in every cell for a neutron, two for anything else."""
+
+    noise_width, detectors, TAKES_IDS = 10, [zdc.detector("zn")], True
+
+    def generate(self, noise, conditions, pdg):
+        return (1.0 + ops.cast(pdg != 2112, "float32"))[:, None, None] * ops.ones((1, 44, 44))
+
+
+def test_models_that_take_ids_are_told_them(tool, load_tool, tmp_path):
+    inputs = tool.examples(10, ids=True)
+    assert inputs["pdg"].dtype == np.int32 and len(set(inputs["pdg"].tolist())) > 1
+    served = zdc.export_saved_model(Told(), tmp_path / "told", ids=True)
+    done = subprocess.run([sys.executable, load_tool("check_serving").__file__, str(served), "--local"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("C library: photons (32, 44, 44), 0 % elsewhere")
 
 
 def test_answers_that_differ_or_should_have_been_refused(tool, folder, answer):

@@ -49,8 +49,12 @@ def as_distribution(flow, context=None):
             expected = f"({flow.context},) or (N, {flow.context})" if flow.context else "none"
             raise ValueError(f"Expected a context of shape {expected}, received {tuple(context.shape)}.")
 
+    def fresh(values):
+        """The same values as a tensor that tensorflow-probability, which keeps results by tensor, has not met."""
+        return tf.identity(tf.convert_to_tensor(values, dtype=flow.compute_dtype))
+
     class FlowBijector(tfp.bijectors.Bijector):
-        """The flow's bijection on arrays of any leading shape; a density is of the inverse, which alone is then run."""
+        """The flow's bijection on arrays of any leading shape; nothing is kept: weights may change between calls."""
 
         def __init__(self):
             super().__init__(forward_min_event_ndims=1, dtype=flow.compute_dtype, name=flow.name)
@@ -63,15 +67,45 @@ def as_distribution(flow, context=None):
             mapped, log_det = function(tf.reshape(values, (-1, flow.variables_count)), rows)
             return tf.reshape(mapped, shape), tf.reshape(log_det, shape[:-1])
 
+        def encoded(self, x):
+            return self._rows(flow.bijection.inverse_and_log_det, x)
+
         def _forward(self, z):
             return self._rows(flow.bijection.transform_and_log_det, z)[0]
 
+        def _forward_log_det_jacobian(self, z):
+            return self._rows(flow.bijection.transform_and_log_det, z)[1]
+
         def _inverse(self, x):
-            return self._rows(flow.bijection.inverse_and_log_det, x)[0]
+            return self.encoded(x)[0]
 
         def _inverse_log_det_jacobian(self, x):
-            return self._rows(flow.bijection.inverse_and_log_det, x)[1]
+            return self.encoded(x)[1]
+
+        def forward(self, x, *words, **named):
+            return super().forward(fresh(x), *words, **named)
+
+        def inverse(self, y, *words, **named):
+            return super().inverse(fresh(y), *words, **named)
+
+        def forward_log_det_jacobian(self, x, *words, **named):
+            return super().forward_log_det_jacobian(fresh(x), *words, **named)
+
+        def inverse_log_det_jacobian(self, y, *words, **named):
+            return super().inverse_log_det_jacobian(fresh(y), *words, **named)
 
     batch = [] if context is None else context.shape[:-1].as_list()
     base = tfp.distributions.MultivariateNormalDiag(tf.zeros([*batch, flow.variables_count], flow.compute_dtype))
-    return tfp.distributions.TransformedDistribution(base, FlowBijector(), name=flow.name)
+    parts = base, FlowBijector()
+
+    class FlowDistribution(type(tfp.distributions.TransformedDistribution(*parts))):
+        """A density is of the inverse, which alone is run, and once."""
+
+        def _log_prob(self, x):
+            z, log_det = self.bijector.encoded(tf.convert_to_tensor(x, dtype=flow.compute_dtype))
+            return self.distribution.log_prob(z) + log_det
+
+        def experimental_local_measure(self, y, backward_compat=False, **named):
+            return tfp.distributions.Distribution.experimental_local_measure(self, y, backward_compat, **named)
+
+    return FlowDistribution(*parts, name=flow.name)

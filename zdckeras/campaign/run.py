@@ -70,14 +70,16 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         FileNotFoundError, ValueError: for what is no model or holds no particles, wrong numbers, or a folder with a
             campaign of other settings.
         ImportError: if `distributed` is needed and not installed.
-        RuntimeError: if a worker dies, no scheduler answers, workers write where this process finds nothing, or another
-            process works in the folder; what is done stays.
+        RuntimeError: if a worker dies, no scheduler answers, workers write where this process finds nothing or find
+            another model than it, or another process works in the folder; what is done stays.
     """
     if seed < 0 or shard_rows < BLOCK or shard_rows % BLOCK or workers < 1:
         raise ValueError(f"Expected a seed of at least 0, shards of a multiple of {BLOCK} rows and one worker or more, "
                          f"received {seed}, {shard_rows} and {workers}.")
+    from zdckeras.data.files import OTHER_SUFFIXES, ROOT_SUFFIX
+
     folder = Path(folder)
-    if (there := folder.is_file()) or folder.suffix.lower() == ".root":
+    if (there := folder.is_file()) or folder.suffix.lower() in (ROOT_SUFFIX, *OTHER_SUFFIXES):
         raise ValueError(f"{folder}{' is a file' * there}: expected a folder for shards; `zdckeras merge` makes a file "
                          "of them.")
     check_place(folder / "manifest.json")
@@ -102,7 +104,7 @@ def run_campaign(model: str, particles: str | Path, folder: str | Path, seed: in
         for name in manifest.wrong():
             print(f"{folder / name} is missing or was changed, and is made again", file=sys.stderr)
             del manifest.shards[name]
-        jobs = (job for job in _jobs(place_of(model), folder.resolve(), conditions, pdg, seed, shard_rows)
+        jobs = (job for job in _jobs(place_of(model), folder.resolve(), conditions, pdg, seed, shard_rows, digest)
                 if job[1].name not in manifest.shards)
         results = _by_dask(jobs, scheduler) if scheduler else _by_processes(jobs, workers)
         _collect(results, manifest, len(pdg), progress)
@@ -168,33 +170,42 @@ def merge_shards(folder: str | Path, output: str | Path, overwrite: bool = False
     return write_showers(blocks, total, output, overwrite)
 
 
-def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, seed: int,
-               first: int) -> tuple[str, int, str]:
-    """Answer the particles of one shard, whose first block has number `first`, and write it: name, rows, checksum."""
-    answer = _loaded(model)
+def make_shard(model: str, path: Path, conditions: np.ndarray, pdg: np.ndarray, seed: int, first: int,
+               digest: str = "") -> tuple[str, int, str]:
+    """Answer the particles of one shard, whose first block has number `first`, and write it: name, rows, checksum.
+
+    Raises:
+        RuntimeError: if the model has not the digest (see `digest_of`) of the campaign, where that is given.
+    """
+    answer = _loaded(model, digest)
     blocks = (answer.unchecked(conditions[start : start + BLOCK], pdg[start : start + BLOCK], seed,
                                first + start // BLOCK) for start in range(0, len(pdg), BLOCK))
     return path.name, len(pdg), write_shard(path, conditions, pdg, blocks, first * BLOCK)
 
 
-def _loaded(model):
-    """The model of this process, loaded once, whichever of its threads asks first."""
+def _loaded(model, digest=""):
+    """The model of this process, loaded once, whichever of its threads asks first: workers of a cluster outlive a
+    campaign, and files of one name differ from one to the next."""
     with LOADING:
-        return _opened(model)
+        return _opened(model, digest)
 
 
 @cache
-def _opened(model):
+def _opened(model, digest):
     if "keras" not in sys.modules:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ.update(ONE_THREAD, XLA_FLAGS=f"{flags} {ONE_XLA_THREAD}".strip())
-    return open_answer(model)
+    answer = open_answer(model)
+    if digest and digest_of(model) != digest:
+        raise RuntimeError(f"{model} is another file than that with which the campaign began, and would be mixed with "
+                           "it: bring that one back, or begin in another folder.")
+    return answer
 
 
-def _jobs(model, folder, conditions, pdg, seed, rows) -> Iterator[tuple]:
+def _jobs(model, folder, conditions, pdg, seed, rows, digest) -> Iterator[tuple]:
     for number, start in enumerate(range(0, len(pdg), rows)):
         part = slice(start, start + rows)
-        yield model, folder / f"shard-{number:06d}.npz", conditions[part], pdg[part], seed, start // BLOCK
+        yield model, folder / f"shard-{number:06d}.npz", conditions[part], pdg[part], seed, start // BLOCK, digest
 
 
 def _by_processes(jobs, workers):

@@ -133,12 +133,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Where the system cannot do that (Linux can), the old one is moved away first, and back if that is as far as it gets.
 
     Arguments:
-        path: the folder to write; missing parents are made.
+        path: the folder to write; missing parents are made. Of a link, what it points to is written.
 
     Returns:
         Context manager that gives the temporary `pathlib.Path`, at which nothing is yet.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     temporary = _begun(path)
     try:
         yield temporary

@@ -231,7 +231,10 @@ def _particles(place, source):
         elif source.is_root:
             values = read_root_particles(place, source.tree)
         else:
-            values = _from_npz(Path(place, *source.detectors[:1], PARTICLES_FILE))
+            first, *others = [Path(place, name, PARTICLES_FILE) for name in source.detectors or ("",)]
+            values = _from_npz(first)
+            if unlike := [other for other in others if not np.array_equal(_from_npz(other), values)]:
+                raise ValueError(f"{unlike[0]}: not the same particles as in {first}: name one of the folders")
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds

@@ -14,6 +14,7 @@ import keras
 
 import zdckeras
 from zdckeras.data.atomic import check_place
+from zdckeras.data.files import OTHER_SUFFIXES, ROOT_SUFFIX
 from zdckeras.export.session import TAKES_IDS, TOLD_IDS
 from zdckeras.generators import Sampler
 
@@ -91,8 +92,12 @@ def check_folder_place(folder: str | Path) -> None:
 
     Raises:
         FileExistsError: if a file is there.
-        ValueError: if nothing can be written there, see `zdckeras.data.atomic.check_place`.
+        ValueError: for a name of a file, such as one that ends in .onnx, or if nothing can be written there, see
+            `zdckeras.data.atomic.check_place`.
     """
+    if (ending := Path(folder).suffix.lower()) in (ROOT_SUFFIX, *OTHER_SUFFIXES):
+        more = ", a file that `--to onnx` (`export_onnx`) writes" if ending == ".onnx" else ""
+        raise ValueError(f"{folder}: expected a folder, received a name that ends in {ending}{more}.")
     if Path(folder).is_file():
         raise FileExistsError(f"{folder} is a file, expected a folder.")
     check_place(Path(folder))
