@@ -223,5 +223,5 @@ def _cost(value):
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}" if isinstance(
+    return f"{value:.3g}" if isinstance(value, float) and value < 999.5 else f"{value:,.0f}" if isinstance(
         value, float) else str(value)
