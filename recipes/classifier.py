@@ -14,17 +14,20 @@ the PDG id, which tells K0S from K0L; the network is not.
 Interrupted, the same command goes on where it stopped.
 """
 
+import json
+
 import numpy as np
 
 from zdckeras.command import check_folder, refuse, run
+from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
 from zdckeras.metrics.probabilities import probability_scores, threshold_for, threshold_scores
 from zdckeras.metrics.report import text_table
 from zdckeras.plots import learning_curves, probability_curves, save_figure
-from zdckeras.provenance import provenance_text, save_model, versions
-from zdckeras.recipe import command_line, recipe_states, write_text
+from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, versions
+from zdckeras.recipe import EMBEDDED, check_results, command_line, recipe_states, write_text
 from zdckeras.simulation.reference import draws, respond
 from zdckeras.training.states import digest
 
@@ -88,6 +91,7 @@ def main():
     args = command_line(__doc__, PRESETS, "runs/classifier").parse_args()
     p = PRESETS[args.preset]
     check_folder(args.out)
+    check_results(args)
     detectors, (training, validation, test) = three_parts(args, p)
     for part, (_, _, photons) in {"training": training, "test": test}.items():
         if (photons > 0).all() or not (photons > 0).any():
@@ -98,9 +102,11 @@ def main():
     model, history = fit_hits(detectors, training[0], training[2] > 0, states / "classifier.npz", seed=args.seed,
                               **p["hits"])
     model.threshold = threshold_for(model.probability(validation[0]), validation[2], KEPT)
-    provenance = {"recipe": "classifier", "preset": args.preset, "data": args.data or "embedded", "seed": args.seed,
+    provenance = {"recipe": "classifier", "preset": args.preset, "data": args.data or EMBEDDED, "seed": args.seed,
                   "particles": len(training[1]), "threshold": model.threshold, "versions": versions()}
     save_model(model, args.out / "classifier.keras", provenance)
+    with atomic_path(args.out / PROVENANCE_FILE) as temporary:
+        temporary.write_text(json.dumps(provenance, indent=1, default=str), encoding="utf-8")
     probabilities = {} if args.data else {"floor": lit_share(*test[:2], detectors, p["again"], args.seed)}
     probabilities["classifier"] = model.probability(test[0])
     energy = test[0][:, COLUMN["energy"]]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zdckeras.command import run, whole
 from zdckeras.metrics.ranks import rank_pulls, ranks
 from zdckeras.metrics.report import text_table
 from zdckeras.metrics.shapes import SHAPE_OBSERVABLES, shapes
@@ -61,8 +62,8 @@ def main(arguments=None):
     parser.add_argument("detector", choices=("zn", "zp"))
     parser.add_argument("--model", help="a modular generator; the pretrained one by default")
     parser.add_argument("--unseen", type=Path, action="append", default=[], help="raw file of more showers")
-    parser.add_argument("--draws", type=int, default=40, help="responses to each arrival")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=whole(1), default=40, help="responses to each arrival")
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
     generator = open_generator(options.model or options.detector)
     if not hasattr(generator, "respond") or generator.detectors[0].name != options.detector:
@@ -80,4 +81,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

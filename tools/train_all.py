@@ -158,8 +158,8 @@ def fill(text, out):
     """A README's text with the tables that are marked in it, of the trainings that are done, and their commits.
 
     A mark is a comment `<!-- table: sdi_gan/ablation.txt -->` in the line before a block of text; what the named file
-    under `out` says (of a report.json the table of its scores) becomes the block, and a sentence "Table of commit ..."
-    of the same section its commit and date.
+    under `out` says (of a report.json the table of its scores) becomes the block, and the last sentence "Table of
+    commit ..." before it, unless a table of another training stands between, its commit and date.
 
     Arguments:
         text: of the README.
@@ -170,25 +170,32 @@ def fill(text, out):
     """
     taken, sections = [], re.split(r"(?m)^(?=## )", text)
     for k, section in enumerate(sections):
-        for match in reversed(list(MARK.finditer(section))):
+        changed, marks = {}, list(MARK.finditer(section))
+        for match in marks:
             source, made = out / match[1], made_of(match[1], out)
             if not made:
                 continue
-            mark = f"<!-- table: {match[1]}, commit {made['commit']} -->\n```text\n{table_of(source)}\n```"
-            before = section[: match.start()]
-            said = list(SAID.finditer(before))
-            if said:
-                a, b = said[-1].span()
-                before = f"{before[:a]}able of commit {made['commit']}, {made['date']}{before[b:]}"
-            section = before + mark + section[match.end() :]
+            mark = f"<!-- table: {match[1]}, commit {made['commit']} -->"
+            changed[match.span()] = f"{mark}\n```text\n{table_of(source)}\n```"
+            others = [one.end() for one in marks if one.end() < match.start()
+                      and training_of(one[1]) != training_of(match[1])]
+            for said in list(SAID.finditer(section, max(others, default=0), match.start()))[-1:]:
+                changed[said.span()] = f"able of commit {made['commit']}, {made['date']}"
             taken.append(match[1])
+        for (a, b), words in sorted(changed.items(), reverse=True):
+            section = section[:a] + words + section[b:]
         sections[k] = section
     return "".join(sections), taken
 
 
+def training_of(name):
+    """The training that a file, <training>/<file>, is of."""
+    return name.partition("/")[0]
+
+
 def made_of(name, out):
     """What made.json says of a file, <training>/<file>, under `out`; nothing unless both are there."""
-    record = out / name.partition("/")[0] / "made.json"
+    record = out / training_of(name) / "made.json"
     return json.loads(record.read_text(encoding="utf-8")) if (out / name).is_file() and record.is_file() else {}
 
 
@@ -225,7 +232,7 @@ def behind(text):
     which files differed.
     """
     for name, made in sorted({(match[1], match[2] or "unknown") for match in MADE.finditer(text)}):
-        recipe = TRAININGS.get(name.partition("/")[0], (name.partition("/")[0],))[0]
+        recipe = TRAININGS.get(training_of(name), (training_of(name),))[0]
         found = subprocess.run(["git", "rev-list", "--count", f"{made.rstrip('+')}..HEAD", "--", "zdckeras",
                                 f"recipes/{recipe}.py"], cwd=ROOT, capture_output=True, text=True)
         if found.returncode:

@@ -223,7 +223,8 @@ def check_results(args: argparse.Namespace) -> None:
     if not other:
         made = {"rows": None, "lambdas": None, **made}  # left out: all of them
         asked = {name: getattr(args, name) for name in NARROWED if name in args and name in made}
-        other = [name for name, value in asked.items() if _lost(made[name], value)]
+        other = [name for name, value in asked.items() if (
+            made[name] != value if name == "lambdas" else _lost(made[name], value))]  # weights, and not names of rows
     if other:
         refuse(f"{args.out} has results of {', '.join(f'{name} {made[name]}' for name in other)}, asked for are "
                f"{', '.join(f'{name} {asked[name]}' for name in other)}: choose another --out")

@@ -176,7 +176,7 @@ def test_what_does_not_belong_together(real):
         zdc.compare("a.keras")
 
 
-@pytest.mark.parametrize("name", ["real", "floor", "other library"])
+@pytest.mark.parametrize("name", ["real", "floor", "other library", "Geant4"])
 def test_names_of_other_rows_are_refused(name):
     with pytest.raises(ValueError, match=f"a name of its own for every model, received {name!r}"):
         zdc.compare({"zn": "zn", name: "zn"})

@@ -41,6 +41,12 @@ def test_sorted_by_the_distance_from_the_ideal(table):
     assert table.loss("low", "AUC") == pytest.approx(0.2) and table.loss("low", "AUC pixels") == float("inf")
 
 
+def test_costs_have_no_exponents(table):
+    """Not where three digits round up to a thousand, either."""
+    table.costs = {"slow": {"MiB": 999.7}, "fast": {"MiB": 999.4}, "low": {"MiB": 0.1234}}
+    assert table.cost_rows() == [["", "memory [MiB]"], ["slow", "1,000"], ["low", "0.123"], ["fast", "999"]]
+
+
 def test_errors_below_the_floor_are_no_merit(table):
     """A mean image has a small MAE."""
     assert table.ideal("MAE") == table.quality("floor", "MAE") == pytest.approx(1.6) and table.ideal("WS") == 0.0

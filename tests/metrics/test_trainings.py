@@ -27,6 +27,12 @@ def test_ordering_needs_three_trainings_and_steps_beyond_their_error():
         assert told == f"nothing is concluded: {words}, at least 3 are needed"
 
 
+def test_nothing_is_concluded_from_one_row_or_without_numbers():
+    for values in ({"a": [9.0, 9.2, 8.8]}, {"a": [9.0, 9.2, 8.8], "b": [8.0, np.nan, 7.9]}):
+        assert ordering(values) == f"nothing is concluded: WS of {', '.join(values)} cannot be compared"
+    assert ordering({}).startswith("nothing is concluded: 0 trainings")
+
+
 def test_equal_rows_pass_as_often_as_they_are_said_to():
     """A step is beyond its error where Welch's test says so; of equal rows one in twenty, or fewer, is."""
     rng, beyond = np.random.default_rng(0), []

@@ -1,5 +1,6 @@
 """What recipes say before any training: the cost of a preset, and what is wrong with a command."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 import zdckeras as zdc
 from zdckeras.data.files import write_showers
+from zdckeras.recipe import EMBEDDED
+from zdckeras.simulation import reference
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 pytestmark = pytest.mark.neutral
@@ -56,6 +59,16 @@ def test_a_classifier_wants_particles_with_and_without_light(tmp_path, monkeypat
         runpy.run_path(str(FOLDER / "classifier.py"), run_name="__main__")
     assert "of the training part with it; `zdckeras simulate --keep-all` keeps both" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.npz"))
+
+
+def test_a_classifier_of_another_seed_stays(tmp_path, monkeypatch, capsys):
+    made = {"recipe": "classifier", "preset": "smoke", "data": EMBEDDED, "seed": 0}
+    (tmp_path / "provenance.json").write_text(json.dumps(made))
+    monkeypatch.setattr(sys, "argv", ["classifier.py", "--preset", "smoke", "--out", str(tmp_path), "--seed", "1"])
+    monkeypatch.setattr(reference, "draws", None)  # asked before anything is simulated
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / "classifier.py"), run_name="__main__")
+    assert "has results of seed 0, asked for are seed 1: choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["modular", "flow_distill", "flow_matching", "diffusion", "one_step"])

@@ -41,3 +41,10 @@ def test_a_generator_of_another_detector_is_refused(tool, model, capsys):
     with pytest.raises(SystemExit) as stop:
         tool.main(["zp", "--model", str(model)])
     assert stop.value.code == 2 and "expected a modular generator of zp, received" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--draws", "0"], ["--seed", "-1"]])
+def test_numbers_that_cannot_be_are_refused(tool, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tool.main(["zn", *words])
+    assert f"argument {words[0]}: " in capsys.readouterr().err

@@ -137,6 +137,20 @@ def test_tables_are_taken_with_their_commit(train_all, tmp_path):
     assert train_all.fill(text, tmp_path)[0] == text
 
 
+def test_a_sentence_is_of_the_table_that_follows_it(train_all, tmp_path):
+    """A table of another training below, without a sentence of its own, leaves it; a second table of its own does not
+    need one."""
+    results(tmp_path, "two", "a.txt", "new")
+    (tmp_path / "two" / "b.txt").write_text("new")
+    of_one, of_two = ("Table of commit 1111111, 1 May 2026.", "Table of commit 2222222, 2 May 2026.")
+    tables = {name: f"<!-- table: {name} -->\n```text\nold\n```" for name in ("one/a.txt", "two/a.txt", "two/b.txt")}
+    text, _ = train_all.fill("\n".join(["## one", of_one, tables["one/a.txt"], tables["two/a.txt"]]), tmp_path)
+    assert of_one in text and text.count("new") == 1
+    text, _ = train_all.fill("\n".join(["## one", of_one, tables["one/a.txt"], of_two, *list(tables.values())[1:]]),
+                             tmp_path)
+    assert of_one in text and "Table of commit abcdef0, 26 November 2026.\n" in text and text.count("new") == 2
+
+
 def test_scores_are_kept_for_the_next_comparison(train_all, tmp_path, monkeypatch):
     """And stand beside those of the models that are there then, if these are judged alike by showers of the same data;
     what is done stays done."""

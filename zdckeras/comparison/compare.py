@@ -13,7 +13,7 @@ from zdckeras.comparison.beside import check_report, join, read_report
 from zdckeras.comparison.closer import CloserLook
 from zdckeras.comparison.contenders import Model, named, opened
 from zdckeras.comparison.costs import GEANT4, costs_of, simulation_costs
-from zdckeras.comparison.leaderboard import BESIDE, Comparison
+from zdckeras.comparison.leaderboard import BESIDE, COSTS_ALONE, Comparison
 from zdckeras.data.detectors import DETECTORS, channel_masks, channel_sums, get_detector
 from zdckeras.data.files import open_showers
 from zdckeras.data.repeats import with_floor
@@ -66,14 +66,14 @@ def compare(models: Model | Iterable[Model] | Mapping[str, Model], showers: Show
 
     Raises:
         ValueError, FileNotFoundError: for models or showers that cannot be read, are of different detectors, share a
-            name, or have that of another row (real, floor, other library); for showers that a model was trained on,
-            and a report on another test set.
+            name, or have that of another row (real, floor, other library, Geant4); for showers that a model was
+            trained on, and a report on another test set.
     """
     channel_masks((2, 2), channels)  # an unknown convention is told at once
     report = read_report(beside) if beside is not None else None
     if part not in ("all", "test"):
         raise ValueError(f"part: expected all or test, received {part!r}.")
-    table, models = Comparison(sort), own_names(named(models), *BESIDE)
+    table, models = Comparison(sort), own_names(named(models), *BESIDE, COSTS_ALONE)
     contenders, table.failures = opened(models)
     trained_on = {"+".join(contender.detectors) for contender in contenders.values()}
     if showers is None and len(trained_on) > 1:
@@ -183,7 +183,7 @@ def _measure(table, contenders, real, name):
     if "floor" in jobs:
         table.costs["floor"]["kind"] = "reference simulation"
     if name == "zn":
-        table.costs["Geant4"] = GEANT4
+        table.costs[COSTS_ALONE] = GEANT4
 
 
 def _other_library(real, name, diversity, seed, pixels, channels):

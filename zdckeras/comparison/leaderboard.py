@@ -11,7 +11,7 @@ from zdckeras.data.atomic import atomic_path
 from zdckeras.metrics.channels import ALL
 from zdckeras.metrics.report import Table, text_table, without_nan
 
-BESIDE = ("floor", "other library")  # rows that are no models
+BESIDE, COSTS_ALONE = ("floor", "other library"), "Geant4"  # rows that are no models, and one without a score
 NAN = float("nan")
 
 
@@ -223,5 +223,5 @@ def _cost(value):
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}" if isinstance(
+    return f"{value:.3g}" if isinstance(value, float) and value < 999.5 else f"{value:,.0f}" if isinstance(
         value, float) else str(value)

@@ -112,7 +112,8 @@ def critics_at_end(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> li
 
 
 def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
-    """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row.
+    """Whether a number falls from row to row, in words; nothing is concluded from fewer than three trainings of a row,
+    from fewer than two rows, or where a training has no number.
 
     A step from a to b is one where |mean a - mean b| > t e with e^2 = s_a^2 / n_a + s_b^2 / n_b, s the sample deviation
     over trainings and t the quantile of Student's distribution that two equal rows pass in one case of twenty, with
@@ -132,10 +133,12 @@ def ordering(values: Mapping[str, Sequence[float]], what: str = "WS") -> str:
         >>> ordering({"GAN": [9.0], "SDI-GAN": [8.0]})
         'nothing is concluded: 1 training of a row, at least 3 are needed'
     """
-    fewest = min(map(len, values.values()))
+    fewest = min(map(len, values.values()), default=0)
     if fewest < LEAST_TRAININGS:
         return (f"nothing is concluded: {fewest} training{'s' * (fewest != 1)} of a row, at least {LEAST_TRAININGS} "
                 f"are needed")
+    if len(values) < 2 or not np.isfinite([value for row in values.values() for value in row]).all():
+        return f"nothing is concluded: {what} of {', '.join(values)} cannot be compared"
     words, all_fall = [], True
     for (a, first), (b, second) in pairwise(values.items()):
         if list(first) == list(second):
