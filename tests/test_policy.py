@@ -11,6 +11,7 @@ from tests.conftest import randomise, small_shape
 from zdckeras import load_model, pretrained
 from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.networks import DenseField, PatchField
+from zdckeras.gan.model import ResponseGAN
 from zdckeras.gan.networks import Critic, PeakRegressor, ResponseNetwork
 from zdckeras.layers import cnn, patches
 from zdckeras.modular.networks import ResponseEncoder
@@ -105,6 +106,22 @@ def test_models_made_under_a_policy_work(policy, showers):
         assert all(map(np.array_equal, numbers(again.generate(noise, features)), expected))
         other = small_shape(showers)
     assert all(map(np.array_equal, shape.get_weights(), other.get_weights()))
+
+
+@pytest.mark.parametrize(("made", "loaded"), [("mixed_bfloat16", "float32"), ("float32", "mixed_bfloat16")])
+def test_models_of_gans_keep_the_policy_they_were_made_in(made, loaded, tmp_path):
+    sizes = {key: value for key, value in MADE["ResponseNetwork"][1].items() if key not in ("detector", "scaler")}
+    critic = dict(hidden=(8,), channels=(4, 4, 2), code=4)
+    with made_in(made):
+        gan = ResponseGAN("ecal", SCALER, {"auxiliary": 1.0}, sizes, critic)
+        gan.save(tmp_path / "gan.keras")
+        expected = numbers(gan({"z": np.ones((2, 10), "float32"), "conditions": np.ones((2, 9), "float32")}))
+    with made_in(loaded):
+        again = load_model(tmp_path / "gan.keras")
+        found = numbers(again({"z": np.ones((2, 10), "float32"), "conditions": np.ones((2, 9), "float32")}))
+    parts = [again.generator, again.average, again.critic, *again.regressors]
+    assert {part.dtype_policy.name for part in parts} == {made}
+    assert all(map(np.array_equal, found, expected))
 
 
 def test_gans_keep_the_policy_they_were_made_in():

@@ -111,6 +111,20 @@ def test_every_student_weight_learns_and_the_teacher_stays(teacher, showers):
     assert len(teacher.trainable_weights) > len(teacher.flow.weights) // 2  # elsewhere
 
 
+def test_training_goes_on_after_loading(teacher, showers, tmp_path):
+    """With the same optimizer, and the impact frame of the teacher."""
+    distiller, batch = Distiller(teacher, teacher.student(seed=5)), batch_of(showers, channels=0.1)
+    distiller.compile(keras.optimizers.Adam(1e-2))
+    distiller.train_on_batch(batch)
+    distiller.save(tmp_path / "distiller.keras")
+    again = load_model(tmp_path / "distiller.keras")
+    assert [w.shape for w in again.trainable_weights] == [w.shape for w in distiller.trainable_weights]
+    for _ in range(2):
+        second, found = (float(np.ravel(one.train_on_batch(batch))[0]) for one in (distiller, again))
+    assert found == pytest.approx(second, rel=1e-5)
+    assert all(map(np.array_equal, again.student.frame.get_weights(), teacher.frame.get_weights()))
+
+
 def test_a_distiller_is_saved(teacher, showers, tmp_path):
     distiller = Distiller(teacher, teacher.student())
     distiller.save(tmp_path / "distiller.keras")

@@ -183,3 +183,20 @@ def test_bright_responses_keep_their_sums(detector):
     weights = rng.exponential(size=(64, draw.detector.cells)).astype("float32") ** 3
     photons = numpy(draw(tensor(weights), tensor(sums), tensor(rng.random((64, 1)).astype("float32"))))
     assert np.array_equal(channel_sums(photons), sums)
+
+
+def test_light_that_is_rounded_up_passes_no_sum():
+    """Cells but the last of a channel round up, and the uniform number is at its edge: still no photon more."""
+    draw, sums = PhotonDraw("ecal"), np.array([[7.0, 0.0, 1.0, 300.0, 90.0]], "float32")
+    last = numpy(draw.last).any(axis=0)
+    weights = np.where(last, 0.0, 1.0 + 0.3 * np.random.default_rng(6).random((200, CELLS))).astype("float32")
+    uniform = np.full((200, 1), 1.0 - 1e-4, "float32")
+    photons = numpy(draw(tensor(weights), tensor(np.repeat(sums, 200, axis=0)), tensor(uniform)))
+    assert photons.min() >= 0.0 and (channel_sums(photons) == sums).all()
+
+
+def test_uniform_numbers_next_to_one_add_no_photon():
+    draw = PhotonDraw("ecal")
+    weights, uniform = np.ones((3, CELLS), "float32"), np.array([[1.0 - 1e-4], [1.0 - 2.0**-13], [1.0 - 1e-7]])
+    for sums in ([[0.0] * 5] * 3, [[2.0, 0.0, 5.0, 1.0, 3.0]] * 3):
+        assert channel_sums(numpy(draw(*map(tensor, (weights, sums, uniform))))).tolist() == sums

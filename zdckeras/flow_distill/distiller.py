@@ -120,7 +120,7 @@ class Distiller(WithParts, WithConstants):
     @property
     def constants(self) -> tuple[keras.Layer, ...]:
         """Layers whose weights stay as they are."""
-        return (self.teacher,)
+        return (self.teacher, *self.student.kept)
 
     def _data_direction(self, inputs):
         teacher, student = self.teacher, self.student

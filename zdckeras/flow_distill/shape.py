@@ -33,6 +33,11 @@ class CellFlow(keras.Model):
         """A fresh inverse autoregressive twin."""
         return type(self)(**{**self.settings, "inverse": True, **settings})
 
+    @property
+    def kept(self) -> tuple[keras.Layer, ...]:
+        """Layers of a student that stay what they are in its teacher."""
+        return ()
+
     def sums(self, responses: Tensor) -> Tensor:
         """The five channel sums (B, 5) of responses (B, nx, ny) or (B, D)."""
         return backend.exact_matmul(ops.reshape(responses, (-1, self.detector.cells)), self.masks.T)
@@ -142,6 +147,10 @@ class ShapeFlow(CellFlow):
         twin.frame.set_weights(self.frame.get_weights())
         twin.frame.trainable = False
         return twin
+
+    @property
+    def kept(self) -> tuple[keras.Layer, ...]:
+        return (self.frame,)
 
     def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
         """What the flow sees besides the cells, (B, C)."""

@@ -114,7 +114,7 @@ class ResponseGAN(AdversarialModel):
         scaler: {"mean": (9,), "scale": (9,)} of the conditions, from `fit_scales`.
         weights: lambda of "diversity", "intensity" (per photon), "auxiliary" (per squared cell), "l2" and "energy"
             (energy scores, see `zdckeras.gan.scores`); 0 leaves a term and its cost out.
-        generator, critic: sizes, as in `ResponseNetwork` and `Critic`.
+        generator, critic: sizes, as in `ResponseNetwork` and `Critic`; their "dtype" is kept in the configuration.
         penalty: weight of E |grad_e D(e, c)|^2 at the critic's embeddings e of real and generated responses (see
             `critic_terms`); 0 leaves it out.
         seed: of all weights.
@@ -143,7 +143,7 @@ class ResponseGAN(AdversarialModel):
         super().__init__(**{"dtype": "float32", **kwargs})
         names = (detector,) if isinstance(detector, str) else tuple(detector)
         self.weights_of = term_weights(weights, dict.fromkeys(GAN_TERMS, 0.0))
-        generator, critic = (dict(of_kind(sizes or {}, Mapping, name))
+        generator, critic = ({"dtype": keras.config.dtype_policy().name, **of_kind(sizes or {}, Mapping, name)}
                              for name, sizes in (("generator", generator), ("critic", critic)))
         non_negative(penalty, "penalty")
         self.settings = dict(detector=names, scaler=plain(scaler), weights=self.weights_of, generator=generator,
@@ -152,7 +152,8 @@ class ResponseGAN(AdversarialModel):
         self.generator, self.average = with_average(
             lambda: ResponseNetwork(names, scaler, seed=seed, **generator))
         self.critic = Critic(names, scaler, seed=seed, **critic)
-        self.regressors = [PeakRegressor(name, seed=seed) for name in names if self.weights_of["auxiliary"]]
+        self.regressors = [PeakRegressor(name, seed=seed, dtype=critic["dtype"]) for name in names
+                           if self.weights_of["auxiliary"]]
         self.latent = self.generator.latent
         self.built = True
 

@@ -117,6 +117,7 @@ class PhotonDraw(layers.Layer):
         self.masks = (channel[None, :] == np.arange(CHANNEL_COUNT)[:, None]).astype("float32")
         last = self.order[np.cumsum(self.masks.sum(axis=1)).astype(int) - 1]
         self.last = (np.arange(self.detector.cells)[None, :] == last[:, None]).astype("float32")
+        self.within = channel[self.order].astype("int32")  # the channel of each cell, in order
         self.built = True
 
     def call(self, weights, sums, uniform):
@@ -135,7 +136,10 @@ class PhotonDraw(layers.Layer):
         within = backend.exact_matmul(np.tri(ny, dtype="float32"), rows)
         before = backend.exact_matmul(np.tri(nx, k=-1, dtype="float32"), within[:, -1])
         steps = ops.reshape(within + before[:, None], (nx * ny, -1))
-        steps = ops.floor(steps + ops.transpose(ops.round(uniform / QUANTUM) * QUANTUM))
+        ends = backend.exact_matmul(np.tri(CHANNEL_COUNT, dtype="float32"), ops.transpose(sums))
+        steps = ops.minimum(steps, backend.rows_at(ends, self.within))  # cells that round up together pass no sum
+        start = ops.minimum(ops.round(uniform / QUANTUM) * QUANTUM, 1.0 - QUANTUM)
+        steps = ops.floor(steps + ops.transpose(start))
         whole = steps - ops.concatenate([ops.zeros_like(steps[:1]), steps[:-1]], axis=0)
         return ops.transpose(ops.take(ops.maximum(whole, 0.0), self.back, axis=0))
 

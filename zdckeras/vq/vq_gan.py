@@ -75,7 +75,7 @@ class PhotonVQGAN(WithParts, PhasedModel):
                  critic: dict | None = None, penalty: float = 0.5, seed: int = 0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         of_kind(model, PhotonVQVAE, "model")
-        critic = dict(of_kind(critic or {}, Mapping, "critic"))
+        critic = {"dtype": keras.config.dtype_policy().name, **of_kind(critic or {}, Mapping, "critic")}
         for name, weight in (("adversarial", adversarial), ("perceptual", perceptual), ("penalty", penalty)):
             non_negative(weight, name)
         self.settings = dict(adversarial=adversarial, perceptual=perceptual, critic=critic, penalty=penalty, seed=seed)
