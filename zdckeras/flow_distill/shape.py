@@ -30,8 +30,11 @@ class CellFlow(keras.Model):
     xla = False  # whether training is faster under XLA on a CPU, too
 
     def student(self, **settings) -> Self:
-        """A fresh inverse autoregressive twin."""
-        return type(self)(**{**self.settings, "inverse": True, **settings})
+        """A fresh inverse autoregressive twin, which has what is `kept` of this flow."""
+        twin = type(self)(**{**self.settings, "inverse": True, **settings})
+        for own, same in zip(twin.kept, self.kept, strict=True):
+            own.set_weights(same.get_weights())
+        return twin
 
     @property
     def kept(self) -> tuple[keras.Layer, ...]:
@@ -140,17 +143,14 @@ class ShapeFlow(CellFlow):
         model.frame.adapt(particles, counts.sum(axis=1, keepdims=True), code)
         return model
 
-    def student(self, **settings) -> "ShapeFlow":
-        """A fresh inverse autoregressive twin with the same context network and impact frame, the latter frozen."""
-        twin = super().student(**settings)
-        twin.embed.set_weights(self.embed.get_weights())
-        twin.frame.set_weights(self.frame.get_weights())
-        twin.frame.trainable = False
-        return twin
-
     @property
     def kept(self) -> tuple[keras.Layer, ...]:
-        return (self.frame,)
+        """Context network and impact frame of a student stay those of its teacher.
+
+        The frame hangs on the context: with one of its own, a student's residuals would be those of another frame, of
+        which losses on residuals know nothing.
+        """
+        return (self.embed, self.frame)
 
     def context(self, conditions: Tensor, sums: Tensor) -> Tensor:
         """What the flow sees besides the cells, (B, C)."""
