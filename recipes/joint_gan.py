@@ -13,8 +13,8 @@ particles, those that light at least one of the two, and meet a critic on as man
     python recipes/joint_gan.py --preset paper --dry-run
 
 Interrupted, the same command goes on where it stopped. Of the published rows, three trainings each, too short to tell
-the poster's ordering (see recipes/README.md); of ours, one training: the joint model's WS is 2.05 on ZN
-(separate 2.08, floor 0.94) and 1.14 on ZP (1.20, 0.39), in 0.57 of the time; from one training nothing is concluded.
+the poster's ordering (see recipes/README.md); of ours, one training: the joint model's WS is 1.90 on ZN
+(separate 1.68, floor 0.82) and 0.92 on ZP (1.18, 0.56), in 0.56 of the time; from one training nothing is concluded.
 """
 
 from functools import partial
