@@ -207,7 +207,7 @@ def plain_models(showers):
               *(ImageNoiseAutoencoder.of(showers, settings=dict(match=match, **settings), **bodies)
                 for match in ("mse", "sinkhorn")), vq_vae, ParticleVQVAE.fit_scales(showers),
               ParticleTokenPrior(set_weights(ParticleVQVAE.fit_scales(showers), 24), 256, 4, 8, 2, 1, dropout=0.0),
-              ImageCorrVAE.published(showers, divide=32, latents=4, objects=3, context=2), flow)
+              ImageCorrVAE.published(showers, divide=16, latents=4, objects=3, context=2), flow)
     return {**dict(zip(PLAIN, models, strict=True)), "plain vq-gan": Terms(ImageVQGAN.of(averaged, showers, **body))}
 
 

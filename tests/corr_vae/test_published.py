@@ -20,7 +20,7 @@ from zdckeras.training.cost import products_of
 from zdckeras.training.loop import fit_adam
 
 numpy = ops.convert_to_numpy
-SIZES = dict(divide=32, latents=4, objects=3, context=2)
+SIZES = dict(divide=16, latents=4, objects=3, context=2)
 ROWS = 8
 
 
@@ -36,7 +36,7 @@ def batch_of(vae, showers, rows=ROWS):
 @pytest.mark.parametrize(("detector", "grids"), [
     ("zn", [(22, 22), (11, 11), (4, 4)]), ("zp", [(28, 15), (14, 8), (5, 3)])])
 def test_grids_there_and_back(detector, grids):
-    encoder, decoder = published_encoder(detector, divide=32), published_decoder(detector, divide=32)
+    encoder, decoder = published_encoder(detector, divide=16), published_decoder(detector, divide=16)
     there = [layer.output.shape[1:3] for layer in encoder.layers if isinstance(layer, layers.Conv2D)]
     back = [layer.output.shape[1:3] for layer in decoder.layers if isinstance(layer, layers.Cropping2D)]
     assert there == grids and back == [grids[1], grids[0], {"zn": (44, 44), "zp": (56, 30)}[detector]]
@@ -158,9 +158,9 @@ def test_what_cannot_be_asked_for_is_refused(vae, showers):
 def test_networks_of_other_shapes_are_refused(vae):
     scaler = {"mean": [0.0] * 9, "scale": [1.0] * 9}
     with pytest.raises(ValueError, match=r"decoder: expected outputs of shapes \[\(None, 30, 30\)\], received"):
-        ImageCorrDecoder(published_decoder("zn", divide=32), published_particle(divide=32), "ecal", scaler)
+        ImageCorrDecoder(published_decoder("zn", divide=16), published_particle(divide=16), "ecal", scaler)
     with pytest.raises(ValueError, match=r"particle: expected outputs of shapes \[\(None, 16\)\], received"):
-        ImageCorrDecoder(published_decoder("ecal", divide=32), published_particle(4, 32), "ecal", scaler)
+        ImageCorrDecoder(published_decoder("ecal", divide=16), published_particle(4, 16), "ecal", scaler)
     with pytest.raises(ValueError, match=r"encoder: expected outputs of shapes \[\(None, 14\)\], received"):
         ImageCorrVAE(published_encoder("ecal", 6, 32), vae.decoder, **vae.ranges, brightest=[1.0, 1.0])
 

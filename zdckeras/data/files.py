@@ -234,7 +234,8 @@ def _particles(place, source):
             first, *others = [Path(place, name, PARTICLES_FILE) for name in source.detectors or ("",)]
             values = _from_npz(first)
             if unlike := [other for other in others if not np.array_equal(_from_npz(other), values)]:
-                raise ValueError(f"{unlike[0]}: not the same particles as in {first}: name one of the folders")
+                raise ValueError(f"{unlike[0].relative_to(place)}: not the same particles as in "
+                                 f"{first.relative_to(place)}: name one of the folders")
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # damaged files raise a dozen unrelated kinds
