@@ -17,7 +17,7 @@ by factors of 0.67 to 1.5). Whole photons come, and their properties are measure
 
 Interrupted, the same command goes on where it stopped. 8 minutes of processor time a training of both. Of ours, moves
 asked for and obtained are correlated by 0.89 (width) to 0.99 (centre); the 1.000 of photons is imposed, not learnt.
-Asked for nothing, WS is 3.3 +- 0.3 over three trainings (floor 1.00).
+Asked for nothing, WS is 3.4 +- 0.5 over three trainings (floor 1.00).
 """
 
 import keras
