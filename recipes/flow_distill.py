@@ -15,8 +15,8 @@ One row has the channel sums imposed: so teacher and student over cells are save
     python recipes/flow_distill.py --data showers.root  # your own showers, or a folder with the npz pair
 
 Interrupted, the same command goes on where it stopped. 26 minutes of processor time, judging included; of three
-trainings (floor 1.00) teachers over cells have WS 3.16 +- 0.17, students 5.76 +- 0.96 and with "ch" 3.01 +- 0.14,
-students over codes 1.38 +- 0.08.
+trainings (floor 1.00) teachers over cells have WS 3.21 +- 0.12, students 3.20 +- 0.14 and with "ch" 3.12 +- 0.14,
+students over codes 1.38 +- 0.08: that "ch" helps is not seen.
 """
 
 from functools import partial
