@@ -105,7 +105,8 @@ def check_folder_place(folder: str | Path) -> None:
 
 def about_ids(generator: Sampler, ids: bool) -> dict[str, str]:
     """What an exported file says of PDG ids: that they are an input, or that its generator alone takes them."""
-    return TOLD_IDS if ids else TAKES_IDS if generator.TAKES_IDS else {}
+    takes = getattr(generator, "TAKES_IDS", False)  # O2's classifier is no generator
+    return TOLD_IDS if ids else TAKES_IDS if takes else {}
 
 
 def check_ids(generator: Sampler, ids: bool) -> None:
