@@ -14,19 +14,16 @@ the PDG id, which tells K0S from K0L; the network is not.
 Interrupted, the same command goes on where it stopped.
 """
 
-import json
-
 import numpy as np
 
 from zdckeras.command import check_folder, refuse, run
-from zdckeras.data.atomic import atomic_path
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
 from zdckeras.metrics.probabilities import probability_scores, threshold_for, threshold_scores
 from zdckeras.metrics.report import text_table
 from zdckeras.plots import learning_curves, probability_curves, save_figure
-from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, versions
+from zdckeras.provenance import provenance_text, save_model, versions, write_provenance
 from zdckeras.recipe import EMBEDDED, check_results, command_line, recipe_states, write_text
 from zdckeras.simulation.reference import draws, respond
 from zdckeras.training.states import digest
@@ -105,8 +102,7 @@ def main():
     provenance = {"recipe": "classifier", "preset": args.preset, "data": args.data or EMBEDDED, "seed": args.seed,
                   "particles": len(training[1]), "threshold": model.threshold, "versions": versions()}
     save_model(model, args.out / "classifier.keras", provenance)
-    with atomic_path(args.out / PROVENANCE_FILE) as temporary:
-        temporary.write_text(json.dumps(provenance, indent=1, default=str), encoding="utf-8")
+    write_provenance(args.out, provenance)
     probabilities = {} if args.data else {"floor": lit_share(*test[:2], detectors, p["again"], args.seed)}
     probabilities["classifier"] = model.probability(test[0])
     energy = test[0][:, COLUMN["energy"]]

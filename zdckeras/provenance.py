@@ -102,6 +102,12 @@ def save_model(model: "keras.Model", path: str | Path, provenance: dict[str, Any
     return path
 
 
+def write_provenance(folder: Path, provenance: dict) -> None:
+    """Write what results in a folder were made from beside them, for `zdckeras.recipe.check_results`."""
+    with atomic_path(folder / PROVENANCE_FILE) as temporary:
+        temporary.write_text(json.dumps(provenance, indent=1, default=str), encoding="utf-8")
+
+
 def _packed(sketch):
     """A sketch as the bytes of an npz file."""
     content = io.BytesIO()

@@ -19,7 +19,7 @@ from zdckeras.data.showers import Showers
 from zdckeras.judging import BATCHES, judge_generators
 from zdckeras.metrics.report import Table, judge
 from zdckeras.plots import write_pictures
-from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions
+from zdckeras.provenance import PROVENANCE_FILE, provenance_text, save_model, sketch_of, versions, write_provenance
 from zdckeras.simulation.parts import ROWS, apart, showers_for
 from zdckeras.training.loop import processor_seconds, states_folder
 from zdckeras.training.options import add_arguments, apply_arguments, apply_devices
@@ -317,8 +317,7 @@ def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, ke
     """
     for name, model in models.items():
         save_model(model, args.out / name, data.provenance | {"recipe_s": round(processor_seconds(), 1)}, data.sketch)
-    with atomic_path(args.out / PROVENANCE_FILE) as temporary:
-        temporary.write_text(json.dumps(data.provenance, indent=1, default=str), encoding="utf-8")
+    write_provenance(args.out, data.provenance)
 
 
 def write_results(args: argparse.Namespace, name: str, text: str, table: Table, test: Showers, shown: dict,
