@@ -20,7 +20,7 @@ from zdckeras.command import check_folder, refuse, run
 from zdckeras.data.files import open_showers
 from zdckeras.data.particles import COLUMN
 from zdckeras.hits.classifier import fit_hits
-from zdckeras.metrics.probabilities import probability_scores, threshold_for, threshold_scores
+from zdckeras.metrics.probabilities import LEAST, probability_scores, threshold_for, threshold_scores
 from zdckeras.metrics.report import text_table
 from zdckeras.plots import learning_curves, probability_curves, save_figure
 from zdckeras.provenance import provenance_text, save_model, versions, write_provenance
@@ -98,7 +98,7 @@ def main():
     states = recipe_states(args, p, content)
     model, history = fit_hits(detectors, training[0], training[2] > 0, states / "classifier.npz", seed=args.seed,
                               **p["hits"])
-    model.threshold = threshold_for(model.probability(validation[0]), validation[2], KEPT)
+    model.threshold = max(threshold_for(model.probability(validation[0]), validation[2], KEPT), LEAST)
     provenance = {"recipe": "classifier", "preset": args.preset, "data": args.data or EMBEDDED, "seed": args.seed,
                   "particles": len(training[1]), "threshold": model.threshold, "versions": versions()}
     save_model(model, args.out / "classifier.keras", provenance)

@@ -94,6 +94,12 @@ def test_only_generators_are_packed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_packed_generators_can_be_loaded_by_their_names(generator, tmp_path):
+    with pytest.raises(ValueError, match="Expected a name that ends in .keras, .*; received .*small.h5"):
+        pack(generator, tmp_path / "small.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_pack_leaves_the_old_file(generator, tmp_path, monkeypatch):
     (tmp_path / "a.keras").write_text("precious")
 

@@ -123,7 +123,7 @@ def evaluate(settings, weights, states):
     from zdckeras.training.checkpoint import DivergedError
 
     _, held, arrays = data(settings["detector"], settings["data"], settings["rows"], settings["validation"])
-    name, scores, files = "_".join(f"{k}{v:g}" for k, v in weights.items()), [], []
+    name, scores, files = "_".join(f"{k}{float(v)}" for k, v in weights.items()), [], []
     with open(states / f"{name}.log", "a") as log, redirect_stdout(log):
         for seed in range(settings["seeds"]):
             plain = settings.get("published")

@@ -140,12 +140,15 @@ def pack(generator: "Sampler", path: str | Path, source: str | Path | None = Non
 
     Raises:
         TypeError: if `generator` is no `Sampler`.
+        ValueError: for another name.
     """
     from zdckeras.generators import Sampler
 
     if not isinstance(generator, Sampler):
         raise TypeError(f"Expected a generator (Sampler) to pack, received {type(generator).__name__} {generator!r}.")
     path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"Expected a name that ends in .keras, which `load_model` reads; received {path}.")
     with TemporaryDirectory() as folder, atomic_path(path) as temporary:
         generator.save(Path(folder) / "model.keras")
         with (zipfile.ZipFile(Path(folder) / "model.keras") as archive,

@@ -189,6 +189,7 @@ def test_manifests_that_are_damaged_or_not_whole(finished, tmp_path):
                             (text.replace("shard-000001.npz", "../keys.npz"), "cannot be read"),
                             (text.replace('"sha256"', '"md5"', 1), "cannot be read"),
                             (text.replace('"rows": 256', '"rows": "many"', 1), "cannot be read"),
+                            (text.replace('"seed"', '"salt"', 1), "cannot be read: ValueError settings without seed"),
                             (text.replace('"rows": 1100', '"rows": 1101'), "expected a finished campaign of 1101")):
         (tmp_path / MANIFEST).write_text(spoilt)
         with pytest.raises(ValueError, match=message):

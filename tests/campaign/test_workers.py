@@ -187,7 +187,8 @@ def test_outputs_are_looked_at_first(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(shards, "checksum", begun)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "shard-000000.npz").touch()
-    Manifest(tmp_path / "folder", {"rows": 3}, {"shard-000000.npz": {"rows": 3, "sha256": "0" * 64}}).save()
+    Manifest(tmp_path / "folder", {"model_sha256": "0" * 64, "seed": 0, "rows": 3},
+             {"shard-000000.npz": {"rows": 3, "sha256": "0" * 64}}).save()
     (tmp_path / "old.root").touch()
     with pytest.raises(FileExistsError, match="old.root exists"):
         merge_shards(tmp_path / "folder", tmp_path / "old.root")

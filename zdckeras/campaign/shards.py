@@ -16,6 +16,7 @@ from zdckeras.data.responses import measured
 from zdckeras.data.showers import Showers
 
 MANIFEST = "manifest.json"
+TOLD = ("model_sha256", "seed", "rows")  # settings that a merged file repeats or is checked by
 SHARD_NAME = re.compile(r"shard-\d{6,}\.npz")
 OWN_FILES = re.compile(rf"{SHARD_NAME.pattern}|{re.escape(MANIFEST)}")  # of a campaign's folder
 PARTICLES, SHAPE, GAPS, RESPONSE = "particles", "shape_", "gaps_", "response_"
@@ -157,6 +158,8 @@ class Manifest:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             known = cls(folder, dict(found["settings"]), dict(found["shards"]))
+            if missing := [name for name in TOLD if name not in known.settings]:
+                raise ValueError(f"settings without {' and '.join(missing)}")
             for name, entry in known.shards.items():
                 if not (SHARD_NAME.fullmatch(name) and entry["rows"] >= 1 and len(entry["sha256"]) == 64):
                     raise ValueError(f"{name}: {entry}")

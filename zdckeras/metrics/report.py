@@ -112,9 +112,11 @@ def noise_seed(name: str, seed: int, run: int) -> list[int]:
     Example:
         >>> noise_seed("GAN", 5, 1), noise_seed("GAN, seed 0", 5, 1), noise_seed("GAN, seed 2", 5, 1)
         ([5, 1], [5, 1], [5, 1, 2])
+        >>> noise_seed("GAN, seed best", 5, 1)
+        [5, 1]
     """
     _, _, training = name.partition(", seed ")
-    return [seed, run, int(training)] if training not in ("", "0") else [seed, run]
+    return [seed, run, int(training)] if training.isdecimal() and int(training) else [seed, run]
 
 
 def row_diversity(real: Showers, resimulated: Sequence[np.ndarray], detector: str | None = None) -> np.ndarray:
