@@ -109,7 +109,8 @@ def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 50) ->
     """Separation power of each column, S^2 = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b): 0 for alike, near 1 for disjoint.
 
     p and q are histograms of equal bins between the 0.1 and 99.9 percentiles of the real values, the outer bins
-    holding what lies beyond, each summing to 1. Two samples of N from one distribution have about bins / (2 N).
+    holding what lies beyond, each summing to 1. Two samples of N from one distribution have about bins / (2 N). It
+    judges energies; `zdckeras.metrics.shapes.separation_power`, of photon counts, has bins of equal content.
 
     Arguments:
         real, generated: (N, K) and (M, K).

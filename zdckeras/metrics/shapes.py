@@ -94,7 +94,8 @@ def separation_power(real: np.ndarray, generated: np.ndarray, bins: int = 30) ->
     """Separation power of each column, S = (1/2) sum_b (p_b - q_b)^2 / (p_b + q_b): 0 for equal histograms, at most 1.
 
     p and q are the normalised histograms of real and generated values in bins that hold equally many real ones, with
-    everything beyond in the outer bins; equal values stay in one bin.
+    everything beyond in the outer bins; equal values stay in one bin. Photon counts are judged by this one; energies by
+    `zdckeras.metrics.directional.separation_power`, whose bins are equally wide, so that their numbers do not compare.
 
     Arguments:
         real: (N, K) values.
