@@ -16,7 +16,7 @@ One row has the channel sums imposed: so teacher and student over cells are save
 
 Interrupted, the same command goes on where it stopped. 26 minutes of processor time, judging included; of three
 trainings (floor 1.00) teachers over cells have WS 3.21 +- 0.12, students 3.20 +- 0.14 and with "ch" 3.12 +- 0.14,
-students over codes 1.38 +- 0.08: that "ch" helps is not seen.
+students over codes 1.38 +- 0.08, with "ch" and "div" 1.55 +- 0.06: that "ch" helps is not seen.
 """
 
 from functools import partial

@@ -19,7 +19,7 @@ therefore single arrivals, and the same networks behind a transport that is wron
 
 Interrupted, the same command goes on where it stopped. The autoencoder takes 23 minutes of one busy core; that of ZN is
 the one of `flow_matching.py`, whose states, copied, are taken up. Its generator, packed and judged by
-`tools/make_pretrained.py`, has WS 1.10 (floor 1.04) and AUC 0.519 (0.502) on ZN.
+`tools/make_pretrained.py`, has WS 1.10 (floor 1.04) and AUC 0.512 (0.497) on ZN.
 """
 
 from functools import cache, partial
