@@ -8,7 +8,6 @@ from scipy.stats import norm, poisson
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.backend.tensorflow_onnx import added_rows, positions
 
 SMALL = 8.0  # mean from which on Poisson counts are drawn by their expansion in normal quantiles
 TERMS = 28  # of the cumulative sum below; P(n > 28 | 8) = 1e-8
@@ -176,12 +175,12 @@ def _draw_possible(mean, shape, first, second, third, edge):
     more = shape + 1.0
     scale = mean * (more / shape * ops.exp(ops.log(second) / shape))
     flags = 1.0 - third < scale * (1.01 + norm.isf(edge) / 3.0) ** 3
-    index = positions(ops.reshape(flags, (-1,)))
+    index = backend.positions(ops.reshape(flags, (-1,)))
     more, scale, first, third = (backend.rows_at(ops.reshape(values, (-1,)), index)
                                  for values in (more, scale, first, third))
     mean = scale * ops.maximum(_cube(first, more), 0.0)
     count = ops.where(mean < SMALL, _compared(third, ops.minimum(mean, SMALL), edge), _expanded(third, mean))
-    return ops.reshape(added_rows(ops.size(flags), index, count), ops.shape(flags))
+    return ops.reshape(backend.added_rows(ops.size(flags), index, count), ops.shape(flags))
 
 
 def _compared(uniform, mean, edge):

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
-from zdckeras.backend.tensorflow_onnx import added_rows, positions
 from zdckeras.data.particles import warn_of_no_species
 from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.photon_drawing import EDGE, CellNoise
@@ -113,8 +112,8 @@ class ModularGenerator(WithParts, RangedSampler):
             return cells.parts(ops.minimum(log_mean + beyond, self.decoder.BRIGHTEST), *others)
 
         if backend.is_compact():
-            one = positions(kind >= 0)
-            return cells.whole(added_rows(rows, one // slots, maps(one)))
+            one = backend.positions(kind >= 0)
+            return cells.whole(backend.added_rows(rows, one // slots, maps(one)))
         there = ops.cast(kind >= 0, "int32")
         order = ops.argsort(1 - there)  # those that are there first
         total = ops.sum(there)
