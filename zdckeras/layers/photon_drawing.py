@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, flat_masks, get_detector
 
 FREQUENCY = 5.0  # turns of the cell noise per unit of latent noise
 
@@ -110,7 +110,7 @@ class PhotonDraw(layers.Layer):
     def __init__(self, detector, convention="papers", seed=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.detector, self.convention, self.seed = get_detector(detector), convention, seed
-        channel = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).argmax(axis=0)
+        channel = flat_masks(self.detector.shape, convention).argmax(axis=0)
         mixed = np.random.default_rng(seed).permutation(self.detector.cells)
         self.order = mixed[np.argsort(channel[mixed], kind="stable")].astype("int32")
         self.back = np.argsort(self.order).astype("int32")
