@@ -187,7 +187,7 @@ class CnnEncoder(Body):
         for layer in self.body.layers:
             if hasattr(layer, "kernel"):
                 grid = -(-grid // layer.strides[0])
-                total += int(np.prod(layer.kernel.shape) * grid.prod())
+                total += products(layer) * int(grid.prod())
         return total + self.tokens * products(self.mix, self.read) + products(self.known)
 
 
