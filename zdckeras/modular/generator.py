@@ -11,8 +11,7 @@ from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
 from zdckeras.data.particles import warn_of_no_species
 from zdckeras.generators import RangedSampler, WithParts
-from zdckeras.layers.photon_drawing import EDGE, CellNoise
-from zdckeras.modular.counts import CERTAIN, normal_quantile, uniform_of_normal
+from zdckeras.layers.photon_drawing import CERTAIN, EDGE, CellNoise, normal_quantile, uniform_of_normal
 from zdckeras.modular.networks import LightDecoder
 from zdckeras.modular.transport import Transport
 from zdckeras.simulation.response_fit import FITTED_KINDS
