@@ -11,7 +11,7 @@ import numpy as np
 
 from zdckeras.data.atomic import check_place, is_npz, open_npz
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.formats import (  # noqa: F401
+from zdckeras.data.formats import (
     METADATA_FILE,
     PARTICLES_FILE,
     RESPONSES_FILE,
