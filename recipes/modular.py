@@ -27,6 +27,7 @@ from functools import cache, partial
 import numpy as np
 
 from zdckeras.command import run
+from zdckeras.flow_distill.students import STUDENTS
 from zdckeras.judging import answer, photon_cut
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc, shape_importance, species_auc
 from zdckeras.metrics.diversity import DIVERSITY_SPECIES, diversity_ratios
@@ -47,19 +48,19 @@ from zdckeras.recipe import command_line, judged, recipe_data, recipe_states, sa
 from zdckeras.simulation.gun import GUNS
 from zdckeras.simulation.reference import half_libraries, resimulate
 
-STUDENTS = {"bs": (0.0, False), "bs+ch": (1.0, False), "bs+ch+div": (1.0, True)}
+DISTILLED = ("bs", "bs+ch", "bs+ch+div")  # of STUDENTS
 SHIPPED = "teacher"  # exact, and at batch 256 as fast as its students
 WRONG = {"optics 2 % off": dict(kick=1.02), "detector 0.5 mm off": dict(shift=(0.05, 0.0))}
 PRESETS = {
     "laptop": dict(
-        train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=tuple(STUDENTS), wrong=tuple(WRONG),
+        train=1, test=10_000, generations=2, arrivals=6_000, pairs=4_000, students=DISTILLED, wrong=tuple(WRONG),
         levels=3, coded=100_000, vae=dict(rows=60_000, epochs=45, batch=256, rate=1e-3, decoder=dict(rank=128)),
         student=dict(epochs=6, batch=256, rate=1e-3),
         zp=dict(vae=dict(rows=60_000, epochs=30, batch=256, rate=1e-3)),  # its decoder full; packaged: one_step.py
         gun=dict(test=5_000, students=(),  # where a detector has one
                  vae=dict(rows=60_000, epochs=12, batch=128, rate=3e-3, decoder=dict(rank=128)))),
     "paper": dict(
-        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=tuple(STUDENTS),
+        train=1, test=60_000, generations=5, arrivals=20_000, pairs=20_000, students=DISTILLED,
         wrong=tuple(WRONG), levels=3,
         vae=dict(rows=300_000, epochs=40, batch=256, rate=1e-3, latent=32,
                  decoder=dict(hidden=(512, 768), known=384, rim=96)),

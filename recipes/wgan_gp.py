@@ -97,7 +97,7 @@ def train_gan(p, data, folder, boxcox, regressor, seed):
         data.training, regressor, boxcox, weights=WGAN_WEIGHTS, seed=seed, momentum=0.99,
         generator=dict(channels=p["channels"], latent=p["latent"]), critic=dict(channels=p["channels"]),
         critic_steps=p["critic_steps"])
-    print(f"generator: {gan.generator.count_params():,} weights, {gan.generator.operations() / 1e6:.1f} MFLOP a "
+    print(f"generator: {gan.generator.count_params():,} weights, {2e-6 * gan.generator.operations():.1f} MFLOP a "
           f"response; critic: {gan.critic.count_params():,} weights")
     stages = {"score": (EnergyScoreFit(gan), data.arrays, p["warm_start"])}
     histories, first = timed(partial(warm_start_scores, gan, stages, folder, seed))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 
 
 def version(package):
@@ -131,5 +131,4 @@ def turn(lock):
 
 def write_json(path, record):
     """Write a record as JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, default=str))
+    write_text(path, json.dumps(record, indent=1, default=str))

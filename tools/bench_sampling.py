@@ -196,11 +196,11 @@ def flowjax(contender, settings, steps):
         values = [jnp.asarray(kernel.T, jnp.float32) for kernel in weights]
         values += [jnp.asarray(bias, jnp.float32) for _, bias, _ in layers]
 
-        def detector(tree):
+        def weights_of(tree):
             linears = tree.masked_autoregressive_mlp.layers
             return [linear.weight for linear in linears] + [linear.bias for linear in linears]
 
-        bijections.append(eqx.tree_at(detector, bijection, values))
+        bijections.append(eqx.tree_at(weights_of, bijection, values))
 
     @jax.jit
     def function(values, context):

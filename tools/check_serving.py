@@ -44,15 +44,15 @@ np.savez(outputs, **{name: values.numpy() for name, values in made.items()})
 def signatures(folder):
     """Names of signatures, with those of their inputs and outputs: {"inputs": {alias: tensor}, "outputs": ...}."""
     found = {}
-    graphs = [content for where, content in read_fields((Path(folder) / "saved_model.pb").read_bytes()) if where == 2]
+    graphs = [content for number, content in read_fields((Path(folder) / "saved_model.pb").read_bytes()) if number == 2]
     for graph in graphs:
-        for entry in (content for where, content in read_fields(graph) if where == 5):
+        for entry in (content for number, content in read_fields(graph) if number == 5):
             parts = dict(read_fields(entry))
             ends = {"inputs": {}, "outputs": {}}
-            for where, content in read_fields(parts[2]):
-                if where in (1, 2):
+            for number, content in read_fields(parts[2]):
+                if number in (1, 2):
                     alias = dict(read_fields(content))
-                    ends[("inputs", "outputs")[where - 1]][alias[1].decode()] = dict(read_fields(alias[2]))[1].decode()
+                    ends[("inputs", "outputs")[number - 1]][alias[1].decode()] = dict(read_fields(alias[2]))[1].decode()
             found[parts[1].decode()] = ends
     return found
 
@@ -69,13 +69,13 @@ def detectors_of(folder):
 def _outputs(folder):
     """Name -> (nx, ny) of the outputs of serving_default."""
     found = {}
-    for graph in (content for where, content in read_fields((Path(folder) / "saved_model.pb").read_bytes())
-                  if where == 2):
-        for parts in (dict(read_fields(content)) for where, content in read_fields(graph) if where == 5):
+    for graph in (content for number, content in read_fields((Path(folder) / "saved_model.pb").read_bytes())
+                  if number == 2):
+        for parts in (dict(read_fields(content)) for number, content in read_fields(graph) if number == 5):
             if parts[1] == b"serving_default":
-                for entry in (dict(read_fields(content)) for where, content in read_fields(parts[2]) if where == 2):
-                    dims = [dict(read_fields(size)).get(1, 0) for where, size in
-                            read_fields(dict(read_fields(entry[2]))[3]) if where == 2]
+                for entry in (dict(read_fields(content)) for number, content in read_fields(parts[2]) if number == 2):
+                    dims = [dict(read_fields(size)).get(1, 0) for number, size in
+                            read_fields(dict(read_fields(entry[2]))[3]) if number == 2]
                     found[entry[1].decode()] = tuple(dims[1:])
     return found
 

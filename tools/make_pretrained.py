@@ -12,7 +12,7 @@ import keras
 
 import zdckeras as zdc
 from zdckeras.command import check_folder, run, whole
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 from zdckeras.packaged import PLACE, model_file, pack
 
 
@@ -66,8 +66,7 @@ def main(arguments=None):
         path = pack(generator, options.folder / f"{options.name}.keras", options.model)
     except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
-    with atomic_path(path.with_suffix(".md")) as written:
-        written.write_text(card(options.name, generator, path, table, options.data, options.command), encoding="utf-8")
+    write_text(path.with_suffix(".md"), card(options.name, generator, path, table, options.data, options.command))
     print(table.text())
     before, after = options.model.stat().st_size / 1e6, path.stat().st_size / 1e6
     print(f"\n{path}: {after:.2f} MB, from {before:.2f} MB; its card is {path.with_suffix('.md').name}")

@@ -12,13 +12,13 @@ a small file. The azimuth is not stored: whoever draws from the table draws a ne
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from zdckeras.command import positive, run, whole
+from zdckeras.data.atomic import atomic_path
 from zdckeras.simulation.transport import INVISIBLE
 
 SETTINGS = (
@@ -60,29 +60,21 @@ def forward_particles(events, seed, beam_energy, max_angle, min_energy):
 
 
 def write_table(path, pt, pz, pdg, metadata):
-    """Write the table to a temporary name in the same folder, then rename it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, pt=pt, pz=pz, pdg=pdg, metadata=np.array(json.dumps(metadata)))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the table, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, pt=pt, pz=pz, pdg=pdg, metadata=np.array(json.dumps(metadata)))
 
 
 def main(argv=None):
     """Parse the command line, generate, write, and say what was made."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--events", type=whole(1), default=100_000, help="collisions to generate")
-    parser.add_argument("--seed", type=whole(0), default=1, help="Pythia's seed, 1 to 900,000,000")
+    parser.add_argument("--seed", type=whole(1, 900_000_000), default=1, help="Pythia's seed")
     parser.add_argument("--beam-energy", type=positive, default=2680.0, help="energy per beam [GeV]")
     parser.add_argument("--max-angle", type=positive, default=7e-4, help="largest pT / |pz| kept [rad]")
     parser.add_argument("--min-energy", type=positive, default=20.0, help="lowest energy kept [GeV]")
     parser.add_argument("--output", type=Path, default=Path("primaries.npz"))
     args = parser.parse_args(argv)
-    if args.events < 1 or not 1 <= args.seed <= 900_000_000:
-        parser.error(f"expected --events >= 1 and --seed in 1..900000000, received {args.events} and {args.seed}")
     if not args.output.parent.is_dir():
         parser.error(f"the folder of --output does not exist: {args.output.parent}")
 

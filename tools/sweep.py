@@ -292,14 +292,13 @@ def main(arguments=None):
 
 def report(rows, out):
     """Print the table, write it, the numbers and the picture."""
-    from zdckeras.data.atomic import atomic_path
+    from zdckeras.data.atomic import write_text
     from zdckeras.plots import save_figure
 
     text = table(rows)
     print(f"\n{text}\n\ntable, numbers and picture are in {out}")
     for file, content in (("sweep.txt", text + "\n"), ("sweep.json", json.dumps(rows, indent=1))):
-        with atomic_path(out / file) as path:
-            path.write_text(content, encoding="utf-8")
+        write_text(out / file, content)
     save_figure(picture(rows), out / "sweep.png")
 
 

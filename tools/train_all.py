@@ -29,7 +29,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 
 from zdckeras.command import run, whole
-from zdckeras.data.atomic import atomic_folder, atomic_path
+from zdckeras.data.atomic import atomic_folder, atomic_path, write_text
 from zdckeras.provenance import commit
 
 ROOT = Path(__file__).parents[1]
@@ -106,8 +106,7 @@ def do(command, folder, inputs="", first=None):
     words = ["python" if word == sys.executable else word for word in command]
     record = {"command": " ".join(words), "commit": made, "date": time.strftime("%-d %B %Y"),
               "seconds, of the last start": round(time.time() - begin, 1), "inputs": inputs}
-    with atomic_path(folder / "made.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_text(folder / "made.json", json.dumps(record, indent=1))
     return None
 
 
@@ -300,8 +299,7 @@ def main(arguments=None):
         for file, text in texts.items():
             text, taken = fill(text, options.out)
             text, shown = pictures(text, options.out, file.parent)
-            with atomic_path(file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(file, text)
             print(f"{file.relative_to(ROOT)}: {', '.join([*taken, *shown]) or 'nothing was taken'}")
         print(f"{SCORES.relative_to(ROOT)}: {', '.join(keep_scores(options.out)) or 'nothing was taken'}")
         return 0

@@ -24,7 +24,7 @@ import numpy as np
 from bench_common import device, machine, version
 
 from zdckeras.command import check_folder, refuse, run, whole
-from zdckeras.data.atomic import atomic_path, open_npz
+from zdckeras.data.atomic import atomic_path, open_npz, write_text
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import BoxCox
 from zdckeras.diffusion.images import ImageDiffusion, ImageGenerator, fit_images
@@ -240,8 +240,7 @@ def train(name, args):
               "versions": {one: version(one) for one in ("keras", "jax", "tensorflow", "torch")}}
     with atomic_path(job.folder / "responses.npz") as temporary:
         np.savez_compressed(temporary, responses=responses)
-    with atomic_path(job.folder / "record.json") as temporary:
-        temporary.write_text(json.dumps(record), encoding="utf-8")
+    write_text(job.folder / "record.json", json.dumps(record))
 
 
 def stored(responses, particles, seed):
@@ -279,8 +278,7 @@ def judge_all(args):
             samplers = {name: partial(stored, responses) for name, responses in made.items()}
             texts.append(text_table(over_seeds(judge(test, [again], samplers, 1, SEED).scores)))
     text = "\n\n".join(texts)
-    with atomic_path(args.out / "published.txt") as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+    write_text(args.out / "published.txt", f"{text}\n")
     save_figure(learning_curves({name: r["history"] for name, r in records.items() if "loss" in r["history"]}),
                 args.out / "learning.png")
     print(text)

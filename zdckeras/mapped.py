@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 LARGE = 2**28  # bytes from which on an array is kept on disk
-ROWS = 4096  # copied at once
+ROWS = 4096  # handled at once wherever a copy of them is made, wider ones too
 SCATTERED = 256  # the same where each may bring a large piece of the file along
 COPIED = 2**22  # bytes copied at once out of an archive
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import zdckeras
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import atomic_path, write_text
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.showers import Showers
 
@@ -104,8 +104,7 @@ def save_model(model: "keras.Model", path: str | Path, provenance: dict[str, Any
 
 def write_provenance(folder: Path, provenance: dict) -> None:
     """Write what results in a folder were made from beside them, for `zdckeras.recipe.check_results`."""
-    with atomic_path(folder / PROVENANCE_FILE) as temporary:
-        temporary.write_text(json.dumps(provenance, indent=1, default=str), encoding="utf-8")
+    write_text(folder / PROVENANCE_FILE, json.dumps(provenance, indent=1, default=str))
 
 
 def _packed(sketch):

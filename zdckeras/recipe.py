@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from zdckeras.command import check_folder, refuse, whole
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data import atomic
 from zdckeras.data.files import find_sources
 from zdckeras.data.repeats import repeated
 from zdckeras.data.showers import Showers
@@ -301,8 +301,7 @@ def write_text(path: str | Path, text: str, provenance: dict | None = None) -> N
     """A report into a text file, whole or not at all, with a line on its making; printed, too."""
     print(f"\n{text}")
     made = f"\n{provenance_text(provenance)}\n" if provenance else ""
-    with atomic_path(path) as temporary:
-        temporary.write_text(f"{text}\n{made}", encoding="utf-8")
+    atomic.write_text(path, f"{text}\n{made}")
 
 
 def save_models(args: argparse.Namespace, data: RecipeData, models: dict[str, keras.Model]) -> None:

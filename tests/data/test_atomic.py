@@ -20,6 +20,15 @@ def test_old_file_stays_until_the_block_ends(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_text_is_written_as_utf_8_and_an_old_one_stays_where_it_cannot_be(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    atomic.write_text(path, "Λ\n")
+    assert path.read_bytes() == "Λ\n".encode()
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write_text(path, "\ud800")
+    assert path.read_bytes() == "Λ\n".encode() and list(path.parent.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.txt"

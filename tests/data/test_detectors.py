@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from zdckeras.data.detectors import CHANNEL_COUNT, CONVENTIONS, DETECTORS, channel_masks, channel_sums, get_detector
+from zdckeras.data.detectors import (
+    CHANNEL_COUNT,
+    CONVENTIONS,
+    DETECTORS,
+    channel_masks,
+    channel_sums,
+    flat_masks,
+    get_detector,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,8 @@ def test_masks_are_a_partition(shape, convention):
     assert masks[4].sum() == shape[0] * shape[1] / 2  # half of all fibres are read out together
     assert np.ptp(masks[:4].sum(axis=(1, 2))) <= 1  # an odd number of cells a quadrant cannot be shared evenly
     assert not masks.flags.writeable
+    flat = flat_masks(shape, convention)
+    assert np.array_equal(flat.reshape(masks.shape), masks) and flat.dtype == np.float32
 
 
 # Which channel reads each cell of a 4 x 4 image, and of an 8 x 2 one for the strips of O2's ZP; x runs downwards.

@@ -28,6 +28,10 @@ def test_generator_is_the_averaged_network(generator, gan, showers):
     assert expected.shape == (4, 30, 30) and expected.min() >= 0 and np.array_equal(expected, np.rint(expected))
 
 
+def test_operations_are_those_of_its_network(generator):
+    assert generator.operations() == generator.network.operations() > 0
+
+
 def test_saved_generator_gives_the_same(generator, showers, tmp_path):
     generator.factors = [1.25]
     first = generator.sample(showers.particles[:16], seed=5, batch_size=4)

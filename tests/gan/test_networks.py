@@ -75,14 +75,14 @@ def test_weights_repeat_by_seed(scaler):
 
 
 def test_operations_by_hand(scaler):
-    """Multiplications of a network of a few weights, twice."""
+    """Multiplications of a network of a few weights."""
     network = ResponseNetwork("ecal", scaler, latent=2, hidden=3, widths=(4,), channels=(2, 2, 1), spots=2)
     features = network.sums.features[0].width
     sums = (2 + features) * 4 + 4 * 5
     dense = (2 + features + 5) * 3 + 3 * 3 + 3 * (4 * 4 * 2)  # 30 cells are 4 blocks of 8
     texture = 4 * 4 * (3 * 3 * 2 * 4 * 2) + 8 * 8 * (3 * 3 * 2 * 1) + 8 * 8 * (1 * 4 * 4)  # 4 x 4 cells at 8 x 8 places
     light = 3 * (4 * 2 + 1) + 2 * 900 + 2 * 900  # read-out, two spots and the noise of every cell
-    assert network.operations() == 2 * (sums + dense + texture + light)
+    assert network.operations() == sums + dense + texture + light
 
 
 def test_two_detectors_share_the_body(scaler):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zdckeras.layers.cnn import GridDecoder, convolve, downscale, mirrored, unfold
+from zdckeras.layers.cnn import GridDecoder, convolve, downscale, fold, mirrored, unfold
 from zdckeras.layers.dense import seeds_of
 
 # What these layers give is compared with that of JAX in test_backends.py.
@@ -22,6 +22,17 @@ def test_unfold_by_hand():
                 for across in range(2):
                     expected = grid[row, 0, column, 4 * sub + 2 * across :][:2]
                     assert np.array_equal(found[row, sub, 2 * column + across], expected)
+
+
+@pytest.mark.parametrize("before", [(0, 0), (1, 2)])
+def test_fold_is_the_other_way_round(before):
+    """Of 4 x 7 cells, patches of 3 x 3 make a grid of 2 x 3; what the image does not fill is 0."""
+    image, (x, y) = np.random.default_rng(0).normal(size=(2, 4, 7)).astype("float32"), before
+    patches = numpy(fold(ops.convert_to_tensor(image), (2, 3), 3, before))
+    assert patches.shape == (2, 6, 9)
+    again = numpy(unfold(ops.reshape(patches, (2, 2, 3, 9)), 3))[..., 0]
+    assert np.array_equal(again[:, x : x + 4, y : y + 7], image)
+    assert np.count_nonzero(again) == image.size
 
 
 @pytest.mark.parametrize("shape", SHAPES)

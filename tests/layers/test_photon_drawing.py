@@ -6,7 +6,16 @@ from scipy import stats
 
 from zdckeras import backend
 from zdckeras.data.detectors import channel_sums
-from zdckeras.layers.photon_drawing import QUANTUM, CellNoise, PhotonDraw, log_whole, round_up_or_down, straight_through
+from zdckeras.layers.photon_drawing import (
+    QUANTUM,
+    CellNoise,
+    PhotonDraw,
+    log_whole,
+    normal_quantile,
+    round_up_or_down,
+    straight_through,
+    uniform_of_normal,
+)
 from zdckeras.layers.spots import Light
 
 numpy = ops.convert_to_numpy
@@ -31,6 +40,13 @@ def test_rounding_keeps_the_mean():
     assert np.array_equal(whole, np.rint(whole)) and (np.abs(whole - values) < 1.0).all()
     np.testing.assert_allclose(whole.mean(axis=0), values, atol=1e-6)
     assert numpy(grad(lambda v: round_up_or_down(v, tensor([0.5] * 4)), tensor(values))).tolist() == [1.0] * 4
+
+
+def test_normal_quantiles_and_back():
+    u = np.linspace(1e-4, 1 - 1e-4, 999, dtype="float32")
+    np.testing.assert_allclose(numpy(normal_quantile(u)), stats.norm.ppf(u), atol=6e-4)
+    z = np.linspace(-4, 4, 101, dtype="float32")
+    np.testing.assert_allclose(numpy(uniform_of_normal(z)), stats.norm.cdf(z), atol=1e-6)
 
 
 def test_cell_noise_is_uniform_and_independent_in_pairs():

@@ -25,7 +25,7 @@ def test_draws_and_repeated_rows_are_two_ways_to_one_number():
 def test_blocks_do_not_matter(monkeypatch):
     draws = list(np.random.default_rng(1).poisson(2.0, (3, 7, 4, 4)))
     whole = draw_diversity(draws)
-    monkeypatch.setattr("zdckeras.metrics.diversity.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("zdckeras.mapped.ROWS", 3)
     assert np.array_equal(draw_diversity(draws), whole)
 
 

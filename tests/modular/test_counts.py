@@ -4,14 +4,7 @@ from keras import ops
 from scipy import stats
 
 from zdckeras import backend
-from zdckeras.modular.counts import (
-    draw_counts,
-    gamma_quantile,
-    negative_binomial_loss,
-    normal_quantile,
-    poisson_quantile,
-    uniform_of_normal,
-)
+from zdckeras.modular.counts import draw_counts, gamma_quantile, negative_binomial_loss, poisson_quantile
 
 numpy, DRAWS = ops.convert_to_numpy, 200_000
 
@@ -59,13 +52,6 @@ def test_loss_is_minus_the_logarithm_of_the_probability():
                                                                             for n in counts]
     found = numpy(negative_binomial_loss(*(v.astype("float32") for v in (counts, np.log(mean), np.log(shape)))))
     np.testing.assert_allclose(found, -without, rtol=2e-4, atol=2e-3)
-
-
-def test_normal_quantiles_and_back():
-    u = np.linspace(1e-4, 1 - 1e-4, 999, dtype="float32")
-    np.testing.assert_allclose(numpy(normal_quantile(u)), stats.norm.ppf(u), atol=6e-4)
-    z = np.linspace(-4, 4, 101, dtype="float32")
-    np.testing.assert_allclose(numpy(uniform_of_normal(z)), stats.norm.cdf(z), atol=1e-6)
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="compact graphs are TensorFlow's")

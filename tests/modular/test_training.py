@@ -7,7 +7,7 @@ from zdckeras.data.detectors import channel_sums
 from zdckeras.modular import training
 from zdckeras.modular.arrivals import ARRIVAL, ArrivalBatches, draw_arrivals, respond
 from zdckeras.modular.model import ArrivalVAE
-from zdckeras.modular.training import PriorDistiller, distil, encoded_arrivals, fit_vae, pair_diversity
+from zdckeras.modular.training import PriorDistiller, channel_light, distil, encoded_arrivals, fit_vae, pair_diversity
 
 
 def test_physics_loss_is_the_distance_of_channel_sums(batches, evaluate):
@@ -26,11 +26,13 @@ def test_physics_loss_is_the_distance_of_channel_sums(batches, evaluate):
         inputs = dict(zip(names, values, strict=True))
         features, cell = vae.features(*(inputs[name] for name in ARRIVAL))
         base = vae.prior.flow.encode(inputs["code"], vae.prior.embed(features))[0]
-        log_mean, _ = vae.decoder(student.generate(base, features), features, cell)
-        return plain(inputs), physics(inputs), ops.matmul(ops.exp(log_mean), physics.masks)
+        made = student.generate(base, features)
+        light = ops.exp(vae.decoder(made, features, cell)[0])
+        return plain(inputs), physics(inputs), light, channel_light(vae.decoder, made, features, cell)
 
-    without, full, light = evaluate(parts, *batch.values())
-    distance = np.abs(light - batch["sums"]).sum(axis=1) / np.maximum(batch["sums"].sum(axis=1), 1.0)
+    without, full, light, sums = evaluate(parts, *batch.values())
+    np.testing.assert_allclose(sums, channel_sums(light.reshape(-1, 44, 44)), rtol=1e-5)
+    distance = np.abs(sums - batch["sums"]).sum(axis=1) / np.maximum(batch["sums"].sum(axis=1), 1.0)
     np.testing.assert_allclose(full - without, 2.0 * distance, rtol=2e-3, atol=1e-3)
     assert (without > 0).all()
 

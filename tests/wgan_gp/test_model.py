@@ -286,6 +286,10 @@ def test_generator_gives_energies_that_repeat_by_seed(generator, particles, samp
     assert (generator.sample(particles, seed=6, batch_size=4) != sampled).any(axis=(1, 2)).all()
 
 
+def test_operations_are_those_of_its_network(generator):
+    assert generator.operations() == generator.network.operations() > 0
+
+
 def test_generator_comes_back_from_its_file(generator, particles, sampled, tmp_path):
     network = generator.network
     network.spots.read.bias.assign(network.spots.read.bias + 0.1)  # not what its seed gives

@@ -9,6 +9,7 @@ import zdckeras as zdc
 from zdckeras import backend
 from zdckeras.data.transforms import BoxCox
 from zdckeras.training.batches import Batches
+from zdckeras.training.cost import products_of
 from zdckeras.wgan_gp.model import EnergyGenerator
 from zdckeras.wgan_gp.published import (
     ImageNetwork,
@@ -100,6 +101,7 @@ def test_saved_model_and_generator_give_the_same(gan, batch, showers, tmp_path):
     loaded = zdc.load_model(tmp_path / "generator.keras")
     assert np.array_equal(loaded.sample(showers.particles[:8], seed=1, batch_size=4), made) and made.max() > 0
     assert loaded.noise_width == LATENT and np.array_equal(loaded.low, low)
+    assert loaded.operations() == generator.operations() == products_of(gan.generator.network) > 0
 
 
 def test_regressor_learns_by_the_loss_of_ours(showers):

@@ -231,3 +231,18 @@ def compact_graphs() -> Iterator[None]:
 def is_compact() -> bool:
     """Whether graphs are made inside `compact_graphs`."""
     return _compact.get()
+
+
+def positions(flags: Tensor) -> Tensor:
+    """Where flags (N,) are true, (M,) int32, of a size that only the running graph knows: for compact graphs alone."""
+    import tensorflow as tf
+
+    return tf.cast(tf.where(flags)[:, 0], tf.int32)
+
+
+def added_rows(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Zeros of (rows, ...) with values (M, ...) added at an index (M,): for compact graphs alone."""
+    import tensorflow as tf
+
+    empty = tf.zeros(tf.concat([tf.reshape(rows, (1,)), tf.shape(values)[1:]], axis=0), values.dtype)
+    return tf.tensor_scatter_nd_add(tf.ensure_shape(empty, (None, *values.shape[1:])), index[:, None], values)

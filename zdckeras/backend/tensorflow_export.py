@@ -37,8 +37,8 @@ def write_saved_model(generator, path, compiled=(), ids=False):
 
     def answer(condition, noise, pdg, generate=generator.generate):
         told = [] if pdg is None else [pdg]
-        for ids in told:
-            rows_agree(condition, ids, "pdg")
+        for codes in told:
+            rows_agree(condition, codes, "pdg")
         energy = tf.where(condition[:, :1] > 0.0, condition[:, :1], np.nan)
         condition = finite(tf.concat([energy, condition[:, 1:]], axis=1),
                            "condition: expected finite numbers, energies above 0 GeV")
@@ -47,7 +47,7 @@ def write_saved_model(generator, path, compiled=(), ids=False):
             empty = tf.cast(rows == 0, tf.int32)  # loops over the rows of flows want at least one
             noise = tf.concat([noise, tf.zeros((empty, width))], axis=0)
             condition = tf.concat([condition, tf.ones((empty, CONDITION_COUNT))], axis=0)
-            told = [tf.concat([ids, tf.zeros((empty,), tf.int32)], axis=0) for ids in told]
+            told = [tf.concat([codes, tf.zeros((empty,), tf.int32)], axis=0) for codes in told]
         made = generate(noise, condition, *told)
         several = len(generator.detectors) > 1
         responses = {}

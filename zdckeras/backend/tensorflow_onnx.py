@@ -65,21 +65,6 @@ def valid_rows(valid: Tensor, name: str) -> Tensor:
     return tf.gather(tf.ones((1,)), tf.where(valid, 0, 1), name=name)
 
 
-def positions(flags: Tensor) -> Tensor:
-    """Where flags (N,) are true, (M,) int32: of a size that only the running graph knows."""
-    import tensorflow as tf
-
-    return tf.cast(tf.where(flags)[:, 0], tf.int32)
-
-
-def added_rows(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Zeros of (rows, ...) with values (M, ...) added at an index (M,)."""
-    import tensorflow as tf
-
-    empty = tf.zeros(tf.concat([tf.reshape(rows, (1,)), tf.shape(values)[1:]], axis=0), values.dtype)
-    return tf.tensor_scatter_nd_add(tf.ensure_shape(empty, (None, *values.shape[1:])), index[:, None], values)
-
-
 def graphs_within(node) -> list:
     """The graphs that an ONNX node holds, as loops and branches do."""
     return [inner for entry in node.attribute for inner in ([entry.g] if entry.HasField("g") else entry.graphs)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.files import open_particles
-from zdckeras.data.kinematics import check_ids, check_particles, likely_ids, nucleus_charges, unknown_ids
-from zdckeras.data.particles import COLUMN, CONDITION_COUNT, CONDITIONS, conditions_of
+from zdckeras.data.kinematics import check_ids, check_particles, likely_ids, nucleus_charges
+from zdckeras.data.particles import COLUMN, CONDITION_COUNT, CONDITIONS, conditions_of, unknown_ids
 
 FINAL = 1  # HepMC status of particles that leave the event
 MOMENTUM, VERTEX = ("px", "py", "pz"), ("vx", "vy", "vz")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdckeras.data.atomic import atomic_path, open_npz
+from zdckeras.data.atomic import atomic_path, open_npz, write_text
 from zdckeras.data.detectors import get_detector
 from zdckeras.data.responses import measured
 from zdckeras.data.showers import Showers
@@ -176,8 +176,7 @@ class Manifest:
         """Write it, whole or not at all: the same bytes for the same shards, in whatever order they were made."""
         shards = {name: self.shards[name] for name in self.names()}
         text = json.dumps({"settings": self.settings, "shards": shards}, indent=1)
-        with atomic_path(self.folder / MANIFEST, clean=False) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(self.folder / MANIFEST, text + "\n", clean=False)
 
     def names(self) -> list[str]:
         """Names of the shards in the order of their numbers, beyond 999,999 too.

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 from zdckeras.metrics.channels import ALL
 from zdckeras.metrics.report import Table, text_table, without_nan
 
@@ -202,8 +202,7 @@ class Comparison(Table):
                  "failures": self.failures, "made": self.made}
         for name, text in (("overview.txt", f"{self.overview()}\n"), ("report.csv", self.csv()),
                            ("costs.json", json.dumps(without_nan(about), indent=1))):
-            with atomic_path(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
         if self.looks:
             write_page(self, folder / "page.html")
         return folder

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from zdckeras.comparison.leaderboard import QUALITY, Comparison
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 from zdckeras.data.detectors import CHANNEL_COUNT, get_detector
 from zdckeras.data.particles import COLUMN, SPECIES, name_of
 from zdckeras.data.showers import Showers
@@ -41,8 +41,7 @@ def write_page(table: Comparison, path: str | Path) -> Path:
     text = (here / "page.html").read_text(encoding="utf-8")
     for part in PARTS:
         text = text.replace(f"/* {part} */", (here / part).read_text(encoding="utf-8"))
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.replace("/* data */", embedded(page_data(table))), encoding="utf-8")
+    write_text(path, text.replace("/* data */", embedded(page_data(table))))
     return path
 
 

@@ -83,6 +83,12 @@ def atomic_path(path: str | Path, clean: bool = True) -> Iterator[Path]:
         raise
 
 
+def write_text(path: str | Path, text: str, clean: bool = True) -> None:
+    """A text file, in UTF-8, whole or not at all: see `atomic_path`."""
+    with atomic_path(path, clean) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def atomic_set(paths: Sequence[str | Path], removed: Sequence[str | Path] = ()) -> Iterator[dict[Path, Path]]:
     """As `atomic_path` for several files that belong together.

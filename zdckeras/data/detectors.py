@@ -131,6 +131,16 @@ def channel_masks(shape: tuple[int, int], convention: str = "papers") -> np.ndar
     return masks
 
 
+def flat_masks(shape: tuple[int, int], convention: str = "papers") -> np.ndarray:
+    """`channel_masks` with the cells row by row, (5, nx ny) float32, as factors of products.
+
+    Example:
+        >>> flat_masks((2, 2)).tolist()
+        [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]
+    """
+    return channel_masks(shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
+
+
 def channel_sums(responses: np.ndarray, convention: str = "papers") -> np.ndarray:
     """The five channel sums S_k of each response.
 
@@ -151,7 +161,7 @@ def channel_sums(responses: np.ndarray, convention: str = "papers") -> np.ndarra
     responses = np.asarray(responses)
     if responses.ndim != 3:
         raise ValueError(f"Expected responses of shape (N, nx, ny), received {responses.shape}.")
-    masks = channel_masks(responses.shape[1:], convention).reshape(CHANNEL_COUNT, -1).T.astype("float64")
+    masks = flat_masks(responses.shape[1:], convention).T.astype("float64")
     flat, sums = responses.reshape(len(responses), -1), np.empty((len(responses), CHANNEL_COUNT))
     for rows, block in in_blocks(flat):  # of which a copy in float64 is made
         sums[rows] = block @ masks

@@ -11,7 +11,7 @@ import numpy as np
 
 from zdckeras.data.atomic import check_place, is_npz, open_npz
 from zdckeras.data.detectors import DETECTORS
-from zdckeras.data.formats import (  # noqa: F401
+from zdckeras.data.formats import (
     METADATA_FILE,
     PARTICLES_FILE,
     RESPONSES_FILE,
@@ -217,16 +217,16 @@ def open_particles(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         FileNotFoundError: No such file or folder: no_such.npz
     """
     lists = isinstance(path, (str, Path)) and Path(path).is_file() and not _like_root(Path(path))
-    parts = [(path, _from_npz)] if lists else [(source.place, source) for source in find_sources(path)]
-    values = [_particles(place, reader) for place, reader in parts]
+    parts = [(path, None)] if lists else [(source.place, source) for source in find_sources(path)]
+    values = [_particles(place, source) for place, source in parts]
     conditions, pdg = (np.concatenate(found) for found in zip(*values, strict=True))
     return conditions, pdg
 
 
 def _particles(place, source):
-    """Conditions and ids of one list, file or folder."""
+    """Conditions and ids of one file or folder, or of a list, which has no `Source`."""
     try:
-        if not isinstance(source, Source):
+        if source is None:
             values = _from_npz(place)
         elif source.is_root:
             values = read_root_particles(place, source.tree)

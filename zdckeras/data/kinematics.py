@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX_COLUMNS, pdg_of, species
+from zdckeras.data.particles import COLUMN, CONDITIONS, MOMENTUM_COLUMNS, VERTEX_COLUMNS, pdg_of, species, unknown_ids
 
 SHELL = 1e-3  # relative to the energy; [GeV] too, for particles at rest
 MASS, MASS_FLOOR = 2e-3, 0.05  # relative, and [MeV]: what tables of different years differ by
@@ -65,23 +65,6 @@ def nucleus_charges(pdg: np.ndarray) -> np.ndarray:
     return np.array([float(_nucleus(code)[0]) for code in codes])
 
 
-def unknown_ids(pdg: np.ndarray) -> np.ndarray:
-    """PDG ids that the table lacks, each once.
-
-    Example:
-        >>> unknown_ids(np.array([22, 1010010030, 2112])).tolist()
-        [1010010030]
-    """
-    def lacks(code):
-        try:
-            species(code)
-        except ValueError:
-            return True
-        return False
-
-    return np.array([code for code in np.unique(pdg).tolist() if lacks(int(code))], "int64")
-
-
 def likely_ids(particles: np.ndarray) -> np.ndarray:
     """PDG ids of particles known by mass and charge alone, see `pdg_of`; 0 for neutral kaons, with a warning.
 
@@ -107,6 +90,16 @@ def likely_ids(particles: np.ndarray) -> np.ndarray:
     return np.where(kaons, UNTOLD, pdg).astype("int32")
 
 
+def are_ids(pdg: np.ndarray) -> bool:
+    """Whether all of an array are whole numbers, of a size that PDG ids have.
+
+    Example:
+        >>> are_ids(np.array([2112.0, 22.0])), are_ids(np.array([2112.0, 22.6])), are_ids(np.array(["n"]))
+        (True, False, False)
+    """
+    return pdg.dtype.kind in "iuf" and bool(np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)))
+
+
 def check_ids(pdg: np.ndarray) -> None:
     """Refuse PDG ids (N,) that are no whole numbers.
 
@@ -118,7 +111,7 @@ def check_ids(pdg: np.ndarray) -> None:
         Traceback (most recent call last):
         ValueError: expected whole numbers as PDG ids, received [2112.0, 22.6].
     """
-    if not np.all((pdg == np.rint(pdg)) & (np.abs(pdg) < 2**31)):
+    if not are_ids(pdg):
         raise ValueError(f"expected whole numbers as PDG ids, received {pdg[:NAMED].tolist()}.")
 
 
@@ -151,7 +144,7 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
     pdg = np.asarray(pdg).astype("int64")
     pdg = np.where((pdg == UNTOLD) & _kaons(particles), SHORT, pdg)
     unknown = unknown_ids(pdg)
-    strange = [code for code in unknown.tolist() if _nucleus(code) is None]
+    strange = [code for code in unknown if _nucleus(code) is None]
     if (rows := np.isin(pdg, strange).sum()) > SHARE * len(pdg):
         cause = _cause(particles, pdg, of_ids=True)
         raise ValueError(f"Unknown PDG id(s) {strange[:NAMED]} in {rows} of {len(pdg)} rows: expected ids of the "
@@ -164,7 +157,7 @@ def check_particles(particles: np.ndarray, pdg: np.ndarray) -> None:
         raise ValueError(f"particles: expected {what}, received {len(rows)} of {len(pdg)} otherwise (rows "
                          f"{', '.join(map(str, rows[:NAMED]))}{', ...' if len(rows) > NAMED else ''}; the first has "
                          f"{first}, id {pdg[rows[0]]}){f': {cause}' if cause else ''}.")
-    if len(unknown):
+    if unknown:
         warnings.warn(f"PDG ids that the table of the `particle` package lacks, kept as species of their own: "
                       f"{', '.join(map(str, unknown[:NAMED]))}{', ...' if len(unknown) > NAMED else ''} "
                       f"({np.isin(pdg, unknown).sum()} of {len(pdg)} rows).", stacklevel=4)

@@ -72,15 +72,25 @@ def name_of(pdg: int, latex: bool = False) -> str:
     return f"${particle.latex_name}$" if latex else particle.name
 
 
+def unknown_ids(pdg: np.ndarray) -> list[int]:
+    """PDG ids that the table lacks, each once.
+
+    Example:
+        >>> unknown_ids(np.array([22, 1010010030, 2112]))
+        [1010010030]
+    """
+    unknown = []
+    for code in map(int, np.unique(pdg).tolist()):
+        try:
+            species(code)
+        except ValueError:
+            unknown.append(code)
+    return unknown
+
+
 def check_pdg(pdg: np.ndarray) -> None:
     """Raise ValueError unless every PDG id of an array is known; the message lists the unknown ones."""
-    unknown = []
-    for code in np.unique(pdg):
-        try:
-            species(int(code))
-        except ValueError:
-            unknown.append(int(code))
-    if unknown:
+    if unknown := unknown_ids(pdg):
         raise ValueError(f"Unknown PDG id(s) {unknown[:10]}: expected ids of the `particle` package's table.")
 
 

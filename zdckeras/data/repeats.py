@@ -102,10 +102,7 @@ def condition_statistics(showers: Showers, detector: str | None = None) -> Condi
     Source: preprocessing of SDI-GAN, arXiv:2207.01561, as used for the proton ZDC; the imputation is ours.
     """
     detector = showers.detector(detector)
-    _, first, condition, repeats = np.unique(
-        showers.particles, axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    condition = condition.reshape(-1)
+    condition, first, repeats = _numbered(showers)
     repeated = repeats > 1
     if not repeated.any():
         raise ValueError(f"Diversity is undefined: none of the {len(repeats)} conditions occurs twice.")
@@ -142,16 +139,15 @@ def log_diversity(showers: Showers, detector: str | None = None) -> np.ndarray:
         >>> log_diversity(Showers(particles, pdg, {"zn": np.arange(3 * 1936).reshape(3, 44, 44)})).tolist()
         [1.0, 1.0, 0.0]
     """
-    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
-    condition = condition.reshape(-1)
+    condition, _, repeats = _numbered(showers)
     deviation, *_ = repeat_statistics(showers.response_of(detector), condition, repeats, log=True)
     return ((deviation - deviation.min()) / (np.ptp(deviation) or 1.0))[condition]
 
 
 def repeated(showers: Showers) -> np.ndarray:
     """Mask (N,) of the rows whose condition occurs more than once."""
-    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
-    return repeats[condition.reshape(-1)] > 1
+    condition, _, repeats = _numbered(showers)
+    return repeats[condition] > 1
 
 
 def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
@@ -179,8 +175,7 @@ def repeated_pairs(showers: Showers, seed: int = 0) -> tuple[Showers, Showers]:
         >>> len(first), bool((first.particles == second.particles).all())
         (1, True)
     """
-    _, condition, repeats = np.unique(showers.particles, axis=0, return_inverse=True, return_counts=True)
-    condition = condition.reshape(-1)
+    condition, _, repeats = _numbered(showers)
     rows = np.random.default_rng(seed).permutation(len(condition))
     rows = rows[np.argsort(condition[rows], kind="stable")]
     place = np.arange(len(rows)) - np.repeat(np.cumsum(repeats) - repeats, repeats)  # within its condition
@@ -208,6 +203,13 @@ def with_floor(showers: Showers, seed: int = 0) -> tuple[Showers, list[Showers]]
         return showers, []
     first, second = repeated_pairs(showers, seed)
     return first, [second]
+
+
+def _numbered(showers):
+    """The number of each row's condition (N,), and the first row of each condition and how many have it, (C,) each."""
+    _, first, condition, repeats = np.unique(showers.particles, axis=0, return_index=True, return_inverse=True,
+                                             return_counts=True)
+    return condition.reshape(-1), first, repeats
 
 
 def _impute(diversity, features, pdg, repeated):

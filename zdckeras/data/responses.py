@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zdckeras.data.detectors import Detector
-from zdckeras.mapped import kept
+from zdckeras.mapped import in_blocks, kept
 
 MAXIMUM_COUNT = int(np.iinfo("uint16").max)
 MAXIMUM_ENERGY = np.finfo("float32").max
 ROUNDING = 1e-4, 1e-6  # by which a whole number in floating point may be off: in photons, and relative
-ROWS_AT_ONCE = 4096  # rows handled at once wherever a wider copy of the responses is needed
 
 
 def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
@@ -49,8 +48,7 @@ def photon_counts(values: ArrayLike, what: str = "responses") -> np.ndarray:
     _checked(values, what, "photon counts", allowed, expected)
     if values.dtype.kind != "f":
         return values.astype("uint16", copy=False)
-    starts = range(0, len(values), ROWS_AT_ONCE)
-    return kept((np.rint(values[start : start + ROWS_AT_ONCE]) for start in starts), values.shape, "uint16")
+    return kept((np.rint(block) for _, block in in_blocks(values)), values.shape, "uint16")
 
 
 def energies(values: ArrayLike, what: str = "responses") -> np.ndarray:
@@ -100,10 +98,9 @@ def _checked(values: np.ndarray, what: str, noun: str, allowed: Callable | None,
         raise ValueError(f"{what}: expected an array of shape (N, nx, ny), received shape {values.shape}.")
     if values.dtype.kind not in "buif":
         raise ValueError(f"{what}: expected numbers ({noun}), received dtype {values.dtype}.")
-    for start in range(0, len(values) if allowed else 0, ROWS_AT_ONCE):
-        block = values[start : start + ROWS_AT_ONCE]
+    for rows, block in in_blocks(values) if allowed else ():
         good = allowed(block)
         if not good.all():
             row, x, y = np.argwhere(~good)[0].tolist()
-            raise ValueError(f"{what}[{start + row}, {x}, {y}] = {block[row, x, y]}: expected {expected}.")
+            raise ValueError(f"{what}[{rows.start + row}, {x}, {y}] = {block[row, x, y]}: expected {expected}.")
     return values

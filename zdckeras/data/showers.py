@@ -8,7 +8,7 @@ import numpy as np
 
 from zdckeras.data.detectors import Detector
 from zdckeras.data.detectors import get_detector as detector_of
-from zdckeras.data.kinematics import check_particles
+from zdckeras.data.kinematics import are_ids, check_particles
 from zdckeras.data.particles import CONDITIONS
 from zdckeras.data.responses import measured
 from zdckeras.mapped import in_blocks, joined, selected
@@ -54,7 +54,7 @@ class Showers:
         rows = len(particles)
         if pdg.shape != (rows,):
             raise ValueError(f"pdg: expected shape ({rows},) to match the particles, received {pdg.shape}.")
-        if pdg.dtype.kind not in "iuf" or not np.all((pdg == np.rint(pdg)) & (abs(pdg) < 2**31)):
+        if not are_ids(pdg):
             raise ValueError(f"pdg: expected whole numbers, received dtype {pdg.dtype} with values {pdg[:5].tolist()}.")
         check_particles(particles, pdg)
         self._set(particles, pdg.astype("int32"), _checked_responses(self.responses, rows), self.metadata)

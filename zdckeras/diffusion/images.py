@@ -21,8 +21,7 @@ from zdckeras.diffusion.networks import PatchField
 from zdckeras.diffusion.unet import PUBLISHED, UNet
 from zdckeras.generators import RangedSampler, WithParts
 from zdckeras.layers.particle_features import ParticleFeatures
-from zdckeras.layers.photon_drawing import CellNoise
-from zdckeras.modular.counts import normal_quantile
+from zdckeras.layers.photon_drawing import CellNoise, normal_quantile
 from zdckeras.training.batches import Batches
 from zdckeras.training.cost import Counts, Passes, passes_of_loss
 from zdckeras.training.loop import fit_adam

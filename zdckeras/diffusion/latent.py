@@ -10,9 +10,8 @@ from keras import ops
 from zdckeras.diffusion.denoiser import Denoiser, fit_averaged
 from zdckeras.diffusion.networks import DenseField
 from zdckeras.layers.dense import products, seeds_of, silu_layers
-from zdckeras.layers.photon_drawing import CellNoise
+from zdckeras.layers.photon_drawing import CellNoise, normal_quantile
 from zdckeras.modular.arrivals import ArrivalBatches
-from zdckeras.modular.counts import normal_quantile
 from zdckeras.modular.model import ArrivalVAE
 from zdckeras.training.batches import Batches
 

@@ -9,7 +9,7 @@ from keras import layers, ops
 from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import get_detector
-from zdckeras.layers.cnn import unfold
+from zdckeras.layers.cnn import fold, unfold
 from zdckeras.layers.dense import linear, products, seeds_of, silu_layers
 from zdckeras.layers.patches import Mixer
 from zdckeras.layers.tokens import on_tokens, tile
@@ -112,10 +112,6 @@ class PatchField(layers.Layer):
         self.built = True
 
     def call(self, x, times, context):
-        rows, columns = self.grid
-        fill = [(0, 0), *((0, self.patch * cells - n) for cells, n in zip(self.grid, self.image, strict=True))]
-        patches = ops.reshape(ops.pad(x, fill), (-1, rows, self.patch, columns, self.patch))
-        patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
         away, orders = ops.subtract(self.centre, context[:, None, self.impact : self.impact + 2]), np.array(self.ORDERS)
         waves = ops.reshape(ops.multiply(away[..., None], (math.pi * orders).astype("float32")),
                             (-1, self.tokens, 2 * len(orders)))
@@ -124,8 +120,8 @@ class PatchField(layers.Layer):
         place = ops.concatenate([ops.cos(waves), ops.sin(waves), near, away[..., :1] * near], axis=-1)
         seen = time_features(times)
         known = self.spread(self.known(ops.concatenate([seen, context], axis=-1)))
-        tokens = on_tokens(self.take, patches) + on_tokens(self.place, place) + known[:, None]
-        made = ops.reshape(on_tokens(self.read, self.core(tokens)), (-1, rows, columns, self.patch**2))
+        tokens = on_tokens(self.take, fold(x, self.grid, self.patch)) + on_tokens(self.place, place) + known[:, None]
+        made = ops.reshape(on_tokens(self.read, self.core(tokens)), (-1, *self.grid, self.patch**2))
         made = ops.squeeze(backend.cropped(unfold(made, self.patch), *self.image), -1)
         return made + self.keep(seen)[..., None] * x
 

@@ -8,12 +8,12 @@ import numpy as np
 from keras import ops
 
 from zdckeras.arguments import non_negative, of_kind
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks
 from zdckeras.diffusion.denoiser import fit_averaged
 from zdckeras.diffusion.latent import DiffusionPrior
 from zdckeras.diffusion.schedules import times_of
 from zdckeras.flow_distill.distiller import channel_loss
 from zdckeras.modular.model import ArrivalVAE
+from zdckeras.modular.training import channel_light
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import SampleLoss
 
@@ -153,19 +153,12 @@ class PairDistiller(SampleLoss):
         of_kind(student, MeanFlowPrior, "student")
         non_negative(channels, "channels")
         self.student, self.decoder, self.channels = student, decoder if channels else None, channels
-        if self.decoder is not None:
-            masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1)
-            self.masks = masks.astype("float32").T
         self.built = True
 
     @property
     def constants(self) -> tuple[keras.Layer, ...]:
         """Layers whose weights stay as they are."""
         return () if self.decoder is None else (self.decoder,)
-
-    def sums(self, code, features, cell):
-        """Channel sums (B, 5) of the light of codes (B, latent)."""
-        return ops.matmul(ops.exp(self.decoder(code, features, cell)[0]), self.masks)
 
     def call(self, inputs):
         features = inputs["features"]
@@ -174,7 +167,7 @@ class PairDistiller(SampleLoss):
         if self.decoder is None:
             return loss
         cell = ops.cast(inputs["cell"], "int32")
-        mine, real = (self.sums(code, features, cell) for code in (made, inputs["code"]))
+        mine, real = (channel_light(self.decoder, code, features, cell) for code in (made, inputs["code"]))
         return loss + self.channels * channel_loss(mine, real, ops.sum(real, axis=-1, keepdims=True))
 
 

@@ -8,7 +8,7 @@ from zdckeras import backend
 from zdckeras.arguments import whole_number
 from zdckeras.backend import Tensor
 from zdckeras.diffusion.networks import time_features
-from zdckeras.layers.dense import seeds_of
+from zdckeras.layers.dense import products, seeds_of
 
 PUBLISHED = dict(channels=4, multipliers=(2, 3, 4), blocks=2, heads=2, attention=(1,), clock=(-1.0, 1.0))
 STUDY = dict(channels=16, multipliers=(1, 2, 4, 8), blocks=2, heads=4, attention=(2,), clock=(1000.0, -1.0))
@@ -221,21 +221,16 @@ class UNet(layers.Layer):
     def operations(self, shape: tuple[int, int]) -> int:
         """Multiplications for one image of nx x ny, scores and sums of attention included."""
         cells = self.cells(shape)
-        total = cells[0] * _products(self.first, self.last)
+        total = cells[0] * products(self.first, self.last)
         for (_, level), part in zip(self.plan, self.parts, strict=True):
             n = cells[level]
             if isinstance(part, ParticleAttention):
-                total += n * _products(*part.look, part.mix) + 2 * n * n * part.width
+                total += n * products(*part.look, part.mix) + 2 * n * n * part.width
             elif isinstance(part, ResidualBlock):
-                total += n * _products(part.first, part.second, *([part.match] if part.match else []))
+                total += n * products(part.first, part.second, part.match)
             else:
-                total += n * _products(part)
+                total += n * products(part)
         return total
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
-
-
-def _products(*parts):
-    """Weights of kernels."""
-    return sum(int(np.prod(part.kernel.shape)) for part in parts)

@@ -98,7 +98,7 @@ def read_tensor(message: bytes) -> np.ndarray:
         if number == 1:
             kind = content
         elif number == 2:
-            shape = [dict(read_fields(size)).get(1, 0) for where, size in read_fields(content) if where == 2]
+            shape = [dict(read_fields(size)).get(1, 0) for part, size in read_fields(content) if part == 2]
         elif number == 4:
             values = np.frombuffer(content, TYPES.get(kind, np.dtype("u1")))
         elif number in LISTED and LISTED[number].kind == "f":

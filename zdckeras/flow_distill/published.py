@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.detectors import flat_masks, get_detector
 from zdckeras.data.particles import CONDITION_COUNT, Scaler
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flow_distill.shape import CellFlow
@@ -74,7 +74,7 @@ class PublishedFlow(CellFlow):
         if self.mean.shape != (CONDITION_COUNT + 1,) or self.scale.shape != self.mean.shape:
             raise ValueError("Expected mean and scale of nine conditions and the photon number, received "
                              f"{self.mean.shape} and {self.scale.shape}.")
-        self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
+        self.masks = flat_masks(self.detector.shape, convention)
         make = Flow.iaf if inverse else Flow.maf
         self.flow = make(self.detector.cells, context=len(self.mean), steps=steps, hidden=hidden, seed=seed,
                          permutation_seed=permutation_seed, alternating=True, activation="relu", context_layers=1,

@@ -10,7 +10,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, flat_masks, get_detector
 from zdckeras.data.particles import Scaler
 from zdckeras.data.transforms import ShapeCode
 from zdckeras.flows.flow import Flow
@@ -116,7 +116,7 @@ class ShapeFlow(CellFlow):
                              embedding=embedding, maps=maps, permutation_seed=permutation_seed, convention=convention,
                              seed=seed)
         self.detector, self.code = get_detector(features["detector"]), ShapeCode(**code)
-        self.masks = channel_masks(self.detector.shape, convention).reshape(CHANNEL_COUNT, -1).astype("float32")
+        self.masks = flat_masks(self.detector.shape, convention)
         self.features = ParticleFeatures(**features)
         self.embed = silu_layers(embedding, self.features.width + CHANNEL_COUNT + 1, count(seed),
                                  keras.initializers.GlorotUniform)

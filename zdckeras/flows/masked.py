@@ -227,8 +227,8 @@ class MaskedNetwork(keras.layers.Layer):
             return ops.slice(matrix, (start, 0), (size, batch))
 
         def write(matrix, start, size, values):
-            detector = ops.expand_dims(start + ops.arange(size, dtype="int32"), 1)
-            return ops.scatter_update(matrix, detector, values)
+            places = ops.expand_dims(start + ops.arange(size, dtype="int32"), 1)
+            return ops.scatter_update(matrix, places, values)
 
         def push(index, start, size, values):  # contribution of a few units to all units of the next layer
             kernel = ops.slice(kernels[index], (start, 0), (size, kernels[index].shape[1]))

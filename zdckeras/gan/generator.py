@@ -61,6 +61,10 @@ class GanGenerator(WithParts, Sampler):
         responses = self.network(noise, conditions)
         return responses if len(responses) > 1 else responses[0]
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one response of every detector."""
+        return self.network.operations()
+
     def get_config(self):
         return {**self.parts_config(), **self.range_config(), "name": self.name}
 

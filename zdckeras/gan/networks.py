@@ -157,14 +157,14 @@ class ResponseNetwork(layers.Layer):
         return self.shape(noise, conditions, self.sums(noise, conditions))
 
     def operations(self) -> int:
-        """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
+        """Multiplications with a weight for one response of every detector."""
         shape, sums = self.shape, self.sums
         total = products(sums.dense, sums.read, shape.dense, shape.spread)
         total += products(*(light.spots.read for light in shape.lights))
         grids = [(shape.shared, shape.grid), *zip(shape.own + shape.last, 2 * shape.crops, strict=True)]
         total += sum(products(layer) * rows * columns for layer, (rows, columns) in grids)
         cells = sum(light.spots.number * light.detector.cells for light in shape.lights)
-        return 2 * (total + cells + self.latent * sum(detector.cells for detector in self.detectors))
+        return total + cells + self.latent * sum(detector.cells for detector in self.detectors)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

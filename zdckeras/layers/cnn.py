@@ -31,6 +31,21 @@ def unfold(grid: Tensor, factor: int) -> Tensor:
     return ops.reshape(grid, (-1, factor * rows, factor * columns, n))
 
 
+def fold(image: Tensor, grid: tuple[int, int], factor: int, before: Sequence[int] = (0, 0)) -> Tensor:
+    """Cells of one channel become patches: (B, nx, ny) -> (B, r c, f^2), row by row, as `unfold` takes them apart.
+
+    Arguments:
+        image: with at most f r by f c cells; zeros fill it up.
+        grid: (r, c).
+        factor: f.
+        before: rows and columns of zeros before the image; the others come behind it.
+    """
+    (rows, columns), (_, *cells) = grid, image.shape
+    fill = [(0, 0), *((first, factor * n - size - first) for n, size, first in zip(grid, cells, before, strict=True))]
+    patches = ops.reshape(ops.pad(image, fill), (-1, rows, factor, columns, factor))
+    return ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, rows * columns, factor**2))
+
+
 @keras.saving.register_keras_serializable("zdckeras")
 class Cropping(layers.Cropping2D):
     """`keras.layers.Cropping2D` by `zdckeras.backend.cropped`: a sixth less of the published CorrVAE's step."""
@@ -172,7 +187,7 @@ class CnnEncoder(Body):
         for layer in self.body.layers:
             if hasattr(layer, "kernel"):
                 grid = -(-grid // layer.strides[0])
-                total += int(np.prod(layer.kernel.shape) * grid.prod())
+                total += products(layer) * int(grid.prod())
         return total + self.tokens * products(self.mix, self.read) + products(self.known)
 
 

@@ -50,6 +50,6 @@ def multiplications(model: keras.layers.Layer) -> int:
 
 
 def products(*parts: keras.layers.Layer | None) -> int:
-    """Multiplications with the kernels of dense layers, once each."""
+    """Multiplications with the kernels of dense layers or convolutions, once each."""
     return sum(int(np.prod(layer.kernel.shape)) for part in parts if part is not None
                for layer in getattr(part, "layers", [part]) if hasattr(layer, "kernel"))

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from zdckeras.layers.cnn import unfold
+from zdckeras.layers.cnn import fold, unfold
 from zdckeras.layers.dense import linear, products, seeds_of
 from zdckeras.layers.tokens import Body, on_tokens
 from zdckeras.layers.transformer import CURVES, Transformer
@@ -109,12 +109,7 @@ class _Encoder(_Patches):
 
     def call(self, image, context):
         self._check_shape(image, self.image, "images")
-        rows, columns = self.grid
-        fill = [(0, 0), *((before, self.patch * cells - n - before)
-                          for cells, n, before in zip(self.grid, self.image, self._before(), strict=True))]
-        patches = ops.reshape(ops.pad(image, fill), (-1, rows, self.patch, columns, self.patch))
-        patches = ops.reshape(ops.transpose(patches, (0, 1, 3, 2, 4)), (-1, self.tokens, self.patch**2))
-        return self._mix(patches, context)
+        return self._mix(fold(image, self.grid, self.patch, self._before()), context)
 
 
 class _Decoder(_Patches):

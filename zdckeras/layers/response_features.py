@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, get_detector
+from zdckeras.data.detectors import CHANNEL_COUNT, flat_masks, get_detector
 from zdckeras.data.moments import Moments, moment_weights
 from zdckeras.layers.particle_features import ParticleFeatures
 
@@ -64,8 +64,8 @@ class SummaryFeatures(Summary):
 
     def __init__(self, detector, mean=None, scale=None, **kwargs):
         super().__init__(detector, mean, scale, **kwargs)
-        masks = channel_masks(self.detector.shape).reshape(CHANNEL_COUNT, -1)
-        self.masks = masks.T.astype("float32")
+        masks = flat_masks(self.detector.shape)
+        self.masks = masks.T
         self.moment_weights = moment_weights(self.detector.shape, *masks, dtype="float32")
 
     @classmethod

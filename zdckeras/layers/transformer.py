@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.layers.dense import seeds_of
+from zdckeras.layers.dense import products, seeds_of
 
 HIDDEN = -1e9  # added to the scores of positions that must not be seen
 CURVES = {"silu": ops.silu, "gelu": ops.gelu}
@@ -163,8 +163,7 @@ class Transformer(layers.Layer):
 
     def operations(self) -> int:
         """Multiplications for one row of `call`, scores and sums of attention included."""
-        dense = sum(int(np.prod(layer.kernel.shape)) for block in self.blocks
-                    for layer in (block.look, block.mix, block.widen, block.narrow))
+        dense = sum(products(block.look, block.mix, block.widen, block.narrow) for block in self.blocks)
         return self.length * dense + 2 * len(self.blocks) * self.length**2 * self.width
 
     def get_config(self):

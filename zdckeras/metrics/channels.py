@@ -12,7 +12,7 @@ from scipy.stats import wasserstein_distance
 
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import SPECIES
-from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.mapped import in_blocks
 
 ERROR_CONVENTIONS = ("zdc", "faster-zdc")
 ALL = "all"
@@ -125,11 +125,10 @@ class Residuals:
             )
         rows = len(real)
         sums, squared = np.empty((2, rows, CHANNEL_COUNT)), np.empty(rows)
-        for start in range(0, rows, ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            r, g = real[part].astype("float64"), generated[part].astype("float64")
+        for (part, r), (_, g) in zip(in_blocks(real), in_blocks(generated), strict=True):
+            r, g = r.astype("float64"), g.astype("float64")
             if not (np.isfinite(r).all() and np.isfinite(g).all()):
-                raise ValueError(f"Expected finite photon counts, received NaN or infinity from row {start} on.")
+                raise ValueError(f"Expected finite photon counts, received NaN or infinity from row {part.start} on.")
             sums[0, part], sums[1, part] = channel_sums(r, channels), channel_sums(g, channels)
             r -= g
             squared[part] = np.einsum("nxy,nxy->n", r, r)

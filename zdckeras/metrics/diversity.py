@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zdckeras.data.repeats import repeat_statistics
-from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.mapped import in_blocks
 
 DIVERSITY_SPECIES = {"gamma": 22, "n": 2112, "K0S": 310, "Lambda": 3122}  # from one that varies little to much
 
@@ -32,11 +32,11 @@ def draw_diversity(draws: Sequence[np.ndarray]) -> np.ndarray:
     if len(draws) < 2 or len(shapes) != 1:
         raise ValueError(f"Expected at least two draws of one shape, received {len(draws)} of shapes {sorted(shapes)}.")
     result = np.empty(len(draws[0]))
-    for start in range(0, len(result), ROWS_AT_ONCE):
-        blocks = [draw[start : start + ROWS_AT_ONCE] for draw in draws]
+    for parts in zip(*map(in_blocks, draws), strict=True):
+        (rows, *_), blocks = zip(*parts, strict=True)
         particle, repeats = np.arange(len(blocks[0])), np.full(len(blocks[0]), len(draws))
         deviation, _, _ = repeat_statistics(np.concatenate(blocks), np.tile(particle, len(draws)), repeats)
-        result[start : start + ROWS_AT_ONCE] = deviation
+        result[rows] = deviation
     return result
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.arguments import own_names
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 from zdckeras.data.showers import Showers
 from zdckeras.metrics.channels import Residuals, mae, rmse, ws
 from zdckeras.metrics.classifier import classifier_auc, pixel_auc
@@ -84,6 +84,5 @@ class EnergyReport:
         """
         parts = [self.quality_rows(), self.shape_rows(), self.resolution_rows(), *more]
         text = "\n\n".join(part if isinstance(part, str) else text_table(part) for part in parts)
-        with atomic_path(Path(folder) / "report.txt") as path:
-            path.write_text(text + "\n", encoding="utf-8")
+        write_text(Path(folder) / "report.txt", text + "\n")
         return text

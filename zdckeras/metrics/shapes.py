@@ -3,7 +3,7 @@
 import numpy as np
 
 from zdckeras.data.moments import Moments, cell_places, moment_weights
-from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.mapped import in_blocks
 from zdckeras.metrics.channels import spreads, two_tables, wasserstein
 
 CORE_CELLS = 5  # cells whose share of the photons is the core fraction
@@ -71,12 +71,13 @@ def shapes(responses: np.ndarray) -> np.ndarray:
     weights = moment_weights((nx, ny), *np.sign(cell_places((nx, ny))), parity.reshape(-1))
     core = min(CORE_CELLS, cells)
     table = np.empty((rows, len(SHAPE_OBSERVABLES)))
-    for start in range(0, rows, ROWS_AT_ONCE):
-        counts = responses[start : start + ROWS_AT_ONCE].reshape(-1, cells)
+    for part, block in in_blocks(responses):
+        counts = block.reshape(-1, cells)
         lit = np.count_nonzero(counts, axis=1)
         counts = counts.astype("float64")
         if not (np.isfinite(counts).all() and (counts >= 0).all()):
-            raise ValueError(f"Expected finite, non-negative photon counts in rows {start} to {start + len(counts)}.")
+            raise ValueError(f"Expected finite, non-negative photon counts in rows {part.start} to "
+                             f"{part.start + len(counts)}.")
         top = np.sort(counts, axis=1)[:, cells - core :]  # a whole sort is faster than NumPy's partition
         moments = Moments(counts, weights, least=np.finfo("float64").tiny)
         photons, some = moments.total[:, 0], moments.some[:, 0]
@@ -84,7 +85,7 @@ def shapes(responses: np.ndarray) -> np.ndarray:
         norm = np.sqrt(np.einsum("nd,nd->n", counts, counts)) + empty
         sparsity = (np.sqrt(cells) - photons / norm) / (np.sqrt(cells) - 1.0)
         sparsity = np.where(empty, 1.0, sparsity)
-        table[start : start + ROWS_AT_ONCE] = np.column_stack([
+        table[part] = np.column_stack([
             photons, moments.centre, np.sqrt(moments.variance()), lit, top.max(axis=1), top.sum(axis=1) / some,
             moments.more / moments.some, sparsity])
     return table

@@ -5,7 +5,8 @@ import math
 from keras import ops
 
 from zdckeras.backend import Tensor
-from zdckeras.modular.counts import CERTAIN, draw_counts, gamma_quantile, negative_binomial_loss, normal_quantile
+from zdckeras.layers.photon_drawing import CERTAIN, normal_quantile
+from zdckeras.modular.counts import draw_counts, gamma_quantile, negative_binomial_loss
 
 FAINTEST = 1e-12
 SHARPEST = 1e-6  # relative variance of the energy of a lit cell, at least

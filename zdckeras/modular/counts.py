@@ -1,18 +1,15 @@
 """Over-dispersed photon counts: how likely they are, and how they are drawn from uniform numbers."""
 
-import math
-
 import numpy as np
 from keras import ops
 from scipy.stats import norm, poisson
 
 from zdckeras import backend
 from zdckeras.backend import Tensor
-from zdckeras.backend.tensorflow_onnx import added_rows, positions
+from zdckeras.layers.photon_drawing import CERTAIN, normal_quantile
 
 SMALL = 8.0  # mean from which on Poisson counts are drawn by their expansion in normal quantiles
 TERMS = 28  # of the cumulative sum below; P(n > 28 | 8) = 1e-8
-CERTAIN = 1e-7  # uniform numbers stay this far from 0 and 1, see `uniform_of_normal`
 
 
 def _log_gamma(x):
@@ -37,6 +34,7 @@ def negative_binomial_loss(counts: Tensor, log_mean: Tensor, log_shape: Tensor) 
         (B, D) [nats].
 
     Example:
+        >>> import math
         >>> n, m, r = (ops.convert_to_tensor([[v]]) for v in (3.0, math.log(2.0), math.log(5.0)))
         >>> p = math.gamma(8) / math.gamma(5) * (5 / 7) ** 5 * (2 / 7) ** 3  # without 1 / n!
         >>> abs(float(negative_binomial_loss(n, m, r)[0, 0]) + math.log(p)) < 1e-4
@@ -45,31 +43,6 @@ def negative_binomial_loss(counts: Tensor, log_mean: Tensor, log_shape: Tensor) 
     mean, shape = ops.exp(log_mean), ops.exp(log_shape)
     rising = ops.where(counts > 0.0, _log_gamma(counts + shape) - _log_gamma(shape), 0.0)
     return shape * ops.log1p(mean / shape) + counts * (ops.log(shape + mean) - log_mean) - rising
-
-
-def normal_quantile(uniform: Tensor) -> Tensor:
-    """z with Phi(z) = u, to 5e-4, by operations that every exchange format knows (no inverse error function).
-
-    Arguments:
-        uniform: numbers in (0, 1).
-
-    Source:
-        Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.23.
-
-    Example:
-        >>> round(float(normal_quantile(ops.convert_to_tensor(0.975))), 2)
-        1.96
-    """
-    tail = ops.minimum(uniform, 1.0 - uniform)
-    t = ops.sqrt(-2.0 * ops.log(ops.maximum(tail, 1e-30)))
-    above = 2.515517 + t * (0.802853 + t * 0.010328)
-    below = 1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308))
-    return ops.where(uniform < 0.5, -1.0, 1.0) * (t - above / below)
-
-
-def uniform_of_normal(noise: Tensor) -> Tensor:
-    """Phi(z) of standard normal numbers, kept within (1e-7, 1 - 1e-7)."""
-    return ops.clip(0.5 * (1.0 + ops.erf(noise * math.sqrt(0.5))), CERTAIN, 1.0 - CERTAIN)
 
 
 def poisson_quantile(uniform: Tensor, mean: Tensor) -> Tensor:
@@ -176,12 +149,12 @@ def _draw_possible(mean, shape, first, second, third, edge):
     more = shape + 1.0
     scale = mean * (more / shape * ops.exp(ops.log(second) / shape))
     flags = 1.0 - third < scale * (1.01 + norm.isf(edge) / 3.0) ** 3
-    index = positions(ops.reshape(flags, (-1,)))
+    index = backend.positions(ops.reshape(flags, (-1,)))
     more, scale, first, third = (backend.rows_at(ops.reshape(values, (-1,)), index)
                                  for values in (more, scale, first, third))
     mean = scale * ops.maximum(_cube(first, more), 0.0)
     count = ops.where(mean < SMALL, _compared(third, ops.minimum(mean, SMALL), edge), _expanded(third, mean))
-    return ops.reshape(added_rows(ops.size(flags), index, count), ops.shape(flags))
+    return ops.reshape(backend.added_rows(ops.size(flags), index, count), ops.shape(flags))
 
 
 def _compared(uniform, mean, edge):

@@ -9,12 +9,9 @@ from numpy.typing import ArrayLike
 
 from zdckeras import backend
 from zdckeras.arguments import real_numbers, seed_numbers, whole_number
-from zdckeras.backend.tensorflow_onnx import added_rows, positions
 from zdckeras.data.particles import warn_of_no_species
 from zdckeras.generators import RangedSampler, WithParts
-from zdckeras.layers.photon_drawing import EDGE, CellNoise
-from zdckeras.modular.counts import CERTAIN, normal_quantile, uniform_of_normal
-from zdckeras.modular.model import LatentPrior
+from zdckeras.layers.photon_drawing import CERTAIN, EDGE, CellNoise, normal_quantile, uniform_of_normal
 from zdckeras.modular.networks import LightDecoder
 from zdckeras.modular.transport import Transport
 from zdckeras.simulation.response_fit import FITTED_KINDS
@@ -33,7 +30,8 @@ class ModularGenerator(WithParts, RangedSampler):
 
     Arguments:
         transport: `Transport`; `StraightFlight` to a detector with a gun.
-        prior: `LatentPrior`: the student, which samples in one pass, or the teacher, which is exact as well.
+        prior: `LatentPrior`: the student, which samples in one pass, or the teacher, which is exact as well; or a
+            `zdckeras.diffusion.latent.DiffusionPrior`.
         decoder: `LightDecoder` or `EnergyDecoder`.
         low, high: see `RangedSampler`.
         noise: numbers of standard normal noise that come in, from which `CellNoise` makes all others; 10 is what ALICE
@@ -51,7 +49,7 @@ class ModularGenerator(WithParts, RangedSampler):
     PARTS = ("transport", "prior", "decoder")
     TAKES_IDS = True
 
-    def __init__(self, transport: Transport, prior: LatentPrior, decoder: LightDecoder, low: ArrayLike, high: ArrayLike,
+    def __init__(self, transport: Transport, prior: keras.Model, decoder: LightDecoder, low: ArrayLike, high: ArrayLike,
                  noise: int = 10, **kwargs: Any):
         super().__init__(low, high, **kwargs)
         if not isinstance(decoder, LightDecoder):
@@ -113,8 +111,8 @@ class ModularGenerator(WithParts, RangedSampler):
             return cells.parts(ops.minimum(log_mean + beyond, self.decoder.BRIGHTEST), *others)
 
         if backend.is_compact():
-            one = positions(kind >= 0)
-            return cells.whole(added_rows(rows, one // slots, maps(one)))
+            one = backend.positions(kind >= 0)
+            return cells.whole(backend.added_rows(rows, one // slots, maps(one)))
         there = ops.cast(kind >= 0, "int32")
         order = ops.argsort(1 - there)  # those that are there first
         total = ops.sum(there)

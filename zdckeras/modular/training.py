@@ -7,13 +7,21 @@ import numpy as np
 from keras import ops
 
 from zdckeras import backend
-from zdckeras.data.detectors import CHANNEL_COUNT, channel_masks, channel_sums
+from zdckeras.backend import Tensor
+from zdckeras.data.detectors import channel_sums, flat_masks
 from zdckeras.flow_distill.distiller import channel_loss, path_loss, variability_weight
 from zdckeras.modular.arrivals import ArrivalBatches, respond
 from zdckeras.modular.model import ArrivalVAE, LatentPrior
+from zdckeras.modular.networks import LightDecoder
 from zdckeras.training.batches import Batches
 from zdckeras.training.constants import WithConstants
 from zdckeras.training.loop import annealed, fit_adam
+
+
+def channel_light(decoder: LightDecoder, code: Tensor, features: Tensor, cell: Tensor) -> Tensor:
+    """Channel sums (B, 5) of the light that a decoder makes of codes (B, latent)."""
+    log_mean, *_ = decoder(code, features, cell)
+    return backend.exact_matmul(ops.exp(log_mean), flat_masks(decoder.detector.shape).T)
 
 
 @keras.saving.register_keras_serializable("zdckeras")
@@ -44,7 +52,6 @@ class PriorDistiller(WithConstants):
     def __init__(self, teacher, decoder, student, channels=1.0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.teacher, self.decoder, self.student, self.channels = teacher, decoder, student, channels
-        self.masks = channel_masks(decoder.detector.shape).reshape(CHANNEL_COUNT, -1).astype("float32").T
         self.built = True
 
     @property
@@ -64,8 +71,7 @@ class PriorDistiller(WithConstants):
         loss = loss + path_loss(made_again, own, states, parameters, range(len(states) - 1))
         if not self.channels:
             return loss
-        log_mean, *_ = self.decoder(made[-1], features, cell)
-        light, real = backend.exact_matmul(ops.exp(log_mean), self.masks), inputs["sums"]
+        light, real = channel_light(self.decoder, made[-1], features, cell), inputs["sums"]
         return loss + self.channels * channel_loss(light, real, ops.sum(real, axis=-1, keepdims=True))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.particles import check_pdg
 from zdckeras.simulation.archives import from_metadata, read_arrays, read_packaged, to_metadata
 
@@ -202,11 +202,11 @@ def read_geant4(path: str | Path, name: str, metadata: dict | None = None) -> Sh
     return ShowerLibrary(name, primaries, expected, metadata or {})
 
 
-def packaged_library(name: str) -> ShowerLibrary:
+def packaged_library(name: Detector | str) -> ShowerLibrary:
     """The library shipped with the package for a detector.
 
     Arguments:
-        name: detector or its name.
+        name: `Detector` or its name.
 
     Returns:
         `ShowerLibrary`.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path
-from zdckeras.data.detectors import get_detector
+from zdckeras.data.detectors import Detector, get_detector
 from zdckeras.data.particles import check_pdg
 from zdckeras.simulation.archives import from_metadata, read_arrays, read_packaged, to_metadata
 
@@ -244,11 +244,11 @@ def load_points(path: str | Path) -> PointLibrary:
 
 
 @cache
-def packaged_points(name: str) -> PointLibrary:
+def packaged_points(name: Detector | str) -> PointLibrary:
     """The library of points shipped with the package for a detector, read once.
 
     Arguments:
-        name: detector or its name.
+        name: `Detector` or its name.
 
     Returns:
         `PointLibrary`.

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.mapped import in_blocks
 from zdckeras.training.batches import Batches
 from zdckeras.training.options import OPTIONS
 from zdckeras.training.states import check_identity, identity, keep_identity, read_state, write_left, write_state
@@ -20,8 +20,7 @@ def _finite(values):
 def _all_finite(array):
     """Whether all values of a long array are, as float32, read in blocks of rows."""
     with np.errstate(over="ignore"):
-        return all(np.isfinite(np.asarray(array[start : start + ROWS_AT_ONCE], "float32")).all()
-                   for start in range(0, len(array), ROWS_AT_ONCE))
+        return all(np.isfinite(np.asarray(block, "float32")).all() for _, block in in_blocks(array))
 
 
 class DivergedError(RuntimeError):

@@ -14,7 +14,7 @@ from keras import ops
 
 from zdckeras import backend
 from zdckeras.command import positive, whole
-from zdckeras.data.atomic import atomic_path
+from zdckeras.data.atomic import write_text
 from zdckeras.training.constants import WithConstants
 
 # kind of log -> packages that it needs
@@ -159,8 +159,7 @@ def _cut(file, done):
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     kept = [line for line in lines[1:] if line.partition(",")[0].isdigit() and int(line.partition(",")[0]) < done]
     if len(kept) < len(lines) - 1 or lines and not kept:
-        with atomic_path(file) as temporary:
-            Path(temporary).write_text("".join([*lines[:1], *kept]) if kept else "", encoding="utf-8")
+        write_text(file, "".join([*lines[:1], *kept]) if kept else "")
 
 
 class DeviceNoise(keras.layers.Layer):

@@ -1,5 +1,6 @@
 """Models trained by several losses with several optimizers: a train step of named phases, the same on every backend."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -23,7 +24,7 @@ class Phase:
         watched: further names that `loss` returns, recorded but not minimised, such as a critic's accuracy.
     """
 
-    loss: object
+    loss: Callable
     layers: tuple
     terms: tuple
     repeats: int = 1

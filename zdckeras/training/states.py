@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from zdckeras.data.atomic import atomic_path, is_npz, open_npz
-from zdckeras.data.responses import ROWS_AT_ONCE
+from zdckeras.mapped import in_blocks
 
 RECORD = "record"  # member with JSON, beside the variables v0, v1, ...
 NAMED = 3  # differences that a message names
@@ -39,8 +39,8 @@ def digest(arrays: Mapping[str, Any]) -> str:
         values = arrays[name]
         values = values if hasattr(values, "shape") else np.asarray(values)
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        for start in range(0, len(values), ROWS_AT_ONCE):
-            found.update(np.asarray(values[start : start + ROWS_AT_ONCE]).tobytes())
+        for _, block in in_blocks(values):
+            found.update(np.asarray(block).tobytes())
     return found.hexdigest()
 
 

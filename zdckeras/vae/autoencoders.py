@@ -10,6 +10,7 @@ from zdckeras.data.particles import CONDITION_COUNT
 from zdckeras.data.showers import Showers
 from zdckeras.generators import RangedSampler, WithParts, one_detector
 from zdckeras.layers.dense import dense_layers, linear, products, seeds_of
+from zdckeras.layers.log_images import LogImageDecoder, WholePhotons
 from zdckeras.layers.photon_coding import PhotonDecoder, PhotonEncoder, PhotonScatter
 from zdckeras.layers.tokens import TokensToVector, VectorToTokens
 from zdckeras.vae.sinkhorn import sinkhorn_divergence
@@ -277,8 +278,9 @@ class CodeGenerator(WithParts, RangedSampler):
 
     PARTS = ("decoder", "spread", "scatter", "noise")
 
-    def __init__(self, decoder: PhotonDecoder, spread: VectorToTokens, scatter: PhotonScatter, low: ArrayLike,
-                 high: ArrayLike, noise: layers.Layer | None = None, **kwargs):
+    def __init__(self, decoder: PhotonDecoder | LogImageDecoder, spread: VectorToTokens,
+                 scatter: PhotonScatter | WholePhotons, low: ArrayLike, high: ArrayLike,
+                 noise: layers.Layer | None = None, **kwargs):
         super().__init__(low, high, **kwargs)
         self.decoder, self.spread, self.scatter, self.noise = decoder, spread, scatter, noise
         self.detectors = [one_detector(decoder=decoder.detector, scatter=scatter.detector)]

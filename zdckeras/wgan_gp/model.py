@@ -189,6 +189,10 @@ class EnergyGenerator(WithParts, RangedSampler):
     def generate(self, noise: Tensor, conditions: Tensor) -> Tensor:
         return self.network(noise, conditions)
 
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        return self.network.operations()
+
     def get_config(self):
         return {**super().get_config(), **self.parts_config()}
 

@@ -120,9 +120,9 @@ class EnergyNetwork(layers.Layer):
         return ops.reshape(energy, (-1, *self.detector.shape))
 
     def operations(self) -> int:
-        """Floating-point operations of one response, 2 for each multiplication with a weight, without activations."""
+        """Multiplications with a weight for one response."""
         total = products(self.dense, self.spots.read) + self.texture.operations()
-        return 2 * (total + self.detector.cells * (self.spots.number + NOISY))
+        return total + self.detector.cells * (self.spots.number + NOISY)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

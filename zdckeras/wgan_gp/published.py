@@ -24,7 +24,7 @@ from zdckeras.layers.cnn import Cropping
 from zdckeras.layers.dense import seeds_of
 from zdckeras.policy import made_in
 from zdckeras.training.adversarial import AdversarialModel, check_network
-from zdckeras.training.cost import Passes
+from zdckeras.training.cost import Counts, Passes
 from zdckeras.training.phases import Phase
 from zdckeras.wgan_gp import losses
 
@@ -221,6 +221,11 @@ class ImageNetwork(WithParts, layers.Layer):
 
     def call(self, noise, conditions):
         return self.boxcox.inverse(self.image(noise, conditions))
+
+    def operations(self) -> int:
+        """Multiplications with a weight for one response."""
+        inputs = (np.zeros((1, width), "float32") for width in (self.latent, len(PARAMETERS)))
+        return Counts.of_call(self.network, list(inputs)).products
 
     def get_config(self):
         return {**super().get_config(), "detector": self.detector.name, "mean": self.mean.tolist(),

@@ -19,7 +19,7 @@ class EmulatorFit(SampleLoss):
 
     Arguments:
         emulator: `Emulator`.
-        regressor: `ParameterRegressor`, which knows the parameters' standardisation.
+        regressor: `ParameterRegressor` or `ImageRegressor`, which know the parameters' standardisation.
         boxcox: {"power", "shift"} of the network space.
 
     Returns:
@@ -63,10 +63,10 @@ def emulated_response_loss(emulator: Emulator, predicted: Tensor, true: Tensor) 
 
 
 class RegressorFit(SampleLoss):
-    """Trains a `ParameterRegressor` on real responses.
+    """Trains a `ParameterRegressor` or an `ImageRegressor` on real responses.
 
     Arguments:
-        regressor: `ParameterRegressor`.
+        regressor: `ParameterRegressor` or `ImageRegressor`.
         boxcox: {"power", "shift"} of the network space.
         emulator: trained `Emulator` for `emulated_response_loss`; without one the loss is the mean squared error.
 
@@ -97,19 +97,20 @@ class RegressorFit(SampleLoss):
         return emulated_response_loss(self.emulator, predicted, true)
 
 
-def parameter_errors(regressor: ParameterRegressor, boxcox: dict, responses: np.ndarray, conditions: np.ndarray,
-                     batch: int = 1000) -> list[float]:
+def parameter_errors(regressor: ParameterRegressor | ImageRegressor, boxcox: dict, responses: np.ndarray,
+                     conditions: np.ndarray, batch: int = 1000) -> list[float]:
     """Resolution of each parameter as a regressor reads it from responses: half the width of the central 68.3 %.
 
     Arguments:
-        regressor: trained `ParameterRegressor`.
+        regressor: trained `ParameterRegressor` or `ImageRegressor`.
         boxcox: {"power", "shift"} of its network space.
         responses: (N, nx, ny) energies [MeV], real or generated.
         conditions: (N, 9) of the same particles.
         batch: rows at once.
 
     Returns:
-        List of 5, in the order and units of `zdckeras.wgan_gp.regressor.PARAMETERS` (ln p: relative momentum).
+        List of 5, in the order and units of the regressor's parameters: `zdckeras.wgan_gp.regressor.PARAMETERS` (ln p:
+        relative momentum), or `zdckeras.wgan_gp.published.PARAMETERS`.
     """
     transform, wrong = BoxCox(**boxcox), []
     for start in range(0, len(responses), batch):
