@@ -12,8 +12,8 @@ Ours answer with whole photons, drawn from a light whose Poisson deviance they a
     python recipes/autoencoders.py --data showers.root      # your own showers, or a folder with the npz pair
     python recipes/autoencoders.py --preset paper --dry-run # what the published sizes and schedule would cost
 
-Interrupted, the same command goes on where it stopped. 25 minutes of processor time for the trainings; WS of ours, means
-of three trainings, is 3.0 to 3.8 (floor 1.01), 6.7 to 8.0 of the supervised ones.
+Interrupted, the same command goes on where it stopped. 25 minutes of processor time for the trainings; WS of ours,
+means of three trainings, is 3.0 to 3.8 (floor 1.01), 6.7 to 8.0 of the supervised ones.
 """
 
 import re
