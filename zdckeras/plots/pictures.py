@@ -109,7 +109,7 @@ def response_gallery(showers: Showers, generated: dict[str, np.ndarray], detecto
     axes = figure.subplots(len(rows), number, squeeze=False)
     norm = LogNorm(1, max(2.0, *(float(images.max()) for images in rows.values())))
     for line, (name, images) in enumerate(rows.items()):
-        axes[line, 0].set_ylabel(fill(name, 12), fontsize=9)
+        axes[line, 0].set_ylabel(fill(name, 13), fontsize=9)
         for column, (axis, image) in enumerate(zip(axes[line], images, strict=True)):
             picture = _draw(axis, image, norm)
             title = f"{image.sum():.0f}"
