@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from tests.conftest import randomise
 from zdckeras import backend
 from zdckeras.data.showers import Showers
 from zdckeras.gan.losses import SMALLEST, auxiliary_loss
-from zdckeras.gan.model import ResponseGAN, training_arrays
+from zdckeras.gan.model import ResponseGAN, critic_terms, training_arrays
 from zdckeras.gan.scores import shape_score, sums_score
 from zdckeras.training.batches import Batches
 from zdckeras.training.checkpoint import DivergedError
@@ -151,6 +153,30 @@ def test_terms_are_the_equations_of_their_responses(gan, repeated):
         "energy": 0.1 * numpy(score).mean()}
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-3)
     assert not any(numpy(slope).any() for slope in slopes)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+def test_what_the_critic_minimises_by_hand(penalty):
+    """Logits D = w(c) |e|^2 / 2 - 3 of embeddings e that are the photons: |grad_e D| = w |e|, of both halves."""
+    photons = np.array([[2.0, 1.0, 0.0, 3.0], [0.0, 1.0, 0.0, 0.0], [4.0, 0.0, 1.0, 2.0],  # real
+                        [1.0, 0.0, 0.0, 0.0], [5.0, 1.0, 2.0, 0.0], [1.0, 1.0, 0.0, 0.0]], "float32")
+    weight = np.array([0.5, 2.0, 1.0] * 2)
+    conditions = np.zeros((3, 9), "float32")
+    conditions[:, 0] = weight[:3]
+    critic = SimpleNamespace(
+        embed=lambda pairs, both: ops.reshape(pairs[0], (-1, 4)),
+        logits=lambda e, both: 0.5 * both[:, :1] * ops.sum(ops.square(e), axis=-1, keepdims=True) - 3.0)
+    real, made = (ops.convert_to_tensor(half.reshape(3, 2, 2)) for half in np.split(photons, 2))
+    found = critic_terms(critic, [real], [made], ops.convert_to_tensor(conditions), penalty)
+    squares = (photons.astype("float64") ** 2).sum(axis=1)
+    logits = 0.5 * weight * squares - 3.0
+    expected = {"adversarial": np.log1p(np.exp(-logits[:3])).mean() + np.log1p(np.exp(logits[3:])).mean(),
+                "accuracy": 2 / 3}  # two of three real ones are above 0, two of three generated ones below
+    expected |= {"penalty": penalty * (weight**2 * squares).mean()} if penalty else {}
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=1e-5)
+    slope = backend.steps().grad(
+        lambda made: critic_terms(critic, [real], [made], ops.convert_to_tensor(conditions))["adversarial"], made)
+    assert not numpy(slope).any()  # what is generated is given
 
 
 @pytest.mark.parametrize("moving", PHASES)
