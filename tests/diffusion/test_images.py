@@ -102,8 +102,24 @@ def test_generators_are_saved_and_repeat(zn, network, settings, noise, tmp_path)
     assert generator.noise_width == (noise or 1936 * (3 if "eta" in settings else 1))
     generator.save(tmp_path / "generator.keras")
     assert np.array_equal(load_model(tmp_path / "generator.keras").sample(zn.particles[:6], 1, batch_size=6), first)
-    assert generator.operations() == generator.model.evaluations * (
-        generator.model.field.operations((44, 44)) if network == "unet" else generator.model.field.operations())
+
+
+def test_operations_by_hand(zn):
+    """Multiplications of a response: those of one evaluation, 3 times by Euler's method, and 2 times 2 by Heun's.
+
+    The U-Net has 2 channels on 44 x 44 cells and 4 on 22 x 22, with attention; patches are 16 vectors of 8 numbers.
+    """
+    reach = zn.particles.min(axis=0), zn.particles.max(axis=0)
+    unet, patches = (ImageGenerator(model_of(zn, name, **settings), *reach) for name, settings in (
+        ("unet", dict(sampler="euler", steps=3)), ("patches", dict(sampler="heun", steps=2))))
+    fine = 9 * 2 + 2 * 9 * 2 * 2 + 9 * 4 * 4 + (9 * 6 * 2 + 9 * 2 * 2 + 6 * 2) + 2  # first, down, grown, up, last
+    down, bottom = 9 * 2 * 2 + 4 * 2 * 4 + (9 * 2 * 4 + 9 * 4 * 4 + 2 * 4), 2 * (2 * 9 * 4 * 4) + 4 * 4 * 4
+    up = 4 * 8 * 4 + (9 * 10 * 4 + 9 * 4 * 4 + 10 * 4)
+    scores = 3 * 2 * 484**2 * 4  # and sums, of attention on the way down, at the bottom and on the way up
+    assert unet.operations() == 3 * (1936 * fine + 484 * (down + bottom + up) + scores)
+    known = (patches.model.known.width + 8) * 8 + 8 * 8 + 8  # and what keeps some of the noise
+    mixed = 8 * (2 * 16 * 4) + 16 * (2 * 8 * 32)
+    assert patches.operations() == 2 * 2 * (16 * (121 * 8 + 32 * 8 + 8 * 121) + known + mixed)
 
 
 def test_training_resumes(zn, tmp_path):

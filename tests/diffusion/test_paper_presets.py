@@ -1,4 +1,4 @@
-"""The presets "paper" of the recipes: their networks built, counted, and trained on two rows."""
+"""Presets of the recipes: those that share states, and the networks of "paper" built, counted, trained on two rows."""
 
 import runpy
 from pathlib import Path
@@ -14,14 +14,15 @@ from zdckeras.diffusion.one_step import MeanFlowTrainer, fresh_student
 from zdckeras.modular.networks import ArrivalFeatures
 from zdckeras.simulation.reference import load
 
-FOLDER = Path(__file__).parents[2] / "recipes"
+ROOT = Path(__file__).parents[2]
+STAGES = ("vae", "codes", "prior")
 pytestmark = pytest.mark.neutral
 
 
 @pytest.fixture(scope="module")
 def recipes():
-    return {name: runpy.run_path(str(FOLDER / f"{name}.py"))
-            for name in ("diffusion", "flow_matching", "one_step")}
+    return {name: runpy.run_path(str(ROOT / "recipes" / f"{name}.py"))
+            for name in ("diffusion", "flow_matching", "one_step", "modular")}
 
 
 @pytest.mark.parametrize(("recipe", "row", "weights", "megaflop"), [
@@ -38,11 +39,29 @@ def test_whole_responses(recipes, eager, recipe, row, weights, megaflop):
     assert 0.5 < float(model.train_on_batch(batch_of(zn, 2))) < 20.0
 
 
+@pytest.mark.parametrize("preset", ["laptop", "paper"])
+def test_trainings_that_begin_with_the_states_of_another_have_its_settings(recipes, preset):
+    """Or they would train what they copied once more; `modular` has no codes of diffusion."""
+    tool = runpy.run_path(str(ROOT / "tools" / "train_all.py"))
+
+    def settings(name):
+        recipe, words, _ = tool["TRAININGS"][name]
+        detector = words[words.index("--detector") + 1] if "--detector" in words else "zn"
+        found = recipes[recipe]["PRESETS"][preset]
+        found = found | found.get("studies", {}).get(detector, {}) | found.get(detector, {})
+        return {"detector": detector} | {stage: found[stage] for stage in STAGES if stage in found}
+
+    assert set(tool["SHARED"]) == {"diffusion", "one_step", "modular", "diffusion_zp", "one_step_zp"}
+    for name, first in tool["SHARED"].items():
+        taken = settings(name)
+        assert len(taken) == (2 if name == "modular" else 4), name
+        assert taken == {key: value for key, value in settings(first).items() if key in taken}, name
+
+
 def test_codes(recipes, eager):
-    papers = [recipes[name]["PRESETS"]["paper"] for name in recipes]
-    assert all(paper["prior"] == papers[0]["prior"] and paper["vae"] == papers[0]["vae"] for paper in papers)
-    latent, width = papers[0]["vae"]["latent"], ArrivalFeatures("zn").width
-    prior = DiffusionPrior(width, latent, **{name: papers[0]["prior"][name] for name in ("hidden",)})
+    paper = recipes["one_step"]["PRESETS"]["paper"]
+    latent, width = paper["vae"]["latent"], ArrivalFeatures("zn").width
+    prior = DiffusionPrior(width, latent, hidden=paper["prior"]["hidden"])
     rng = np.random.default_rng(0)
     assert prior.count_params() == 596_768 and fresh_student(prior).count_params() == 609_056
     batch = {name: rng.random((2, latent), "float32") for name in ("code_mean", "code_deviation", "z", "noise")}

@@ -24,6 +24,7 @@ BODIES = {"cnn": (CnnEncoder, CnnDecoder, dict(channels=(4, 4, 4, 4))),
 PUBLISHED = {"cnn": (PublishedCnnEncoder, PublishedCnnDecoder, dict(channels=(8, 4, 4)), (3, 3), (5, 5)),
              "vit": (PublishedVitEncoder, PublishedVitDecoder, dict(hidden=8, heads=2, depth=1), (4, 4), (4, 4)),
              "mixer": (PublishedMixerEncoder, PublishedMixerDecoder, dict(hidden=8, across=5, depth=1), (4, 4), (4, 4))}
+ONES = [pytest.param(name, marks=[pytest.mark.compiles_long] * (name != "mixer")) for name in PUBLISHED]
 CONTEXT = 3
 
 
@@ -144,10 +145,9 @@ def test_wrong_input_is_refused(name):
     assert tile((30, 30), 7) == (5, 5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.compiles_long] * (name != "mixer"))
-                                  for name in PUBLISHED])
+@pytest.mark.parametrize("name", ONES)
 def test_published_bodies_have_their_grids_and_learn(name, eager):
-    """Tokens as wide as the body where no width is asked for; a decoder's output is 1/2 on average before it learns."""
+    """Tokens as wide as the body where no width is asked for."""
     encoder, decoder, sizes, there, back = PUBLISHED[name]
     image, context = images((30, 30), rows=6)
     plain = encoder((30, 30), context=CONTEXT, **sizes)
@@ -159,8 +159,6 @@ def test_published_bodies_have_their_grids_and_learn(name, eager):
     tokens = ops.convert_to_numpy(body(image, context))
     assert tokens.shape == (6, there[0] * there[1], 4)
     assert (ops.convert_to_numpy(body(image, context + 1.0)) != tokens).any(axis=(1, 2)).all()
-    made = ops.convert_to_numpy(other(np.zeros((6, other.tokens, 4), "float32"), context[:, :0]))
-    assert made.shape == (6, 30, 30) and abs(made.mean() - 0.5) < 0.5
 
     class Whole(keras.Model):
         def __init__(self):
@@ -181,6 +179,21 @@ def test_published_bodies_have_their_grids_and_learn(name, eager):
     still = [weight.path for weight, old in zip(model.trainable_weights, before, strict=True)
              if np.array_equal(old, ops.convert_to_numpy(weight))]
     assert len(before) > 20 and still == []
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_published_decoders_add_one_half(name):
+    """To what the last layer gives, in every pixel, and its one bias: with a kernel of zeros that is all there is."""
+    _, kind, sizes, *_ = PUBLISHED[name]
+    decoder, (_, context) = kind((30, 30), 4, 0, **sizes), images((30, 30), context=0)
+    last = decoder.network.layers[-1] if name == "cnn" else decoder.read
+    bias = last.bias if name == "cnn" else decoder.bias
+    last.kernel.assign(np.zeros(last.kernel.shape, "float32"))
+    tokens = np.random.default_rng(1).normal(size=(2, decoder.tokens, 4)).astype("float32")
+    for shift in (0.0, 0.25):
+        bias.assign(np.full(bias.shape, shift, "float32"))
+        made = ops.convert_to_numpy(decoder(tokens, context))
+        assert made.shape == (2, 30, 30) and (made == 0.5 + shift).all()
 
 
 def test_dropout_is_for_training_alone():

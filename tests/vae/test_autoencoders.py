@@ -108,13 +108,15 @@ def test_model_and_generator_survive_their_files(showers, batch, tmp_path, name)
     assert (loaded.sample(showers.particles[:6], seed=6, batch_size=4) != made).any()
 
 
-def test_multiplications_of_a_response_are_those_of_its_layers(showers):
-    """What makes the code of noise is two layers of h numbers and one that reads d."""
+def test_multiplications_of_a_response_by_hand(showers):
+    """64 tokens of 4 numbers, which 3 numbers of the code become, on 8 x 8, 16 x 16 and 32 x 32 cells."""
     plain, driven = (CodeGenerator.of(build(showers, name), showers) for name in ("vae", "mse"))
-    assert plain.operations() == plain.spread.operations() + plain.decoder.operations() > 0
-    noise = driven.noise.settings
-    inner = (noise["latent"] + noise["context"] + noise["hidden"] + noise["latent"]) * noise["hidden"]
-    assert driven.operations() - inner == driven.spread.operations() + driven.decoder.operations()
+    known = plain.decoder.features.width
+    spread = (3 + known) * 8 + 8 * 64 * 4
+    body = 64 * (9 * 4 * 3) + known * 3 + 64 * (9 * 3 * 4 * 2) + 256 * (9 * 2 * 4 * 2) + 1024 * (9 * 2)
+    light = (64 * 4 + known) * 8 + 8 * 8 + 8 * (4 * 8 + 1) + 8 * 900  # dense layers, and eight spots on every cell
+    assert plain.operations() == spread + body + light
+    assert driven.operations() == plain.operations() + (3 + known) * 8 + 8 * 8 + 8 * 3  # noise to the code
 
 
 @pytest.mark.compiles_long
