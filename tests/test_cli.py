@@ -300,6 +300,15 @@ def test_a_wrong_model_is_told_without_keras(tmp_path):
         assert done.returncode == 2 and done.stderr == f"zdckeras {words[0]}: No such file: none.keras\n"
 
 
+@pytest.mark.parametrize("words", [("simulate", ""), ("generate", "zn", "a.root", " "), ("export", "zn", "")])
+def test_empty_names_of_outputs_are_refused(words, tmp_path, monkeypatch, capsys):
+    """Such as of an unset variable of the shell."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(list(words))
+    assert "Expected where to write, received '" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("words", "message"), [
     ("generate a b c --workers 1 --scheduler d", "Expected --workers, processes of this machine, or --scheduler"),
     ("compare OLD --data a.root --size 5", "Expected --size only with an embedded test set (own showers"),

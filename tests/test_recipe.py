@@ -217,6 +217,7 @@ FIRST, BOTH, ALL = ["GAN"], ["GAN", "flow"], None
     ("rows", BOTH, FIRST, True), ("rows", FIRST, BOTH, False), ("rows", ALL, BOTH, True), ("rows", BOTH, ALL, False),
     ("rows", "all", "ours", True), ("rows", "ours", "published", True), ("rows", "ours", "all", False),
     ("rows", BOTH, [], True), ("rows", BOTH, tuple(BOTH), False), ("rows", BOTH, tuple(FIRST), True),
+    ("sizes", BOTH, FIRST, True), ("sizes", ALL, FIRST, True), ("sizes", FIRST, BOTH, False),
     ("lambdas", ALL, [0.1], True), ("lambdas", [0.1], [0.1], False), ("lambdas", [0.1], ALL, True),
     ("lambdas", [0.1, 0.2], [0.2, 0.1], True), ("lambdas", [0.1, 0.1], [0.1, 0.2], True)])
 def test_a_report_does_not_lose_rows_or_trainings(tmp_path, capsys, name, made, asked, kept):

@@ -30,9 +30,11 @@ def _refused(given):
 
 
 def _place(output):
-    """ValueError for a name to write to that is a detector's, and so a pretrained generator's."""
+    """ValueError for a name to write to that is empty, or a detector's, and so a pretrained generator's."""
     from zdckeras.data.detectors import DETECTORS
 
+    if not output.strip():
+        raise ValueError(f"Expected where to write, received {output!r}; the current folder is given as ./")
     if set(output.split("+")) <= set(DETECTORS):
         raise ValueError(f"Expected where to write, received {output}, the name of a detector: a folder of this name "
                          f"is given as ./{output}.")

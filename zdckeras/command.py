@@ -84,19 +84,23 @@ def plain_warnings(program: str) -> Iterator[None]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """While it lasts, in the main thread, SIGTERM ends the work as Ctrl-C does, so that what is done is kept."""
+    """While it lasts, in the main thread, SIGTERM, and SIGHUP of a closed terminal, end work as Ctrl-C does: what is
+    done is kept. What was ignored before (by `nohup`) still is."""
     def stop(*_):
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+    known = [one for one in ("SIGTERM", "SIGHUP") if hasattr(signal, one)]  # Windows has no SIGHUP
+    before = {one: signal.getsignal(one) for one in (getattr(signal, name) for name in known)}
+    before = {one: was for one, was in before.items() if was not in (None, signal.SIG_IGN)}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    for one in before:
+        signal.signal(one, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, was in before.items():
+            signal.signal(one, was)
 
 
 def run(main: Callable[[], object]) -> None:

@@ -136,7 +136,7 @@ class Sampler(keras.Model):
         """Outputs for one block. Threads take turns on JAX, where Keras hands one state from call to call, and on every
         backend while the graph is made."""
         with self._one_at_a_time if backend.name() == "jax" or self.predict_function is None else nullcontext():
-            return self.predict_on_batch(inputs)
+            return backend.predicted(self, inputs)
 
     def _kept(self, detector, made, start):
         """Responses of rows from `start` as they are kept; ValueError for any that no detector could give."""

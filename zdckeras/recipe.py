@@ -29,7 +29,7 @@ PICTURED = 2000  # test particles in histograms and galleries
 FEW = 64  # showers that give scales to networks which --dry-run only counts
 EMBEDDED = "embedded simulation"  # what provenance says of data that are not own ones
 TAKEN = set()  # folders of states of this run: a recipe of several stages has several
-NARROWED = ("seeds", "rows", "in_order", "lambdas")  # arguments that may leave out rows or trainings of a report
+NARROWED = ("seeds", "rows", "sizes", "in_order", "lambdas")  # arguments that may leave out parts of a report
 NO_FLOOR = "less than a quarter of the test is of particles that occur more than once: judged without a floor"
 
 
@@ -221,7 +221,7 @@ def check_results(args: argparse.Namespace) -> None:
     made, asked = ({"halves": False} | made, asked | {"halves": args.halves}) if "halves" in args else (made, asked)
     other = [name for name, value in asked.items() if value is not None and name in made and made[name] != value]
     if not other:
-        made = {"rows": None, "lambdas": None, **made}  # left out: all of them
+        made = {"rows": None, "sizes": None, "lambdas": None, **made}  # left out: all of them
         asked = {name: getattr(args, name) for name in NARROWED if name in args and name in made}
         other = [name for name, value in asked.items() if (
             made[name] != value if name == "lambdas" else _lost(made[name], value))]  # weights, and not names of rows

@@ -89,20 +89,34 @@ def test_workers_end_with_a_parent_that_is_killed(begun):
     assert gone(workers)
 
 
-def test_sigterm_is_as_before_afterwards_and_in_other_threads():
-    before, within = signal.getsignal(signal.SIGTERM), []
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_are_as_before_afterwards_and_in_other_threads(number):
+    before, within = signal.signal(number, signal.SIG_DFL), []
 
     def other():
         with ended_by_sigterm():
-            within.append(signal.getsignal(signal.SIGTERM))
+            within.append(signal.getsignal(number))
 
-    with pytest.raises(KeyboardInterrupt), ended_by_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert signal.getsignal(signal.SIGTERM) == before == within[0]
+    try:
+        with pytest.raises(KeyboardInterrupt), ended_by_sigterm():
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert signal.getsignal(number) == signal.SIG_DFL == within[0]
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_sigterm():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def futures_of(*states):

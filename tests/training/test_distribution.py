@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from zdckeras import backend
 from zdckeras.training.batches import Batches
 from zdckeras.training.loop import train
 
+OLD = Path(__file__).parents[1] / "data" / "old" / "gan.keras"
 pytestmark = pytest.mark.skipif(keras.config.backend() == "torch", reason="has no such trainings")
 
 SCRIPT = """
@@ -132,3 +134,24 @@ def test_devices_that_there_are_not():
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
                           capture_output=True, text=True)
     assert "ValueError: Expected 3 devices, found " in done.stderr and done.returncode == 1
+
+
+def test_generators_answer_every_row_once_where_devices_are_shared():
+    """More rows than a block has: there each of TensorFlow's two replicas answers all of it."""
+    code = """
+import sys, numpy as np
+from zdckeras.backend import use_devices
+use_devices(int(sys.argv[1]))
+import zdckeras as zdc
+from zdckeras.modular.model import ArrivalVAE
+from zdckeras.modular.training import encoded_arrivals
+from zdckeras.simulation.reference import load
+made = zdc.load_model(sys.argv[2]).sample(load("zn", "test", 300).particles, seed=1)
+codes = encoded_arrivals(ArrivalVAE("ecal", latent=2), 1100, 0)["code"]
+print(made.shape, made.sum(), codes.shape, np.round(np.abs(codes).sum(), 2))
+"""
+    told = [subprocess.run([sys.executable, "-c", code, str(number), str(OLD)], capture_output=True, text=True,
+                           env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}) for number in (1, 2)]
+    assert told[0].returncode == told[1].returncode == 0, told[1].stderr[-3000:]
+    one, two = (done.stdout.splitlines()[-1] for done in told)
+    assert one == two and "(300, 44, 44)" in one and "(1100, 2)" in one

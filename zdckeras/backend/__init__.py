@@ -172,6 +172,20 @@ def per_replica(loss: Tensor) -> Tensor:
     return loss
 
 
+def predicted(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """What a model answers to one batch, as NumPy arrays with the batch's rows.
+
+    Where TensorFlow shares trainings among several devices, each of them answers a whole batch, and Keras strings the
+    answers together: the first is the answer.
+
+    Arguments:
+        model: whose inputs are a dictionary.
+        inputs: name -> array, of one number of rows.
+    """
+    rows = len(next(iter(inputs.values())))
+    return keras.tree.map_structure(lambda made: made[:rows], model.predict_on_batch(inputs))
+
+
 def use_devices(number: int) -> None:
     """Let trainings share every batch among several devices, equal parts each.
 

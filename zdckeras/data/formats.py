@@ -128,7 +128,7 @@ def write_root(showers: Showers | Iterable[Showers], path: str | Path) -> Path:
     import uproot  # a quarter of a second that readers of npz files need not wait
     path = Path(path)
     tree = None
-    with atomic_path(path) as temporary, uproot.recreate(temporary) as file:
+    with atomic_path(path) as temporary, uproot.recreate(temporary.absolute()) as file:
         for part in map(checked, [showers] if isinstance(showers, Showers) else showers):
             columns = {name: part.particles[:, index] for index, name in enumerate(CONDITIONS)}
             columns["pdg"] = part.pdg

@@ -136,8 +136,8 @@ def encoded_arrivals(vae: ArrivalVAE, rows: int, seed: int = 0, own=None, shower
     arrays = {key: draws.arrays[key] for key in (*vae.features.INPUTS, "responses")}
     rows, noise = draws.rows, np.random.default_rng([seed, 73]).standard_normal((draws.rows, latent), "float32")
     blocks = [np.minimum(np.arange(start, start + 1024), rows - 1) for start in range(0, rows, 1024)]
-    codes = [coder.predict_on_batch({"z": noise[block]} | {key: np.asarray(values[block], "float32") for key, values
-                                                           in arrays.items()}) for block in blocks]
+    codes = [backend.predicted(coder, {"z": noise[block]} | {key: np.asarray(values[block], "float32") for key, values
+                                                             in arrays.items()}) for block in blocks]
     weight = np.ones(rows)
     if own is None:
         again = respond(name, arrays, [seed, 72], showers)

@@ -11,7 +11,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from zdckeras import backend
-from zdckeras.arguments import random_numbers, seed_numbers
+from zdckeras.arguments import random_numbers, seed_numbers, whole_number
 from zdckeras.backend import Tensor
 from zdckeras.data.detectors import CHANNEL_COUNT, channel_sums
 from zdckeras.data.particles import CONDITION_COUNT
@@ -166,8 +166,9 @@ def reconstruction(model: PhotonVQVAE, light: np.ndarray, rows: int = 256) -> Ca
     Arguments:
         model: trained `PhotonVQVAE`.
         light: (N, nx, ny) of the tokens of each response, from `encode`.
-        rows: drawn at once; part of the meaning of the seed.
+        rows: drawn at once, at least 1; part of the meaning of the seed.
     """
+    whole_number(rows, "rows")
 
     def sample(conditions, seed):
         made = np.empty(light.shape, "uint16")

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zdckeras import backend
 from zdckeras.backend import Tensor
 from zdckeras.data.showers import Showers
 from zdckeras.generators import WithParts, one_detector
@@ -164,7 +165,7 @@ def encode(model: PhotonVQVAE, showers: Showers, batch_size: int = 256) -> tuple
     parts = []
     for start in range(0, len(photons), batch_size):
         rows = np.minimum(np.arange(start, start + batch_size), len(photons) - 1)  # one size: graphs compile once
-        found = reader.predict_on_batch({"photons": photons[rows].astype("float32"), "conditions": conditions[rows]})
+        found = backend.predicted(reader, {"photons": photons[rows].astype("float32"), "conditions": conditions[rows]})
         parts.append([np.asarray(a)[: len(photons) - start] for a in found])
     tokens, light = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return tokens.astype("int32"), light
