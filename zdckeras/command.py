@@ -89,11 +89,9 @@ def ended_by_sigterm() -> Iterator[None]:
     def stop(*_):
         raise KeyboardInterrupt
 
-    known = [one for one in ("SIGTERM", "SIGHUP") if hasattr(signal, one)]  # Windows has no SIGHUP
-    before = {one: signal.getsignal(one) for one in (getattr(signal, name) for name in known)}
-    before = {one: was for one, was in before.items() if was not in (None, signal.SIG_IGN)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    here = threading.current_thread() is threading.main_thread()
+    before = {one: was for one in known if here and (was := signal.getsignal(one)) not in (None, signal.SIG_IGN)}
     for one in before:
         signal.signal(one, stop)
     try:
